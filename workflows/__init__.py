@@ -1,0 +1,1 @@
+"""The default catalog (content) and, under `workflows.core`, the pure language core."""

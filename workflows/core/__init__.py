@@ -1,0 +1,1 @@
+"""The language: models, loader, compiler, plan. No network, no clock, no environment, no Prefect."""

@@ -1,0 +1,1 @@
+"""Models of written files: closed, frozen, every field described. Nothing after the compiler sees them."""

@@ -1,0 +1,59 @@
+"""What all written models share: closed and frozen, and the spellings people use."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from workflows.core.units import parse_duration, parse_rate, parse_share, parse_size
+
+
+class Written(BaseModel):
+    """A part of a file somebody wrote: unknown keys are errors, values are frozen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+def _text(value: Any) -> Any:
+    """`version: 1.10` is the text 1.10, not the number 1.1."""
+    spelling = getattr(value, "spelling", None)
+    if spelling is not None:
+        return spelling
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        return str(value)
+    return value
+
+
+def _names(value: Any) -> Any:
+    """A single name is a list of one; null is an empty list."""
+    if value is None:
+        return ()
+    if isinstance(value, str):
+        return (value,)
+    return value
+
+
+def _integer(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("true and false are no numbers; write a number")
+    return value
+
+
+Text = Annotated[str, BeforeValidator(_text, json_schema_input_type=str | int | float)]
+Names = Annotated[tuple[Text, ...], BeforeValidator(_names, json_schema_input_type=str | list[str] | None)]
+Duration = Annotated[float, BeforeValidator(parse_duration, json_schema_input_type=int | float | str)]
+Size = Annotated[int, BeforeValidator(parse_size, json_schema_input_type=int | str)]
+Rate = Annotated[tuple[float, float], BeforeValidator(parse_rate, json_schema_input_type=int | float | str)]
+Share = Annotated[float, BeforeValidator(parse_share, json_schema_input_type=float | str)]
+Count = Annotated[int, BeforeValidator(_integer), Field(ge=0)]
+Positive = Annotated[int, BeforeValidator(_integer), Field(ge=1)]
+
+AGENT_ID = r"^[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)*$"
+STEP_ID = r"^[A-Za-z0-9_\u4e00-\u9fff][A-Za-z0-9_.\u4e00-\u9fff-]*$"
+NAME = r"^[A-Za-z_\u4e00-\u9fff][A-Za-z0-9_\u4e00-\u9fff]*$"
+
+AgentId = Annotated[str, BeforeValidator(_text), Field(pattern=AGENT_ID, max_length=120)]
+SkillId = Annotated[str, BeforeValidator(_text), Field(pattern=r"^[a-z0-9-]+(/[a-z0-9-]+)?$", max_length=120)]
+StepId = Annotated[str, BeforeValidator(_text), Field(pattern=STEP_ID, max_length=80)]
+Name = Annotated[str, BeforeValidator(_text), Field(pattern=NAME, max_length=80)]

@@ -1,0 +1,226 @@
+"""The plan: what the compiler makes of a workflow. Frozen, JSON-able, complete; nothing after it reads YAML.
+
+A plan carries every text a step needs (prompt, persona, skill descriptions), so that a run can be
+continued from its stored plan alone. Files a step may open (skill bodies, handlers) are listed with
+their digests.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from workflows.core.refs import digest
+
+StepKind = Literal["agent", "panel", "skill", "workflow"]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ModelPlan(_Frozen):
+    """A model with `latest` resolved to an id."""
+
+    provider: str = "anthropic"
+    family: str = Field(description="As written, such as claude-opus.")
+    id: str = Field(description="What is sent, such as claude-opus-5-5.")
+    effort: Literal["low", "medium", "high", "xhigh", "max"] | None = None
+    max_tokens: int = 8000
+    connection: str = Field(default="", description="$ENV name of a model connection; empty for the default.")
+
+
+class FilePlan(_Frozen):
+    """One tracked file of a skill."""
+
+    path: str = Field(description="Relative to the skill's folder.")
+    sha256: str
+    size: int
+
+
+class HandlerPlan(_Frozen):
+    """A function of a skill, offered to agents as the tool `name`."""
+
+    name: str = Field(description="Tool name: skill and handler, such as data-analysis__describe_table.")
+    handler: str = Field(description="File stem and function name, such as describe_table.")
+    file: str = Field(description="Relative to the skill's folder, such as handlers/describe_table.py.")
+    description: str
+    input_schema: dict[str, Any]
+    documents: tuple[str, ...] = Field(
+        default=(), description="Parameters annotated Path: they take the name of one of the step's inputs."
+    )
+    effect: Literal["none", "idempotent", "once"] = "once"
+
+
+class SkillPlan(_Frozen):
+    """A skill as one step may use it."""
+
+    id: str
+    name: str
+    description: str
+    folder: str = Field(description="Relative to the catalog's root.")
+    version: str = ""
+    digest: str = Field(description="Digest of the tracked files.")
+    files: tuple[FilePlan, ...] = ()
+    handlers: tuple[HandlerPlan, ...] = ()
+    timeout: float | None = None
+    memory: int | None = Field(default=None, description="Bytes.")
+
+
+class HookPlan(_Frozen):
+    """A Create or Next hook: a Python callable of the agent's folder."""
+
+    event: Literal["create", "next"]
+    file: str
+    function: str
+    sha256: str
+
+
+class AgentPlan(_Frozen):
+    """An agent as one step uses it: persona, model, skills, hooks."""
+
+    id: str
+    name: str
+    folder: str
+    model: ModelPlan
+    system: str = Field(description="The stable system prompt: identity, soul, rules of the house, skill list.")
+    skills: tuple[SkillPlan, ...] = ()
+    hooks: tuple[HookPlan, ...] = ()
+    max_turns: int = 30
+
+
+class OutputPlan(_Frozen):
+    """The contract of a step's output."""
+
+    name: str
+    type: Literal["markdown", "json", "table", "text"] = "markdown"
+    schema_: dict[str, Any] | None = Field(default=None, alias="schema", serialization_alias="schema")
+    repair: int = Field(default=2, description="How often a wrong answer is sent back with its errors.")
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class RetryPlan(_Frozen):
+    """How a failed step is tried again. `max` counts retries after the first attempt."""
+
+    max: int = 0
+    delay: float = 1.0
+    backoff: Literal["none", "linear", "exponential"] = "exponential"
+    max_delay: float = 300.0
+    jitter: float = 0.5
+
+    def delays(self) -> list[float]:
+        """Seconds before each retry, without jitter."""
+        factor = {
+            "none": lambda n: 1.0,
+            "linear": lambda n: n + 1.0,
+            "exponential": lambda n: 2.0**n,
+        }[self.backoff]
+        return [min(self.delay * factor(n), self.max_delay) for n in range(self.max)]
+
+
+class RepeatPlan(_Frozen):
+    """Run the step again until the expression holds, at most `max` times."""
+
+    until: str
+    max: int
+
+
+class ForEachPlan(_Frozen):
+    """Run the step once per item of a list."""
+
+    items: str | tuple[Any, ...] = Field(description="An expression, or the list itself.")
+    max_concurrent: int = 8
+
+
+class MergePlan(_Frozen):
+    """How a panel's answers become one report. Every voice is kept; an agent may add a synthesis."""
+
+    agent: AgentPlan | None = None
+    prompt: str = ""
+
+
+class StepPlan(_Frozen):
+    """One node of the plan. Names in `reads` are bound before the step starts."""
+
+    id: str
+    name: str
+    kind: StepKind
+    agents: tuple[AgentPlan, ...] = Field(default=(), description="One for an agent step, more for a panel.")
+    skill: SkillPlan | None = None
+    handler: HandlerPlan | None = None
+    workflow: Plan | None = None
+    prompt: str = Field(default="", description="Template of the user message's instruction.")
+    args: dict[str, Any] = Field(default_factory=dict, description="Templates by argument name.")
+    inputs: tuple[str, ...] = Field(default=(), description="Names attached to the request as documents.")
+    reads: tuple[str, ...] = Field(default=(), description="Every name the step reads, inputs included.")
+    depends_on: tuple[str, ...] = Field(default=(), description="Step ids: written and data edges together.")
+    requires: Literal["any", "all"] = "any"
+    when: str | None = None
+    for_each: ForEachPlan | None = None
+    repeat: RepeatPlan | None = None
+    output: OutputPlan
+    merge: MergePlan | None = None
+    timeout: float | None = Field(default=None, description="Seconds per attempt.")
+    retries: RetryPlan = RetryPlan()
+    cache: Literal["run", "always", "never"] = "run"
+    ttl: float | None = Field(default=None, description="Seconds a shared result stays valid.")
+    on_failure: Literal["fail", "continue"] = "fail"
+    definition: str = Field(default="", description="Digest of what reaches a request or decides acceptance.")
+
+
+class InputPlan(_Frozen):
+    """One input of the workflow."""
+
+    name: str
+    type: Literal["string", "integer", "number", "boolean", "json", "file", "secret", "list"] = "string"
+    description: str = ""
+    required: bool = True
+    default: Any = None
+    default_file: str = Field(default="", description="A file default, relative to the catalog's root.")
+    choices: tuple[Any, ...] = ()
+    declared: bool = True
+
+
+class Plan(_Frozen):
+    """A compiled workflow: steps in an order that respects every edge."""
+
+    schema_version: Literal[1] = 1
+    workflow: str
+    description: str = ""
+    source: str = Field(default="", description="File the workflow was written in, relative to its catalog.")
+    inputs: tuple[InputPlan, ...] = ()
+    steps: tuple[StepPlan, ...] = ()
+    finally_: tuple[StepPlan, ...] = Field(default=(), alias="finally", serialization_alias="finally")
+    outputs: tuple[str, ...] = Field(default=(), description="Output names the workflow publishes.")
+    total_timeout: float | None = None
+    max_concurrent: int = 16
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    def step(self, step_id: str) -> StepPlan:
+        """The step of that id, also among `finally`. Raises KeyError."""
+        for step in (*self.steps, *self.finally_):
+            if step.id == step_id:
+                return step
+        raise KeyError(step_id)
+
+    @property
+    def definition(self) -> str:
+        """Digest of the whole plan."""
+        return digest(self.model_dump(mode="json", by_alias=True))
+
+
+def content_key(step: StepPlan, values: dict[str, str], part: Any = None) -> str:
+    """The content key of one execution of a step.
+
+    `values` maps each read name to the sha256 of its value; `part` tells apart what one step does
+    several times (panel member, for_each item digest, iteration). Limits, timeouts, retries and file
+    names are not in it.
+    """
+    return digest({"step": step.definition, "values": values, "part": part})
+
+
+StepPlan.model_rebuild()
+Plan.model_rebuild()
