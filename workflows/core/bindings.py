@@ -1,0 +1,181 @@
+"""Which agents, models and skills a step really gets, and why not when it does not."""
+
+from __future__ import annotations
+
+from typing import Literal, cast
+
+from workflows.core.agents import CatalogAgent
+from workflows.core.catalog import Catalog
+from workflows.core.errors import did_you_mean
+from workflows.core.findings import Findings
+from workflows.core.models.agent import THINKING, Model, SkillBinding
+from workflows.core.models.workflow import Step
+from workflows.core.plan import AgentPlan, ModelPlan, SkillPlan
+from workflows.core.prompts import system_prompt
+from workflows.core.skills import CatalogSkill
+from workflows.core.source import Key, Source
+
+Effort = Literal["low", "medium", "high", "xhigh", "max"]
+
+
+class Binder:
+    """Binds the agents and skills of one workflow's steps; reports what does not fit."""
+
+    def __init__(self, catalog: Catalog, source: Source, findings: Findings) -> None:
+        self.catalog = catalog
+        self.source = source
+        self.findings = findings
+
+    def agent(self, agent_id: str, place: Key, step: Step, at: Key, *, panel: tuple[str, ...] = ()) -> AgentPlan | None:
+        """The agent of a step with the step's skills. `panel` names all members, this one included."""
+        agent = self.catalog.agents.get(agent_id) or self._by_folder(agent_id)
+        if agent is None:
+            self.findings.error(
+                self.source, place, f"unknown agent '{agent_id}'", did_you_mean(agent_id, self.catalog.agents)
+            )
+            return None
+        entry = self.catalog.registered.get(agent.id)
+        if entry is not None and entry.status != "active":
+            self.findings.error(
+                self.source,
+                place,
+                f"the agent '{agent.id}' is {entry.status} in the agent registry",
+                "set its status to active, or give the step another agent",
+            )
+        skills = self._skills(agent, step, at, panel)
+        return AgentPlan(
+            id=agent.id,
+            name=agent.config.name or agent.id,
+            folder=agent.folder,
+            model=self.model(agent),
+            system=system_prompt(agent, skills),
+            skills=skills,
+            hooks=agent.hooks,
+            max_turns=agent.config.max_turns,
+        )
+
+    def _by_folder(self, name: str) -> CatalogAgent | None:
+        return next((a for a in self.catalog.agents.values() if a.short_folder == name), None)
+
+    def model(self, agent: CatalogAgent) -> ModelPlan:
+        """The agent's model with `latest` resolved through the catalog's table."""
+        written = agent.config.model
+        base: Key = ("agent", "model") if isinstance(agent.source.data, dict) and "agent" in agent.source.data else ()
+        return ModelPlan(
+            provider=written.provider,
+            family=written.name,
+            id=self._model_id(written, agent.source, base),
+            effort=self._effort(written, agent.source, base),
+            max_tokens=written.max_tokens,
+            connection=(agent.config.connector or "").removeprefix("$ENV."),
+        )
+
+    def _model_id(self, model: Model, source: Source, base: Key) -> str:
+        table = self.catalog.models
+        family = table.families.get(model.name)
+        if family is None:
+            if model.name not in table.models and not model.name.startswith("claude-"):
+                self.findings.error(
+                    source,
+                    (*base, "name"),
+                    f"unknown model '{model.name}'",
+                    did_you_mean(model.name, [*table.families, *table.models]),
+                )
+            return model.name
+        if model.version in ("", "latest"):
+            return family.latest
+        known = family.versions.get(model.version)
+        if known is None:
+            self.findings.error(
+                source,
+                (*base, "version"),
+                f"{model.name} has no version '{model.version}' in models.yaml",
+                did_you_mean(model.version, ["latest", *family.versions]),
+            )
+            return family.latest
+        return known
+
+    def _effort(self, model: Model, source: Source, base: Key) -> Effort | None:
+        if model.effort or model.thinking is None:
+            return model.effort
+        word = model.thinking.lower()
+        if word not in THINKING:
+            self.findings.error(
+                source, (*base, "thinking"), f"unknown thinking '{model.thinking}'", did_you_mean(word, THINKING)
+            )
+            return None
+        return cast(Effort | None, THINKING[word])
+
+    def _skills(self, agent: CatalogAgent, step: Step, at: Key, panel: tuple[str, ...]) -> tuple[SkillPlan, ...]:
+        bound = {b.skill_id: b for b in agent.config.skills}
+        if step.skills is None:
+            return tuple(p for s, b in bound.items() if (p := self._bound(agent, s, b)) is not None)
+        out = []
+        for index, skill_id in enumerate(step.skills):
+            place = (*at, "skills", index)
+            skill = self.catalog.skills.get(skill_id)
+            if skill is None:
+                self._unknown_skill(skill_id, place)
+            elif self._allowed(agent, skill, place, bound, panel):
+                out.append(self.skill(skill, bound.get(skill_id)))
+        return tuple(out)
+
+    def _unknown_skill(self, skill_id: str, place: Key) -> None:
+        mistake = self.source.mistake(
+            place, f"unknown skill '{skill_id}'", did_you_mean(skill_id, self.catalog.skills)
+        )
+        if mistake not in self.findings.errors:
+            self.findings.errors.append(mistake)
+
+    def _bound(self, agent: CatalogAgent, skill_id: str, binding: SkillBinding) -> SkillPlan | None:
+        skill = self.catalog.skills.get(skill_id)
+        if skill is None or (skill.visibility == "private" and not owns(agent, skill)):
+            return None  # reported once for the whole catalog
+        return self.skill(skill, binding)
+
+    def _allowed(
+        self,
+        agent: CatalogAgent,
+        skill: CatalogSkill,
+        place: Key,
+        bound: dict[str, SkillBinding],
+        panel: tuple[str, ...],
+    ) -> bool:
+        if skill.visibility == "private" and not owns(agent, skill):
+            members = [self.catalog.agents[a] for a in panel if a in self.catalog.agents]
+            if not any(owns(m, skill) for m in members):
+                self.findings.error(
+                    self.source,
+                    place,
+                    f"the skill '{skill.id}' is private to '{skill.owner}'; {agent.id} may not use it",
+                    f"give the step to {skill.owner}, or make the skill public in the skill registry",
+                )
+            return False
+        if skill.id not in bound:
+            self.findings.warn(
+                self.source,
+                place,
+                f"{agent.id} does not bind '{skill.id}'; it gets it for this step",
+                f"add it to the skills of {agent.folder}/config.yaml",
+            )
+        return True
+
+    def skill(self, skill: CatalogSkill, binding: SkillBinding | None = None) -> SkillPlan:
+        """The skill as the step uses it."""
+        return SkillPlan(
+            id=skill.id,
+            name=skill.name,
+            description=skill.description,
+            folder=skill.folder,
+            version=skill.version,
+            digest=skill.digest,
+            files=skill.files,
+            handlers=skill.handlers,
+            timeout=(binding.timeout if binding and binding.timeout else skill.timeout),
+            memory=skill.memory,
+        )
+
+
+def owns(agent: CatalogAgent, skill: CatalogSkill) -> bool:
+    """Whether a skill's owner names this agent, by id or by folder."""
+    return skill.owner in (agent.id, agent.short_folder)

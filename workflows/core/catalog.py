@@ -1,0 +1,178 @@
+"""The catalog: everything declared in one folder, read once, every mistake gathered."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from workflows.core.agents import CatalogAgent, load_agents
+from workflows.core.errors import InvalidDefinition, Mistake, UsageError, did_you_mean
+from workflows.core.findings import Findings
+from workflows.core.models.agent import AgentYml, Uses
+from workflows.core.models.registry import AgentRegistry, RegisteredAgent, RoutingRule, RoutingRules
+from workflows.core.models.robot import Robot
+from workflows.core.models.skill import ModelTable, Price, SkillRegistry
+from workflows.core.models.workflow import Workflow
+from workflows.core.skills import CatalogSkill, load_skills
+from workflows.core.source import Source
+
+DEFAULT_ROOT = Path(__file__).parents[1]
+"""The catalog that ships with the package."""
+
+
+@dataclass(frozen=True)
+class WorkflowFile:
+    """A workflow and the file it was written in."""
+
+    source: Source
+    workflow: Workflow
+
+    @property
+    def name(self) -> str:
+        """The workflow's name."""
+        return self.workflow.workflow
+
+
+@dataclass(frozen=True)
+class RobotFile:
+    """A robot and the file it was written in."""
+
+    name: str
+    source: Source
+    robot: Robot
+
+
+@dataclass
+class Catalog:
+    """What one folder declares. `findings` holds what is wrong with it."""
+
+    root: Path
+    findings: Findings = field(default_factory=Findings)
+    agents: dict[str, CatalogAgent] = field(default_factory=dict)
+    skills: dict[str, CatalogSkill] = field(default_factory=dict)
+    workflows: dict[str, WorkflowFile] = field(default_factory=dict)
+    robots: dict[str, RobotFile] = field(default_factory=dict)
+    registered: dict[str, RegisteredAgent] = field(default_factory=dict)
+    rules: tuple[RoutingRule, ...] = ()
+    rules_source: Source | None = None
+    uses: Uses = Uses()
+    uses_source: Source | None = None
+    registry_source: Source | None = None
+    models: ModelTable = ModelTable()
+
+    @classmethod
+    def load(cls, root: Path) -> Catalog:
+        """Reads the folder. Raises UsageError when there is none; mistakes are in `findings`."""
+        if not root.is_dir():
+            raise UsageError(
+                f"there is no catalog at {root}", "name one with --catalog DIR, or set PHASELINE_CATALOG"
+            )
+        catalog = cls(root)
+        _load_tables(catalog)
+        catalog.agents = load_agents(root, catalog.findings)
+        _load_workflows(catalog)
+        _load_robots(catalog)
+        return catalog
+
+    def find_workflow(self, name: str) -> WorkflowFile:
+        """A workflow by name, by file below the catalog, or by path. Raises UsageError or InvalidDefinition."""
+        if name in self.workflows:
+            return self.workflows[name]
+        path = Path(name)
+        is_path = path.suffix in (".yaml", ".yml")
+        for candidate in (path, self.root / name) if is_path else ():
+            if candidate.is_file():
+                return self._from_path(candidate)
+        if is_path:
+            raise UsageError(f"there is no file {name}", did_you_mean(path.stem, self.workflows))
+        broken = [m for m in self.findings.errors if Path(m.file).stem == name]
+        if broken:
+            raise InvalidDefinition(broken)
+        raise UsageError(f"there is no workflow '{name}' in {self.root}", did_you_mean(name, self.workflows))
+
+    def _from_path(self, path: Path) -> WorkflowFile:
+        for known in self.workflows.values():
+            if (self.root / known.source.file).resolve() == path.resolve():
+                return known
+        findings = Findings()
+        read = findings.read(path.resolve().parent, path.resolve(), Workflow)
+        if read is None:
+            raise InvalidDefinition(_renamed(findings.errors, str(path)))
+        source = Source(str(path), read[0].data, read[0].marks, read[0].key_marks)
+        return WorkflowFile(source, read[1])
+
+    def price(self, model_id: str) -> Price | None:
+        """What a model costs; None when the table does not say."""
+        return self.models.models.get(model_id)
+
+
+def _renamed(mistakes: list[Mistake], file: str) -> list[Mistake]:
+    return [Mistake(file, m.line, m.column, m.path, m.value, m.message, m.cure) for m in mistakes]
+
+
+def _first(root: Path, *names: str) -> Path | None:
+    return next((root / n for n in names if (root / n).is_file()), None)
+
+
+def _load_tables(catalog: Catalog) -> None:
+    root, findings = catalog.root, catalog.findings
+    table = _first(root, "models.yaml", "orchestrator/models.yaml") or DEFAULT_ROOT / "models.yaml"
+    if read_models := findings.read(root if table.is_relative_to(root) else table.parent, table, ModelTable):
+        catalog.models = read_models[1]
+    registry = _first(root, "orchestrator/skill-registry.yaml", "orchestrator/skill-registry")
+    catalog.skills = load_skills(root, findings.read(root, registry, SkillRegistry) if registry else None, findings)
+    if (file := _first(root, "orchestrator/agent-registry.yaml")) and (
+        agents := findings.read(root, file, AgentRegistry)
+    ):
+        catalog.registry_source = agents[0]
+        _register(catalog, agents[0], agents[1])
+    if (file := _first(root, "orchestrator/routing-rules.yaml")) and (
+        rules := findings.read(root, file, RoutingRules)
+    ):
+        catalog.rules_source, catalog.rules = rules[0], rules[1].routing_rules
+    if (file := _first(root, "orchestrator/agent.yml", "orchestrator/agent.yaml", "agent.yml")) and (
+        uses := findings.read(root, file, AgentYml)
+    ):
+        catalog.uses_source, catalog.uses = uses[0], uses[1].uses
+
+
+def _register(catalog: Catalog, source: Source, registry: AgentRegistry) -> None:
+    for index, entry in enumerate(registry.agents):
+        if entry.id in catalog.registered:
+            catalog.findings.error(
+                source, ("agents", index, "id"), f"the agent '{entry.id}' stands twice", "keep one entry"
+            )
+        catalog.registered[entry.id] = entry
+
+
+def _load_workflows(catalog: Catalog) -> None:
+    root, findings = catalog.root, catalog.findings
+    skipped = {"models.yaml", "agent.yml", "agent.yaml"}
+    files = [f for f in sorted([*root.glob("*.yaml"), *root.glob("*.yml")]) if f.name not in skipped]
+    for file in files:
+        if file.name.endswith(".test.yaml"):
+            continue
+        read = findings.read(root, file, Workflow)
+        if read is None:
+            continue
+        source, workflow = read
+        if workflow.workflow in catalog.workflows:
+            first = catalog.workflows[workflow.workflow].source.file
+            findings.error(
+                source, ("workflow",), f"the name '{workflow.workflow}' is taken by {first}", "give it another name"
+            )
+            continue
+        catalog.workflows[workflow.workflow] = WorkflowFile(source, workflow)
+
+
+def _load_robots(catalog: Catalog) -> None:
+    folder = catalog.root / "robots"
+    if not folder.is_dir():
+        return
+    for file in sorted(f for f in folder.rglob("*") if f.suffix in (".yaml", ".yml", ".json")):
+        read = catalog.findings.read(catalog.root, file, Robot)
+        if read is not None:
+            name = read[1].robot or file.stem
+            catalog.robots[name] = RobotFile(name, read[0], read[1])
+
+

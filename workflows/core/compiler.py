@@ -1,0 +1,412 @@
+"""From a workflow as written to its plan. Every mistake of the file is found in one pass."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from workflows.core.bindings import Binder
+from workflows.core.catalog import Catalog, WorkflowFile
+from workflows.core.edges import edges, find_cycle, ordered, output_name, producers, upstream
+from workflows.core.errors import InvalidDefinition, did_you_mean
+from workflows.core.findings import Findings
+from workflows.core.inputs import compile_inputs
+from workflows.core.models.workflow import NOT_YET, Output, Step, Workflow
+from workflows.core.names import Scope, step_names
+from workflows.core.plan import (
+    ForEachPlan,
+    HandlerPlan,
+    InputPlan,
+    MergePlan,
+    OutputPlan,
+    Plan,
+    RepeatPlan,
+    RetryPlan,
+    StepPlan,
+)
+from workflows.core.prompts import default_instruction, merge_instruction
+from workflows.core.refs import digest
+from workflows.core.shapes import check_schema, check_shape
+from workflows.core.source import Key, Source
+
+Placed = tuple[Key, Step]
+
+
+def compile_workflow(file: WorkflowFile, catalog: Catalog) -> Plan:
+    """The plan of a workflow. Raises InvalidDefinition with every mistake found."""
+    plan, findings = examine(file, catalog)
+    if findings.errors or plan is None:
+        raise InvalidDefinition(findings.errors)
+    return plan
+
+
+def examine(file: WorkflowFile, catalog: Catalog, *, calling: tuple[str, ...] = ()) -> tuple[Plan | None, Findings]:
+    """The plan (None when it cannot be made) with mistakes and warnings. `calling` names outer workflows."""
+    findings = Findings()
+    compilation = _Compilation(file.source, file.workflow, catalog, findings, (*calling, file.name))
+    plan = compilation.run()
+    findings.errors.sort(key=lambda m: (m.file != file.source.file, m.file, m.line, m.column))
+    return (None if findings.errors else plan), findings
+
+
+@dataclass
+class _Compilation:
+    """One workflow on its way to a plan."""
+
+    source: Source
+    workflow: Workflow
+    catalog: Catalog
+    findings: Findings
+    calling: tuple[str, ...]
+    binder: Binder = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.binder = Binder(self.catalog, self.source, self.findings)
+
+    def run(self) -> Plan | None:
+        main = [(("steps", i), s) for i, s in enumerate(self.workflow.steps)]
+        last = [(("finally", i), s) for i, s in enumerate(self.workflow.finally_)]
+        everything: list[Placed] = [*main, *last]
+        if not self._unique(everything):
+            return None
+        self._not_yet(everything)
+        for at, step in everything:
+            check_shape(self.source, at, step, self.findings)
+        made_by = producers(everything, self.workflow.inputs, self.source, self.findings)
+        later = {s.id: s for _, s in last}
+        after = edges(main, made_by, self.source, self.findings, known_only_later=later)
+        after_last = edges(last, made_by, self.source, self.findings, known_only_later={})
+        inputs = compile_inputs(self.source, self.workflow, self.catalog, everything, made_by, self.findings)
+        cycle = find_cycle(after) or find_cycle(after_last)
+        if cycle:
+            self._cycle(cycle, everything)
+            return None
+        placed = {s.id: (at, s) for at, s in everything}
+        order, order_last = ordered(after), ordered(after_last)
+        before = upstream(after, order)
+        everyone = frozenset(after)
+        before |= {k: v | everyone for k, v in upstream(after_last, order_last).items()}
+        steps = tuple(self._step(*placed[i], after[i], before, inputs, made_by) for i in order)
+        finals = tuple(self._step(*placed[i], after_last[i], before, inputs, made_by) for i in order_last)
+        self._outputs(made_by)
+        self._total_timeout(after, order, placed)
+        return Plan(
+            workflow=self.workflow.workflow,
+            description=self.workflow.description,
+            source=self.source.file,
+            inputs=inputs,
+            steps=tuple(s for s in steps if s is not None),
+            finally_=tuple(s for s in finals if s is not None),
+            outputs=self.workflow.outputs or tuple(output_name(s) for _, s in main),
+            total_timeout=self.workflow.total_timeout,
+            max_concurrent=self.workflow.max_concurrent,
+        )
+
+    def _unique(self, steps: list[Placed]) -> bool:
+        first: dict[str, Key] = {}
+        for at, step in steps:
+            if step.id in first:
+                line = self.source.position((*first[step.id], "id"))[0]
+                self.findings.error(
+                    self.source,
+                    (*at, "id"),
+                    f"the step id '{step.id}' is already used in line {line}",
+                    "give the step another id",
+                )
+            first.setdefault(step.id, at)
+        return len(first) == len(steps)
+
+    def _not_yet(self, steps: list[Placed]) -> None:
+        for place, key in _unavailable(self.workflow, steps):
+            self.findings.error(
+                self.source, place, f"`{key}` is not available yet", "remove it for now", of_key=True
+            )
+
+    def _cycle(self, cycle: list[str], steps: list[Placed]) -> None:
+        at = next(a for a, s in steps if s.id == cycle[0])
+        self.findings.error(
+            self.source,
+            at,
+            "steps wait for each other: " + " -> ".join(reversed(cycle)),
+            "take one of these edges out (depends_on, or an input one of them makes)",
+        )
+
+    def _outputs(self, made_by: Mapping[str, str]) -> None:
+        for index, name in enumerate(self.workflow.outputs):
+            if name not in made_by:
+                self.findings.error(
+                    self.source, ("outputs", index), f"no step makes '{name}'", did_you_mean(name, made_by)
+                )
+
+    def _total_timeout(self, after: Mapping[str, tuple[str, ...]], order: list[str], placed: dict[str, Any]) -> None:
+        longest: dict[str, float] = {}
+        for step_id in order:
+            own = placed[step_id][1].timeout or 0.0
+            longest[step_id] = own + max((longest[d] for d in after[step_id] if d in longest), default=0.0)
+        need = max(longest.values(), default=0.0)
+        total = self.workflow.total_timeout
+        if total is not None and need > total:
+            self.findings.warn(
+                self.source,
+                ("total_timeout",),
+                f"the steps' timeouts in a row make {need:g} s, more than {total:g} s; the total wins",
+                f"write total_timeout: {need:g}, or shorten the steps",
+            )
+
+    def _step(
+        self,
+        at: Key,
+        step: Step,
+        depends_on: tuple[str, ...],
+        before: Mapping[str, frozenset[str]],
+        inputs: tuple[InputPlan, ...],
+        made_by: Mapping[str, str],
+    ) -> StepPlan | None:
+        if len(step.doers) != 1:
+            return None
+        output = self._output(at, step)
+        scope = Scope(
+            source=self.source,
+            inputs=frozenset(i.name for i in inputs),
+            made_by=made_by,
+            upstream=before.get(step.id, frozenset()),
+            own_output=output.name,
+        )
+        prompt = step.prompt or ""
+        if not prompt and (step.agent or step.agents):
+            prompt = default_instruction(step.name or step.id, step.description, output.name, output.type)
+        reads = step_names(step, at, scope, self.findings)
+        fields = self._doer(at, step, scope)
+        reads = tuple(dict.fromkeys((*reads, *_documents(step, fields.get("handler")))))
+        plan = StepPlan(
+            id=step.id,
+            name=step.name or step.id,
+            prompt=prompt,
+            args=_plain(step.args),
+            inputs=step.inputs,
+            reads=reads,
+            depends_on=depends_on,
+            requires=step.requires,
+            when=_condition(step),
+            for_each=ForEachPlan(items=_plain(step.for_each), max_concurrent=step.max_concurrent)
+            if step.for_each is not None
+            else None,
+            repeat=RepeatPlan(until=step.repeat.until, max=step.repeat.max) if step.repeat else None,
+            output=output,
+            merge=self._merge(at, step),
+            timeout=step.timeout,
+            retries=RetryPlan(**step.retries.model_dump()),
+            cache=step.cache,
+            ttl=step.ttl,
+            on_failure=step.on_failure,
+            **fields,
+        )
+        return plan.model_copy(update={"definition": definition(plan)})
+
+    def _doer(self, at: Key, step: Step, scope: Scope) -> dict[str, Any]:
+        if step.agent is not None:
+            agent = self.binder.agent(step.agent, (*at, "agent"), step, at)
+            return {"kind": "agent", "agents": (agent,) if agent else ()}
+        if step.agents is not None:
+            return {"kind": "panel", "agents": tuple(self._members(at, step))}
+        if step.workflow is not None:
+            return {"kind": "workflow", "workflow": self._nested(at, step)}
+        return {"kind": "skill", **self._skill(at, step, scope)}
+
+    def _members(self, at: Key, step: Step) -> Iterator[Any]:
+        panel = step.agents or ()
+        for index, agent_id in enumerate(panel):
+            place = (*at, "agents", index)
+            if agent_id in panel[:index]:
+                self.findings.error(self.source, place, f"'{agent_id}' is twice in the panel", "name it once")
+                continue
+            agent = self.binder.agent(agent_id, place, step, at, panel=panel)
+            if agent is not None:
+                yield agent
+
+    def _merge(self, at: Key, step: Step) -> MergePlan | None:
+        if step.agents is None:
+            return None
+        if step.merge is None or step.merge.agent is None:
+            return MergePlan()
+        bare = step.model_copy(update={"skills": ()})
+        agent = self.binder.agent(step.merge.agent, (*at, "merge", "agent"), bare, at)
+        return MergePlan(agent=agent, prompt=merge_instruction(step.name or step.id, step.merge.prompt))
+
+    def _skill(self, at: Key, step: Step, scope: Scope) -> dict[str, Any]:
+        skill = self.catalog.skills.get(step.skill or "")
+        if skill is None:
+            self.findings.error(
+                self.source,
+                (*at, "skill"),
+                f"unknown skill '{step.skill}'",
+                did_you_mean(step.skill or "", self.catalog.skills),
+            )
+            return {}
+        if skill.visibility == "private":
+            self.findings.error(
+                self.source,
+                (*at, "skill"),
+                f"the skill '{skill.id}' is private to '{skill.owner}' and cannot run without that agent",
+                f"write `agent:` with that agent and `skills: [{skill.id}]`",
+            )
+        by_name = {h.handler: h for h in skill.handlers}
+        if step.handler is None and len(by_name) == 1:
+            return {"skill": self.binder.skill(skill), "handler": next(iter(by_name.values()))}
+        handler = by_name.get(step.handler or "")
+        if handler is None:
+            wrong = f"'{skill.id}' has no handler '{step.handler}'" if step.handler else "which handler?"
+            place = (*at, "handler") if step.handler else (*at, "skill")
+            self.findings.error(self.source, place, wrong, did_you_mean(step.handler or "", by_name) or "add a handler")
+            return {}
+        self._arguments(at, step, handler.input_schema, handler.documents, scope)
+        return {"skill": self.binder.skill(skill), "handler": handler}
+
+    def _arguments(self, at: Key, step: Step, schema: dict[str, Any], documents: tuple[str, ...], scope: Scope) -> None:
+        known = schema["properties"]
+        for name, value in step.args.items():
+            place = (*at, "args", name)
+            if name not in known:
+                self.findings.error(
+                    self.source, place, f"'{step.handler}' takes no argument '{name}'", did_you_mean(name, known), of_key=True
+                )
+            elif name in documents:
+                for given in document_names(value):
+                    scope.check(given, place, self.findings)
+        for name in schema.get("required", ()):
+            if name not in step.args:
+                self.findings.error(
+                    self.source, at, f"the argument '{name}' of '{step.handler}' is missing", f"add it under `args:`"
+                )
+
+    def _nested(self, at: Key, step: Step) -> Plan | None:
+        name = step.workflow or ""
+        place = (*at, "workflow")
+        file = self.catalog.workflows.get(name)
+        if file is None:
+            self.findings.error(
+                self.source, place, f"unknown workflow '{name}'", did_you_mean(name, self.catalog.workflows)
+            )
+            return None
+        if name in self.calling:
+            self.findings.error(
+                self.source,
+                place,
+                "workflows call each other: " + " -> ".join((*self.calling, name)),
+                "take one of the calls out",
+            )
+            return None
+        plan, found = examine(file, self.catalog, calling=self.calling)
+        if plan is None:
+            self.findings.error(
+                self.source,
+                place,
+                f"the workflow '{name}' has {len(found.errors)} mistakes (first: {found.errors[0].message})",
+                f"run `phaseline check {name}`",
+            )
+            return None
+        known = {i.name: i for i in plan.inputs}
+        for given in step.args:
+            if given not in known:
+                self.findings.error(
+                    self.source,
+                    (*at, "args", given),
+                    f"'{name}' has no input '{given}'",
+                    did_you_mean(given, known),
+                    of_key=True,
+                )
+        for needed in known.values():
+            if needed.required and needed.name not in step.args:
+                self.findings.error(
+                    self.source, at, f"the input '{needed.name}' of '{name}' is missing", "add it under `args:`"
+                )
+        return plan
+
+    def _output(self, at: Key, step: Step) -> OutputPlan:
+        written = step.output
+        if written.schema_ is not None:
+            check_schema(self.source, (*at, "output", "schema"), written.schema_, self.findings)
+        return OutputPlan(
+            name=output_name(step),
+            type=written.type or _default_type(step, written),
+            schema=_plain(written.schema_),
+            repair=written.repair,
+        )
+
+
+def _default_type(step: Step, output: Output) -> Any:
+    return "json" if output.schema_ is not None or step.skill or step.workflow else "markdown"
+
+
+def document_names(value: Any) -> list[str]:
+    """The names in a document argument: one, or a list of them."""
+    return [str(v) for v in value] if isinstance(value, (list, tuple)) else [str(value)]
+
+
+def _documents(step: Step, handler: HandlerPlan | None) -> list[str]:
+    parameters = handler.documents if handler else ()
+    return [name for p in parameters if p in step.args for name in document_names(step.args[p])]
+
+
+def _condition(step: Step) -> str | None:
+    if step.when is None or step.when is True:
+        return None
+    return "false" if step.when is False else str(step.when)
+
+
+def _unavailable(workflow: Workflow, steps: list[Placed]) -> Iterator[tuple[Key, str]]:
+    for key in NOT_YET["workflow"]:
+        if getattr(workflow, key) is not None:
+            yield (key,), key
+    for at, step in steps:
+        for key in NOT_YET["step"]:
+            if getattr(step, key) not in (None, ()):
+                yield (*at, key), key
+        for key in NOT_YET["output"]:
+            if getattr(step.output, key) not in (None, ()):
+                yield (*at, "output", key), f"output.{key}"
+
+
+def definition(plan: StepPlan) -> str:
+    """Digest of what reaches a request or decides acceptance; see Plan in design: no limits, no names of files."""
+    return digest(
+        {
+            "kind": plan.kind,
+            "agents": [_agent_facts(a) for a in plan.agents],
+            "skill": {"id": plan.skill.id, "digest": plan.skill.digest} if plan.skill else None,
+            "handler": plan.handler.handler if plan.handler else None,
+            "workflow": [s.definition for s in plan.workflow.steps] if plan.workflow else None,
+            "prompt": plan.prompt,
+            "args": plan.args,
+            "inputs": list(plan.inputs),
+            "output": plan.output.model_dump(mode="json", by_alias=True),
+            "merge": {"agent": _agent_facts(plan.merge.agent), "prompt": plan.merge.prompt}
+            if plan.merge and plan.merge.agent
+            else None,
+            "repeat": plan.repeat.until if plan.repeat else None,
+        }
+    )
+
+
+def _agent_facts(agent: Any) -> dict[str, Any]:
+    return {
+        "model": agent.model.id,
+        "effort": agent.model.effort,
+        "max_tokens": agent.model.max_tokens,
+        "system": agent.system,
+        "skills": [{"id": s.id, "digest": s.digest} for s in agent.skills],
+        "tools": [[h.name, h.description, h.input_schema] for s in agent.skills for h in s.handlers],
+        "hooks": [[h.event, h.function, h.sha256] for h in agent.hooks],
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Written data without the spellings of its numbers."""
+    if isinstance(value, dict):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if isinstance(value, bool) or value is None or isinstance(value, str):
+        return value
+    return int(value) if isinstance(value, int) else float(value)

@@ -1,0 +1,59 @@
+"""What reading a catalog found: mistakes and warnings, gathered so that all are reported at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from workflows.core.errors import Mistake
+from workflows.core.source import Key, Source, Unreadable, read_source
+from workflows.core.validation import M, read_model
+
+
+@dataclass
+class Findings:
+    """Mistakes and warnings in the order they were found."""
+
+    errors: list[Mistake] = field(default_factory=list)
+    warnings: list[Mistake] = field(default_factory=list)
+
+    def error(self, source: Source, path: Key, message: str, cure: str, *, of_key: bool = False) -> None:
+        """Records a mistake at a place of a source."""
+        self.errors.append(source.mistake(path, message, cure, of_key=of_key))
+
+    def warn(self, source: Source, path: Key, message: str, cure: str) -> None:
+        """Records what was assumed where a file contradicts itself or says too little."""
+        self.warnings.append(source.mistake(path, message, cure))
+
+    def read(self, root: Path, path: Path, model: type[M]) -> tuple[Source, M] | None:
+        """Reads one written file; None (with the mistakes recorded) when it is wrong."""
+        source = self.read_data(root, path)
+        if source is None:
+            return None
+        value, mistakes = read_model(model, source)
+        self.errors += mistakes
+        return (source, value) if value is not None else None
+
+    def read_data(self, root: Path, path: Path) -> Source | None:
+        """Reads a file's data only."""
+        name = shown(root, path)
+        if not inside(root, path):
+            self.errors.append(
+                Mistake(name, 0, 0, "", str(path.name), "the file lies outside the catalog", "copy it into the catalog")
+            )
+            return None
+        try:
+            return read_source(path, name)
+        except Unreadable as fault:
+            self.errors += fault.mistakes
+            return None
+
+
+def shown(root: Path, path: Path) -> str:
+    """A file's name relative to the catalog, or as it is."""
+    return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
+
+
+def inside(root: Path, path: Path) -> bool:
+    """Whether a path, links followed, lies below the root."""
+    return path.resolve().is_relative_to(root.resolve())

@@ -1,0 +1,214 @@
+"""The inputs of a workflow: declared ones, names nobody makes, and values people give."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from workflows.core.catalog import Catalog
+from workflows.core.errors import UsageError, did_you_mean
+from workflows.core.findings import Findings, inside
+from workflows.core.models.workflow import InputSpec, Step, Workflow
+from workflows.core.plan import InputPlan, Plan
+from workflows.core.source import Key, Source
+
+SUFFIXES = {
+    ".md": "text/markdown",
+    ".markdown": "text/markdown",
+    ".txt": "text/plain",
+    ".csv": "text/csv",
+    ".json": "application/json",
+}
+"""File types that are read as inputs."""
+
+
+def compile_inputs(
+    source: Source,
+    workflow: Workflow,
+    catalog: Catalog,
+    steps: Sequence[tuple[Key, Step]],
+    made_by: Mapping[str, str],
+    findings: Findings,
+) -> tuple[InputPlan, ...]:
+    """Declared inputs, then undeclared names that steps read and no step makes."""
+    out = {name: _declared(source, name, spec, catalog, findings) for name, spec in workflow.inputs.items()}
+    for at, step in steps:
+        for name in step.inputs:
+            if name in out or name in made_by:
+                continue
+            if not name.isidentifier():
+                findings.error(source, (*at, "inputs"), f"'{name}' is no name", "use letters, digits and '_'")
+                continue
+            near = did_you_mean(name, [*out, *made_by])
+            if workflow.inputs and near.startswith("did you mean"):
+                findings.error(source, (*at, "inputs"), f"nothing makes or declares '{name}'", near)
+                continue
+            if workflow.inputs:
+                findings.warn(
+                    source,
+                    (*at, "inputs"),
+                    f"nothing makes '{name}'; it is taken as an input of the workflow",
+                    f"declare it: `{name}: {{type: file}}` under `inputs:`",
+                )
+            out[name] = InputPlan(name=name, type="file", declared=False)
+    return tuple(out.values())
+
+
+def _declared(source: Source, name: str, spec: InputSpec, catalog: Catalog, findings: Findings) -> InputPlan:
+    place: Key = ("inputs", name)
+    default_file, default = "", spec.default
+    if spec.type == "file" and default is not None:
+        default, default_file = None, _default_file(source, place, str(spec.default), catalog, findings)
+    elif default is not None:
+        try:
+            default = coerce(InputPlan(name=name, type=spec.type, choices=spec.choices), spec.default)
+        except UsageError as fault:
+            findings.error(source, (*place, "default"), fault.message, fault.cure)
+            default = None
+    has_default = default is not None or bool(default_file)
+    if spec.type == "secret" and has_default:
+        findings.error(source, (*place, "default"), "a secret has no default in a file", "remove the default")
+    return InputPlan(
+        name=name,
+        type=spec.type,
+        description=spec.description,
+        required=spec.required if spec.required is not None else not has_default and spec.default is None,
+        default=default,
+        default_file=default_file,
+        choices=tuple(spec.choices),
+    )
+
+
+def _default_file(source: Source, place: Key, written: str, catalog: Catalog, findings: Findings) -> str:
+    path = catalog.root / written
+    if written.startswith("/") or not inside(catalog.root, path):
+        findings.error(source, (*place, "default"), "the file lies outside the catalog", "copy it into the catalog")
+        return ""
+    if not path.is_file():
+        findings.error(source, (*place, "default"), f"there is no file {written} in the catalog", "check its name")
+        return ""
+    if path.suffix not in SUFFIXES:
+        findings.error(source, (*place, "default"), *unreadable_suffix(path.suffix))
+        return ""
+    return written
+
+
+def unreadable_suffix(suffix: str) -> tuple[str, str]:
+    """Message and cure for a file type that is not read."""
+    known = ", ".join(SUFFIXES)
+    if suffix == ".pdf":
+        return "PDF files are not read", "convert it to text or Markdown first, such as with pdftotext"
+    return f"files of type '{suffix or 'none'}' are not read", f"use one of {known}"
+
+
+def bind_inputs(plan: Plan, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Values by input name, typed, with defaults; raises UsageError for unknown, missing or wrong ones.
+
+    Values of files are left as they are; a default of a file is not opened here (see `default_file`).
+    """
+    known = {i.name: i for i in plan.inputs}
+    for name in given:
+        if name not in known:
+            raise UsageError(
+                f"the workflow '{plan.workflow}' has no input '{name}'", did_you_mean(name, known) or "it takes none"
+            )
+    out: dict[str, Any] = {}
+    missing = []
+    for spec in plan.inputs:
+        if spec.name in given:
+            out[spec.name] = coerce(spec, given[spec.name])
+        elif spec.required:
+            missing.append(spec)
+        elif not spec.default_file:
+            out[spec.name] = spec.default
+    if missing:
+        ways = " ".join(f"-i {s.name}=" + ("@FILE" if s.type == "file" else "VALUE") for s in missing)
+        names = ", ".join(s.name for s in missing)
+        raise UsageError(f"missing input: {names}", f"add {ways}")
+    return out
+
+
+def coerce(spec: InputPlan, value: Any) -> Any:
+    """A value as the input's type wants it; texts from the command line are read. Raises UsageError."""
+    try:
+        typed = _READ[spec.type](value)
+    except (ValueError, TypeError) as fault:
+        raise UsageError(f"the input '{spec.name}' is no {spec.type}: {_shown(value)}", str(fault)) from None
+    if spec.choices and typed not in spec.choices:
+        choices = [str(c) for c in spec.choices]
+        raise UsageError(f"the input '{spec.name}' may not be {_shown(value)}", did_you_mean(str(value), choices))
+    return typed
+
+
+def _shown(value: Any) -> str:
+    text = str(value)
+    return f"'{text[:60]}...'" if len(text) > 60 else f"'{text}'"
+
+
+def _integer(value: Any) -> int:
+    if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
+        raise ValueError("write a whole number")
+    try:
+        return int(value)
+    except (ValueError, TypeError):
+        raise ValueError("write a whole number") from None
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool):
+        raise ValueError("write a number")
+    try:
+        number = float(value)
+    except (ValueError, TypeError):
+        raise ValueError("write a number") from None
+    if number != number or number in (float("inf"), float("-inf")):
+        raise ValueError("write a finite number")
+    return number
+
+
+def _boolean(value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    word = str(value).strip().lower()
+    if word in ("true", "yes", "1", "on"):
+        return True
+    if word in ("false", "no", "0", "off"):
+        return False
+    raise ValueError("write true or false")
+
+
+def _json(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except json.JSONDecodeError as fault:
+        raise ValueError(f"write JSON ({fault.msg}, column {fault.colno})") from None
+
+
+def _list(value: Any) -> list[Any]:
+    if isinstance(value, str) and not value.lstrip().startswith("["):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    read = _json(value)
+    if not isinstance(read, (list, tuple)):
+        raise ValueError('write a list: a,b,c or ["a", "b"]')
+    return list(read)
+
+
+def _string(value: Any) -> str:
+    if isinstance(value, (dict, list)):
+        raise ValueError("write a text")
+    return getattr(value, "spelling", None) or str(value)
+
+
+_READ: dict[str, Any] = {
+    "string": _string,
+    "integer": _integer,
+    "number": _number,
+    "boolean": _boolean,
+    "json": _json,
+    "list": _list,
+    "file": lambda value: value,
+    "secret": _string,
+}

@@ -1,0 +1,112 @@
+"""Which names the expressions and templates of a step may read, and which they do read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from workflows.core.errors import did_you_mean
+from workflows.core.expressions import Expression, ExpressionError, Template
+from workflows.core.findings import Findings
+from workflows.core.models.workflow import Step
+from workflows.core.source import Key, Source
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What is known when a step starts."""
+
+    source: Source
+    inputs: frozenset[str]
+    made_by: Mapping[str, str]
+    upstream: frozenset[str]
+    own_output: str
+
+    def check(self, name: str, place: Key, findings: Findings, local: frozenset[str] = frozenset()) -> bool:
+        """Whether a name may be read here; what may not is recorded."""
+        if name in local or name in self.inputs:
+            return True
+        maker = self.made_by.get(name)
+        if maker is not None and maker in self.upstream:
+            return True
+        if maker is not None:
+            findings.error(
+                self.source,
+                place,
+                f"'{name}' is made by {maker}, which does not come before this step",
+                f"add '{maker}' to depends_on, or '{name}' to inputs",
+            )
+        else:
+            known = [*self.inputs, *local, *(n for n, m in self.made_by.items() if m in self.upstream)]
+            findings.error(self.source, place, f"unknown name '{name}'", did_you_mean(name, known))
+        return False
+
+    def check_step(self, step_id: str, place: Key, findings: Findings) -> None:
+        """Whether `steps.<id>` may be read here."""
+        if step_id not in self.upstream:
+            findings.error(
+                self.source,
+                place,
+                f"the step '{step_id}' does not come before this one",
+                did_you_mean(step_id, self.upstream) or f"add '{step_id}' to depends_on",
+            )
+
+
+def step_names(step: Step, at: Key, scope: Scope, findings: Findings) -> tuple[str, ...]:
+    """Checks every expression and template of a step; gives the names that its result depends on.
+
+    `when` decides whether a step runs, not what it makes, so its names are checked but not returned.
+    A status read as `steps.x` is returned as `steps.x`.
+    """
+    local = frozenset(["steps", *_local(step)])
+    reads: dict[str, None] = dict.fromkeys(step.inputs)
+    for place, text, is_expression, counts in _sources(step, at):
+        try:
+            parsed = Expression.parse(text) if is_expression else Template.parse(text)
+        except ExpressionError as fault:
+            findings.error(scope.source, place, fault.message, fault.cure)
+            continue
+        own = frozenset([scope.own_output]) if place[-1] == "until" else frozenset()
+        for name in sorted(parsed.names):
+            if name not in ("steps",) and scope.check(name, place, findings, local | own) and counts:
+                if name not in local | own:
+                    reads[name] = None
+        for step_id in sorted(parsed.steps):
+            scope.check_step(step_id, place, findings)
+            if counts:
+                reads[f"steps.{step_id}"] = None
+    return tuple(reads)
+
+
+def _local(step: Step) -> Iterator[str]:
+    if step.for_each is not None:
+        yield from ("item", "index")
+    if step.repeat is not None:
+        yield from ("previous", "iteration")
+
+
+def _sources(step: Step, at: Key) -> Iterator[tuple[Key, str, bool, bool]]:
+    """Place, text, whether it is an expression, whether the result depends on it."""
+    if isinstance(step.when, str):
+        yield (*at, "when"), step.when, True, False
+    if isinstance(step.for_each, str):
+        yield (*at, "for_each"), step.for_each, True, True
+    if step.repeat is not None:
+        yield (*at, "repeat", "until"), step.repeat.until, True, True
+    if step.prompt:
+        yield (*at, "prompt"), step.prompt, False, True
+    if step.merge is not None and step.merge.prompt:
+        yield (*at, "merge", "prompt"), step.merge.prompt, False, True
+    yield from _templates((*at, "args"), step.args)
+
+
+def _templates(place: Key, value: Any) -> Iterator[tuple[Key, str, bool, bool]]:
+    if isinstance(value, str):
+        yield place, value, False, True
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _templates((*place, key), inner)
+    elif isinstance(value, (list, tuple)):
+        for index, inner in enumerate(value):
+            yield from _templates((*place, index), inner)

@@ -1,0 +1,279 @@
+"""Skill folders: SKILL.md with its standard frontmatter, config.yaml, handlers, and the registry's overlay."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from workflows.core.errors import did_you_mean
+from workflows.core.findings import Findings, inside, shown
+from workflows.core.handlers import SignatureError, inspect_handler, tool_name
+from workflows.core.models.skill import Frontmatter, Handler, RegisteredSkill, SkillConfig, SkillRegistry
+from workflows.core.plan import FilePlan, HandlerPlan
+from workflows.core.refs import digest, digest_bytes
+from workflows.core.source import Key, Source, Unreadable, parse_source
+from workflows.core.validation import read_model
+
+STANDARD_KEYS = ("name", "description", "license", "compatibility", "metadata", "allowed-tools")
+MAX_FILE = 2 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class CatalogSkill:
+    """A skill as the catalog holds it: folder facts with the registry's values over them."""
+
+    id: str
+    name: str
+    description: str
+    folder: str
+    source: Source
+    version: str = ""
+    owner: str = "system"
+    visibility: str = "public"
+    timeout: float | None = None
+    memory: int | None = None
+    gpu: str = "none"
+    files: tuple[FilePlan, ...] = ()
+    handlers: tuple[HandlerPlan, ...] = ()
+    available: bool = True
+    """False for an entry of the registry without a folder."""
+
+    @property
+    def digest(self) -> str:
+        """Of the tracked files: paths and contents."""
+        return digest([[f.path, f.sha256] for f in self.files])
+
+
+def load_skills(
+    root: Path, registry: tuple[Source, SkillRegistry] | None, findings: Findings
+) -> dict[str, CatalogSkill]:
+    """Every skill below skills/ and of the registry, by id."""
+    entries: dict[str, tuple[Source, Key, RegisteredSkill]] = {}
+    if registry is not None:
+        for index, entry in enumerate(registry[1].skills):
+            place: Key = ("skills", index)
+            if entry.id in entries:
+                findings.error(registry[0], (*place, "id"), f"the skill '{entry.id}' stands twice", "keep one entry")
+                continue
+            entries[entry.id] = (registry[0], place, entry)
+    out: dict[str, CatalogSkill] = {}
+    for folder in _folders(root, entries, findings):
+        skill_id, path = folder
+        skill = _load_folder(root, skill_id, path, entries.get(skill_id), findings)
+        if skill is not None:
+            out[skill_id] = skill
+    for skill_id, (source, place, entry) in entries.items():
+        if skill_id not in out and not any(m.file.startswith(f"skills/{skill_id}/") for m in findings.errors):
+            findings.warn(
+                source,
+                (*place, "id"),
+                f"the skill '{skill_id}' has no folder; agents are told its name only",
+                f"add skills/{skill_id}/SKILL.md",
+            )
+            out[skill_id] = CatalogSkill(
+                id=skill_id,
+                name=entry.name or skill_id,
+                description=entry.name or skill_id,
+                folder="",
+                source=source,
+                available=False,
+                **_overlay(entry),
+            )
+    return out
+
+
+def _overlay(entry: RegisteredSkill | None) -> dict[str, Any]:
+    if entry is None:
+        return {}
+    needs = entry.resource_requirements
+    return {
+        "version": entry.version or "",
+        "owner": entry.owner,
+        "visibility": entry.visibility,
+        "timeout": needs.timeout,
+        "memory": needs.memory,
+        "gpu": needs.gpu,
+    }
+
+
+def _folders(
+    root: Path, entries: Mapping[str, tuple[Source, Key, RegisteredSkill]], findings: Findings
+) -> list[tuple[str, Path]]:
+    """Skill ids with their folders: found below skills/, or named by `location`."""
+    base = root / "skills"
+    found = {str(f.parent.relative_to(base)): f.parent for f in sorted(base.rglob("SKILL.md"))} if base.is_dir() else {}
+    for skill_id, (source, place, entry) in entries.items():
+        if entry.location is None:
+            continue
+        folder = _location(root, entry.location)
+        if folder is None or not inside(root, folder):
+            findings.error(
+                source,
+                (*place, "location"),
+                "the location lies outside the catalog",
+                f"write /workspace/skills/{skill_id}",
+            )
+        elif (folder / "SKILL.md").is_file() and skill_id not in found:
+            found = {k: v for k, v in found.items() if v != folder} | {skill_id: folder}
+    return sorted(found.items())
+
+
+def _location(root: Path, written: str) -> Path | None:
+    """`/workspace/skills|agents|orchestrator/...` means the catalog; other absolute paths are not read."""
+    if written.startswith("/workspace/"):
+        return root / written.removeprefix("/workspace/")
+    return None if written.startswith("/") else root / written
+
+
+def _load_folder(
+    root: Path,
+    skill_id: str,
+    folder: Path,
+    entry: tuple[Source, Key, RegisteredSkill] | None,
+    findings: Findings,
+) -> CatalogSkill | None:
+    file = folder / "SKILL.md"
+    source, head = _frontmatter(root, file, findings)
+    if source is None or head is None:
+        return None
+    if head.name != folder.name:
+        findings.error(
+            source, ("name",), f"the name must be the folder's: '{folder.name}'", f"write `name: {folder.name}`"
+        )
+        return None
+    config = _config(root, folder, findings)
+    values = _overlay(entry[2] if entry else None)
+    if config.version and values.get("version") and config.version != values["version"]:
+        findings.warn(
+            source,
+            (),
+            f"the registry says version {values['version']}, config.yaml {config.version}; the registry's is used",
+            "make the two equal",
+        )
+    values["version"] = values.get("version") or config.version or head.metadata.get("version", "")
+    values["timeout"] = values.get("timeout") or config.timeout
+    declared = config.handlers if config.handlers is not None else (entry[2].handlers if entry else None)
+    return CatalogSkill(
+        id=skill_id,
+        name=(entry[2].name if entry and entry[2].name else head.metadata.get("title", head.name)),
+        description=head.description,
+        folder=shown(root, folder),
+        source=source,
+        files=_files(root, folder, source, findings),
+        handlers=_handlers(root, skill_id, folder, declared, source, findings),
+        **values,
+    )
+
+
+def _frontmatter(root: Path, file: Path, findings: Findings) -> tuple[Source | None, Frontmatter | None]:
+    name = shown(root, file)
+    empty = Source(name, None)
+    if not inside(root, file):
+        findings.error(empty, (), "the file lies outside the catalog", "copy it into the catalog")
+        return None, None
+    body = file.read_bytes() if file.stat().st_size <= MAX_FILE else b""
+    parts = body.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").split(b"---\n", 2)
+    if len(parts) < 3 or parts[0].strip():
+        findings.error(empty, (), "SKILL.md has no frontmatter", "begin it with '---', name, description, '---'")
+        return None, None
+    try:
+        source = parse_source(b"\n" + parts[1], name)
+    except Unreadable as fault:
+        findings.errors += fault.mistakes
+        return None, None
+    if not isinstance(source.data, dict):
+        findings.error(source, (), "the frontmatter holds no keys", "write `name:` and `description:`")
+        return None, None
+    for key in [k for k in source.data if k not in STANDARD_KEYS]:
+        findings.warn(
+            source, (key,), f"'{key}' is no standard key of a skill; it is not read", did_you_mean(key, STANDARD_KEYS)
+        )
+    known = {k: v for k, v in source.data.items() if k in STANDARD_KEYS}
+    value, mistakes = read_model(Frontmatter, Source(name, known, source.marks, source.key_marks))
+    findings.errors += mistakes
+    return source, value
+
+
+def _config(root: Path, folder: Path, findings: Findings) -> SkillConfig:
+    file = folder / "config.yaml"
+    if not file.is_file():
+        return SkillConfig()
+    read = findings.read(root, file, SkillConfig)
+    return read[1] if read else SkillConfig()
+
+
+def _files(root: Path, folder: Path, source: Source, findings: Findings) -> tuple[FilePlan, ...]:
+    """Tracked files: all but hidden ones and bytecode."""
+    out = []
+    for file in sorted(folder.rglob("*")):
+        relative = file.relative_to(folder)
+        if any(p.startswith(".") or p == "__pycache__" for p in relative.parts) or file.is_dir():
+            continue
+        if file.suffix == ".pyc" or (file != folder / "SKILL.md" and _nested_skill(folder, file)):
+            continue
+        if not inside(root, file) or not file.is_file():
+            findings.error(source, (), f"{relative} leads outside the catalog", "copy the file into the skill")
+            continue
+        body = file.read_bytes()
+        out.append(FilePlan(path=relative.as_posix(), sha256=digest_bytes(body), size=len(body)))
+    return tuple(out)
+
+
+def _nested_skill(folder: Path, file: Path) -> bool:
+    return any((p / "SKILL.md").exists() for p in file.parents if p != folder and p.is_relative_to(folder))
+
+
+def _handlers(
+    root: Path,
+    skill_id: str,
+    folder: Path,
+    declared: tuple[Handler, ...] | None,
+    source: Source,
+    findings: Findings,
+) -> tuple[HandlerPlan, ...]:
+    files = {f.stem: f for f in sorted((folder / "handlers").glob("*.py")) if not f.stem.startswith("_")}
+    if declared is None:
+        declared = tuple(Handler(name=name) for name in files)
+    out = []
+    for handler in declared:
+        file = files.get(handler.name)
+        if file is None:
+            findings.error(
+                source,
+                (),
+                f"the handler '{handler.name}' has no file handlers/{handler.name}.py",
+                did_you_mean(handler.name, files),
+            )
+            continue
+        plan = _handler(root, skill_id, folder, file, handler, findings)
+        if plan is not None:
+            out.append(plan)
+    return tuple(out)
+
+
+def _handler(
+    root: Path, skill_id: str, folder: Path, file: Path, handler: Handler, findings: Findings
+) -> HandlerPlan | None:
+    source = Source(shown(root, file), None)
+    if not inside(root, file):
+        findings.error(source, (), "the file lies outside the catalog", "copy it into the catalog")
+        return None
+    try:
+        spec = inspect_handler(file.read_text("utf-8"), handler.name)
+    except SignatureError as fault:
+        findings.error(Source(source.file, None, {(): (fault.line, 1)}), (), fault.message, fault.cure)
+        return None
+    except (OSError, UnicodeDecodeError):
+        findings.error(source, (), "not readable as UTF-8 text", "save the file as UTF-8")
+        return None
+    return HandlerPlan(
+        name=tool_name(skill_id, handler.name),
+        handler=handler.name,
+        file=file.relative_to(folder).as_posix(),
+        description=spec.description,
+        input_schema=spec.input_schema,
+        documents=spec.documents,
+        effect=handler.effect,
+    )
