@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jinja2 import Environment
+from jinja2.meta import find_undeclared_variables
 
 from workflows.core.errors import PhaselineError
 from workflows.core.expressions import Expression, ExpressionError, Template
@@ -120,6 +122,25 @@ def test_names_and_steps_are_what_is_read_from_outside() -> None:
     )
     assert made.names == {"xs", "steps"}
     assert made.steps == {"a", "b-2"}
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "{{ a.b[c] | default(d) }}{{ range(e) }}",
+        "{% for x, y in pairs if x > limit %}{{ loop.index }}{{ z }}{% else %}{{ x }}{% endfor %}{{ y }}",
+        "{{ x }}{% set x = x2 %}{{ x }}{% set a, b = c %}{{ a }}{{ b }}",
+        "{% for i in xs %}{% set t = i %}{{ t }}{% endfor %}{{ t }}",
+        "{% if a %}{% set b = 1 %}{% endif %}{{ b }}",
+        "{% if a %}{{ b }}{% elif c %}{{ d }}{% else %}{{ e }}{% endif %}",
+        "{% with p = q %}{{ p }}{% endwith %}{{ p }}{{ loop }}",
+        "{% for x in x %}{{ x }}{% endfor %}",
+        "{{ a if b else c }}{{ d is divisibleby(e) }}{{ f[g:h] }}{{ {'i': j, k: l} }}",
+    ],
+)
+def test_free_names_are_those_jinja_finds(source: str) -> None:
+    environment = Environment()
+    assert Template.parse(source).names == find_undeclared_variables(environment.parse(source))
 
 
 @pytest.mark.parametrize(
@@ -328,6 +349,9 @@ ATTACKS = [
     "{{ long | map('upper') | map('upper') | map('upper') | map('list') | list | list | tojson | length }}"
     + "{{ long | list | unique | list }}" * 50
     + "{{ long | sort }}" * 500,
+    "{% for a in range(9000) %}{{ long | title | length }}{% endfor %}",
+    "{% for a in range(9000) %}{{ long | unique | length }}{% endfor %}",
+    "{{ (long ~ long ~ long ~ long ~ long ~ long) | sort(attribute='a') }}",
 ]
 
 

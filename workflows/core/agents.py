@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from workflows.core.findings import Findings, inside, shown
@@ -11,7 +11,7 @@ from workflows.core.models.agent import Agent, AgentFile, Manifest, Model, Promp
 from workflows.core.models.written import Written
 from workflows.core.plan import HookPlan
 from workflows.core.refs import digest_bytes
-from workflows.core.source import Source
+from workflows.core.source import Key, Source
 from workflows.core.validation import read_model
 
 MAX_TEXT = 20_000
@@ -32,13 +32,20 @@ class CatalogAgent:
     identity: tuple[tuple[str, str], ...] = ()
     persona: str = ""
     """SOUL.md, or the system entries of prompts.yml."""
-    tools: ToolsConfig = ToolsConfig()
+    tools: ToolsConfig = field(default_factory=ToolsConfig)
+    tools_source: Source | None = None
+    """tools-config.json; None when the folder has none."""
     hooks: tuple[HookPlan, ...] = ()
 
     @property
     def id(self) -> str:
         """Its id."""
         return self.config.id
+
+    @property
+    def base(self) -> Key:
+        """Where the agent stands in its file: below `agent:`, or at the top of a manifest."""
+        return ("agent",) if isinstance(self.source.data, dict) and "agent" in self.source.data else ()
 
     @property
     def short_folder(self) -> str:
@@ -93,7 +100,8 @@ def load_agent(root: Path, file: Path, findings: Findings) -> CatalogAgent | Non
         source=source,
         identity=identity,
         persona=_persona(root, folder, source, findings),
-        tools=tools,
+        tools=tools[1],
+        tools_source=tools[0],
         hooks=_hooks(root, folder, source, config, findings),
     )
 
@@ -142,7 +150,10 @@ def _text(root: Path, file: Path, findings: Findings) -> str:
         return ""
     if len(text) > MAX_TEXT:
         findings.warn(
-            source, (), f"longer than {MAX_TEXT} characters; the rest is not used", "move know-how into a skill"
+            source,
+            (),
+            f"longer than {MAX_TEXT} characters; the rest is not used",
+            "move know-how into a skill",
         )
     return text[:MAX_TEXT].strip()
 
@@ -169,7 +180,10 @@ def _warn_settings(source: Source, config: Agent, findings: Findings) -> None:
     if config.model.temperature is not None:
         place = (*base, "model", "temperature") if base else ("options", "temperature")
         findings.warn(
-            source, place, "current models take no temperature; it is not sent", "remove it, or use `thinking:`"
+            source,
+            place,
+            "current models take no temperature; it is not sent",
+            "remove it, or use `thinking:`",
         )
     connection = config.memory.storage.connection_string or ""
     if _INLINE_SECRET.search(connection):
@@ -187,7 +201,10 @@ def _persona(root: Path, folder: Path, source: Source, findings: Findings) -> st
             return "\n\n".join(p for p in (soul, _prompts(root, folder / name, findings)) if p)
     if not soul:
         findings.warn(
-            source, (), "the agent has no SOUL.md; its name and description are all it is told", "write a SOUL.md"
+            source,
+            (),
+            "the agent has no SOUL.md; its name and description are all it is told",
+            "write a SOUL.md",
         )
     return soul
 
@@ -199,17 +216,17 @@ def _prompts(root: Path, file: Path, findings: Findings) -> str:
     if not isinstance(source.data, list):
         findings.error(source, (), "should be a list of prompts", "write '- role: system' and '  content: |'")
         return ""
-    wrapped = Source(source.file, {"prompts": source.data}, {("prompts", *k): v for k, v in source.marks.items()})
+    wrapped = Source(
+        source.file, {"prompts": source.data}, {("prompts", *k): v for k, v in source.marks.items()}
+    )
     value, mistakes = read_model(_Prompts, wrapped)
     findings.errors += mistakes
     return "\n\n".join(p.content.strip() for p in value.prompts if p.role == "system") if value else ""
 
 
-def _tools(root: Path, file: Path, findings: Findings) -> ToolsConfig:
-    if not file.is_file():
-        return ToolsConfig()
-    read = findings.read(root, file, ToolsConfig)
-    return read[1] if read else ToolsConfig()
+def _tools(root: Path, file: Path, findings: Findings) -> tuple[Source | None, ToolsConfig]:
+    read = findings.read(root, file, ToolsConfig) if file.is_file() else None
+    return read or (None, ToolsConfig())
 
 
 def _hooks(

@@ -25,10 +25,15 @@ class Binder:
         self.catalog = catalog
         self.source = source
         self.findings = findings
+        # A thousand steps share a handful of agents; each is built once, so that plans stay small too.
+        self._agents: dict[tuple[str, tuple[str, ...]], AgentPlan] = {}
+        self._skill_plans: dict[tuple[str, float | None], SkillPlan] = {}
 
-    def agent(self, agent_id: str, place: Key, step: Step, at: Key, *, panel: tuple[str, ...] = ()) -> AgentPlan | None:
+    def agent(
+        self, agent_id: str, place: Key, step: Step, at: Key, *, panel: tuple[str, ...] = ()
+    ) -> AgentPlan | None:
         """The agent of a step with the step's skills. `panel` names all members, this one included."""
-        agent = self.catalog.agents.get(agent_id) or self._by_folder(agent_id)
+        agent = self.catalog.find_agent(agent_id)
         if agent is None:
             self.findings.error(
                 self.source, place, f"unknown agent '{agent_id}'", did_you_mean(agent_id, self.catalog.agents)
@@ -43,6 +48,12 @@ class Binder:
                 "set its status to active, or give the step another agent",
             )
         skills = self._skills(agent, step, at, panel)
+        key = (agent.id, tuple(s.id for s in skills))
+        if key not in self._agents:
+            self._agents[key] = self._built(agent, skills)
+        return self._agents[key]
+
+    def _built(self, agent: CatalogAgent, skills: tuple[SkillPlan, ...]) -> AgentPlan:
         return AgentPlan(
             id=agent.id,
             name=agent.config.name or agent.id,
@@ -54,13 +65,10 @@ class Binder:
             max_turns=agent.config.max_turns,
         )
 
-    def _by_folder(self, name: str) -> CatalogAgent | None:
-        return next((a for a in self.catalog.agents.values() if a.short_folder == name), None)
-
     def model(self, agent: CatalogAgent) -> ModelPlan:
         """The agent's model with `latest` resolved through the catalog's table."""
         written = agent.config.model
-        base: Key = ("agent", "model") if isinstance(agent.source.data, dict) and "agent" in agent.source.data else ()
+        base = agent.base
         return ModelPlan(
             provider=written.provider,
             family=written.name,
@@ -101,12 +109,17 @@ class Binder:
         word = model.thinking.lower()
         if word not in THINKING:
             self.findings.error(
-                source, (*base, "thinking"), f"unknown thinking '{model.thinking}'", did_you_mean(word, THINKING)
+                source,
+                (*base, "thinking"),
+                f"unknown thinking '{model.thinking}'",
+                did_you_mean(word, THINKING),
             )
             return None
         return cast(Effort | None, THINKING[word])
 
-    def _skills(self, agent: CatalogAgent, step: Step, at: Key, panel: tuple[str, ...]) -> tuple[SkillPlan, ...]:
+    def _skills(
+        self, agent: CatalogAgent, step: Step, at: Key, panel: tuple[str, ...]
+    ) -> tuple[SkillPlan, ...]:
         bound = {b.skill_id: b for b in agent.config.skills}
         if step.skills is None:
             return tuple(p for s, b in bound.items() if (p := self._bound(agent, s, b)) is not None)
@@ -142,8 +155,9 @@ class Binder:
         panel: tuple[str, ...],
     ) -> bool:
         if skill.visibility == "private" and not owns(agent, skill):
-            members = [self.catalog.agents[a] for a in panel if a in self.catalog.agents]
-            if not any(owns(m, skill) for m in members):
+            members = [m for a in panel if (m := self.catalog.find_agent(a)) is not None]
+            # A panel's step names the skills of all members; one that no member owns is told once.
+            if not any(owns(m, skill) for m in members) and agent in (members[:1] or [agent]):
                 self.findings.error(
                     self.source,
                     place,
@@ -162,18 +176,26 @@ class Binder:
 
     def skill(self, skill: CatalogSkill, binding: SkillBinding | None = None) -> SkillPlan:
         """The skill as the step uses it."""
-        return SkillPlan(
-            id=skill.id,
-            name=skill.name,
-            description=skill.description,
-            folder=skill.folder,
-            version=skill.version,
-            digest=skill.digest,
-            files=skill.files,
-            handlers=skill.handlers,
-            timeout=(binding.timeout if binding and binding.timeout else skill.timeout),
-            memory=skill.memory,
-        )
+        timeout = binding.timeout if binding and binding.timeout else skill.timeout
+        key = (skill.id, timeout)
+        if key not in self._skill_plans:
+            self._skill_plans[key] = _skill_plan(skill, timeout)
+        return self._skill_plans[key]
+
+
+def _skill_plan(skill: CatalogSkill, timeout: float | None) -> SkillPlan:
+    return SkillPlan(
+        id=skill.id,
+        name=skill.name,
+        description=skill.description,
+        folder=skill.folder,
+        version=skill.version,
+        digest=skill.digest,
+        files=skill.files,
+        handlers=skill.handlers,
+        timeout=timeout,
+        memory=skill.memory,
+    )
 
 
 def owns(agent: CatalogAgent, skill: CatalogSkill) -> bool:

@@ -55,10 +55,11 @@ class Catalog:
     registered: dict[str, RegisteredAgent] = field(default_factory=dict)
     rules: tuple[RoutingRule, ...] = ()
     rules_source: Source | None = None
-    uses: Uses = Uses()
+    uses: Uses = field(default_factory=Uses)
     uses_source: Source | None = None
     registry_source: Source | None = None
-    models: ModelTable = ModelTable()
+    skill_registry: tuple[Source, SkillRegistry] | None = None
+    models: ModelTable = field(default_factory=ModelTable)
 
     @classmethod
     def load(cls, root: Path) -> Catalog:
@@ -74,8 +75,13 @@ class Catalog:
         _load_robots(catalog)
         return catalog
 
+    def find_agent(self, name: str) -> CatalogAgent | None:
+        """An agent by id, or by its folder below agents/."""
+        by_id = self.agents.get(name)
+        return by_id or next((a for a in self.agents.values() if a.short_folder == name), None)
+
     def find_workflow(self, name: str) -> WorkflowFile:
-        """A workflow by name, by file below the catalog, or by path. Raises UsageError or InvalidDefinition."""
+        """A workflow by name, by file of the catalog, or by path. Raises UsageError, InvalidDefinition."""
         if name in self.workflows:
             return self.workflows[name]
         path = Path(name)
@@ -120,7 +126,8 @@ def _load_tables(catalog: Catalog) -> None:
     if read_models := findings.read(root if table.is_relative_to(root) else table.parent, table, ModelTable):
         catalog.models = read_models[1]
     registry = _first(root, "orchestrator/skill-registry.yaml", "orchestrator/skill-registry")
-    catalog.skills = load_skills(root, findings.read(root, registry, SkillRegistry) if registry else None, findings)
+    catalog.skill_registry = findings.read(root, registry, SkillRegistry) if registry else None
+    catalog.skills = load_skills(root, catalog.skill_registry, findings)
     if (file := _first(root, "orchestrator/agent-registry.yaml")) and (
         agents := findings.read(root, file, AgentRegistry)
     ):
@@ -159,7 +166,10 @@ def _load_workflows(catalog: Catalog) -> None:
         if workflow.workflow in catalog.workflows:
             first = catalog.workflows[workflow.workflow].source.file
             findings.error(
-                source, ("workflow",), f"the name '{workflow.workflow}' is taken by {first}", "give it another name"
+                source,
+                ("workflow",),
+                f"the name '{workflow.workflow}' is taken by {first}",
+                "give it another name",
             )
             continue
         catalog.workflows[workflow.workflow] = WorkflowFile(source, workflow)
@@ -174,5 +184,3 @@ def _load_robots(catalog: Catalog) -> None:
         if read is not None:
             name = read[1].robot or file.stem
             catalog.robots[name] = RobotFile(name, read[0], read[1])
-
-

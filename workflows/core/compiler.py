@@ -15,6 +15,7 @@ from workflows.core.inputs import compile_inputs
 from workflows.core.models.workflow import NOT_YET, Output, Step, Workflow
 from workflows.core.names import Scope, step_names
 from workflows.core.plan import (
+    AgentPlan,
     ForEachPlan,
     HandlerPlan,
     InputPlan,
@@ -41,7 +42,9 @@ def compile_workflow(file: WorkflowFile, catalog: Catalog) -> Plan:
     return plan
 
 
-def examine(file: WorkflowFile, catalog: Catalog, *, calling: tuple[str, ...] = ()) -> tuple[Plan | None, Findings]:
+def examine(
+    file: WorkflowFile, catalog: Catalog, *, calling: tuple[str, ...] = ()
+) -> tuple[Plan | None, Findings]:
     """The plan (None when it cannot be made) with mistakes and warnings. `calling` names outer workflows."""
     findings = Findings()
     compilation = _Compilation(file.source, file.workflow, catalog, findings, (*calling, file.name))
@@ -60,6 +63,7 @@ class _Compilation:
     findings: Findings
     calling: tuple[str, ...]
     binder: Binder = field(init=False)
+    agent_digests: dict[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.binder = Binder(self.catalog, self.source, self.findings)
@@ -139,7 +143,9 @@ class _Compilation:
                     self.source, ("outputs", index), f"no step makes '{name}'", did_you_mean(name, made_by)
                 )
 
-    def _total_timeout(self, after: Mapping[str, tuple[str, ...]], order: list[str], placed: dict[str, Any]) -> None:
+    def _total_timeout(
+        self, after: Mapping[str, tuple[str, ...]], order: list[str], placed: dict[str, Any]
+    ) -> None:
         longest: dict[str, float] = {}
         for step_id in order:
             own = placed[step_id][1].timeout or 0.0
@@ -202,7 +208,7 @@ class _Compilation:
             on_failure=step.on_failure,
             **fields,
         )
-        return plan.model_copy(update={"definition": definition(plan)})
+        return plan.model_copy(update={"definition": definition(plan, self.agent_digests)})
 
     def _doer(self, at: Key, step: Step, scope: Scope) -> dict[str, Any]:
         if step.agent is not None:
@@ -258,18 +264,26 @@ class _Compilation:
         if handler is None:
             wrong = f"'{skill.id}' has no handler '{step.handler}'" if step.handler else "which handler?"
             place = (*at, "handler") if step.handler else (*at, "skill")
-            self.findings.error(self.source, place, wrong, did_you_mean(step.handler or "", by_name) or "add a handler")
+            self.findings.error(
+                self.source, place, wrong, did_you_mean(step.handler or "", by_name) or "add a handler"
+            )
             return {}
         self._arguments(at, step, handler.input_schema, handler.documents, scope)
         return {"skill": self.binder.skill(skill), "handler": handler}
 
-    def _arguments(self, at: Key, step: Step, schema: dict[str, Any], documents: tuple[str, ...], scope: Scope) -> None:
+    def _arguments(
+        self, at: Key, step: Step, schema: dict[str, Any], documents: tuple[str, ...], scope: Scope
+    ) -> None:
         known = schema["properties"]
         for name, value in step.args.items():
             place = (*at, "args", name)
             if name not in known:
                 self.findings.error(
-                    self.source, place, f"'{step.handler}' takes no argument '{name}'", did_you_mean(name, known), of_key=True
+                    self.source,
+                    place,
+                    f"'{step.handler}' takes no argument '{name}'",
+                    did_you_mean(name, known),
+                    of_key=True,
                 )
             elif name in documents:
                 for given in document_names(value):
@@ -277,7 +291,10 @@ class _Compilation:
         for name in schema.get("required", ()):
             if name not in step.args:
                 self.findings.error(
-                    self.source, at, f"the argument '{name}' of '{step.handler}' is missing", f"add it under `args:`"
+                    self.source,
+                    at,
+                    f"the argument '{name}' of '{step.handler}' is missing",
+                    "add it under `args:`",
                 )
 
     def _nested(self, at: Key, step: Step) -> Plan | None:
@@ -319,7 +336,10 @@ class _Compilation:
         for needed in known.values():
             if needed.required and needed.name not in step.args:
                 self.findings.error(
-                    self.source, at, f"the input '{needed.name}' of '{name}' is missing", "add it under `args:`"
+                    self.source,
+                    at,
+                    f"the input '{needed.name}' of '{name}' is missing",
+                    "add it under `args:`",
                 )
         return plan
 
@@ -330,7 +350,7 @@ class _Compilation:
         return OutputPlan(
             name=output_name(step),
             type=written.type or _default_type(step, written),
-            schema=_plain(written.schema_),
+            schema_=_plain(written.schema_),
             repair=written.repair,
         )
 
@@ -368,20 +388,24 @@ def _unavailable(workflow: Workflow, steps: list[Placed]) -> Iterator[tuple[Key,
                 yield (*at, "output", key), f"output.{key}"
 
 
-def definition(plan: StepPlan) -> str:
-    """Digest of what reaches a request or decides acceptance; see Plan in design: no limits, no names of files."""
+def definition(plan: StepPlan, known: dict[int, str] | None = None) -> str:
+    """Digest of what reaches a request or decides acceptance: no limits, no retries, no names of files.
+
+    `known` remembers the digests of agents that many steps share, by identity.
+    """
+    facts = _AgentDigests({} if known is None else known)
     return digest(
         {
             "kind": plan.kind,
-            "agents": [_agent_facts(a) for a in plan.agents],
+            "agents": [facts.of(a) for a in plan.agents],
             "skill": {"id": plan.skill.id, "digest": plan.skill.digest} if plan.skill else None,
             "handler": plan.handler.handler if plan.handler else None,
-            "workflow": [s.definition for s in plan.workflow.steps] if plan.workflow else None,
+            "workflow": _nested_facts(plan.workflow) if plan.workflow else None,
             "prompt": plan.prompt,
             "args": plan.args,
             "inputs": list(plan.inputs),
             "output": plan.output.model_dump(mode="json", by_alias=True),
-            "merge": {"agent": _agent_facts(plan.merge.agent), "prompt": plan.merge.prompt}
+            "merge": {"agent": facts.of(plan.merge.agent), "prompt": plan.merge.prompt}
             if plan.merge and plan.merge.agent
             else None,
             "repeat": plan.repeat.until if plan.repeat else None,
@@ -389,7 +413,31 @@ def definition(plan: StepPlan) -> str:
     )
 
 
-def _agent_facts(agent: Any) -> dict[str, Any]:
+def _nested_facts(plan: Plan) -> dict[str, Any]:
+    """What decides the outputs of a workflow that is one step of another."""
+    return {
+        "inputs": [[i.name, i.type, i.default, i.default_file] for i in plan.inputs],
+        "steps": [
+            [s.id, s.definition, s.output.name, s.when, s.for_each.items if s.for_each else None]
+            for s in (*plan.steps, *plan.finally_)
+        ],
+        "outputs": list(plan.outputs),
+    }
+
+
+class _AgentDigests:
+    """Digests of agents, each made once."""
+
+    def __init__(self, known: dict[int, str]) -> None:
+        self.known = known
+
+    def of(self, agent: AgentPlan) -> str:
+        if id(agent) not in self.known:
+            self.known[id(agent)] = digest(_agent_facts(agent))
+        return self.known[id(agent)]
+
+
+def _agent_facts(agent: AgentPlan) -> dict[str, Any]:
     return {
         "model": agent.model.id,
         "effort": agent.model.effort,

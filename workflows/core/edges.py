@@ -14,7 +14,12 @@ from workflows.core.source import Key, Source
 
 def output_name(step: Step) -> str:
     """The name a step's output goes by: `expected_output`, else the id as a name."""
-    return step.expected_output or re.sub(r"[^A-Za-z0-9_\u4e00-\u9fff]", "_", step.id)
+    return step.expected_output or default_name(step.id)
+
+
+def default_name(step_id: str) -> str:
+    """A step's id as a name: `step-1` becomes step_1."""
+    return re.sub(r"[^A-Za-z0-9_\u4e00-\u9fff]", "_", step_id)
 
 
 def producers(
@@ -61,7 +66,11 @@ def edges(
     for at, step in steps:
         found: dict[str, None] = {}
         for index, written in enumerate(step.depends_on):
-            place = (*at, "depends_on", index) if isinstance(source.value((*at, "depends_on")), list) else (*at, "depends_on")
+            place = (
+                (*at, "depends_on", index)
+                if isinstance(source.value((*at, "depends_on")), list)
+                else (*at, "depends_on")
+            )
             resolved = resolve_id(written, ids)
             if resolved == step.id:
                 findings.error(source, place, f"the step '{step.id}' depends on itself", "remove it")
@@ -82,7 +91,10 @@ def edges(
                 found[maker] = None
             elif maker == step.id:
                 findings.error(
-                    source, (*at, "inputs"), f"the step reads its own output '{name}'", "use `repeat` and `previous`"
+                    source,
+                    (*at, "inputs"),
+                    f"the step reads its own output '{name}'",
+                    "use `repeat` and `previous`",
                 )
         out[step.id] = tuple(found)
     return out

@@ -17,6 +17,8 @@ class PhaselineError(Exception):
     """
 
     exit_code = 1
+    final = False
+    """Whether trying the same again cannot help, so that a step with this error is not retried."""
 
     def __init__(self, message: str, cure: str = "") -> None:
         super().__init__(message)
@@ -31,6 +33,7 @@ class UsageError(PhaselineError):
     """The command line, an input or an environment variable is wrong."""
 
     exit_code = 2
+    final = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,7 @@ class InvalidDefinition(PhaselineError):
     """One or more written files are wrong; carries every mistake found, in file order."""
 
     exit_code = 2
+    final = True
 
     def __init__(self, mistakes: Iterable[Mistake]) -> None:
         self.mistakes = tuple(mistakes)

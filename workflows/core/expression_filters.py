@@ -164,11 +164,25 @@ _JINJA_TESTS: tuple[str, ...] = (
     *("boolean", "defined", "divisibleby", "even", "false", "float", "in", "integer", "iterable", "lower"),
     *("mapping", "none", "number", "odd", "sameas", "sequence", "string", "true", "undefined", "upper"),
 )
+_BY_ITEM: tuple[str, ...] = (
+    *("batch", "dictsort", "groupby", "join", "list", "map", "max", "min", "reject", "rejectattr"),
+    *("reverse", "select", "selectattr", "slice", "sort", "sum", "unique"),
+)
+"""Filters that look at every item in Python: 4 units an item, 8 a character of a text."""
+_BY_CHARACTER = ("indent", "title", "wordcount")
+"""Filters that take a text apart in Python: one unit for 4 characters."""
 FILTERS = frozenset((*_OWN, *_OWN_WITH_ENVIRONMENT, *_JINJA_FILTERS))
 TESTS = frozenset(_JINJA_TESTS)
 
 
-def _metered(call: Callable[..., Any], passes: str) -> Callable[..., Any]:
+def _work(name: str, value: Any) -> int:
+    """What a filter costs beyond the size of what it reads and makes."""
+    if name in _BY_ITEM and isinstance(value, (str, list, tuple, dict)):
+        return len(value) * (8 if isinstance(value, str) else 4)
+    return len(value) // 4 if name in _BY_CHARACTER and isinstance(value, str) else 0
+
+
+def _metered(name: str, call: Callable[..., Any], passes: str) -> Callable[..., Any]:
     """A filter or test that pays for what it reads and makes, and gives a list where it made an iterator."""
 
     @pass_context
@@ -177,6 +191,7 @@ def _metered(call: Callable[..., Any], passes: str) -> Callable[..., Any]:
         meter = meter_of(context)
         for given in (*args, *kwargs.values()):
             meter.weigh(given)
+        meter.spend(_work(name, args[0]) if args else 0)
         first = {"": (), "context": (context,), "environment": (context.environment,)}.get(passes)
         made = call(*(first if first is not None else (context.eval_ctx,)), *args, **kwargs)
         if isinstance(made, Iterator):
@@ -190,15 +205,15 @@ def _metered(call: Callable[..., Any], passes: str) -> Callable[..., Any]:
 def metered_filters() -> dict[str, Callable[..., Any]]:
     """Every filter a source may use, by name."""
     built_in: dict[str, Any] = dict(filters.FILTERS)
-    jinja = {n: _metered(built_in[n], _passes(built_in[n])) for n in _JINJA_FILTERS}
-    own = {n: _metered(call, "") for n, call in _OWN.items()}
-    return jinja | own | {n: _metered(call, "environment") for n, call in _OWN_WITH_ENVIRONMENT.items()}
+    jinja = {n: _metered(n, built_in[n], _passes(built_in[n])) for n in _JINJA_FILTERS}
+    own = {n: _metered(n, call, "") for n, call in _OWN.items()}
+    return jinja | own | {n: _metered(n, call, "environment") for n, call in _OWN_WITH_ENVIRONMENT.items()}
 
 
 def metered_tests() -> dict[str, Callable[..., Any]]:
     """Every test (`x is defined`) a source may use, by name."""
     built_in: dict[str, Any] = dict(tests.TESTS)
-    return {n: _metered(built_in[n], _passes(built_in[n])) for n in _JINJA_TESTS}
+    return {n: _metered(n, built_in[n], _passes(built_in[n])) for n in _JINJA_TESTS}
 
 
 def _passes(call: Callable[..., Any]) -> str:

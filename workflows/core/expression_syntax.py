@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from jinja2 import nodes
@@ -87,8 +87,9 @@ class Reading:
 def read(source: str, expression: bool) -> Reading:
     """Check a source and say what it reads. Raises SyntaxFault."""
     tree = parse(source, expression)
-    _check(tree, 0)
-    return Reading(frozenset(find_undeclared_variables(tree)), frozenset(_step_ids(tree)))
+    seen: list[nodes.Node] = []
+    _check(tree, 0, 0, seen)
+    return Reading(frozenset(_free_names(tree)), frozenset(_step_ids(seen)))
 
 
 def parse(source: str, expression: bool) -> nodes.Template:
@@ -131,7 +132,9 @@ def _syntax_cure(source: str, expression: bool) -> str:
 # --- what is refused ----------------------------------------------------------------------------------
 
 
-def _check(node: nodes.Node, depth: int, loops: int = 0) -> None:
+def _check(node: nodes.Node, depth: int, loops: int, seen: list[nodes.Node]) -> None:
+    """Refuse what is not data work; collect every node in `seen`."""
+    seen.append(node)
     loops += isinstance(node, nodes.For)
     if depth > _DEPTH or loops > _LOOPS:
         raise SyntaxFault("it is nested too deeply", "split it into smaller parts", node.lineno)
@@ -142,7 +145,7 @@ def _check(node: nodes.Node, depth: int, loops: int = 0) -> None:
     elif isinstance(node, nodes.Name) and node.name == "self":
         raise SyntaxFault("'self' is Jinja's own name", "choose another name", node.lineno, "self")
     for child in node.iter_child_nodes():
-        _check(child, depth + 1, loops)
+        _check(child, depth + 1, loops, seen)
 
 
 def _check_kind(node: nodes.Node) -> None:
@@ -225,19 +228,59 @@ def _check_hyphen(node: nodes.Sub) -> None:
         raise SyntaxFault(f"'steps.{left.attr}-{right}' is a subtraction", cure, node.lineno, "steps")
 
 
-# --- which steps are read -----------------------------------------------------------------------------
+# --- what is read -------------------------------------------------------------------------------------
+
+
+def _free_names(tree: nodes.Template) -> set[str]:
+    """The names a source reads from outside.
+
+    Jinja's own answer costs a whole code generation; it is asked only where a name may or may not be set.
+    """
+    conditional = any(list(node.find_all(nodes.Assign)) for node in tree.find_all(nodes.If))
+    if conditional:
+        return find_undeclared_variables(tree)
+    found: set[str] = set()
+    _collect(tree.body, set(), found)
+    return found - environment().globals.keys()
+
+
+def _collect(body: Iterable[nodes.Node], bound: set[str], found: set[str]) -> None:
+    """Add the names read in `body` that are not `bound`; what a `set` binds holds for what follows."""
+    for node in body:
+        if isinstance(node, nodes.For):
+            _collect([node.iter], bound, found)
+            inner = bound | {"loop"} | _targets(node.target)
+            _collect([node.test] if node.test is not None else [], inner, found)
+            _collect(node.body, inner, found)
+            _collect(node.else_, set(bound), found)
+        elif isinstance(node, nodes.With):
+            _collect(node.values, bound, found)
+            _collect(node.body, bound.union(*map(_targets, node.targets)), found)
+        elif isinstance(node, nodes.Assign):
+            _collect([node.node], bound, found)
+            bound |= _targets(node.target)
+        elif isinstance(node, nodes.Name):
+            if node.name not in bound:
+                found.add(node.name)
+        else:
+            _collect(node.iter_child_nodes(), bound, found)
+
+
+def _targets(target: nodes.Node) -> set[str]:
+    """The names a loop, `set` or `with` binds."""
+    names = {target.name} if isinstance(target, nodes.Name) else set()
+    return names | {name.name for name in target.find_all(nodes.Name)}
 
 
 def _is_steps(node: nodes.Node) -> bool:
     return isinstance(node, nodes.Name) and node.name == "steps" and node.ctx == "load"
 
 
-def _step_ids(tree: nodes.Template) -> Iterator[str]:
+def _step_ids(seen: list[nodes.Node]) -> Iterator[str]:
     """Ids in `steps.x` and `steps['x']`. Edges are drawn from them, so any other use is refused."""
     read_by_id = set()
-    for node in (*tree.find_all(nodes.Getattr), *tree.find_all(nodes.Getitem)):
-        assert isinstance(node, (nodes.Getattr, nodes.Getitem))
-        if not _is_steps(node.node):
+    for node in seen:
+        if not isinstance(node, (nodes.Getattr, nodes.Getitem)) or not _is_steps(node.node):
             continue
         if isinstance(node, nodes.Getattr):
             yield node.attr
@@ -246,10 +289,10 @@ def _step_ids(tree: nodes.Template) -> Iterator[str]:
         else:
             continue
         read_by_id.add(id(node.node))
-    for name in tree.find_all(nodes.Name):
-        if _is_steps(name) and id(name) not in read_by_id:
+    for node in seen:
+        if _is_steps(node) and id(node) not in read_by_id:
             cure = "name the step: steps['step-1']"
-            raise SyntaxFault("'steps' is read without the id of a step", cure, name.lineno, "steps")
+            raise SyntaxFault("'steps' is read without the id of a step", cure, node.lineno, "steps")
 
 
 # --- the meter ----------------------------------------------------------------------------------------

@@ -45,6 +45,8 @@ class ExpressionError(PhaselineError):
     `position` is (line, column) in the source, from 1; column 0 means unknown.
     """
 
+    final = True
+
     exit_code = 2
 
     def __init__(self, message: str, cure: str = "", position: tuple[int, int] = (1, 0)) -> None:

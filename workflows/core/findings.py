@@ -25,6 +25,11 @@ class Findings:
         """Records what was assumed where a file contradicts itself or says too little."""
         self.warnings.append(source.mistake(path, message, cure))
 
+    def add(self, other: Findings) -> None:
+        """Takes over what another reading found."""
+        self.errors += other.errors
+        self.warnings += other.warnings
+
     def read(self, root: Path, path: Path, model: type[M]) -> tuple[Source, M] | None:
         """Reads one written file; None (with the mistakes recorded) when it is wrong."""
         source = self.read_data(root, path)
@@ -39,7 +44,15 @@ class Findings:
         name = shown(root, path)
         if not inside(root, path):
             self.errors.append(
-                Mistake(name, 0, 0, "", str(path.name), "the file lies outside the catalog", "copy it into the catalog")
+                Mistake(
+                    name,
+                    0,
+                    0,
+                    "",
+                    str(path.name),
+                    "the file lies outside the catalog",
+                    "copy it into the catalog",
+                )
             )
             return None
         try:

@@ -10,12 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 
-_BOX_GAP = 26.0
 _LINE_GAP = 14.0
+_STUB = 14.0
+"""The last bit of every line, straight, so that its arrow points into the box."""
 _SWEEPS = 10
 _LONG = 40
 """Layers a line may pass with a place held free for it; a longer one runs behind the boxes."""
+
+
+MANY = 6
+"""More lines than this into or out of one box are drawn as one trunk with branches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,24 +66,30 @@ def layers_of(count: int, edges: Sequence[tuple[int, int]], last: Sequence[int] 
     for a, b in sorted(ahead, key=lambda edge: edge[1]):
         layer[b] = max(layer[b], layer[a] + 1)
     fed = {b for _, b in ahead}
+    first: dict[int, int] = {}
+    for a, b in ahead:
+        first[a] = min(first.get(a, layer[b]), layer[b])
     for box in range(count):
         if box not in fed:
-            follows = [layer[b] for a, b in ahead if a == box]
-            layer[box] = min(follows) - 1 if follows else 0
+            layer[box] = first.get(box, 1) - 1
     for box in last:
         layer[box] = max([n for b, n in enumerate(layer) if b not in last], default=-1) + 1
     return layer
 
 
 def arrange(
-    boxes: Sequence[Box], edges: Sequence[tuple[int, int]], gap: float, last: Sequence[int] = ()
+    boxes: Sequence[Box],
+    edges: Sequence[tuple[int, int]],
+    gap: float,
+    apart: float,
+    last: Sequence[int] = (),
 ) -> Layout:
-    """Place the boxes. `gap` is the free room between two layers, besides that for labels."""
+    """Place the boxes: `gap` between two layers, besides the room for labels; `apart` within a layer."""
     if not boxes:
         return Layout([], [], 0.0, 0.0)
     places, routes = _places(boxes, edges, layers_of(len(boxes), edges, last))
     order = _ordered(places)
-    _settle(places, order)
+    _settle(places, order, apart)
     starts, ends, total = _bands(boxes, places, order, gap)
     corners = [(0.0, 0.0)] * len(boxes)
     for place in places:
@@ -112,7 +124,7 @@ def _places(
         routes.append(route)
         chain = [a, *route, b]
         if layer[b] - layer[a] == len(route) + 1:
-            for one, two in zip(chain, chain[1:], strict=False):
+            for one, two in pairwise(chain):
                 if two not in places[one].after:
                     places[one].after.append(two)
                     places[two].before.append(one)
@@ -157,25 +169,24 @@ def _walk(places: list[_Place]) -> list[int]:
 
 
 def _sort_row(places: list[_Place], order: list[list[int]], row: list[int], down: bool) -> None:
-    rank = {number: n for other in order for n, number in enumerate(other)} if len(order) < 3 else None
-    layer = places[row[0]].layer if row else 0
-    beside = layer - 1 if down else layer + 1
-    if not row or not 0 <= beside < len(order):
+    """Order a layer by where its neighbours in the layer before (or after) stand on average."""
+    beside = places[row[0]].layer + (-1 if down else 1) if row else -1
+    if not 0 <= beside < len(order):
         return
-    at = rank or {number: n for n, number in enumerate(order[beside])}
+    at = {number: n for n, number in enumerate(order[beside])}
+    own = {number: n for n, number in enumerate(row)}
 
     def middle(number: int) -> float:
         near = [at[n] for n in (places[number].before if down else places[number].after) if n in at]
-        return sum(near) / len(near) if near else float(row_at[number])
+        return sum(near) / len(near) if near else float(own[number])
 
-    row_at = {number: n for n, number in enumerate(row)}
     row.sort(key=middle)
 
 
 def _crossings(places: list[_Place], order: list[list[int]]) -> int:
     """How many pairs of lines cross."""
     total = 0
-    for above, below in zip(order, order[1:], strict=False):
+    for above, below in pairwise(order):
         at = {number: n for n, number in enumerate(below)}
         ends = [at[t] for s in above for t in sorted(places[s].after, key=lambda t: at.get(t, 0)) if t in at]
         total += _inversions(ends, len(below))
@@ -201,10 +212,10 @@ def _inversions(ends: list[int], size: int) -> int:
 # --- positions ----------------------------------------------------------------------------------------
 
 
-def _settle(places: list[_Place], order: list[list[int]]) -> None:
+def _settle(places: list[_Place], order: list[list[int]], apart: float) -> None:
     """Give every place its centre across, then shift all so that the smallest edge is at 0."""
     for row in order:
-        _fit(places, row, [0.0] * len(row), [1.0] * len(row))
+        _fit(places, row, [0.0] * len(row), [1.0] * len(row), apart)
     for sweep in range(_SWEEPS + 2):
         final = sweep >= _SWEEPS
         for row in order if sweep % 2 == 0 else order[::-1]:
@@ -217,18 +228,22 @@ def _settle(places: list[_Place], order: list[list[int]]) -> None:
                 wanted.append(sum(centres) / len(centres) if centres else place.centre)
                 # Passing lines weigh more, so that they run straight; what is unlinked gives way.
                 weights.append((4.0 if place.box is None else 1.0) if centres else 0.05)
-            _fit(places, row, wanted, weights)
+            _fit(places, row, wanted, weights, apart)
     least = min(p.centre - p.size / 2 for p in places)
     for place in places:
         place.centre -= least
 
 
-def _fit(places: list[_Place], row: list[int], wanted: list[float], weights: list[float]) -> None:
+def _fit(
+    places: list[_Place], row: list[int], wanted: list[float], weights: list[float], apart: float
+) -> None:
     """The centres nearest to `wanted` (least squares) that keep the order and the gaps of the row."""
     offsets, total = [], 0.0
     for n, number in enumerate(row):
         if n:
-            total += _apart(places[row[n - 1]], places[number])
+            one, two = places[row[n - 1]], places[number]
+            free = _LINE_GAP if one.box is None or two.box is None else apart
+            total += (one.size + two.size) / 2 + free
         offsets.append(total)
     blocks: list[tuple[float, float, int]] = []  # mean, weight, how many
     for target, weight, offset in zip(wanted, weights, offsets, strict=True):
@@ -243,11 +258,6 @@ def _fit(places: list[_Place], row: list[int], wanted: list[float], weights: lis
         places[number].centre = mean + offset
 
 
-def _apart(one: _Place, two: _Place) -> float:
-    gap = _LINE_GAP if one.box is None or two.box is None else _BOX_GAP
-    return (one.size + two.size) / 2 + gap
-
-
 def _bands(
     boxes: Sequence[Box], places: list[_Place], order: list[list[int]], gap: float
 ) -> tuple[list[float], list[float], float]:
@@ -259,7 +269,7 @@ def _bands(
         ends.append(at + max((box.along for box in inside), default=0.0))
         room = max((box.room for box in inside), default=0.0)
         # Lines that have far to go across need some distance to do it in.
-        at = ends[-1] + gap + room + min(60.0, 2.0 * len(row))
+        at = ends[-1] + gap + room + _STUB + min(60.0, 2.0 * len(row))
     return starts, ends, ends[-1]
 
 
@@ -281,7 +291,7 @@ def _lines(
         for n in routes[number]:
             points.append((starts[places[n].layer], places[n].centre))
             points.append((ends[places[n].layer], places[n].centre))
-        points.append((starts[places[b].layer], arrivals[number]))
+        points.append((starts[places[b].layer] - _STUB, arrivals[number]))
         points.append((corners[b][0], arrivals[number]))
         lines.append(points)
     return lines
@@ -297,7 +307,7 @@ def _arrivals(
         into.setdefault(b, []).append(number)
     for b, numbers in into.items():
         numbers.sort(key=lambda n: places[routes[n][-1] if routes[n] else edges[n][0]].centre)
-        step = min(18.0, max(boxes[b].across - 24.0, 0.0) / len(numbers))
+        step = 0.0 if len(numbers) > MANY else min(18.0, (boxes[b].across - 24.0) / len(numbers))
         for n, number in enumerate(numbers):
             arrivals[number] = places[b].centre + (n - (len(numbers) - 1) / 2) * step
     return arrivals

@@ -1,4 +1,4 @@
-"""What a plan's picture holds, whatever it is drawn with: nodes, what is inside them, edges and their names."""
+"""What a plan's picture holds, whatever it is drawn with: nodes, what is inside them, named edges."""
 
 from __future__ import annotations
 
@@ -9,6 +9,26 @@ from typing import Literal
 from workflows.core.plan import Plan, StepPlan
 
 Kind = Literal["input", "agent", "panel", "skill", "workflow", "finally"]
+
+
+STATE_COLOURS = {
+    "completed": ("#dafbe1", "#1a7f37"),
+    "failed": ("#ffebe9", "#cf222e"),
+    "running": ("#ddf4ff", "#0969da"),
+    "waiting": ("#fff8c5", "#9a6700"),
+    "skipped": ("#f6f8fa", "#8c959f"),
+    "cancelled": ("#f6f8fa", "#57606a"),
+    "not_started": ("#ffffff", "#8c959f"),
+}
+"""Fill and line of a step in a state; a state not listed is drawn like `not_started`."""
+KIND_COLOURS = {
+    "input": ("#f6f8fa", "#57606a"),
+    "agent": ("#ffffff", "#0969da"),
+    "panel": ("#fbefff", "#8250df"),
+    "skill": ("#ffffff", "#1b7c83"),
+    "workflow": ("#f6f8fa", "#57606a"),
+    "finally": ("#f6f8fa", "#9a6700"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +67,13 @@ class Picture:
         """Every node, also those inside others."""
         inner = (n for node in self.nodes if node.inside for n in node.inside.flat())
         return (*self.nodes, *inner)
+
+
+def colours(node: Node) -> tuple[str, str]:
+    """Fill and line of a node: of its state, else of its kind."""
+    if node.state:
+        return STATE_COLOURS.get(node.state, STATE_COLOURS["not_started"])
+    return KIND_COLOURS[node.kind]
 
 
 def picture_of(plan: Plan, states: Mapping[str, str] | None = None, prefix: str = "") -> Picture:
@@ -110,7 +137,7 @@ def _doer(step: StepPlan) -> tuple[str, ...]:
     if step.kind == "skill":
         name = step.handler.name if step.handler else ""
         return tuple(t for t in (f"skill {step.skill.id}" if step.skill else "", name) if t)
-    return tuple(line for agent in step.agents for line in (agent.id, agent.model.id))
+    return tuple(f"{agent.id} · {agent.model.id}" for agent in step.agents)
 
 
 def _notes(step: StepPlan) -> tuple[str, ...]:
@@ -120,9 +147,9 @@ def _notes(step: StepPlan) -> tuple[str, ...]:
     if step.for_each is not None:
         items = step.for_each.items
         what = _line(items) if isinstance(items, str) else f"{len(items)} items"
-        notes.append(f"for each of {what}, {step.for_each.max_concurrent} at once")
+        notes.append(f"for each ({step.for_each.max_concurrent} at once): {what}")
     if step.repeat is not None:
-        notes.append(f"repeat until {_line(step.repeat.until)}, at most {step.repeat.max} times")
+        notes.append(f"repeat (at most {step.repeat.max}) until {_line(step.repeat.until)}")
     return tuple(notes)
 
 

@@ -7,12 +7,13 @@ dark pages alike.
 from __future__ import annotations
 
 import unicodedata
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
-from workflows.core.graph_layout import Box, Layout, arrange
-from workflows.core.graph_picture import Edge, Node, Picture
-from workflows.core.graph_text import colours
+from workflows.core.graph_layout import MANY, Box, Layout, arrange
+from workflows.core.graph_picture import Edge, Node, Picture, colours
 
 _FONT = (
     "system-ui, -apple-system, 'Segoe UI', 'PingFang SC', 'Microsoft YaHei', 'Noto Sans CJK SC', "
@@ -21,9 +22,10 @@ _FONT = (
 _INK, _GREY, _LINE = "#1f2328", "#57606a", "#7d8590"
 _MARGIN = 24.0
 _PAD = 12.0
-_CARD = (130.0, 240.0)
+_CARD = (130.0, 280.0)
 _TITLE, _SMALL = 13.0, 11.5
-_GAP = 44.0
+_GAP = 32.0
+_BEND = 10.0
 _PAGE = (1000.0, 1500.0)
 """A page people look at without scrolling sideways; the direction that fits it better is taken."""
 
@@ -58,8 +60,8 @@ class _Card:
 class _Drawing:
     """A laid out picture. `down` means its layers go from top to bottom."""
 
-    picture: Picture
     cards: tuple[_Card, ...]
+    labels: tuple[str, ...]
     edges: tuple[Edge, ...]
     layout: Layout
     down: bool
@@ -112,8 +114,8 @@ def text_width(text: str, size: float, bold: bool = False) -> float:
         elif char in "mwMW@%":
             total += 0.9
         else:
-            total += 0.68 if char.isupper() else 0.575
-    return total * size * (1.06 if bold else 1.0)
+            total += 0.7 if char.isupper() else 0.6
+    return total * size * (1.13 if bold else 1.0)
 
 
 # --- sizes --------------------------------------------------------------------------------------------
@@ -124,18 +126,18 @@ def _draw(picture: Picture) -> _Drawing:
     cards = tuple(_card(node) for node in picture.nodes)
     at = {node.id: n for n, node in enumerate(picture.nodes)}
     holder = {inner.id: at[n.id] for n in picture.nodes if n.inside for inner in n.inside.flat()}
-    edges, ends = [], []
+    lines: dict[tuple[int, int], Edge] = {}
     for edge in picture.edges:
-        pair = (at[edge.source], at[edge.target] if edge.target in at else holder[edge.target])
-        if pair not in ends:  # two final steps may read the same output: one line to their group
-            edges.append(edge)
-            ends.append(pair)
+        target = at[edge.target] if edge.target in at else holder[edge.target]
+        lines.setdefault((at[edge.source], target), edge)  # several final steps: one line to their group
+    edges, ends = tuple(lines.values()), list(lines)
     last = [n for n, node in enumerate(picture.nodes) if node.kind == "finally"]
-    labels = [_out_label(node, edges) for node in picture.nodes]
+    labels = _out_labels(picture.nodes, edges)
     made = []
     for down in (True, False):
         boxes = [_box(card, label, down) for card, label in zip(cards, labels, strict=True)]
-        made.append(_Drawing(picture, cards, tuple(edges), arrange(boxes, ends, _GAP, last), down))
+        layout = arrange(boxes, ends, _GAP, 26.0 if down else 14.0, last)
+        made.append(_Drawing(cards, tuple(labels), edges, layout, down))
     return min(made, key=lambda d: max(d.width / _PAGE[0], d.height / _PAGE[1]))
 
 
@@ -146,10 +148,14 @@ def _box(card: _Card, label: str, down: bool) -> Box:
     return Box(card.width, card.height, width)
 
 
-def _out_label(node: Node, edges: list[Edge]) -> str:
-    """What flows out of a step: one name, written once where its lines begin. An input is its own label."""
-    names = dict.fromkeys(edge.label for edge in edges if edge.source == node.id and edge.label)
-    return "" if node.kind == "input" else _shorten(", ".join(names), _SMALL, 190.0)
+def _out_labels(nodes: Sequence[Node], edges: Sequence[Edge]) -> list[str]:
+    """What flows out of each step, written once where its lines begin. An input is its own label."""
+    names: dict[str, dict[str, None]] = {}
+    for edge in edges:
+        if edge.label:
+            names.setdefault(edge.source, {})[edge.label] = None
+    texts = [", ".join(names.get(node.id, ())) if node.kind != "input" else "" for node in nodes]
+    return [_shorten(text, _SMALL, 190.0) for text in texts]
 
 
 def _card(node: Node) -> _Card:
@@ -225,33 +231,59 @@ def _shorten(text: str, size: float, room: float, bold: bool = False) -> str:
 
 
 def _drawn(drawing: _Drawing) -> list[str]:
+    out = Counter(edge.source for edge in drawing.edges)
+    into = Counter(edge.target for edge in drawing.edges)
     parts = [
-        _line(drawing, edge, points) for edge, points in zip(drawing.edges, drawing.layout.lines, strict=True)
+        _line(drawing, edge, points, out[edge.source] > MANY, into[edge.target] > MANY)
+        for edge, points in zip(drawing.edges, drawing.layout.lines, strict=True)
     ]
-    for card, corner in zip(drawing.cards, drawing.layout.corners, strict=True):
+    for card, label, corner in zip(drawing.cards, drawing.labels, drawing.layout.corners, strict=True):
         x, y = drawing.point(*corner)
         parts += _drawn_card(card, x, y)
-        label = _out_label(card.node, list(drawing.edges))
         if label:
             parts.append(_drawn_label(label, card, x, y, drawing.down))
     return parts
 
 
-def _line(drawing: _Drawing, edge: Edge, points: list[tuple[float, float]]) -> str:
-    """Straight through layers, curved between them; dashed when nothing flows but order."""
-    path = "M{:.1f} {:.1f}".format(*drawing.point(*points[0]))
+def _line(drawing: _Drawing, edge: Edge, points: list[tuple[float, float]], out: bool, into: bool) -> str:
+    """Straight through layers, curved between them; dashed when nothing flows but order.
+
+    `out` and `into` say that the source or the target is busy: its lines share a trunk.
+    """
+    path = "M" + _at(drawing, points[0])
     for n in range(1, len(points)):
         before, here = points[n - 1], points[n]
         if n % 2 == 1:
-            path += " L{:.1f} {:.1f}".format(*drawing.point(*here))
-            continue
-        middle = (before[0] + here[0]) / 2
-        bends = (drawing.point(middle, before[1]), drawing.point(middle, here[1]), drawing.point(*here))
-        path += " C" + " ".join(f"{x:.1f} {y:.1f}" for x, y in bends)
+            path += " L" + _at(drawing, here)
+        elif out and n == 2:
+            path += _elbow(drawing, before, here, before[0] + _BEND)
+        elif into and n == len(points) - 2:
+            path += _elbow(drawing, before, here, here[0] - _BEND)
+        else:
+            middle = (before[0] + here[0]) / 2
+            bends = ((middle, before[1]), (middle, here[1]), here)
+            path += " C" + " ".join(_at(drawing, point) for point in bends)
     dash = "" if edge.label else ' stroke-dasharray="5 4"'
     return (
         f'<path d="{path}" fill="none" stroke="{_LINE}" stroke-width="1.4"{dash} marker-end="url(#arrow)"/>'
     )
+
+
+def _elbow(drawing: _Drawing, before: tuple[float, float], here: tuple[float, float], trunk: float) -> str:
+    """Along a trunk that all lines of a busy box share, with rounded corners."""
+    bend = min(_BEND, abs(here[1] - before[1]) / 2)
+    side = bend if here[1] > before[1] else -bend
+    return (
+        f" L{_at(drawing, (trunk - bend, before[1]))}"
+        f" Q{_at(drawing, (trunk, before[1]))} {_at(drawing, (trunk, before[1] + side))}"
+        f" L{_at(drawing, (trunk, here[1] - side))}"
+        f" Q{_at(drawing, (trunk, here[1]))} {_at(drawing, (trunk + bend, here[1]))}"
+        f" L{_at(drawing, here)}"
+    )
+
+
+def _at(drawing: _Drawing, point: tuple[float, float]) -> str:
+    return "{:.1f} {:.1f}".format(*drawing.point(*point))
 
 
 def _drawn_label(label: str, card: _Card, x: float, y: float, down: bool) -> str:

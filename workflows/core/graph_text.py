@@ -2,37 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
-from workflows.core.graph_picture import Edge, Node, Picture
+from workflows.core.graph_picture import Edge, Node, Picture, colours
 
-STATE_COLOURS = {
-    "completed": ("#dafbe1", "#1a7f37"),
-    "failed": ("#ffebe9", "#cf222e"),
-    "running": ("#ddf4ff", "#0969da"),
-    "waiting": ("#fff8c5", "#9a6700"),
-    "skipped": ("#f6f8fa", "#8c959f"),
-    "cancelled": ("#f6f8fa", "#57606a"),
-    "not_started": ("#ffffff", "#8c959f"),
-}
-"""Fill and line of a step in a state; a state not listed is drawn like `not_started`."""
-KIND_COLOURS = {
-    "input": ("#f6f8fa", "#57606a"),
-    "agent": ("#ffffff", "#0969da"),
-    "panel": ("#fbefff", "#8250df"),
-    "skill": ("#ffffff", "#1b7c83"),
-    "workflow": ("#f6f8fa", "#57606a"),
-    "finally": ("#f6f8fa", "#9a6700"),
-}
-
-_MERMAID_PLAIN = frozenset(" ,:()/=_")
-
-
-def colours(node: Node) -> tuple[str, str]:
-    """Fill and line of a node: of its state, else of its kind."""
-    if node.state:
-        return STATE_COLOURS.get(node.state, STATE_COLOURS["not_started"])
-    return KIND_COLOURS[node.kind]
+_MERMAID_PLAIN = frozenset(" ,:()/=_-.")
+# Titles of groups are one line, which may be long; without a margin the first node covers them.
+_MERMAID_ROOM = (
+    '%%{init: {"flowchart": {"wrappingWidth": 420, "subGraphTitleMargin": {"top": 4, "bottom": 12}}}}%%'
+)
+_MARKDOWN_LIST = re.compile(r"(\d+)[.)](?=\s)|[-+*](?=\s)")
 
 
 def _named(picture: Picture) -> dict[str, str]:
@@ -46,7 +26,7 @@ def _named(picture: Picture) -> dict[str, str]:
 def mermaid(picture: Picture) -> str:
     """A Mermaid flowchart."""
     names = _named(picture)
-    lines = ["flowchart TB", f"  accTitle: {_mermaid_line(picture.title)}"]
+    lines = [_MERMAID_ROOM, "flowchart TB", f"  accTitle: {_mermaid_line(picture.title)}"]
     lines += _mermaid_picture(picture, names, "  ")
     for node in picture.flat():
         fill, line = colours(node)
@@ -71,10 +51,11 @@ def _mermaid_node(node: Node, names: dict[str, str], indent: str) -> Iterator[st
     label = "<br/>".join(_mermaid_text(line) for line in _label_lines(node))
     if node.kind == "input":
         yield f'{indent}{name}(["{label}"])'
-    elif node.inside is None and not node.members:
+    elif not _is_group(node):
         yield f'{indent}{name}["{label}"]'
     else:
-        yield f'{indent}subgraph {name}["{label}"]'
+        title = _mermaid_text(" · ".join(_label_lines(node)))
+        yield f'{indent}subgraph {name}["{title}"]'
         yield f"{indent}  direction TB"
         for number, member in enumerate(node.members):
             yield f'{indent}  {name}_m{number}(["{_mermaid_text(member)}"])'
@@ -86,7 +67,10 @@ def _mermaid_node(node: Node, names: dict[str, str], indent: str) -> Iterator[st
 def _mermaid_text(text: str) -> str:
     """Text for a quoted label: whatever Mermaid, its Markdown or HTML could read is written as a code."""
     clean = " ".join(text.split())
-    return "".join(_mermaid_char(c) for c in clean) or " "
+    listed = _MARKDOWN_LIST.match(clean)
+    coded = listed.end() - 1 if listed else -1  # the sign that would begin a list
+    made = (f"#{ord(c)};" if n == coded else _mermaid_char(c) for n, c in enumerate(clean))
+    return "".join(made) or " "
 
 
 def _mermaid_char(char: str) -> str:

@@ -83,10 +83,14 @@ def _declared(source: Source, name: str, spec: InputSpec, catalog: Catalog, find
 def _default_file(source: Source, place: Key, written: str, catalog: Catalog, findings: Findings) -> str:
     path = catalog.root / written
     if written.startswith("/") or not inside(catalog.root, path):
-        findings.error(source, (*place, "default"), "the file lies outside the catalog", "copy it into the catalog")
+        findings.error(
+            source, (*place, "default"), "the file lies outside the catalog", "copy it into the catalog"
+        )
         return ""
     if not path.is_file():
-        findings.error(source, (*place, "default"), f"there is no file {written} in the catalog", "check its name")
+        findings.error(
+            source, (*place, "default"), f"there is no file {written} in the catalog", "check its name"
+        )
         return ""
     if path.suffix not in SUFFIXES:
         findings.error(source, (*place, "default"), *unreadable_suffix(path.suffix))
@@ -111,7 +115,8 @@ def bind_inputs(plan: Plan, given: Mapping[str, Any]) -> dict[str, Any]:
     for name in given:
         if name not in known:
             raise UsageError(
-                f"the workflow '{plan.workflow}' has no input '{name}'", did_you_mean(name, known) or "it takes none"
+                f"the workflow '{plan.workflow}' has no input '{name}'",
+                did_you_mean(name, known) or "it takes none",
             )
     out: dict[str, Any] = {}
     missing = []
@@ -137,7 +142,9 @@ def coerce(spec: InputPlan, value: Any) -> Any:
         raise UsageError(f"the input '{spec.name}' is no {spec.type}: {_shown(value)}", str(fault)) from None
     if spec.choices and typed not in spec.choices:
         choices = [str(c) for c in spec.choices]
-        raise UsageError(f"the input '{spec.name}' may not be {_shown(value)}", did_you_mean(str(value), choices))
+        raise UsageError(
+            f"the input '{spec.name}' may not be {_shown(value)}", did_you_mean(str(value), choices)
+        )
     return typed
 
 

@@ -69,9 +69,9 @@ def step_names(step: Step, at: Key, scope: Scope, findings: Findings) -> tuple[s
             continue
         own = frozenset([scope.own_output]) if place[-1] == "until" else frozenset()
         for name in sorted(parsed.names):
-            if name not in ("steps",) and scope.check(name, place, findings, local | own) and counts:
-                if name not in local | own:
-                    reads[name] = None
+            known = scope.check(name, place, findings, local | own)
+            if known and counts and name not in local | own:
+                reads[name] = None
         for step_id in sorted(parsed.steps):
             scope.check_step(step_id, place, findings)
             if counts:

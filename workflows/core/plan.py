@@ -84,7 +84,9 @@ class AgentPlan(_Frozen):
     name: str
     folder: str
     model: ModelPlan
-    system: str = Field(description="The stable system prompt: identity, soul, rules of the house, skill list.")
+    system: str = Field(
+        description="The stable system prompt: identity, soul, rules of the house, skill list."
+    )
     skills: tuple[SkillPlan, ...] = ()
     hooks: tuple[HookPlan, ...] = ()
     max_turns: int = 30
@@ -112,12 +114,12 @@ class RetryPlan(_Frozen):
 
     def delays(self) -> list[float]:
         """Seconds before each retry, without jitter."""
-        factor = {
-            "none": lambda n: 1.0,
-            "linear": lambda n: n + 1.0,
-            "exponential": lambda n: 2.0**n,
-        }[self.backoff]
-        return [min(self.delay * factor(n), self.max_delay) for n in range(self.max)]
+        factors: dict[str, list[float]] = {
+            "none": [1.0] * self.max,
+            "linear": [n + 1.0 for n in range(self.max)],
+            "exponential": [2.0**n for n in range(self.max)],
+        }
+        return [min(self.delay * factor, self.max_delay) for factor in factors[self.backoff]]
 
 
 class RepeatPlan(_Frozen):

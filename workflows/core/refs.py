@@ -23,7 +23,9 @@ class Ref(BaseModel):
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="Digest of the body, lower-case hex.")
     size: int = Field(ge=0, description="Bytes.")
     media_type: str = Field(description="Such as text/markdown, application/json, text/csv.")
-    kind: str = Field(description="What it is to people: the output's name, 'input', 'answer', 'tool-result'.")
+    kind: str = Field(
+        description="What it is to people: the output's name, 'input', 'answer', 'tool-result'."
+    )
     summary: str = Field(default="", max_length=400, description="One or two lines for people and prompts.")
     tenant: str = Field(default="default")
     run_id: str = Field(default="")

@@ -7,7 +7,7 @@ from typing import Any
 
 from workflows.core.errors import did_you_mean
 from workflows.core.findings import Findings
-from workflows.core.models.workflow import DOERS, Step
+from workflows.core.models.workflow import Step
 from workflows.core.source import Key, Source
 
 SCHEMA_TYPES = ("object", "array", "string", "integer", "number", "boolean", "null")
@@ -24,41 +24,68 @@ def check_shape(source: Source, at: Key, step: Step, findings: Findings) -> None
 def _doers(source: Source, at: Key, step: Step, findings: Findings) -> None:
     if not step.doers:
         findings.error(
-            source, at, f"the step '{step.id}' has nobody to do it", "add `agent:`, `agents:`, `skill:` or `workflow:`"
+            source,
+            at,
+            f"the step '{step.id}' has nobody to do it",
+            "add `agent:`, `agents:`, `skill:` or `workflow:`",
         )
         return
     both = " and ".join(f"`{d}`" for d in step.doers)
     findings.error(
-        source, (*at, step.doers[1]), f"a step has one doer, this one has {both}", "keep one of them", of_key=True
+        source,
+        (*at, step.doers[1]),
+        f"a step has one doer, this one has {both}",
+        "keep one of them",
+        of_key=True,
     )
 
 
 def _conflicts(at: Key, step: Step) -> Iterator[tuple[Key, str, str]]:
+    doers = set(step.doers)
     doer = step.doers[0] if step.doers else ""
     takes_args = ("skill", "mcp", "process", "workflow")
-    if step.args and doer not in takes_args and doer:
-        yield (*at, "args"), f"`args` does nothing beside `{doer}`", "use `prompt`, or one of " + ", ".join(takes_args)
-    if step.handler and doer != "skill":
+    if step.args and doers and not doers & set(takes_args):
+        others = "use `prompt`, or one of " + ", ".join(takes_args)
+        yield (*at, "args"), f"`args` does nothing beside `{doer}`", others
+    if step.handler and doers and "skill" not in doers:
         yield (*at, "handler"), "`handler` goes with `skill` only", "remove it"
-    if step.prompt and doer in takes_args:
+    if step.prompt and doers and doers <= set(takes_args):
         yield (*at, "prompt"), f"`prompt` does nothing beside `{doer}`", "use `args`, or an agent"
-    if step.skills is not None and doer not in ("agent", "agents", "phase", ""):
+    if step.skills is not None and doers and not doers & {"agent", "agents", "phase"}:
         yield (*at, "skills"), f"`skills` does nothing beside `{doer}`", "remove it"
-    if step.merge and doer != "agents":
+    if step.merge and doers and "agents" not in doers:
         yield (*at, "merge"), "`merge` goes with `agents` only", "remove it"
     if step.ttl is not None and step.cache != "always":
         yield (*at, "ttl"), "`ttl` goes with `cache: always` only", "remove it, or write `cache: always`"
     if step.for_each is not None and step.repeat is not None:
-        yield (*at, "repeat"), "`repeat` and `for_each` cannot stand in one step", "move one into a workflow step"
+        yield (
+            (*at, "repeat"),
+            "`repeat` and `for_each` cannot stand in one step",
+            "move one into a workflow step",
+        )
     if (step.for_each is not None or step.repeat is not None) and doer == "agents":
         key = "for_each" if step.for_each is not None else "repeat"
-        yield (*at, key), f"`{key}` on a panel is not available yet", "put the panel into a workflow of its own"
+        yield (
+            (*at, key),
+            f"`{key}` on a panel is not available yet",
+            "put the panel into a workflow of its own",
+        )
     if step.repeat is not None and doer == "workflow":
         yield (*at, "repeat"), "`repeat` on a workflow is not available yet", "repeat a step inside it"
-    if step.for_each == () or step.for_each == []:
-        yield (*at, "for_each"), "the step can never run: its list is empty", "give it items or remove the step"
-    if step.when is False or (isinstance(step.when, str) and step.when.strip().lower() in ("false", "0", "none")):
-        yield (*at, "when"), "the step can never run: `when` is always false", "write a condition or remove the step"
+    if step.for_each == ():
+        yield (
+            (*at, "for_each"),
+            "the step can never run: its list is empty",
+            "give it items or remove the step",
+        )
+    if step.when is False or (
+        isinstance(step.when, str) and step.when.strip().lower() in ("false", "0", "none")
+    ):
+        yield (
+            (*at, "when"),
+            "the step can never run: `when` is always false",
+            "write a condition or remove the step",
+        )
 
 
 def check_schema(source: Source, place: Key, schema: Any, findings: Findings) -> None:
@@ -74,7 +101,9 @@ def check_schema(source: Source, place: Key, schema: Any, findings: Findings) ->
             )
     properties = schema.get("properties")
     if properties is not None and not isinstance(properties, dict):
-        findings.error(source, (*place, "properties"), "should be a map of properties", "write `name: {type: string}`")
+        findings.error(
+            source, (*place, "properties"), "should be a map of properties", "write `name: {type: string}`"
+        )
         return
     _required(source, place, schema, properties or {}, findings)
     for name, inner in (properties or {}).items():
@@ -83,7 +112,9 @@ def check_schema(source: Source, place: Key, schema: Any, findings: Findings) ->
         check_schema(source, (*place, "items"), schema["items"], findings)
 
 
-def _required(source: Source, place: Key, schema: dict[str, Any], properties: dict[str, Any], findings: Findings) -> None:
+def _required(
+    source: Source, place: Key, schema: dict[str, Any], properties: dict[str, Any], findings: Findings
+) -> None:
     required = schema.get("required", [])
     if not isinstance(required, (list, tuple)):
         findings.error(source, (*place, "required"), "should be a list of names", "write `required: [name]`")
@@ -91,5 +122,8 @@ def _required(source: Source, place: Key, schema: dict[str, Any], properties: di
     for name in required:
         if properties and name not in properties:
             findings.error(
-                source, (*place, "required"), f"no property is called '{name}'", did_you_mean(str(name), properties)
+                source,
+                (*place, "required"),
+                f"no property is called '{name}'",
+                did_you_mean(str(name), properties),
             )

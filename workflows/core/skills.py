@@ -1,4 +1,4 @@
-"""Skill folders: SKILL.md with its standard frontmatter, config.yaml, handlers, and the registry's overlay."""
+"""Skill folders: SKILL.md with its standard frontmatter, config.yaml, handlers; the registry's overlay."""
 
 from __future__ import annotations
 
@@ -55,7 +55,9 @@ def load_skills(
         for index, entry in enumerate(registry[1].skills):
             place: Key = ("skills", index)
             if entry.id in entries:
-                findings.error(registry[0], (*place, "id"), f"the skill '{entry.id}' stands twice", "keep one entry")
+                findings.error(
+                    registry[0], (*place, "id"), f"the skill '{entry.id}' stands twice", "keep one entry"
+                )
                 continue
             entries[entry.id] = (registry[0], place, entry)
     out: dict[str, CatalogSkill] = {}
@@ -103,7 +105,11 @@ def _folders(
 ) -> list[tuple[str, Path]]:
     """Skill ids with their folders: found below skills/, or named by `location`."""
     base = root / "skills"
-    found = {str(f.parent.relative_to(base)): f.parent for f in sorted(base.rglob("SKILL.md"))} if base.is_dir() else {}
+    found = (
+        {str(f.parent.relative_to(base)): f.parent for f in sorted(base.rglob("SKILL.md"))}
+        if base.is_dir()
+        else {}
+    )
     for skill_id, (source, place, entry) in entries.items():
         if entry.location is None:
             continue
@@ -140,7 +146,10 @@ def _load_folder(
         return None
     if head.name != folder.name:
         findings.error(
-            source, ("name",), f"the name must be the folder's: '{folder.name}'", f"write `name: {folder.name}`"
+            source,
+            ("name",),
+            f"the name must be the folder's: '{folder.name}'",
+            f"write `name: {folder.name}`",
         )
         return None
     config = _config(root, folder, findings)
@@ -149,7 +158,8 @@ def _load_folder(
         findings.warn(
             source,
             (),
-            f"the registry says version {values['version']}, config.yaml {config.version}; the registry's is used",
+            f"version {values['version']} in the registry, {config.version} in config.yaml; "
+            "the registry's is used",
             "make the two equal",
         )
     values["version"] = values.get("version") or config.version or head.metadata.get("version", "")
@@ -176,7 +186,9 @@ def _frontmatter(root: Path, file: Path, findings: Findings) -> tuple[Source | N
     body = file.read_bytes() if file.stat().st_size <= MAX_FILE else b""
     parts = body.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").split(b"---\n", 2)
     if len(parts) < 3 or parts[0].strip():
-        findings.error(empty, (), "SKILL.md has no frontmatter", "begin it with '---', name, description, '---'")
+        findings.error(
+            empty, (), "SKILL.md has no frontmatter", "begin it with '---', name, description, '---'"
+        )
         return None, None
     try:
         source = parse_source(b"\n" + parts[1], name)
@@ -188,7 +200,10 @@ def _frontmatter(root: Path, file: Path, findings: Findings) -> tuple[Source | N
         return None, None
     for key in [k for k in source.data if k not in STANDARD_KEYS]:
         findings.warn(
-            source, (key,), f"'{key}' is no standard key of a skill; it is not read", did_you_mean(key, STANDARD_KEYS)
+            source,
+            (key,),
+            f"'{key}' is no standard key of a skill; it is not read",
+            did_you_mean(key, STANDARD_KEYS),
         )
     known = {k: v for k, v in source.data.items() if k in STANDARD_KEYS}
     value, mistakes = read_model(Frontmatter, Source(name, known, source.marks, source.key_marks))
@@ -214,7 +229,9 @@ def _files(root: Path, folder: Path, source: Source, findings: Findings) -> tupl
         if file.suffix == ".pyc" or (file != folder / "SKILL.md" and _nested_skill(folder, file)):
             continue
         if not inside(root, file) or not file.is_file():
-            findings.error(source, (), f"{relative} leads outside the catalog", "copy the file into the skill")
+            findings.error(
+                source, (), f"{relative} leads outside the catalog", "copy the file into the skill"
+            )
             continue
         body = file.read_bytes()
         out.append(FilePlan(path=relative.as_posix(), sha256=digest_bytes(body), size=len(body)))

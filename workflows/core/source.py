@@ -21,6 +21,7 @@ from workflows.core.errors import Mistake
 MAX_BYTES = 1024 * 1024
 MAX_NODES = 200_000
 MAX_DEPTH = 60
+_COMPOSER_DEPTH = 500
 
 Position = tuple[int, int]
 Key = tuple[str | int, ...]
@@ -40,7 +41,7 @@ class SpelledFloat(float):
 
 @dataclass(frozen=True)
 class Source:
-    """The data of one file and where each value stood. Keys of `marks` are paths such as ('steps', 0, 'id')."""
+    """The data of one file and where each value stood, by paths such as ('steps', 0, 'id')."""
 
     file: str
     data: Any
@@ -58,9 +59,7 @@ class Source:
     def mistake(self, path: Key, message: str, cure: str, *, of_key: bool = False) -> Mistake:
         """A mistake at `path`, its value taken from the data."""
         line, column = self.position(path, of_key=of_key)
-        return Mistake(
-            self.file, line, column, shown_key(path), shortened(self.value(path)), message, cure
-        )
+        return Mistake(self.file, line, column, shown_key(path), shortened(self.value(path)), message, cure)
 
     def value(self, path: Key) -> Any:
         """The data at `path`, None where there is none."""
@@ -103,8 +102,8 @@ def shortened(value: Any) -> Any:
 class _Loader(yaml.CSafeLoader):
     """A loader whose implicit types are those of YAML 1.2's core schema."""
 
-    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
 
+_Loader.yaml_implicit_resolvers = {}  # else those of YAML 1.1 stay
 
 _TYPES = (
     ("tag:yaml.org,2002:bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
@@ -133,7 +132,9 @@ def read_source(path: Path, file: str) -> Source:
         raise _unreadable(file, f"the file cannot be read: {reason}", "check its permissions") from None
     if body is None:
         raise _unreadable(
-            file, f"the file is larger than {MAX_BYTES // 1024} KiB", "move large content into files of its own"
+            file,
+            f"the file is larger than {MAX_BYTES // 1024} KiB",
+            "move large content into files of its own",
         )
     return parse_source(body, file, as_json=path.suffix in (".json", ".yao"))
 
@@ -153,6 +154,9 @@ def parse_source(body: bytes, file: str, *, as_json: bool = False) -> Source:
             line = text.count("\n", 0, tab.start()) + 1
             raise _unreadable(file, "a tab indents this line", "indent with spaces", line, 1) from None
         problem = re.sub(r"\s+", " ", str(fault.problem or "not YAML"))
+        if "another document" in problem:
+            cure = "keep one document to a file; remove the line '---'"
+            raise _unreadable(file, "a second document begins here", cure, line, column) from None
         raise _unreadable(file, f"not YAML: {problem}", _yaml_cure(problem), line, column) from None
     except yaml.YAMLError as fault:
         raise _unreadable(file, f"not YAML: {str(fault).splitlines()[0]}", "save it as UTF-8 text") from None
@@ -202,7 +206,11 @@ def _parse_json(text: str, file: str) -> Source:
         data = json.loads(text, object_pairs_hook=no_duplicates)
     except json.JSONDecodeError as fault:
         raise _unreadable(
-            file, f"not JSON: {fault.msg}", "mend the commas, quotes or brackets here", fault.lineno, fault.colno
+            file,
+            f"not JSON: {fault.msg}",
+            "mend the commas, quotes or brackets here",
+            fault.lineno,
+            fault.colno,
         ) from None
     except RecursionError:
         raise _unreadable(file, "nested too deeply", "flatten the file") from None
@@ -217,7 +225,8 @@ def _parse_json(text: str, file: str) -> Source:
 def _build(text: str, file: str) -> Source:
     loader = _Loader(text)
     try:
-        _check_events(text, file)
+        if _may_be_deep(text):
+            _check_events(text, file)
         node = loader.get_single_node()
     finally:
         loader.dispose()
@@ -228,6 +237,17 @@ def _build(text: str, file: str) -> Source:
     return Source(file, data, builder.marks, builder.key_marks)
 
 
+def _may_be_deep(text: str) -> bool:
+    """Whether a text could nest deeper than the composer's own recursion bears (a bound, not a count).
+
+    A level needs a bracket, or one more column before the text of its line; a list may stand at its key's
+    column, hence two levels to a column. The exact limit is the builder's.
+    """
+    brackets = text.count("[") + text.count("{")
+    columns = max(len(lead) for lead in re.findall(r"^[ ?:-]*", text, re.MULTILINE))
+    return brackets + 2 * columns > _COMPOSER_DEPTH
+
+
 def _check_events(text: str, file: str) -> None:
     """Refuses nesting beyond MAX_DEPTH before the composer recurses into it."""
     depth = 0
@@ -235,10 +255,13 @@ def _check_events(text: str, file: str) -> None:
         if isinstance(event, (yaml.MappingStartEvent, yaml.SequenceStartEvent)):
             depth += 1
             if depth > MAX_DEPTH:
-                mark = event.start_mark
-                raise _unreadable(file, "nested too deeply", "flatten the file", mark.line + 1, mark.column + 1)
+                line = event.start_mark.line + 1 if event.start_mark else 1
+                raise _unreadable(file, "nested too deeply", "flatten the file", line)
         elif isinstance(event, (yaml.MappingEndEvent, yaml.SequenceEndEvent)):
             depth -= 1
+
+
+_CONTAINERS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 
 
 class _Builder:
@@ -253,10 +276,17 @@ class _Builder:
 
     def build(self, node: yaml.Node, path: Key, depth: int) -> Any:
         self.count += 1
-        if self.count > MAX_NODES or depth > MAX_DEPTH:
+        line, column = node.start_mark.line + 1, node.start_mark.column + 1
+        if depth > MAX_DEPTH:
+            message = "nested too deeply, or an alias stands inside its own anchor"
+            raise _unreadable(self.file, message, "flatten the file", line, column)
+        if self.count > MAX_NODES:
             # Aliases multiply: nine levels of nine make 400 million nodes out of a few lines.
-            raise _unreadable(self.file, "too many values; aliases may multiply them", "write the values out")
-        self.marks[path] = (node.start_mark.line + 1, node.start_mark.column + 1)
+            message = "too many values; aliases may multiply them"
+            raise _unreadable(self.file, message, "write the values out", line, column)
+        self.marks[path] = (line, column)
+        if isinstance(node, (yaml.MappingNode, yaml.SequenceNode)) and node.tag not in _CONTAINERS:
+            self.add(node, shown_key(path), f"the tag {node.tag} is not read", "remove the tag")
         if isinstance(node, yaml.MappingNode):
             return self.mapping(node, path, depth)
         if isinstance(node, yaml.SequenceNode):
@@ -296,7 +326,9 @@ class _Builder:
 
     def duplicate(self, key: str, node: yaml.Node, path: Key) -> None:
         first = self.key_marks[path][0]
-        self.add(node, shown_key(path), f"the key '{key}' stands twice (first in line {first})", "keep one of them")
+        self.add(
+            node, shown_key(path), f"the key '{key}' stands twice (first in line {first})", "keep one of them"
+        )
 
     def scalar(self, node: yaml.Node, path: Key) -> Any:
         text, tag = str(node.value), node.tag.removeprefix("tag:yaml.org,2002:")
@@ -305,7 +337,9 @@ class _Builder:
         if tag == "bool":
             return text.lower() == "true"
         if tag == "int":
-            number = SpelledInt(int(text, 8 if text.startswith("0o") else 16 if text.startswith("0x") else 10))
+            number = SpelledInt(
+                int(text, 8 if text.startswith("0o") else 16 if text.startswith("0x") else 10)
+            )
             number.spelling = text
             return number
         if tag == "float":

@@ -19,9 +19,11 @@ def read_model(model: type[M], source: Source, at: Key = ()) -> tuple[M | None, 
     """Validates the data at a path of a source. A model, or None and at least one mistake."""
     data = source.value(at)
     if not isinstance(data, dict) and not _takes_other(model):
-        kind = "empty" if data is None else f"a {type(data).__name__}"
+        kind = next((k for t, k in _KINDS if isinstance(data, t)), "something else")
         known = ", ".join(_spelled(model))
-        return None, [source.mistake(at, f"expected keys and values here, found {kind}", f"known keys: {known}")]
+        return None, [
+            source.mistake(at, f"expected keys and values here, found {kind}", f"known keys: {known}")
+        ]
     try:
         return model.model_validate(data), []
     except ValidationError as fault:
@@ -29,6 +31,16 @@ def read_model(model: type[M], source: Source, at: Key = ()) -> tuple[M | None, 
         return None, _told(mistakes)
     except RecursionError:
         return None, [source.mistake(at, "nested too deeply", "flatten it")]
+
+
+_KINDS: tuple[tuple[type, str], ...] = (
+    (type(None), "nothing"),
+    (bool, "true or false"),
+    (str, "a text"),
+    (list, "a list"),
+    (int, "a number"),
+    (float, "a number"),
+)
 
 
 def _told(mistakes: list[Mistake]) -> list[Mistake]:
@@ -90,7 +102,9 @@ def _pattern_cure(pattern: str) -> str:
         return "use lower-case letters, digits and hyphens, at most one '/'"
     if "/" in pattern:
         return "use letters, digits, '-', '_' and '.', with '/' between parts; no '..'"
-    return "use letters, digits and '_', beginning with a letter" + (", '-' and '.' too" if "-]" in pattern else "")
+    return "use letters, digits and '_', beginning with a letter" + (
+        ", '-' and '.' too" if "-]" in pattern else ""
+    )
 
 
 def _plain(error: ErrorDetails) -> str:
@@ -161,7 +175,9 @@ def _place(
         inside = (isinstance(here, dict) and part in here) or (
             isinstance(here, list) and isinstance(part, int) and part < len(here)
         )
-        if not inside and not (last and isinstance(part, str) and isinstance(here, dict) and part in _fields(annotation)):
+        if not inside and not (
+            last and isinstance(part, str) and isinstance(here, dict) and part in _fields(annotation)
+        ):
             annotation = _branch(annotation, part)
             owner = _model_of(annotation) or owner
             continue
@@ -195,7 +211,9 @@ def _branch(annotation: Any, part: int | str) -> Any:
         return _branch(typing.get_args(annotation)[0], part)
     if typing.get_origin(annotation) in (Union, types.UnionType):
         for member in typing.get_args(annotation):
-            if getattr(member, "__name__", "") == part or str(part).startswith(str(typing.get_origin(member))):
+            if getattr(member, "__name__", "") == part or str(part).startswith(
+                str(typing.get_origin(member))
+            ):
                 return member
     return annotation
 

@@ -107,7 +107,9 @@ class Storage(Written):
     """Where memory lies."""
 
     backend: Text = "sqlite"
-    connection_string: Text | None = Field(None, description="$ENV.NAME; a password does not belong in a file.")
+    connection_string: Text | None = Field(
+        None, description="$ENV.NAME; a password does not belong in a file."
+    )
 
 
 class Memory(Written):

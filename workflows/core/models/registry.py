@@ -81,7 +81,7 @@ class RouteStep(Written):
 
     step: StepId = Field(description="A number n is known as step-n.")
     agent: AgentId | None = None
-    agents: tuple[AgentId, ...] | None = None
+    agents: Annotated[tuple[AgentId, ...], Field(min_length=1)] | None = None
     task: str = Field("", description="What the agent is asked to do.")
     depends_on: Names = ()
     inputs: Names = ()
@@ -93,11 +93,16 @@ class RouteStep(Written):
 class RoutingRule(Written):
     """Free text that matches the pattern goes to agents, a workflow or a shared skill."""
 
-    name: Text = Field(min_length=1)
+    name: Text = Field(min_length=1, max_length=120)
     pattern: Text = Field(min_length=1, max_length=2000, description="A Python regular expression, searched.")
-    agents: tuple[AgentId, ...] | None = Field(None, description="null: the skill answers without an agent.")
-    workflow: Text | tuple[RouteStep, ...] | None = Field(None, description="Name of a workflow, or its steps.")
+    agents: Annotated[tuple[AgentId, ...], Field(min_length=1)] | None = Field(
+        None, description="null: the skill answers without an agent."
+    )
+    workflow: Text | Annotated[tuple[RouteStep, ...], Field(min_length=1)] | None = Field(
+        None, description="Name of a workflow, or its steps."
+    )
     skill: SkillId | None = Field(None, description="Shared skill run directly when no agent is named.")
+    handler: Name | None = Field(None, description="The skill's function; default: its only one.")
     priority: int = Field(0, ge=-1_000_000, le=1_000_000, description="Higher wins; file order among equals.")
     timeout: Duration | None = None
 
@@ -112,4 +117,3 @@ class RoutingRules(Written):
     """orchestrator/routing-rules.yaml."""
 
     routing_rules: tuple[RoutingRule, ...] = ()
-

@@ -12,12 +12,16 @@ from workflows.core.models.written import Count, Duration, Name, Rate, Size, Ski
 class Frontmatter(Written):
     """The six standard keys of an Agent Skill (agentskills.io)."""
 
-    name: Text = Field(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=64, description="Equal to the folder's name.")
+    name: Text = Field(
+        pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=64, description="Equal to the folder's name."
+    )
     description: str = Field(min_length=1, max_length=1024, description="What it does and when to use it.")
     license: Text | None = None
     compatibility: Text | None = Field(None, max_length=500)
     metadata: dict[str, Text] = Field(default_factory=dict)
-    allowed_tools: Text | list[str] | None = Field(None, alias="allowed-tools", description="Space-separated.")
+    allowed_tools: Text | list[str] | None = Field(
+        None, alias="allowed-tools", description="Space-separated."
+    )
 
 
 def _handler(value: Any) -> Any:
@@ -60,8 +64,12 @@ class RegisteredSkill(Written):
     id: SkillId
     name: Text = ""
     version: Text | None = None
-    location: Text | None = Field(None, description="/workspace/skills/... means the catalog's skills folder.")
-    owner: Text = Field("system", description="Id or folder of the agent it belongs to; system for shared ones.")
+    location: Text | None = Field(
+        None, description="/workspace/skills/... means the catalog's skills folder."
+    )
+    owner: Text = Field(
+        "system", description="Id or folder of the agent it belongs to; system for shared ones."
+    )
     visibility: Literal["private", "public"] = "public"
     resource_requirements: Resources = Resources()
     rate_limit: Rate | None = None

@@ -123,7 +123,9 @@ class Approval(Written):
     assignees: Names = Field((), description="Who may answer.")
     quorum: Positive = Field(1, description="How many must agree.")
     deadline: Duration | None = Field(None, description="How long the question stays open.")
-    on_timeout: Literal["approve", "reject", "fail", "escalate"] = Field("fail", description="After the deadline.")
+    on_timeout: Literal["approve", "reject", "fail", "escalate"] = Field(
+        "fail", description="After the deadline."
+    )
     escalate_to: Names = Field((), description="Who is asked next.")
 
 
@@ -196,8 +198,8 @@ class Step(Written):
     agents: Annotated[tuple[AgentId, ...], Field(min_length=1)] | None = Field(
         None, description="A panel: each answers, one report keeps every voice."
     )
-    phase: Literal["inspiration", "goals", "tasks", "delivery", "learning", "validation", "host"] | None = Field(
-        None, description="The robot's agent for this phase."
+    phase: Literal["inspiration", "goals", "tasks", "delivery", "learning", "validation", "host"] | None = (
+        Field(None, description="The robot's agent for this phase.")
     )
     skill: SkillId | None = Field(None, description="A skill run directly, without a model.")
     mcp: Text | None = Field(None, description="server.tool")
@@ -218,7 +220,9 @@ class Step(Written):
     depends_on: Names = Field((), description="Step ids that come first.")
     requires: Literal["any", "all"] = Field("any", description="`all`: a skipped producer blocks the step.")
     when: Text | bool | None = Field(None, description="An expression; false means skipped.")
-    for_each: str | tuple[Any, ...] | None = Field(None, description="An expression giving a list, or a list.")
+    for_each: str | tuple[Any, ...] | None = Field(
+        None, description="An expression giving a list, or a list."
+    )
     max_concurrent: Positive = Field(8, le=1000, description="Items of for_each at one time.")
     repeat: Repeat | None = Field(None, description="Run again until an expression holds.")
     expected_output: Name | None = Field(None, description="Name of the output; default: the step's id.")
@@ -233,7 +237,9 @@ class Step(Written):
     )
     cache: Literal["run", "always", "never"] = Field("run", description="Who may reuse the result.")
     ttl: Duration | None = Field(None, description="How long a shared result (`cache: always`) stays valid.")
-    on_failure: Literal["fail", "continue"] = Field("fail", description="`continue`: the output becomes null.")
+    on_failure: Literal["fail", "continue"] = Field(
+        "fail", description="`continue`: the output becomes null."
+    )
     undo: Undo | None = Field(None, description="What takes the step back.")
     effect_key: Names = Field((), description="Argument names that identify an effect.")
     context: Context | None = Field(None, description="Recalled material.")
@@ -293,6 +299,9 @@ class Workflow(Written):
     def _typed_inputs(cls, data: Any) -> Any:
         """`inputs: {topic: string}` is short for `{topic: {type: string}}`; a list declares plain names."""
         if isinstance(data, dict) and isinstance(data.get("inputs"), dict):
-            full = {k: {"type": v} if isinstance(v, str) else ({} if v is None else v) for k, v in data["inputs"].items()}
+            full = {
+                k: {"type": v} if isinstance(v, str) else ({} if v is None else v)
+                for k, v in data["inputs"].items()
+            }
             return {**data, "inputs": full}
         return data

@@ -1,0 +1,57 @@
+"""The border between Python values and what the ledger's columns hold."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from blocks.ledger.errors import LedgerError
+
+STEP_LIMIT = 64 * 1024
+RUN_LIMIT = 1024 * 1024
+
+
+def to_text(value: Any, what: str, limit: int = STEP_LIMIT) -> str:
+    """A JSON value as text. LedgerError when it is not JSON, or longer than `limit` bytes."""
+    try:
+        text = _dump(value)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise LedgerError(f"{what} is not JSON: {error}", "keep only JSON values in it") from error
+    size = len(text.encode())
+    if size > limit:
+        raise LedgerError(
+            f"{what} has {size} bytes; the ledger takes {limit}",
+            "store the body as an artifact and keep its ref",
+        )
+    return text
+
+
+def to_text_or_none(value: Any, what: str, limit: int = STEP_LIMIT) -> str | None:
+    """The same, where None stays None."""
+    return None if value is None else to_text(value, what, limit)
+
+
+def _dump(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # a lone surrogate, which JSON may hold and no database does
+        return json.dumps(value, separators=(",", ":"), allow_nan=False)
+    return text
+
+
+def from_text(text: str | None) -> Any:
+    """The JSON value of a column; None for an empty one."""
+    return None if text is None else json.loads(text)
+
+
+def plain(text: str) -> str:
+    """Text for people that every database takes: NUL and lone surrogates are replaced."""
+    return text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode()
+
+
+def checked_path(step_path: str) -> str:
+    """A step path itself; LedgerError when it could not be a key of the table."""
+    if len(step_path) > 1000 or not step_path.isprintable():
+        raise LedgerError(f"not a step path: {step_path[:100]!r}", "give the step a shorter, printable id")
+    return step_path

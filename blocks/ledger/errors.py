@@ -1,0 +1,29 @@
+"""How the ledger refuses and fails."""
+
+from __future__ import annotations
+
+from workflows.core.errors import PhaselineError, UsageError
+
+
+class LedgerError(PhaselineError):
+    """The ledger cannot be opened, read or written."""
+
+
+class NewerLedger(LedgerError):
+    """The ledger was made by a newer phaseline."""
+
+
+class InDoubt(LedgerError):
+    """The connection was lost while a commit was under way: it may or may not have happened."""
+
+
+class Fenced(PhaselineError):
+    """This process no longer holds the run it writes to."""
+
+
+class RunHeld(PhaselineError):
+    """Another living process works on the run."""
+
+
+class RunMismatch(UsageError):
+    """The run id belongs to another workflow."""

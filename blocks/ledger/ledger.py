@@ -1,0 +1,276 @@
+"""The ledger: runs, steps and artifacts as the truth that outlives processes."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import uuid
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from blocks.ledger import rows, runs, steps
+from blocks.ledger.documents import RUN_LIMIT, to_text, to_text_or_none
+from blocks.ledger.engine import Database, explained, make_engine, prepare
+from blocks.ledger.errors import Fenced, InDoubt, LedgerError
+from blocks.ledger.process_identity import Owner
+from blocks.ledger.records import (
+    ArtifactRecord,
+    Document,
+    EndState,
+    Lease,
+    RunRow,
+    RunStart,
+    StepRecord,
+)
+from blocks.ledger.writer import Operation, Writer
+from blocks.names import checked_run_id, checked_tenant
+from workflows.core.errors import PhaselineError
+from workflows.core.refs import Ref
+
+T = TypeVar("T")
+
+LEASE_SECONDS = 60.0
+_READERS = 4
+
+
+class LedgerReader:
+    """Reads without an event loop, as the command line does. Safe to use from several threads."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._engine = make_engine(database, write=False)
+
+    def get_run(self, tenant: str, run_id: str) -> RunRow | None:
+        """A run as it stands, None when there is none."""
+        return self.read(lambda c: rows.read_run(c, tenant, checked_run_id(run_id), Owner.current()))
+
+    def list_runs(self, tenant: str, limit: int = 50) -> list[RunRow]:
+        """The newest runs first."""
+        return self.read(lambda c: rows.read_runs(c, tenant, limit, Owner.current()))
+
+    def get_step(self, tenant: str, run_id: str, step_path: str) -> StepRecord | None:
+        """What is recorded of one step, None when nothing is."""
+        found = self.read(lambda c: rows.read_steps(c, tenant, run_id, step_path))
+        return found[0] if found else None
+
+    def steps(self, tenant: str, run_id: str) -> list[StepRecord]:
+        """The steps of a run in the order they started."""
+        return self.read(lambda c: rows.read_steps(c, tenant, run_id))
+
+    def artifacts(self, tenant: str, run_id: str) -> list[ArtifactRecord]:
+        """The artifacts of a run in the order they were recorded."""
+        return self.read(lambda c: rows.read_artifacts(c, tenant, run_id))
+
+    def read(self, query: Operation[T]) -> T:
+        """What a query returns; its transaction must be short, as it holds back the clean-up of SQLite."""
+        with explained(self._database), self._engine.connect() as connection, connection.begin():
+            return query(connection)
+
+    def close(self) -> None:
+        """Give back connections."""
+        self._engine.dispose()
+
+
+class Ledger:
+    """One database of runs. Open it once per process; use it from any thread and event loop of it.
+
+    Reads are in `reader` for callers without an event loop, and as coroutines here.
+    """
+
+    def __init__(self, database: Database, lease_seconds: float) -> None:
+        self.reader = LedgerReader(database)
+        self._database = database
+        self._writer = Writer(database)
+        self._ttl_us = int(lease_seconds * 1_000_000)
+        self._readers: ThreadPoolExecutor | None = None
+        self._guard = threading.Lock()
+
+    @classmethod
+    def open(
+        cls, address: str | Path, *, migrate: bool | None = None, lease_seconds: float = LEASE_SECONDS
+    ) -> Ledger:
+        """The ledger at a file's path, or a sqlite:// or postgresql:// address.
+
+        Tables are made or brought up to date on SQLite; on PostgreSQL only with `migrate=True`. Raises
+        LedgerError (NewerLedger for one this code does not know yet).
+        """
+        database = Database.parse(address)
+        prepare(database, migrate=database.sqlite if migrate is None else migrate)
+        return cls(database, lease_seconds)
+
+    def __repr__(self) -> str:
+        return f"Ledger({self.describe()!r})"
+
+    def describe(self) -> str:
+        """The database for people, without its password."""
+        return self._database.shown
+
+    def close(self) -> None:
+        """Write what is queued and give everything back. Harmless when repeated."""
+        self._writer.close()
+        with self._guard:
+            readers, self._readers = self._readers, None
+        if readers is not None:
+            readers.shutdown()
+        self.reader.close()
+
+    def __enter__(self) -> Ledger:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def __aenter__(self) -> Ledger:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await asyncio.to_thread(self.close)
+
+    # --- runs ---
+
+    async def begin_run(self, start: RunStart, owner: Owner | None = None) -> Lease:
+        """Begin a run, or continue an existing one that nobody alive works on.
+
+        The row is committed when this returns. Raises RunHeld (it names the process), RunMismatch
+        when the run belongs to another workflow, UsageError for an unfit run id.
+        """
+        checked_tenant(start.tenant)
+        checked_run_id(start.run_id)
+        values, token = runs.new_run(start), uuid.uuid4().hex
+        holder = owner or Owner.current()
+        operation = partial(runs.begin, values=values, owner=holder, token=token, ttl_us=self._ttl_us)
+        lease: Lease = await self._repeatable(operation, _order(start.tenant, start.run_id))
+        return lease
+
+    async def renew(self, lease: Lease) -> None:
+        """Keep the run for another lease; to be called well within `lease_seconds`. Raises Fenced."""
+        await self._under(lease, partial(runs.renew, lease=lease, ttl_us=self._ttl_us))
+
+    @asynccontextmanager
+    async def kept(self, lease: Lease, on_lost: Callable[[PhaselineError], None]) -> AsyncIterator[None]:
+        """Renew a lease in the background while the body runs.
+
+        `on_lost` is called once, in the event loop, when the run was taken over, or when the ledger
+        could not be reached for so long that it may have been.
+        """
+        beat = asyncio.create_task(self._beat(lease, on_lost), name=f"heartbeat-{lease.run_id}")
+        try:
+            yield
+        finally:
+            beat.cancel()
+            await asyncio.gather(beat, return_exceptions=True)
+
+    async def change_run(
+        self,
+        lease: Lease,
+        *,
+        plan_digest: str | None = None,
+        models: Document | None = None,
+        inputs: Document | None = None,
+        labels: Document | None = None,
+        flow_run_id: str | None = None,
+    ) -> None:
+        """Change what a run began with; None leaves a value as it is. Raises Fenced."""
+        documents = {"models": models, "inputs": inputs, "labels": labels}
+        values: dict[str, Any] = {
+            name: to_text(value, f"the run's {name}", RUN_LIMIT)
+            for name, value in documents.items()
+            if value is not None
+        }
+        texts = {"plan_digest": plan_digest, "flow_run_id": flow_run_id}
+        values.update({name: value for name, value in texts.items() if value is not None})
+        await self._under(lease, partial(runs.change, lease=lease, values=values))
+
+    async def finish_run(
+        self,
+        lease: Lease,
+        state: EndState,
+        *,
+        outputs: Document | None = None,
+        usage: Document | None = None,
+        error: Document | None = None,
+    ) -> None:
+        """Put the run into an end state and give the lease back. Raises Fenced."""
+        values: dict[str, Any] = {"error": to_text_or_none(error, "the run's error", RUN_LIMIT)}
+        for name, document in (("outputs", outputs), ("usage", usage)):
+            if document is not None:
+                values[name] = to_text(document, f"the run's {name}", RUN_LIMIT)
+        finish = partial(runs.finish, lease=lease, state=state, values=values, ttl_us=self._ttl_us)
+        await self._under(lease, finish)
+
+    async def get_run(self, tenant: str, run_id: str) -> RunRow | None:
+        """A run as it stands, None when there is none."""
+        return await self._read(partial(self.reader.get_run, tenant, run_id))
+
+    async def list_runs(self, tenant: str, limit: int = 50) -> list[RunRow]:
+        """The newest runs first."""
+        return await self._read(partial(self.reader.list_runs, tenant, limit))
+
+    # --- steps and artifacts ---
+
+    async def record_step(self, lease: Lease, record: StepRecord, artifacts: Sequence[Ref] = ()) -> None:
+        """Write down a step, and the artifacts it made under their kinds, in one commit. Raises Fenced."""
+        written = [steps.step_values(lease, record)]
+        bodies = [steps.artifact_values(lease, ref, ref.kind, record.step_path) for ref in artifacts]
+        await self._under(lease, partial(steps.record, lease=lease, steps=written, artifacts=bodies))
+
+    async def record_artifact(self, lease: Lease, ref: Ref, *, name: str = "", step_path: str = "") -> None:
+        """Write down an artifact of the run, by default under its kind and its own step. Raises Fenced."""
+        body = steps.artifact_values(lease, ref, name or ref.kind, step_path or ref.step)
+        await self._under(lease, partial(steps.record, lease=lease, steps=[], artifacts=[body]))
+
+    async def get_step(self, tenant: str, run_id: str, step_path: str) -> StepRecord | None:
+        """What is recorded of one step, None when nothing is."""
+        return await self._read(partial(self.reader.get_step, tenant, run_id, step_path))
+
+    async def steps(self, tenant: str, run_id: str) -> list[StepRecord]:
+        """The steps of a run in the order they started."""
+        return await self._read(partial(self.reader.steps, tenant, run_id))
+
+    async def artifacts(self, tenant: str, run_id: str) -> list[ArtifactRecord]:
+        """The artifacts of a run in the order they were recorded."""
+        return await self._read(partial(self.reader.artifacts, tenant, run_id))
+
+    # --- within ---
+
+    async def _under(self, lease: Lease, operation: Operation[None]) -> None:
+        await self._repeatable(operation, _order(lease.tenant, lease.run_id))
+
+    async def _repeatable(self, operation: Operation[T], order: str) -> T:
+        """Write, once more when it is unknown whether the first time was committed."""
+        try:
+            return await self._writer.write(operation, order)
+        except InDoubt:
+            return await self._writer.write(operation, order)
+
+    async def _read(self, query: Callable[[], T]) -> T:
+        # Its own few threads: the loop's default ones may all be held by long handlers.
+        with self._guard:
+            if self._readers is None:
+                self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="ledger-reader")
+            future = self._readers.submit(query)
+        return await asyncio.wrap_future(future)
+
+    async def _beat(self, lease: Lease, on_lost: Callable[[PhaselineError], None]) -> None:
+        lifetime = self._ttl_us / 1_000_000
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + lifetime
+        while True:
+            await asyncio.sleep(lifetime / 3)
+            sent = loop.time()
+            try:
+                await self.renew(lease)
+                deadline = sent + lifetime
+            except Fenced as error:
+                return on_lost(error)
+            except LedgerError as error:
+                if loop.time() > deadline:
+                    return on_lost(error)
+
+
+def _order(tenant: str, run_id: str) -> str:
+    return f"run/{tenant}/{run_id}"

@@ -1,0 +1,114 @@
+"""What goes into the ledger and comes out of it. Times are whole microseconds since 1970 in UTC."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from blocks.ledger.process_identity import Owner
+from workflows.core.refs import Ref
+
+DEFAULT_TENANT = "default"
+
+RunState = Literal["running", "completed", "failed", "waiting", "stopped", "interrupted", "cancelled"]
+EndState = Literal["completed", "failed", "waiting", "stopped", "interrupted", "cancelled"]
+StepState = Literal["running", "completed", "failed", "skipped", "waiting", "cancelled"]
+
+Document = dict[str, Any]
+"""A JSON object."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStart:
+    """What a new run begins with. For a run that exists already, only `workflow`, `storage` and
+    `flow_run_id` count: all else stays as it began."""
+
+    run_id: str
+    workflow: str
+    tenant: str = DEFAULT_TENANT
+    offline: bool = False
+    storage: str = ""
+    plan_digest: str = ""
+    models: Document = field(default_factory=dict)
+    inputs: Document = field(default_factory=dict)
+    labels: Document = field(default_factory=dict)
+    flow_run_id: str = ""
+    parent_run_id: str = ""
+    root_run_id: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRow:
+    """A run as it stands. `state` is "interrupted" for one that was running when its process ended."""
+
+    run_id: str
+    tenant: str
+    workflow: str
+    state: RunState
+    offline: bool
+    storage: str
+    plan_digest: str
+    models: Document
+    inputs: Document
+    labels: Document
+    outputs: Document
+    error: Document | None
+    usage: Document
+    active_us: int
+    created: int
+    updated: int
+    ended: int | None
+    heartbeat: int
+    parent_run_id: str
+    root_run_id: str
+    flow_run_id: str
+    version: int
+    epoch: int
+    holder: Owner | None
+    """Who works on it now; None when nobody does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """The right to write to a run, until it is finished or taken over."""
+
+    tenant: str
+    run_id: str
+    epoch: int
+    token: str
+    created: bool
+    """Whether this began the run; False when it continues one."""
+    previous: RunRow | None
+    """The run as it stood before it was taken over; None for a new one."""
+
+    def __repr__(self) -> str:
+        return f"Lease({self.tenant}/{self.run_id}, epoch {self.epoch})"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepRecord:
+    """One step of a run. `result` is whatever the flow wants to find again, at most 64 KB as JSON."""
+
+    step_path: str
+    state: StepState
+    content_key: str = ""
+    attempts: int = 0
+    agent: str = ""
+    model: str = ""
+    usage: Document = field(default_factory=dict)
+    result: Document | None = None
+    error: Document | None = None
+    started: int | None = None
+    ended: int | None = None
+    reused_from: str = ""
+    epoch: int = 0
+    """The lease epoch that wrote it; set by the ledger."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactRecord:
+    """A stored body of a run: `name` is what the step calls it, `ref` leads to the body."""
+
+    name: str
+    ref: Ref
+    created: int

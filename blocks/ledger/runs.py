@@ -1,0 +1,172 @@
+"""How a run begins, is held, and ends: operations on one connection.
+
+Operations that refuse return the exception (see writer.py). One that lost its connection during the
+commit may be run again: each leaves the same rows the second time.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, Table, and_, case, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from blocks.ledger.documents import RUN_LIMIT, plain, to_text
+from blocks.ledger.errors import Fenced, RunHeld, RunMismatch
+from blocks.ledger.process_identity import Owner
+from blocks.ledger.records import EndState, Lease, RunStart
+from blocks.ledger.rows import holder_of, now, run_query, run_row, this
+from blocks.ledger.schema import run
+
+Values = dict[str, Any]
+
+
+def insert(dialect: str, table: Table) -> Any:
+    """An INSERT that knows ON CONFLICT, of that dialect."""
+    return (sqlite.insert if dialect == "sqlite" else postgresql.insert)(table)
+
+
+def held_by(lease: Lease) -> ColumnElement[bool]:
+    """The row of the lease's run, while the lease counts."""
+    return and_(this(lease.tenant, lease.run_id), run.c.lease_epoch == lease.epoch, run.c.lease_until > 0)
+
+
+def fenced(lease: Lease) -> Fenced:
+    """What a write under a lease that counts no more is answered with."""
+    return Fenced(
+        f"run {lease.run_id} was finished or taken over by another process",
+        f"see who works on it: phaseline show {lease.run_id}",
+    )
+
+
+def new_run(start: RunStart) -> Values:
+    """The columns of a run's first row. LedgerError when an input is too large or no JSON."""
+    return {
+        "tenant": start.tenant,
+        "run_id": start.run_id,
+        "workflow": plain(start.workflow),
+        "state": "running",
+        "offline": start.offline,
+        "storage": plain(start.storage),
+        "plan_digest": start.plan_digest,
+        "models": to_text(start.models, "the run's models", RUN_LIMIT),
+        "inputs": to_text(start.inputs, "the run's inputs", RUN_LIMIT),
+        "labels": to_text(start.labels, "the run's labels", RUN_LIMIT),
+        "parent_run_id": start.parent_run_id,
+        "root_run_id": start.root_run_id or start.run_id,
+        "flow_run_id": start.flow_run_id,
+    }
+
+
+def begin(connection: Connection, values: Values, owner: Owner, token: str, ttl_us: int) -> Any:
+    """A Lease on the run, new or taken over; or RunHeld, RunMismatch."""
+    at = now(connection)
+    lease = {"lease_owner": _owner_text(owner, token), "lease_until": at + ttl_us, "heartbeat": at}
+    added = (
+        insert(connection.dialect.name, run)
+        .values(**values, **lease, lease_epoch=1, created=at, updated=at)
+        .on_conflict_do_nothing()
+        .returning(run.c.lease_epoch)
+    )
+    tenant, run_id = values["tenant"], values["run_id"]
+    if connection.execute(added).first() is not None:
+        return Lease(tenant, run_id, 1, token, True, None)
+    found = connection.execute(run_query(connection, tenant, run_id).with_for_update()).one()
+    refusal = _refusal(found, values, owner, token)
+    if refusal is not None:
+        return refusal
+    epoch = found.lease_epoch
+    if _token(found.lease_owner) != token:  # else this very operation was committed already
+        epoch += 1
+        if not connection.execute(_taken_over(found, values, lease, at)).rowcount:
+            return _held(found, "another process")
+    return Lease(tenant, run_id, epoch, token, False, run_row(found, owner))
+
+
+def _refusal(found: Row[Any], values: Values, owner: Owner, token: str) -> Exception | None:
+    if found.workflow != values["workflow"]:
+        return RunMismatch(
+            f"run {found.run_id} belongs to the workflow {found.workflow}, not to {values['workflow']}",
+            "choose another --run-id",
+        )
+    holder = holder_of(found, owner)
+    if holder is None or _token(found.lease_owner) == token:
+        return None
+    return _held(found, holder.shown)
+
+
+def _held(found: Row[Any], holder: str) -> RunHeld:
+    return RunHeld(
+        f"run {found.run_id} is being worked on by {holder}",
+        "wait for it to end, or end that process, then run the command again",
+    )
+
+
+def _taken_over(found: Row[Any], values: Values, lease: Values, at: ColumnElement[int]) -> Any:
+    renewed = {name: values[name] or getattr(found, name) for name in ("storage", "flow_run_id")}
+    return (
+        update(run)
+        .where(this(found.tenant, found.run_id), run.c.version == found.version)
+        .values(
+            **lease,
+            **renewed,
+            state="running",
+            error=None,
+            ended=None,
+            updated=at,
+            lease_epoch=found.lease_epoch + 1,
+            version=found.version + 1,
+        )
+    )
+
+
+def _active(at: ColumnElement[int], ttl_us: int) -> ColumnElement[int]:
+    """Active time up to now: what passed since the last heartbeat, at most one lease (it was suspended)."""
+    passed = at - run.c.heartbeat
+    return run.c.active_us + case((passed > ttl_us, ttl_us), (passed < 0, 0), else_=passed)
+
+
+def renew(connection: Connection, lease: Lease, ttl_us: int) -> Any:
+    """None when the lease goes on for another `ttl_us`; else Fenced."""
+    at = now(connection)
+    renewed = update(run).where(held_by(lease))
+    renewed = renewed.values(lease_until=at + ttl_us, heartbeat=at, active_us=_active(at, ttl_us))
+    return None if connection.execute(renewed).rowcount else fenced(lease)
+
+
+def finish(connection: Connection, lease: Lease, state: EndState, values: Values, ttl_us: int) -> Any:
+    """None when the run is in its end state and free; else Fenced."""
+    at = now(connection)
+    ended = update(run).where(held_by(lease))
+    ended = ended.values(
+        **values,
+        state=state,
+        ended=at,
+        updated=at,
+        heartbeat=at,
+        active_us=_active(at, ttl_us),
+        lease_until=0,
+        version=run.c.version + 1,
+    )
+    if connection.execute(ended).rowcount:
+        return None
+    # The same lease has ended it before: this is a repetition after a lost connection.
+    again = select(run.c.state).where(this(lease.tenant, lease.run_id), run.c.lease_epoch == lease.epoch)
+    return None if connection.execute(again).scalar() == state else fenced(lease)
+
+
+def change(connection: Connection, lease: Lease, values: Values) -> Any:
+    """None when the columns are changed; else Fenced."""
+    changed = update(run).where(held_by(lease))
+    changed = changed.values(**values, updated=now(connection), version=run.c.version + 1)
+    return None if connection.execute(changed).rowcount else fenced(lease)
+
+
+def _owner_text(owner: Owner, token: str) -> str:
+    return json.dumps({**asdict(owner), "token": token})
+
+
+def _token(stored: str | None) -> str:
+    return "" if stored is None else str(json.loads(stored)["token"])

@@ -1,0 +1,84 @@
+"""How steps and artifacts are written down: operations on one connection (see runs.py)."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+from sqlalchemy import Connection, update
+
+from blocks.ledger.documents import checked_path, plain, to_text, to_text_or_none
+from blocks.ledger.records import Lease, StepRecord
+from blocks.ledger.rows import now
+from blocks.ledger.runs import Values, fenced, held_by, insert
+from blocks.ledger.schema import artifact, run, step
+from workflows.core.refs import Ref
+
+_STEP_KEY = ["tenant", "run_id", "step_path"]
+
+
+def step_values(lease: Lease, record: StepRecord) -> Values:
+    """The columns of a step. LedgerError when its result is too large or no JSON."""
+    what = f"the result of step {record.step_path}"
+    return {
+        "tenant": lease.tenant,
+        "run_id": lease.run_id,
+        "step_path": checked_path(record.step_path),
+        "content_key": record.content_key,
+        "state": record.state,
+        "attempts": record.attempts,
+        "agent": plain(record.agent),
+        "model": plain(record.model),
+        "usage": to_text(record.usage, f"the usage of step {record.step_path}"),
+        "result": to_text_or_none(record.result, what),
+        "error": to_text_or_none(record.error, f"the error of step {record.step_path}"),
+        "started": record.started,
+        "ended": record.ended,
+        "reused_from": record.reused_from,
+        "epoch": lease.epoch,
+    }
+
+
+def artifact_values(lease: Lease, ref: Ref, name: str, step_path: str) -> Values:
+    """The columns of an artifact, without the time."""
+    return {
+        "tenant": lease.tenant,
+        "run_id": lease.run_id,
+        "step_path": checked_path(step_path),
+        "name": plain(name),
+        "sha256": ref.sha256,
+        "kind": plain(ref.kind),
+        "media_type": plain(ref.media_type),
+        "size": ref.size,
+        "summary": plain(ref.summary),
+        "uri": plain(ref.uri),
+        "offline": ref.offline,
+    }
+
+
+def record(connection: Connection, lease: Lease, steps: list[Values], artifacts: list[Values]) -> Any:
+    """None when all rows are written under the lease; else Fenced, and none is."""
+    fence = update(run).where(held_by(lease)).values(updated=now(connection))
+    if not connection.execute(fence).rowcount:
+        return fenced(lease)
+    dialect = connection.dialect.name
+    if steps:
+        connection.execute(_step_upsert(dialect), steps)
+    if artifacts:
+        at = now(connection)
+        known = _artifact_insert(dialect).values(created=at)
+        connection.execute(known, artifacts)
+    return None
+
+
+@lru_cache(maxsize=2)
+def _step_upsert(dialect: str) -> Any:
+    # Built once: putting the statement together costs more than running it.
+    added = insert(dialect, step)
+    rest = {column.name: added.excluded[column.name] for column in step.c if not column.primary_key}
+    return added.on_conflict_do_update(index_elements=_STEP_KEY, set_=rest)
+
+
+@lru_cache(maxsize=2)
+def _artifact_insert(dialect: str) -> Any:
+    return insert(dialect, artifact).on_conflict_do_nothing()

@@ -1,0 +1,174 @@
+"""Model connections: who answers a request, in what shape, and how it fails.
+
+Everything that crosses this border is JSON: a `Request` holds fields of the Messages API and nothing
+else, an `Answer` holds the message as the provider sent it, thinking blocks included, so that it can be
+echoed unchanged. Every failure is one of the errors below; no provider exception leaves this package.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from workflows.core.errors import PhaselineError, UsageError
+from workflows.core.usage import Usage
+
+Request = dict[str, Any]
+"""Fields of `POST /v1/messages` without `stream`: model, max_tokens, messages, system, tools, ..."""
+
+OnProgress = Callable[[str, str], None]
+"""Called with the kind of block that grows (`text`, `thinking`, `tool_use`) and the text it grew by."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One message of a model. `seconds` is the wall time of the request; `model` is who really answered."""
+
+    message: dict[str, Any]
+    usage: Usage
+    model: str
+    request_id: str = ""
+    offline: bool = False
+    seconds: float = 0.0
+
+    @property
+    def content(self) -> list[dict[str, Any]]:
+        """The blocks of the message."""
+        blocks: list[dict[str, Any]] = self.message["content"]
+        return blocks
+
+    @property
+    def stop_reason(self) -> str:
+        """Why the model stopped, such as end_turn or tool_use."""
+        return str(self.message.get("stop_reason") or "")
+
+    @property
+    def text(self) -> str:
+        """The text blocks joined; thinking is not text."""
+        return "".join(block["text"] for block in self.content if block["type"] == "text")
+
+    @property
+    def tool_calls(self) -> list[dict[str, Any]]:
+        """The tool_use blocks in order."""
+        return [block for block in self.content if block["type"] == "tool_use"]
+
+    def to_json(self) -> dict[str, Any]:
+        """What a journal keeps."""
+        return {
+            "message": self.message,
+            "usage": self.usage.to_json(),
+            "model": self.model,
+            "request_id": self.request_id,
+            "offline": self.offline,
+            "seconds": self.seconds,
+        }
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> Answer:
+        """The inverse of `to_json`."""
+        return cls(**{**value, "usage": Usage.from_json(value["usage"])})
+
+
+class ModelConnection(Protocol):
+    """Answers requests. Safe to share by the tasks of one process, in any event loop."""
+
+    @property
+    def name(self) -> str:
+        """What people read: `anthropic`, `offline`."""
+
+    @property
+    def offline(self) -> bool:
+        """Whether the answers are made without a model."""
+
+    async def send(self, request: Request, *, on_progress: OnProgress | None = None) -> Answer:
+        """Send once, without retries. Raises `ModelError` and nothing else of the provider's."""
+
+    async def close(self) -> None:
+        """Give back what the running event loop holds."""
+
+
+class ModelError(PhaselineError):
+    """A request was not answered. `spent` is what it is known to have cost all the same."""
+
+    def __init__(self, message: str = "the model did not answer", cure: str = "") -> None:
+        super().__init__(message, cure)
+        self.spent = Usage()
+
+
+class Retryable(ModelError):
+    """The same request may succeed later.
+
+    `kind` is one of rate_limit, overloaded, server, timeout, connection, cut, malformed; `retry_after`
+    is the provider's wish in seconds.
+    """
+
+    def __init__(self, message: str = "", kind: str = "server", retry_after: float | None = None) -> None:
+        super().__init__(message, "the step may be tried again")
+        self.kind = kind
+        self.retry_after = retry_after
+
+
+class Truncated(Retryable):
+    """The stream ended before the message did."""
+
+    def __init__(self, message: str = "the answer was cut off in the middle") -> None:
+        super().__init__(message, "cut")
+
+
+class Malformed(Retryable):
+    """What came back is not a message of the Messages API."""
+
+    def __init__(self, message: str = "the answer is not a message") -> None:
+        super().__init__(message, "malformed")
+
+
+class Terminal(ModelError):
+    """The same request will fail again until a person changes something."""
+
+    final = True
+
+
+class AuthenticationFailed(Terminal):
+    """The key was refused."""
+
+
+class QuotaExhausted(ModelError):
+    """The provider's limit is spent: nothing more is started before `reset_at` (UTC; None: unknown)."""
+
+    final = True
+
+    exit_code = 4
+
+    def __init__(self, message: str = "", reset_at: datetime | None = None) -> None:
+        when = (
+            f"after {reset_at:%Y-%m-%d %H:%M} UTC"
+            if reset_at
+            else "once the provider's limit is raised or reset"
+        )
+        super().__init__(message, f"continue the run {when} with: phaseline resume RUN_ID")
+        self.reset_at = reset_at
+
+
+def connect(
+    environ: Mapping[str, str], offline: bool, *, key_variable: str = "ANTHROPIC_API_KEY"
+) -> ModelConnection:
+    """The connection that the environment asks for.
+
+    `PHASELINE_MODEL=offline` means the same as `offline`. `key_variable` names the variable with the key
+    (an agent's `connector: $ENV.NAME`). Raises UsageError when there is no usable key.
+    """
+    if offline or environ.get("PHASELINE_MODEL") == "offline":
+        from blocks.offline import OfflineModel
+
+        return OfflineModel()
+    key = environ.get(key_variable, "").strip()
+    if not key:
+        raise UsageError(
+            f"no model key: {key_variable} is not set",
+            f"set {key_variable}, or add --offline to let the offline model answer",
+        )
+    from blocks.anthropic_api import AnthropicConnection
+
+    return AnthropicConnection(key, environ.get("ANTHROPIC_BASE_URL") or None)

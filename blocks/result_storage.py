@@ -1,0 +1,91 @@
+"""Prefect's result storage on the artifact store's root, as a block.
+
+The block holds the root's address only. A process that loads it connects with its own environment, so
+no key is ever stored in Prefect's database or shown by its API. Prefect itself imports this module where
+it meets the block's type for the first time (entry point `prefect.collections`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+from typing import Any, ClassVar
+
+from prefect.exceptions import ObjectAlreadyExists
+from prefect.filesystems import WritableFileSystem
+from prefect.utilities.asyncutils import sync_compatible
+from pydantic import Field, PrivateAttr
+
+from blocks.storage import ArtifactStore
+from blocks.storage_root import Root, open_root
+
+_FOLDER = "_results"
+
+
+class ResultStorage(WritableFileSystem):
+    """Results of Prefect tasks below the root of a phaseline artifact store."""
+
+    _block_type_name: ClassVar[str | None] = "phaseline result storage"
+    _block_type_slug: ClassVar[str | None] = "phaseline-result-storage"
+    _description: ClassVar[str | None] = (
+        "Task results in a folder or an S3 bucket. Connects with the environment of each process."
+    )
+
+    root: str = Field(description="file:///folder or s3://bucket/prefix, without credentials.")
+
+    _files: Root | None = PrivateAttr(default=None)
+
+    @sync_compatible
+    async def read_path(self, path: str) -> bytes:
+        """The bytes of a key. FileNotFoundError when there are none; ValueError for an unfit key."""
+        return await asyncio.to_thread(self._root().read, f"{_FOLDER}/{path}")
+
+    @sync_compatible
+    async def write_path(self, path: str, content: bytes) -> None:
+        """Put bytes under a key in one step; without a sync to disk, since a lost result is made again."""
+        await asyncio.to_thread(self._root().write, f"{_FOLDER}/{path}", content)
+
+    def attach(self, files: Root) -> ResultStorage:
+        """The block itself, using connections that are open already."""
+        self._files = files
+        return self
+
+    def _root(self) -> Root:
+        if self._files is None:
+            self._files = open_root(self.root, os.environ)
+        return self._files
+
+
+def block_name(root: str) -> str:
+    """The name under which a root's block is saved: the same for the same root."""
+    return "root-" + hashlib.sha256(root.encode()).hexdigest()[:16]
+
+
+async def ensure_block(store: ArtifactStore) -> ResultStorage:
+    """The saved block of the store's root; saved on a server once, then only looked up."""
+    name = block_name(store.root)
+    block = await _load(name)
+    if block is None:
+        block = await _save(ResultStorage(root=store.root), name)
+    return block.attach(store.files)
+
+
+async def _load(name: str) -> ResultStorage | None:
+    try:
+        found: Any = await ResultStorage.aload(name)
+    except ValueError:  # how Prefect says that there is none
+        return None
+    return found if isinstance(found, ResultStorage) else None
+
+
+async def _save(block: ResultStorage, name: str) -> ResultStorage:
+    try:
+        await block.asave(name, overwrite=True)
+    except (ObjectAlreadyExists, ValueError):
+        # Another process saved it between our look and our write.
+        saved = await _load(name)
+        if saved is None:
+            raise
+        return saved
+    return block

@@ -1,0 +1,246 @@
+"""The artifact store: bodies under (tenant, sha256), readable copies and a manifest per run.
+
+Below the root:
+
+    <tenant>/blobs/<first two hex digits>/<sha256>     each body once
+    <tenant>/runs/<run_id>/outputs/<name>.<suffix>     copies for people
+    <tenant>/runs/<run_id>/run.json                    the run's manifest
+    _results/...                                       Prefect's results (result_storage.py)
+
+A tenant's name begins with a letter or digit, so that what begins with "_" is never a tenant's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import mimetypes
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any, TypeVar
+
+from blocks.names import checked_output, checked_run_id, checked_tenant
+from blocks.storage_errors import ArtifactCorrupt, ArtifactMissing, StorageError
+from blocks.storage_root import Root, open_root
+from workflows.core.refs import Ref, digest_bytes
+
+__all__ = ["ArtifactCorrupt", "ArtifactMissing", "ArtifactStore", "StorageError", "suffix_of"]
+
+T = TypeVar("T")
+
+_THREADS = 8
+_SUMMARY = 400
+_SUFFIXES = {
+    "text/markdown": "md",
+    "text/plain": "txt",
+    "text/csv": "csv",
+    "text/html": "html",
+    "text/yaml": "yaml",
+    "application/json": "json",
+    "application/yaml": "yaml",
+    "application/x-ndjson": "jsonl",
+    "application/jsonl": "jsonl",
+    "application/pdf": "pdf",
+}
+
+
+def suffix_of(media_type: str) -> str:
+    """The file name's suffix for a media type, without the dot; `bin` when nobody knows."""
+    plain = media_type.partition(";")[0].strip().lower()
+    if plain in _SUFFIXES:
+        return _SUFFIXES[plain]
+    if plain.endswith("+json"):
+        return "json"
+    return (mimetypes.guess_extension(plain) or ".bin")[1:]
+
+
+class ArtifactStore:
+    """Bodies and what people read of them. Every fault is a StorageError with a cure, never only a log line.
+
+    Safe to use from several threads and event loops at once.
+    """
+
+    def __init__(self, root: Root) -> None:
+        self._root = root
+        self._threads: ThreadPoolExecutor | None = None
+        self._guard = threading.Lock()
+
+    @classmethod
+    def open(cls, uri: str, *, environ: Mapping[str, str]) -> ArtifactStore:
+        """The store at a folder or s3://bucket/prefix; touches nothing yet (see `probe`).
+
+        For S3 the standard AWS variables of `environ` count, AWS_ENDPOINT_URL included.
+        UsageError when the address is none.
+        """
+        return cls(open_root(uri, environ))
+
+    def __repr__(self) -> str:
+        return f"ArtifactStore({self.root!r})"
+
+    @property
+    def root(self) -> str:
+        """The root's address, without credentials."""
+        return self._root.uri
+
+    @property
+    def files(self) -> Root:
+        """The root itself: plain bytes under keys."""
+        return self._root
+
+    def describe(self) -> str:
+        """The store in words for people, without credentials."""
+        return self._root.describe()
+
+    async def probe(self) -> None:
+        """StorageError within some seconds when the store cannot be written and read."""
+        await self._off_loop(self._root.probe)
+
+    async def put(
+        self,
+        body: bytes,
+        *,
+        tenant: str,
+        media_type: str,
+        kind: str,
+        summary: str = "",
+        run_id: str = "",
+        step: str = "",
+        offline: bool = False,
+    ) -> Ref:
+        """Store a body and point at it. A body the tenant already has is not written again.
+
+        What is stored is checked, and a stored body that went bad is replaced. A summary over 400
+        characters is cut. When this returns the body survives a power cut.
+        """
+        sha256 = digest_bytes(body)
+        key = _blob_key(tenant, sha256)
+        ref = Ref(
+            uri=self._root.address(key),
+            sha256=sha256,
+            size=len(body),
+            media_type=media_type,
+            kind=kind,
+            summary=_cut(summary),
+            tenant=tenant,
+            run_id=checked_run_id(run_id) if run_id else "",
+            step=step,
+            offline=offline,
+        )
+        await self._off_loop(partial(self._keep, key, body, media_type))
+        return ref
+
+    async def get(self, ref: Ref) -> bytes:
+        """The body, proved by its digest. ArtifactMissing or ArtifactCorrupt when there is no such body."""
+        return await self._off_loop(partial(self._read, ref))
+
+    async def check(self, ref: Ref) -> str | None:
+        """None when the body is readable with a matching digest, else the reason in words.
+
+        A store that cannot be reached is no reason to do work again: it raises StorageError.
+        """
+        try:
+            await self.get(ref)
+        except (ArtifactMissing, ArtifactCorrupt) as error:
+            return error.message
+        return None
+
+    async def publish(self, ref: Ref, *, run_id: str, name: str) -> str:
+        """A copy for people under the run's outputs; its path, or its s3:// address."""
+        target = f"{_run_key(ref.tenant, run_id)}/outputs/{checked_output(name)}.{suffix_of(ref.media_type)}"
+        await self._off_loop(partial(self._copy, ref, target))
+        return self._root.place(target)
+
+    async def write_manifest(self, tenant: str, run_id: str, document: dict[str, Any]) -> None:
+        """Replace the run's manifest. TypeError when the document is not JSON."""
+        text = json.dumps(document, ensure_ascii=False, indent=2, allow_nan=False)
+        body = text.encode("utf-8", "replace")
+        key = f"{_run_key(tenant, run_id)}/run.json"
+        await self._off_loop(
+            partial(self._root.write, key, body, media_type="application/json", durable=True)
+        )
+
+    async def read_manifest(self, tenant: str, run_id: str) -> dict[str, Any] | None:
+        """The run's manifest, None when there is none."""
+        return await self._off_loop(partial(self._manifest, f"{_run_key(tenant, run_id)}/run.json"))
+
+    def close(self) -> None:
+        """Give back threads and connections; the store may be used again."""
+        with self._guard:
+            threads, self._threads = self._threads, None
+        if threads is not None:
+            threads.shutdown()
+        self._root.close()
+
+    def __enter__(self) -> ArtifactStore:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    async def _off_loop(self, work: Callable[[], T]) -> T:
+        # Its own few threads: the loop's default ones may all be held by long handlers.
+        with self._guard:
+            if self._threads is None:
+                self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="artifacts")
+            future = self._threads.submit(work)
+        return await asyncio.wrap_future(future)
+
+    def _keep(self, key: str, body: bytes, media_type: str) -> None:
+        try:
+            if self._root.read(key) == body:
+                return
+        except FileNotFoundError:
+            pass  # the usual case: a new body
+        self._root.write(key, body, media_type=media_type, durable=True)
+
+    def _read(self, ref: Ref) -> bytes:
+        key = _blob_key(ref.tenant, ref.sha256)
+        try:
+            body = self._root.read(key)
+        except FileNotFoundError:
+            raise self._missing(ref) from None
+        if digest_bytes(body) != ref.sha256:
+            raise ArtifactCorrupt(
+                f"the body of {ref.kind} ({ref.sha256[:12]}) was changed in {self.describe()}",
+                "run the same command again: the step that made it runs anew",
+            )
+        return body
+
+    def _missing(self, ref: Ref) -> ArtifactMissing:
+        return ArtifactMissing(
+            f"the body of {ref.kind} ({ref.sha256[:12]}) is not in {self.describe()}",
+            "name the storage of that run in --storage, or run the step again",
+        )
+
+    def _copy(self, ref: Ref, target: str) -> None:
+        try:
+            self._root.copy(_blob_key(ref.tenant, ref.sha256), target, media_type=ref.media_type)
+        except FileNotFoundError:
+            raise self._missing(ref) from None
+
+    def _manifest(self, key: str) -> dict[str, Any] | None:
+        try:
+            document = json.loads(self._root.read(key))
+        except FileNotFoundError:
+            return None
+        except ValueError as error:
+            raise StorageError(
+                f"{self._root.place(key)} is not JSON: {error}", "remove that file, or restore it"
+            ) from error
+        if not isinstance(document, dict):
+            raise StorageError(f"{self._root.place(key)} is no manifest", "remove that file, or restore it")
+        return document
+
+
+def _blob_key(tenant: str, sha256: str) -> str:
+    return f"{checked_tenant(tenant)}/blobs/{sha256[:2]}/{sha256}"
+
+
+def _run_key(tenant: str, run_id: str) -> str:
+    return f"{checked_tenant(tenant)}/runs/{checked_run_id(run_id)}"
+
+
+def _cut(summary: str) -> str:
+    return summary if len(summary) <= _SUMMARY else summary[: _SUMMARY - 1] + "…"

@@ -1,0 +1,185 @@
+"""The root bytes are kept below: a folder here, a bucket in s3_root.py. Keys are relative, with slashes.
+
+Roots are synchronous and safe to use from several threads. A missing key is FileNotFoundError, an unfit
+one ValueError, every other fault a StorageError with a cure.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import BinaryIO, Protocol
+from urllib.parse import unquote, urlsplit
+
+from blocks.names import checked_key
+from blocks.storage_errors import StorageError
+from workflows.core.errors import UsageError
+
+_READ_ONLY = 0o444
+_TEMPORARY = "_tmp"
+
+
+class Root(Protocol):
+    """Bytes under keys, written whole or not at all."""
+
+    @property
+    def uri(self) -> str:
+        """The root as an address: file:///folder or s3://bucket/prefix, never with credentials."""
+
+    def describe(self) -> str:
+        """The root for people."""
+
+    def address(self, key: str) -> str:
+        """The full address of a key."""
+
+    def place(self, key: str) -> str:
+        """Where a person finds a key: a path, or an s3:// address."""
+
+    def read(self, key: str) -> bytes:
+        """The bytes of a key."""
+
+    def write(self, key: str, body: bytes, *, media_type: str = "", durable: bool = False) -> None:
+        """Put `body` under a key in one step. `durable`: it also survives a power cut from then on."""
+
+    def copy(self, source: str, target: str, *, media_type: str = "") -> None:
+        """Put the bytes of `source` under `target` too."""
+
+    def probe(self) -> None:
+        """Write and read a few bytes, so that a wrong root is reported before any work."""
+
+    def close(self) -> None:
+        """Give back connections."""
+
+
+def open_root(uri: str, environ: Mapping[str, str]) -> Root:
+    """The root at a folder's path, a file:// address, or s3://bucket/prefix. Touches nothing yet."""
+    text = uri.strip()
+    scheme = text.partition("://")[0].lower() if "://" in text else ""
+    if scheme in ("s3", "s3a"):
+        from blocks.s3_root import S3Root
+
+        return S3Root.open(text, environ)
+    if scheme not in ("", "file") or not text:
+        raise UsageError(
+            f"not a storage address: {scheme + '://...' if scheme else repr(text)}",
+            "name a folder, or s3://bucket/prefix, in --storage or PHASELINE_STORAGE",
+        )
+    return FolderRoot(Path(unquote(urlsplit(text).path) if scheme else text))
+
+
+class FolderRoot:
+    """A folder. Files appear by renaming, so a reader never sees half a body."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder.expanduser().absolute()
+
+    @property
+    def uri(self) -> str:
+        return self._folder.as_uri()
+
+    def describe(self) -> str:
+        return f"folder {self._folder}"
+
+    def address(self, key: str) -> str:
+        return self._path(key).as_uri()
+
+    def place(self, key: str) -> str:
+        return str(self._path(key))
+
+    def read(self, key: str) -> bytes:
+        path = self._path(key)
+        try:
+            return path.read_bytes()
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise _fault(error, "read", path) from error
+
+    def write(self, key: str, body: bytes, *, media_type: str = "", durable: bool = False) -> None:
+        # What must last is never changed in place, so nobody should be invited to.
+        mode = _READ_ONLY if durable else 0o666
+        self._replace(key, lambda file: _write_all(file, body), mode=mode, durable=durable)
+
+    def copy(self, source: str, target: str, *, media_type: str = "") -> None:
+        # A copy, not a hard link: people edit what was published, and must not change the body with it.
+        try:
+            with self._path(source).open("rb") as body:
+                self._replace(target, lambda file: shutil.copyfileobj(body, file), mode=0o666, durable=False)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise _fault(error, "read", self._path(source)) from error
+
+    def probe(self) -> None:
+        key = f"{_TEMPORARY}/probe-{uuid.uuid4().hex}"
+        self.write(key, b"phaseline")
+        try:
+            whole = self.read(key) == b"phaseline"
+            self._path(key).unlink()
+        except OSError as error:
+            raise _fault(error, "use", self._folder) from error
+        if not whole:
+            raise StorageError(f"{self.describe()} does not give back what is written", "check its disk")
+
+    def close(self) -> None:
+        return None
+
+    def _path(self, key: str) -> Path:
+        return self._folder.joinpath(*checked_key(key).split("/"))
+
+    def _replace(self, key: str, fill: Callable[[BinaryIO], None], *, mode: int, durable: bool) -> None:
+        path = self._path(key)
+        # One place for unfinished files: what a killed process leaves is easily told apart and removed.
+        temporary = self._folder / _TEMPORARY / uuid.uuid4().hex
+        try:
+            for folder in (temporary.parent, path.parent):
+                folder.mkdir(parents=True, exist_ok=True)
+            _create(temporary, fill, mode, durable)
+            temporary.replace(path)
+            if durable:
+                _sync_folder(path.parent)
+        except OSError as error:
+            with contextlib.suppress(OSError):  # the first fault is the one to report
+                temporary.unlink(missing_ok=True)
+            raise _fault(error, "write", path) from error
+
+
+def _create(path: Path, fill: Callable[[BinaryIO], None], mode: int, durable: bool) -> None:
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+        fill(file)
+        file.flush()
+        if durable:
+            os.fsync(file.fileno())
+
+
+def _write_all(file: BinaryIO, body: bytes) -> None:
+    file.write(body)
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+_CURES = {
+    errno.ENOSPC: "free some space on that disk, then run the command again",
+    errno.EDQUOT: "free some space or raise the quota, then run the command again",
+    errno.EACCES: "name a folder you may write in PHASELINE_STORAGE or --storage",
+    errno.EPERM: "name a folder you may write in PHASELINE_STORAGE or --storage",
+    errno.EROFS: "name a folder you may write in PHASELINE_STORAGE or --storage",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.ENOTDIR: "a file stands where a folder is needed: name another folder in PHASELINE_STORAGE",
+}
+
+
+def _fault(error: OSError, action: str, path: Path) -> StorageError:
+    cure = _CURES.get(error.errno or 0, "check the disk and that PHASELINE_STORAGE names the right folder")
+    return StorageError(f"cannot {action} {path}: {error.strerror or error}", cure)

@@ -1,0 +1,214 @@
+"""The arguments of every command. One parser; nothing here imports what a command needs."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from workflows.core.errors import UsageError, did_you_mean
+
+LATER = (
+    *("resume", "inbox", "answer", "note", "serve", "deploy", "gateway", "worker", "test", "prove"),
+    *("doctor", "prune", "robot"),
+)
+"""Commands of the contract that are not built yet."""
+
+KINDS = ("workflow", "agent", "skill", "robot", "catalog")
+"""What `new` makes."""
+
+
+class Answered(Exception):
+    """The command line asked for help or the version: `text` is the answer, and there is nothing to run."""
+
+    def __init__(self, text: str, document: dict[str, Any]) -> None:
+        super().__init__(text)
+        self.text = text
+        self.document = document
+
+
+def read(words: Sequence[str]) -> argparse.Namespace:
+    """The arguments with `module` (of deployments.commands), `catalog`, `home` and `json` filled in.
+
+    Raises UsageError for what cannot be read, Answered for --help and --version.
+    """
+    parser, commands = build()
+    args, unknown = parser.parse_known_args(list(words))
+    if args.command is None:
+        raise Answered(parser.format_help().rstrip(), {"commands": sorted(commands)})
+    if args.command in LATER:
+        raise UsageError(f"`phaseline {args.command}` is not available yet", "see phaseline --help")
+    if unknown:
+        _refuse(unknown, commands[args.command])
+    args.catalog = Path(args.catalog) if args.catalog else default_catalog()
+    args.home = Path(args.home or os.environ.get("PHASELINE_HOME") or "~/.phaseline").expanduser()
+    return args
+
+
+def default_catalog() -> Path:
+    """The catalog of a command that names none."""
+    named = os.environ.get("PHASELINE_CATALOG")
+    return Path(named) if named else Path(__file__).resolve().parents[1] / "workflows"
+
+
+def _refuse(unknown: list[str], parser: argparse.ArgumentParser) -> NoReturn:
+    options = [o for action in parser._actions for o in action.option_strings]
+    word = unknown[0].split("=")[0]
+    near = did_you_mean(word, options) if word.startswith("-") else ""
+    hint = near if near.startswith("did you mean") else f"see {parser.prog} --help"
+    what = "option" if word.startswith("-") else "argument"
+    raise UsageError(f"`{parser.prog}` takes no {what} {word}", hint)
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse whose complaints are UsageErrors, so that they too are one document under --json."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**{"allow_abbrev": False, "add_help": False, **settings})
+        self.add_argument("-h", "--help", action=_Help, nargs=0, help="show this help")
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message, f"see {self.prog} --help")
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is None or value in action.choices:
+            return
+        known = [str(c) for c in action.choices]
+        if action.dest == "command":
+            near = did_you_mean(str(value), known)
+            raise UsageError(
+                f"there is no command '{value}'",
+                near if near.startswith("did you mean") else "see phaseline --help",
+            )
+        name = action.metavar or action.dest
+        raise UsageError(f"{name} may not be '{value}'", did_you_mean(str(value), known))
+
+
+class _Help(argparse.Action):
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
+        text = parser.format_help().rstrip()
+        raise Answered(text, {"help": text})
+
+
+class _Version(argparse.Action):
+    def __call__(self, *_: Any) -> NoReturn:
+        from deployments.provenance import version
+
+        number = version()
+        raise Answered(f"phaseline {number}", {"version": number})
+
+
+def build() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
+    """The parser, and each command's own by name."""
+    parser = _Parser(
+        prog="phaseline",
+        description="Declared teams of AI agents as durable Prefect flows.",
+        epilog="Exit codes: 0 done, 1 failed or cancelled, 2 invalid definition or usage, 3 waiting for a "
+        "person, 4 stopped by a budget or quota. Not available yet: " + ", ".join(sorted(LATER)) + ".",
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="show the version")
+    _add_global(parser, None)
+    made = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser, title="commands")
+    adder = _Adder(made.add_parser)
+    _add_runs(adder)
+    _add_definitions(adder)
+    _add_catalog(adder)
+    _add_server(adder)
+    for name in LATER:
+        made.add_parser(name).add_argument("rest", nargs="*")
+    return parser, dict(made.choices)
+
+
+def _add_global(parser: argparse.ArgumentParser, default: Any) -> None:
+    parser.add_argument("--catalog", metavar="DIR", default=default, help="the catalog (PHASELINE_CATALOG)")
+    parser.add_argument(
+        "--home", metavar="DIR", default=default, help="local data (PHASELINE_HOME, else ~/.phaseline)"
+    )
+    parser.add_argument(
+        "--json", action="store_true", default=default or False, help="print one JSON document"
+    )
+
+
+class _Adder:
+    """Adds commands that all take the global options too; given before the command they stay in force."""
+
+    def __init__(self, add_parser: Callable[..., argparse.ArgumentParser]) -> None:
+        self._add_parser = add_parser
+
+    def __call__(self, name: str, help: str, module: str = "") -> argparse.ArgumentParser:
+        parser = self._add_parser(name, help=help, description=help[0].upper() + help[1:] + ".")
+        parser.set_defaults(module=module or name)
+        group = parser.add_argument_group("for every command")
+        for flag, text in (("--catalog", "the catalog"), ("--home", "folder of local data")):
+            group.add_argument(flag, metavar="DIR", default=argparse.SUPPRESS, help=text)
+        group.add_argument(
+            "--json", action="store_true", default=argparse.SUPPRESS, help="print one JSON document"
+        )
+        return parser
+
+
+def _add_runs(add: _Adder) -> None:
+    run = add("run", "run a workflow, or continue the run of that id")
+    what = run.add_mutually_exclusive_group(required=True)
+    what.add_argument("workflow", nargs="?", metavar="WORKFLOW", help="name or path")
+    what.add_argument("--text", metavar="TEXT", help="route this text and run what wins")
+    run.add_argument(
+        "-i",
+        "--input",
+        dest="input",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="one input; name=@file reads a file; repeatable",
+    )
+    run.add_argument("--inputs", metavar="FILE", help="inputs as a JSON or YAML file")
+    run.add_argument("--run-id", metavar="ID", help="the run's name; an existing one is continued")
+    run.add_argument("--offline", action="store_true", help="let the offline model answer")
+    run.add_argument("--storage", metavar="URI", help="folder or s3://bucket/prefix (PHASELINE_STORAGE)")
+    runs = add("runs", "list what has run")
+    runs.add_argument("--limit", type=_positive, default=20, metavar="N", help="at most N (default 20)")
+    show = add("show", "show one run: steps, outputs, spend", "runs")
+    show.add_argument("run_id", metavar="RUN_ID")
+
+
+def _add_definitions(add: _Adder) -> None:
+    check = add("check", "find every mistake of the catalog or of the named workflows")
+    check.add_argument("workflows", nargs="*", metavar="WORKFLOW", help="names or paths; default: everything")
+    check.add_argument("--strict", action="store_true", help="warnings count as errors")
+    plan = add("plan", "show what would run: order, doers, edges, worst-case tokens, cost and time")
+    plan.add_argument("workflow", metavar="WORKFLOW", help="name or path")
+    graph = add("graph", "draw a workflow")
+    graph.add_argument("workflow", metavar="WORKFLOW", help="name or path")
+    graph.add_argument("--format", choices=("mermaid", "dot", "svg"), help="default: by -o, else mermaid")
+    graph.add_argument("-o", "--output", metavar="FILE", help="write it there")
+    schema = add("schema", "print the JSON Schema of a written file")
+    schema.add_argument("kind", nargs="?", metavar="KIND", help="default: list the kinds")
+
+
+def _add_catalog(add: _Adder) -> None:
+    agents = add("agents", "list the agents, or show one")
+    agents.add_argument("id", nargs="?", metavar="ID")
+    agents.add_argument("--type", metavar="TYPE", help="only agents of this type, such as robot-goals")
+    skills = add("skills", "list the skills and who may use them")
+    skills.add_argument("--agent", metavar="ID", help="only what this agent may use")
+    add("robots", "list the robots")
+    route = add("route", "show where a free text would go")
+    route.add_argument("text", metavar="TEXT")
+    route.add_argument("--explain", action="store_true", help="show every rule tried")
+    new = add("new", "make a workflow, agent, skill, robot or catalog to start from")
+    new.add_argument("kind", choices=KINDS, metavar="KIND", help=", ".join(KINDS))
+    new.add_argument("name", metavar="NAME", help="its name; for a catalog its folder")
+
+
+def _add_server(add: _Adder) -> None:
+    add("up", "start the local Prefect server and keep it", "server")
+    add("down", "end the local Prefect server", "server")
+    add("env", 'print the variables for the `prefect` command: eval "$(phaseline env)"', "server")
+
+
+def _positive(text: str) -> int:
+    if text.isascii() and text.isdigit() and int(text) > 0:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"'{text}' is not a number of at least 1")

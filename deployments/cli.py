@@ -1,0 +1,117 @@
+"""The command `phaseline`: reads the command line, calls one command, turns errors into exit codes.
+
+Exit codes: 0 done, 1 failed or cancelled, 2 invalid definition or usage, 3 waiting for a person, 4 stopped
+by a budget or provider quota. Only the standard library is imported here, and a command's own module once
+it is known which one is meant: `--version` should not pay for the rest.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from deployments import provenance
+
+if TYPE_CHECKING:
+    from deployments.display import Out
+
+CANCELLED = 1
+INVALID = 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and give its exit code. `argv` is without the program's name."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    _speak_utf8()
+    json_mode = "--json" in words
+    if wrong := provenance.intruder():
+        _report_intruder(*wrong, json_mode)
+        return INVALID
+    from deployments.display import Out, OutputClosed
+
+    out = Out(json_mode)
+    try:
+        with _Terminable():
+            code = _run(words, out)
+        out.flush()
+    except OutputClosed:
+        _silence_output()
+        return CANCELLED
+    return code
+
+
+def _run(words: list[str], out: Out) -> int:
+    from deployments.arguments import Answered, read
+    from workflows.core.errors import PhaselineError
+
+    try:
+        args = read(words)
+        return _command(args.module).execute(args, out)
+    except Answered as answer:
+        out.document(answer.document)
+        out.line(answer.text)
+        return 0
+    except PhaselineError as fault:
+        out.error(fault)
+        return fault.exit_code
+    except KeyboardInterrupt:
+        out.error(PhaselineError("cancelled"))
+        return CANCELLED
+
+
+def _command(name: str) -> Any:
+    import importlib
+
+    return importlib.import_module(f"deployments.commands.{name}")
+
+
+class _Terminable:
+    """Within it, SIGTERM leaves through every `with` and `finally`, as an ordinary exit does."""
+
+    def __enter__(self) -> None:
+        self.before = None
+        if threading.current_thread() is threading.main_thread():
+            self.before = signal.signal(signal.SIGTERM, _leave)
+
+    def __exit__(self, *fault: object) -> None:
+        if self.before is not None:
+            signal.signal(signal.SIGTERM, self.before)
+
+
+def _leave(number: int, frame: object) -> None:
+    raise SystemExit(CANCELLED)
+
+
+def _speak_utf8() -> None:
+    """UTF-8 in every locale; what cannot be encoded (a file name's odd byte) is spelt out."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)  # absent where a test put its own stream
+        if reconfigure is not None:
+            reconfigure(encoding="utf-8", errors="backslashreplace")
+
+
+def _silence_output() -> None:
+    """Give the interpreter somewhere to flush to at its end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
+
+def _report_intruder(message: str, cure: str, json_mode: bool) -> None:
+    """By hand: with a foreign `workflows` on the path our own error type cannot be imported."""
+    if json_mode:
+        sys.stdout.write(
+            json.dumps({"status": "invalid", "error": {"message": message, "cure": cure}}) + "\n"
+        )
+    else:
+        sys.stderr.write(f"error: {message}\n  cure: {cure}\n")
+
+
+if __name__ == "__main__":
+    provenance.ignore_working_folder()
+    sys.exit(main())

@@ -1,0 +1,113 @@
+"""The panel at the end of a run: what came out, where it lies, what it cost, how to go on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from deployments.display import Out, Style, cell, padded, width
+
+_STYLES: dict[str, Style] = {
+    "completed": "green",
+    "failed": "red",
+    "invalid": "red",
+    "interrupted": "red",
+    "cancelled": "yellow",
+    "waiting": "yellow",
+    "stopped": "yellow",
+}
+
+
+def closing(out: Out, document: Mapping[str, Any], ui_url: str | None, auth: str | None) -> None:
+    """Prints the end of a run (`document` as `run --json` gives it); nothing under --json.
+
+    ui_url: page of the run, or None when there is none; auth: the string its login asks for.
+    """
+    if out.json_mode:
+        return
+    status = str(document.get("status"))
+    out.line()
+    out.line(f"{document.get('workflow')}  {status}{_counts(document)}", _STYLES.get(status, ""))
+    if _offline(document):
+        out.line("offline: the offline model answered; nothing here is a real model's work", "yellow")
+    _print_failures(document, out)
+    _print_outputs(document, out)
+    pairs = [("run", document.get("run_id")), ("spent", _spent(document))]
+    if ui_url:
+        pairs.append(("UI", ui_url + (f"   login: {auth}" if auth else "")))
+    pairs += [(f"wait {w.get('wait_id', '')}", w.get("ask")) for w in document.get("waits") or ()]
+    if status not in ("completed", "invalid") and document.get("run_id"):
+        pairs.append(("go on", f"phaseline run {document.get('workflow')} --run-id {document['run_id']}"))
+    _print_pairs([(name, str(value)) for name, value in pairs if value], out)
+
+
+def error_text(error: Any) -> str:
+    """An error of an event or a document as text: a string, or a mapping with `message`."""
+    if isinstance(error, Mapping):
+        return str(error.get("message") or "")
+    return str(error or "")
+
+
+def _counts(document: Mapping[str, Any]) -> str:
+    steps = document.get("steps") or []
+    reused = sum(bool(s.get("reused")) for s in steps)
+    done = sum(s.get("status") == "completed" for s in steps)
+    return f"  {done} of {len(steps)} steps" + (f", {reused} reused" if reused else "")
+
+
+def _offline(document: Mapping[str, Any]) -> bool:
+    refs = [ref for ref in (document.get("outputs") or {}).values() if isinstance(ref, Mapping)]
+    steps = document.get("steps") or []
+    return any(bool(item.get("offline")) for item in (document, *refs, *steps))
+
+
+def _print_failures(document: Mapping[str, Any], out: Out) -> None:
+    told = set()
+    for step in document.get("steps") or ():
+        message = error_text(step.get("error"))
+        if message:
+            told.add(message)
+            out.line(f"  {step.get('id')}: {message}", "red" if step.get("status") == "failed" else "")
+            _print_cure(step.get("error"), out)
+    message = error_text(document.get("error"))
+    if message and message not in told:
+        out.line(f"  {message}", "red")
+        _print_cure(document.get("error"), out)
+
+
+def _print_cure(error: Any, out: Out) -> None:
+    if isinstance(error, Mapping) and error.get("cure"):
+        out.line(f"    cure: {error['cure']}")
+
+
+def _print_outputs(document: Mapping[str, Any], out: Out) -> None:
+    outputs = document.get("outputs") or {}
+    if outputs:
+        out.line()
+        _print_pairs([(name, place(value)) for name, value in outputs.items()], out)
+        out.line()
+
+
+def place(value: Any) -> str:
+    """Where an output lies: a path for files, else its address; a value that is no ref as itself."""
+    if not isinstance(value, Mapping) or "uri" not in value:
+        return cell(value)
+    address = urlsplit(str(value["uri"]))
+    return unquote(address.path) if address.scheme == "file" else str(value["uri"])
+
+
+def _spent(document: Mapping[str, Any]) -> str:
+    usage = document.get("usage") or {}
+    read, written = int(usage.get("input_tokens") or 0), int(usage.get("output_tokens") or 0)
+    if not read and not written:
+        return "no tokens"
+    usd = usage.get("usd")
+    cost = f", ${usd:.4f}" if isinstance(usd, (int, float)) else ", price unknown"
+    return f"{read:,} tokens in, {written:,} out{cost}"
+
+
+def _print_pairs(pairs: list[tuple[str, str]], out: Out) -> None:
+    columns = max((width(name) for name, _ in pairs), default=0)
+    for name, value in pairs:
+        out.line(f"  {padded(name, columns)}  {value}")

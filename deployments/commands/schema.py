@@ -1,0 +1,22 @@
+"""`phaseline schema`: JSON Schemas of the written files, for editors and other programs."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from deployments.display import Out
+from workflows.core.schema import KINDS, schema
+
+
+def execute(args: argparse.Namespace, out: Out) -> int:
+    """Prints one schema (JSON in both modes), or the list of kinds."""
+    if args.kind is None:
+        rows = [(kind, written.file) for kind, written in KINDS.items()]
+        out.document({"kinds": [{"id": kind, "file": file} for kind, file in rows]})
+        out.table(("kind", "file"), rows)
+        return 0
+    document = schema(args.kind)
+    out.document(document)
+    out.line(json.dumps(document, ensure_ascii=False, indent=2))
+    return 0

@@ -1,0 +1,159 @@
+"""Prefect flows out of plans: one object per workflow, named after it, with its own typed parameters.
+
+`flows.compiled.<workflow name with underscores>` is the entrypoint of a deployment; the flow is built from
+the catalog (PHASELINE_CATALOG, or the one shipped) when it is asked for, not when this module is imported.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+from collections.abc import Mapping
+from contextvars import ContextVar
+from dataclasses import replace
+from typing import Annotated, Any, Literal
+
+from prefect import Flow, flow
+from prefect.context import FlowRunContext
+from prefect.states import Completed, Failed
+from pydantic import Field
+from pydantic.fields import FieldInfo
+
+from blocks.result_storage import ensure_block
+from blocks.settings import Settings
+from flows.outcome import RunOutcome
+from flows.run import Launch, run_plan
+from workflows.core.catalog import Catalog
+from workflows.core.compiler import compile_workflow
+from workflows.core.plan import InputPlan, Plan
+from workflows.core.refs import Ref
+
+LAUNCH: ContextVar[Launch | None] = ContextVar("phaseline_launch", default=None)
+"""Set by a caller in this process; a worker's run is launched from its environment."""
+
+_TYPES: dict[str, Any] = {
+    "string": str,
+    "integer": int,
+    "number": float,
+    "boolean": bool,
+    "json": Any,
+    "list": list[Any],
+    "file": str | Ref,
+    "secret": str,
+}
+
+
+def build_flow(plan: Plan, prices: Mapping[str, Mapping[str, float]] | None = None) -> Flow[..., Any]:
+    """The Prefect flow of a plan. Its parameters are the workflow's inputs, `run_id` and `offline`."""
+
+    async def body(**parameters: Any) -> Any:
+        return await _body(plan, prices or {}, parameters)
+
+    name = python_name(plan.workflow)
+    # A compiled function that looks written: Prefect takes name, schema and documentation from it.
+    body.__name__ = body.__qualname__ = name
+    body.__doc__ = plan.description or f"The workflow {plan.workflow}."
+    parameters = [_parameter(i) for i in plan.inputs] + _own_parameters()
+    body.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    body.__annotations__ = {p.name: p.annotation for p in parameters}
+    body.__module__ = __name__
+    return flow(name=plan.workflow, description=body.__doc__, persist_result=False)(body)
+
+
+def python_name(workflow: str) -> str:
+    """A workflow's name as an attribute of this module."""
+    return re.sub(r"\W", "_", workflow)
+
+
+def _parameter(spec: InputPlan) -> inspect.Parameter:
+    kind = Literal[spec.choices] if spec.choices else _TYPES[spec.type]
+    about: FieldInfo = Field(description=spec.description or None)  # type: ignore[assignment]
+    optional = not spec.required
+    annotation = kind | None if optional and spec.default is None else kind
+    return inspect.Parameter(
+        spec.name,
+        inspect.Parameter.KEYWORD_ONLY,
+        annotation=Annotated[annotation, about],
+        default=spec.default if optional else inspect.Parameter.empty,
+    )
+
+
+def _own_parameters() -> list[inspect.Parameter]:
+    run_id = Annotated[str | None, Field(description="Continues the run of that id; empty for a new one.")]
+    offline = Annotated[bool, Field(description="Let the offline model answer, at no cost.")]
+    key = inspect.Parameter.KEYWORD_ONLY
+    return [
+        inspect.Parameter("run_id", key, annotation=run_id, default=None),
+        inspect.Parameter("offline", key, annotation=offline, default=False),
+    ]
+
+
+async def _body(plan: Plan, prices: Mapping[str, Mapping[str, float]], parameters: dict[str, Any]) -> Any:
+    run_id, offline = parameters.pop("run_id", None), parameters.pop("offline", False)
+    given = {n: v for n, v in parameters.items() if v is not None}
+    launch = LAUNCH.get() or _from_environment(plan, run_id, offline, prices)
+    launch = _with_flow_run(launch)
+    outcome = await run_plan(plan, given, launch, ensure_block)
+    return final_state(outcome)
+
+
+def _flow_run_id() -> str:
+    context = FlowRunContext.get()
+    return str(context.flow_run.id) if context and context.flow_run else ""
+
+
+def _with_flow_run(launch: Launch) -> Launch:
+    return replace(launch, flow_run_id=_flow_run_id())
+
+
+def _from_environment(
+    plan: Plan, run_id: str | None, offline: bool, prices: Mapping[str, Mapping[str, float]]
+) -> Launch:
+    return Launch(
+        settings=Settings.read(os.environ),
+        environ=dict(os.environ),
+        # A retry of the same flow run continues the same run.
+        run_id=run_id or f"{python_name(plan.workflow)}-{_flow_run_id()[:8]}".replace("_", "-"),
+        offline=offline or os.environ.get("PHASELINE_MODEL") == "offline",
+        prices=prices,
+    )
+
+
+def final_state(outcome: RunOutcome) -> Any:
+    """The flow run's state: what people see in the UI, with the outputs' places."""
+    document = outcome.to_document()
+    if outcome.status == "completed":
+        failed = f" ({len(outcome.failed_steps)} steps failed and were continued)" if outcome.failed_steps else ""
+        return Completed(message=f"run {outcome.run_id} completed{failed}", data=document)
+    error = (outcome.error or {}).get("message", outcome.status)
+    name = "Stopped" if outcome.status == "stopped" else "Failed"
+    return Failed(name=name, message=f"run {outcome.run_id}: {error}", data=document)
+
+
+def catalog_flow(name: str) -> Flow[..., Any]:
+    """The flow of a workflow of the catalog. Raises UsageError or InvalidDefinition."""
+    catalog = Catalog.load(Settings.read(os.environ).catalog)
+    plan = compile_workflow(catalog.find_workflow(name), catalog)
+    return build_flow(plan, price_table(catalog))
+
+
+def price_table(catalog: Catalog) -> dict[str, dict[str, float]]:
+    """Prices by model id, USD per million tokens."""
+    keys = ("input", "output", "cache_read", "cache_write")
+    return {
+        model: {k: v for k in keys if (v := getattr(price, k)) is not None}
+        for model, price in catalog.models.models.items()
+    }
+
+
+def __getattr__(name: str) -> Any:
+    """The flow of the workflow whose name, with underscores, is `name`."""
+    if name.startswith("__"):
+        raise AttributeError(name)
+    catalog = Catalog.load(Settings.read(os.environ).catalog)
+    for workflow in catalog.workflows:
+        if python_name(workflow) == name:
+            return catalog_flow(workflow)
+    raise AttributeError(f"the catalog has no workflow '{name}'")
+

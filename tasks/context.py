@@ -1,0 +1,105 @@
+"""What every step of a run shares: stores, connections, the event listener. Set once per flow run."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from blocks.models import ModelConnection, connect
+from blocks.storage import ArtifactStore
+from tasks.results import StepResult, StepUsage
+from workflows.core.plan import AgentPlan
+from workflows.core.refs import Ref
+from workflows.core.usage import Usage, cost
+
+OnEvent = Callable[[str, dict[str, Any]], None]
+
+INLINE_BYTES = 64 * 1024
+"""A larger value is an artifact."""
+
+
+@dataclass
+class RunContext:
+    """One run's services. Tasks find it through `current()`; nothing of it is ever persisted."""
+
+    run_id: str
+    catalog_root: Path
+    store: ArtifactStore
+    environ: Mapping[str, str]
+    offline: bool
+    tenant: str = "default"
+    on_event: OnEvent = lambda name, data: None
+    prices: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    finished: dict[str, StepResult] = field(default_factory=dict)
+    """Results the ledger holds, by unit key path: returned instead of working again."""
+    attempts: dict[str, int] = field(default_factory=dict)
+    spent: dict[str, StepUsage] = field(default_factory=dict)
+    """What this process really paid, by unit path, failed attempts included."""
+    connections: dict[str, ModelConnection] = field(default_factory=dict)
+
+    def connection(self, agent: AgentPlan) -> ModelConnection:
+        """The model connection an agent asks for; one per credential."""
+        variable = agent.model.connection or "ANTHROPIC_API_KEY"
+        if variable != "ANTHROPIC_API_KEY" and not self.environ.get(variable):
+            # A connector that names nothing falls back to the default key.
+            variable = "ANTHROPIC_API_KEY"
+        if variable not in self.connections:
+            self.connections[variable] = connect(self.environ, self.offline, key_variable=variable)
+        return self.connections[variable]
+
+    def usd(self, usage: Usage, model: str) -> float | None:
+        """What an answer cost by the catalog's prices; 0.0 offline, None when the model has no price."""
+        return 0.0 if self.offline else cost(usage, self.prices.get(model))
+
+    def pay(self, path: str, usage: Usage, model: str) -> StepUsage:
+        """Counts what a conversation cost and gives it with its price."""
+        priced = StepUsage(**usage.to_json(), usd=self.usd(usage, model))
+        self.spent[path] = self.spent.get(path, StepUsage()) + priced
+        return priced
+
+    def usage_below(self, path: str) -> StepUsage:
+        """What a step and its parts cost over the whole run: paid now or, where reused, recorded before."""
+        total = StepUsage()
+        for part in {p for p in (*self.spent, *self.finished) if p == path or p.startswith(f"{path}/")}:
+            total += self.spent[part] if part in self.spent else self.finished[part].usage
+        return total
+
+    async def keep(self, body: bytes, *, media_type: str, kind: str, summary: str, step: str) -> Ref:
+        """Stores a body this run made. A storage fault is raised, never only logged."""
+        return await self.store.put(
+            body,
+            tenant=self.tenant,
+            media_type=media_type,
+            kind=kind,
+            summary=summary,
+            run_id=self.run_id,
+            step=step,
+            offline=self.offline,
+        )
+
+    async def close(self) -> None:
+        """Gives back the connections."""
+        for connection in self.connections.values():
+            await asyncio.shield(connection.close())
+
+
+_CURRENT: ContextVar[RunContext] = ContextVar("phaseline_run")
+
+
+def current() -> RunContext:
+    """The run this task belongs to. LookupError outside of one."""
+    return _CURRENT.get()
+
+
+def enter(context: RunContext) -> Any:
+    """Makes a run the current one; `leave` takes the token back."""
+    return _CURRENT.set(context)
+
+
+def leave(token: Any) -> None:
+    """Ends what `enter` began."""
+    _CURRENT.reset(token)

@@ -1,0 +1,66 @@
+"""A step's inputs as documents of the first user message; long ones are opened with a tool."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from blocks.storage import ArtifactStore
+from tasks.tools import Tool, ToolError, ToolResult
+from tasks.values import Value
+from workflows.core.prompts import READ_INPUT
+
+WHOLE_CHARS = 60_000
+"""A longer document is given as its beginning; the rest is read on demand."""
+PAGE_CHARS = 40_000
+
+
+async def message_blocks(
+    values: Sequence[Value], instruction: str, store: ArtifactStore
+) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
+    """Text blocks of the message, documents first (the stable prefix), and the names of cut documents."""
+    blocks, cut = [], []
+    for value in values:
+        if value.ref is None and value.plain is None:
+            continue  # its producer was skipped
+        text = (await value.body(store)).decode("utf-8-sig", "replace")
+        shown = text[:WHOLE_CHARS]
+        note = ""
+        if len(text) > WHOLE_CHARS:
+            cut.append(value.name)
+            note = f"\n[cut after {WHOLE_CHARS} of {len(text)} characters; read on with the tool `{READ_INPUT}`]"
+        blocks.append({"type": "text", "text": _document(value.name, value.media_type, shown + note)})
+    blocks.append({"type": "text", "text": instruction})
+    return blocks, tuple(cut)
+
+
+def _document(name: str, media_type: str, text: str) -> str:
+    # A body that closes its own tag could pass text off as the instruction.
+    inner = re.sub(r"</(document)", r"<\\/\1", text, flags=re.IGNORECASE)
+    return f'<document name="{name}" type="{media_type}">\n{inner}\n</document>'
+
+
+def read_input_tool(values: Sequence[Value], cut: Sequence[str], store: ArtifactStore) -> Tool:
+    """The tool that pages through documents too long for the message."""
+    by_name = {v.name: v for v in values if v.name in cut}
+
+    async def run(arguments: dict[str, Any]) -> ToolResult:
+        text = (await by_name[arguments["name"]].body(store)).decode("utf-8-sig", "replace")
+        start = int(arguments.get("offset", 0))
+        if start >= len(text) and start > 0:
+            raise ToolError(f"The document has {len(text)} characters.")
+        end = min(start + PAGE_CHARS, len(text))
+        rest = f"\n[characters {start}-{end} of {len(text)}]"
+        return ToolResult(text[start:end] + rest)
+
+    schema = {
+        "type": "object",
+        "properties": {
+            "name": {"type": "string", "enum": list(cut), "description": "The document's name."},
+            "offset": {"type": "integer", "minimum": 0, "description": "First character, from 0."},
+        },
+        "required": ["name"],
+        "additionalProperties": False,
+    }
+    return Tool(READ_INPUT, "Read on in a long document.", schema, run, "none")

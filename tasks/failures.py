@@ -1,0 +1,64 @@
+"""How an agent step fails once its requests are answered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from workflows.core.errors import PhaselineError
+from workflows.core.usage import Usage
+
+
+class StepFailed(PhaselineError):
+    """The conversation ended without an acceptable output.
+
+    `spent` is what it cost, `turns` how many requests it took, `last_answer` the text of the last one.
+    """
+
+    def __init__(self, message: str = "the step failed", cure: str = "") -> None:
+        super().__init__(message, cure)
+        self.spent = Usage()
+        self.turns = 0
+        self.last_answer = ""
+
+
+class Refused(StepFailed):
+    """The model declined. `category` is the provider's, or empty."""
+
+    final = True
+
+    def __init__(self, message: str = "", category: str = "") -> None:
+        super().__init__(
+            message or f"the model refused the request{f' (category {category})' if category else ''}",
+            "change the step's instruction or inputs, or choose another model",
+        )
+        self.category = category
+
+
+class TurnsExhausted(StepFailed):
+    """The conversation reached `max_turns`; the tools of the last answer were not run."""
+
+    final = True
+
+
+class AnswerTooLong(StepFailed):
+    """The answer does not fit into `max_tokens`."""
+
+    final = True
+
+
+class ContextExceeded(StepFailed):
+    """The conversation no longer fits into the model's context window."""
+
+    final = True
+
+
+class OutputRejected(StepFailed):
+    """The output still broke its contract after every repair. `problems` says how; `last_answer` is kept."""
+
+    final = True
+
+    def __init__(self, message: str = "the output was rejected", problems: Sequence[str] = ()) -> None:
+        super().__init__(
+            message, "mend the instruction or loosen the output's schema or rules, or raise output.repair"
+        )
+        self.problems = tuple(problems)

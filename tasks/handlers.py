@@ -1,0 +1,396 @@
+"""Runs one handler of a skill in a process of its own.
+
+Enforced now: a new process and process group per call, killed as a whole on timeout and cancellation; an
+environment of PATH, HOME, TMPDIR, LANG and a thread setting, so that no key of ours is in it; a scratch
+folder as working directory, removed afterwards; documents as read-only files in it; limits on memory (Linux),
+processor time, file size and open files; caps on the result and on what is printed; the result on a pipe of
+its own and read as untrusted JSON; the process dies with ours (Linux).
+
+Not enforced yet: the handler runs as our own user, so it can read and write whatever we can, use the network,
+start processes (memory counts per process), and a process that opens a session of its own survives the kill.
+Run handlers you would run yourself. `_launch` is the one place that decides how the process is started; full
+containment replaces what it returns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import math
+import mimetypes
+import os
+import re
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from workflows.core.errors import PhaselineError
+
+OUTPUT_LIMIT = 8 * 2**20
+MEMORY = 2 * 2**30
+"""Bytes a handler may use on top of the interpreter when its skill names no limit."""
+PRINT_KEPT = 64 * 2**10
+PRINT_LIMIT = 16 * 2**20
+FILE_SIZE = 256 * 2**20
+OPEN_FILES = 256
+
+_CHILD = Path(__file__).with_name("handler_child.py")
+_SUFFIXES = {
+    "text/markdown": ".md",
+    "text/plain": ".txt",
+    "text/csv": ".csv",
+    "text/tab-separated-values": ".tsv",
+    "text/html": ".html",
+    "application/json": ".json",
+    "application/yaml": ".yaml",
+}
+_GRACE = 5.0  # seconds to read what a process that has ended left in its pipes
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentFile:
+    """A document for a parameter annotated `Path`: it is written to a file with a fitting suffix."""
+
+    name: str
+    body: bytes
+    media_type: str = "text/markdown"
+
+
+class HandlerFault(PhaselineError):
+    """A handler gave no result. `printed` is the beginning of what it printed."""
+
+    def __init__(self, message: str, cure: str, printed: str = "") -> None:
+        super().__init__(message, cure)
+        self.printed = printed
+
+
+class HandlerError(HandlerFault):
+    """The handler raised. `frames` are the lines of its skill's own files that led there."""
+
+    def __init__(self, function: str, error: Mapping[str, Any], printed: str = "") -> None:
+        self.type = str(error.get("type", "Exception"))[:100]
+        self.detail = str(error.get("message", ""))[:2_000]
+        found = error.get("frames")
+        self.frames = tuple(str(f)[:300] for f in found[:8]) if isinstance(found, list) else ()
+        at = f" ({self.frames[-1]})" if self.frames else ""
+        cure = "give more memory in the skill's config.yaml" if self.type == "MemoryError" else ""
+        super().__init__(
+            f"{function} raised {self.type}: {self.detail}{at}",
+            cure or "call it with other arguments, or mend the handler",
+            printed,
+        )
+
+
+class HandlerTimeout(HandlerFault):
+    """The handler took longer than it may; its process group was killed."""
+
+
+class HandlerCrashed(HandlerFault):
+    """The process ended without an answer. `status` is its exit status, minus the signal that killed it."""
+
+    def __init__(self, function: str, status: int, printed: str = "") -> None:
+        self.status = status
+        super().__init__(
+            f"{function} ended without a result: {_ended(status)}",
+            "a handler returns its result and never ends its process",
+            printed,
+        )
+
+
+class HandlerOutput(HandlerFault):
+    """The result is not JSON or too large, or the handler printed without end."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Launch:
+    """How the process is started."""
+
+    argv: tuple[str, ...]
+    env: dict[str, str]
+    cwd: Path
+    descriptors: tuple[int, ...]
+
+
+async def run_handler(
+    *,
+    file: Path,
+    function: str,
+    arguments: Mapping[str, Any],
+    documents: Mapping[str, DocumentFile | Sequence[DocumentFile]],
+    timeout: float,  # noqa: ASYNC109  the call's limit is part of what a skill declares
+    memory: int | None = None,
+    output_limit: int = OUTPUT_LIMIT,
+    scratch_root: Path | None = None,
+) -> Any:
+    """Call `function` of `file` and give its result, which is JSON.
+
+    `documents` maps the parameters annotated `Path` (or `list[Path]`) to their documents; `arguments` holds
+    the others. `timeout` is seconds of wall time, start of the process included; `memory` bytes (None:
+    `MEMORY`); `output_limit` bytes of the result's JSON; the scratch folder is made in `scratch_root`
+    (None: the system's place for temporary files). Raises HandlerError, HandlerTimeout, HandlerCrashed,
+    HandlerOutput. A cancelled call leaves no process of the handler's group and no scratch folder.
+    """
+    made = await asyncio.to_thread(tempfile.mkdtemp, prefix="phaseline-handler-", dir=scratch_root)
+    scratch = Path(made)
+    try:
+        call = {
+            "function": function,
+            "arguments": dict(arguments),
+            "limits": _limits(timeout, MEMORY if memory is None else memory, output_limit),
+        }
+        call |= await asyncio.to_thread(_write_files, scratch, file, documents)
+        running = _Running(function, output_limit)
+        try:
+            async with asyncio.timeout(timeout):
+                return await running.result(json.dumps(call).encode(), scratch)
+        except TimeoutError:
+            cure = "give the skill a longer timeout, or the handler less to do"
+            message = f"{function} took longer than {timeout:g} s and was stopped"
+            raise HandlerTimeout(message, cure, running.printed) from None
+        finally:
+            await asyncio.shield(running.end())
+    finally:
+        await asyncio.shield(asyncio.to_thread(_remove, scratch))
+
+
+def _launch(scratch: Path, answer: int) -> _Launch:
+    """The command, environment and folder of a handler's process. Containment is decided here alone."""
+    work = scratch / "work"
+    work.mkdir()
+    env = {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "HOME": str(work),
+        "TMPDIR": str(work),
+        "LANG": "C.UTF-8",
+        # Else every core adds address space for a thread of linear algebra, against the memory limit.
+        "OPENBLAS_NUM_THREADS": "1",
+    }
+    # -I: no PYTHON* variables, no user site, not the working folder; installed packages stay importable.
+    argv = (sys.executable, "-I", "-B", "-X", "utf8", str(_CHILD), str(answer), str(os.getpid()))
+    return _Launch(argv, env, work, (answer,))
+
+
+def _limits(timeout: float, memory: int, output: int) -> dict[str, int]:
+    """For the child. Processor time only backs the timeout up, so that every core may be used."""
+    return {
+        "cpu": math.ceil(timeout) * (os.cpu_count() or 1) + 5,
+        "memory": memory,
+        "file_size": FILE_SIZE,
+        "open_files": OPEN_FILES,
+        "output": output,
+    }
+
+
+class _Running:
+    """One handler's process with its pipes."""
+
+    def __init__(self, function: str, output_limit: int) -> None:
+        self._function = function
+        self._limit = output_limit
+        self._kept = bytearray()
+        self._process: asyncio.subprocess.Process | None = None
+        self._pipes: list[asyncio.ReadTransport] = []
+        self._tasks: list[asyncio.Task[Any]] = []
+
+    @property
+    def printed(self) -> str:
+        """The beginning of what it printed."""
+        return self._kept.decode("utf-8", "replace")
+
+    async def result(self, call: bytes, scratch: Path) -> Any:
+        """Start the process and give the value the handler returned."""
+        process, answer, output = await self._begin(scratch)
+        answering = self._start(self._read(answer))
+        printing = self._start(self._drain(output))
+        ending = self._start(process.wait())
+        self._start(_give(process, call))
+        waiting: set[asyncio.Task[Any]] = {answering, printing, ending}
+        while not (answering.done() or ending.done()):
+            done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            if printing in done:
+                printing.result()  # raises HandlerOutput when it printed too much
+        if not answering.done() or answering.result() is None:
+            # No answer can come any more. Whatever it started must not hold the pipes open and us waiting.
+            self._kill(process)
+            await asyncio.wait({answering, printing}, timeout=_GRACE)
+        if printing.done():
+            printing.result()
+        body = answering.result() if answering.done() else None
+        if body is None:
+            raise HandlerCrashed(self._function, await process.wait(), self.printed)
+        return self._value(body)
+
+    async def _begin(
+        self, scratch: Path
+    ) -> tuple[asyncio.subprocess.Process, asyncio.StreamReader, asyncio.StreamReader]:
+        answer, answer_end = await self._pipe()
+        try:
+            output, output_end = await self._pipe()
+        except BaseException:
+            os.close(answer_end)
+            raise
+        try:
+            launch = _launch(scratch, answer_end)
+            self._process = await asyncio.create_subprocess_exec(
+                *launch.argv,
+                stdin=asyncio.subprocess.PIPE,
+                stdout=output_end,
+                stderr=output_end,
+                env=launch.env,
+                cwd=launch.cwd,
+                pass_fds=launch.descriptors,
+                start_new_session=True,
+            )
+        finally:
+            os.close(answer_end)
+            os.close(output_end)
+        return self._process, answer, output
+
+    async def _pipe(self) -> tuple[asyncio.StreamReader, int]:
+        """A pipe read by this loop, and the descriptor to write to it."""
+        reading, writing = os.pipe()
+        stream = asyncio.StreamReader()
+        loop = asyncio.get_running_loop()
+        try:
+            transport, _ = await loop.connect_read_pipe(
+                lambda: asyncio.StreamReaderProtocol(stream), os.fdopen(reading, "rb", buffering=0)
+            )
+        except BaseException:
+            os.close(writing)
+            raise
+        self._pipes.append(transport)
+        return stream, writing
+
+    def _start(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        task = asyncio.create_task(work)
+        self._tasks.append(task)
+        return task
+
+    async def _read(self, stream: asyncio.StreamReader) -> bytes | None:
+        """The answer's body; None when the pipe closed before it was whole."""
+        try:
+            length = int.from_bytes(await stream.readexactly(8), "big")
+            if length > self._limit + 4_096:  # the child itself answers for honest results that are too large
+                raise self._too_large(length)
+            return await stream.readexactly(length)
+        except asyncio.IncompleteReadError:
+            return None
+
+    async def _drain(self, output: asyncio.StreamReader) -> None:
+        """Read what is printed, keep its beginning. Raises HandlerOutput past the limit."""
+        seen = 0
+        while piece := await output.read(2**16):
+            seen += len(piece)
+            self._kept += piece[: PRINT_KEPT - len(self._kept)]
+            if seen > PRINT_LIMIT:
+                message = f"{self._function} printed more than {PRINT_LIMIT // 2**20} MiB and was stopped"
+                raise HandlerOutput(message, "return data, print little", self.printed)
+
+    def _value(self, body: bytes) -> Any:
+        try:
+            answer = json.loads(body, parse_constant=_refuse_constant)
+        except (ValueError, RecursionError):
+            answer = None
+        if isinstance(answer, dict) and "ok" in answer:
+            return answer["ok"]
+        if isinstance(answer, dict) and isinstance(answer.get("error"), dict):
+            raise HandlerError(self._function, answer["error"], self.printed)
+        if isinstance(answer, dict) and isinstance(answer.get("size"), int):
+            raise self._too_large(answer["size"])
+        detail = f": {str(answer['unfit'])[:500]}" if isinstance(answer, dict) and "unfit" in answer else ""
+        cure = "return dicts with text keys, lists, text, finite numbers, booleans and None only"
+        raise HandlerOutput(
+            f"{self._function} returned something that is not JSON{detail}", cure, self.printed
+        )
+
+    def _too_large(self, size: int) -> HandlerOutput:
+        message = f"{self._function} returned {size:,} bytes; {self._limit:,} is the most"
+        return HandlerOutput(message, "return less, such as a summary or the first rows", self.printed)
+
+    @staticmethod
+    def _kill(process: asyncio.subprocess.Process) -> None:
+        # Also after the leader has ended: the group keeps its number as long as a member lives.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+    async def end(self) -> None:
+        """Kill whatever is left of the group, reap the process, close the pipes."""
+        if self._process is not None:
+            self._kill(self._process)
+            await self._process.wait()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        for pipe in self._pipes:
+            pipe.close()
+
+
+async def _give(process: asyncio.subprocess.Process, call: bytes) -> None:
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it has ended; its status tells why
+        process.stdin.write(call)
+        await process.stdin.drain()
+    process.stdin.close()
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _ended(status: int) -> str:
+    if status >= 0:
+        return f"exit status {status}"
+    try:
+        return f"killed by {signal.Signals(-status).name}"
+    except ValueError:
+        return f"killed by signal {-status}"
+
+
+def _write_files(
+    scratch: Path, file: Path, documents: Mapping[str, DocumentFile | Sequence[DocumentFile]]
+) -> dict[str, Any]:
+    """Write each document read-only into a folder of its own. Gives the paths the call names."""
+    written: dict[str, str | list[str]] = {}
+    for parameter, given in documents.items():
+        several = [given] if isinstance(given, DocumentFile) else list(given)
+        paths = [_write(scratch / "documents" / f"{len(written)}-{n}", doc) for n, doc in enumerate(several)]
+        written[parameter] = paths[0] if isinstance(given, DocumentFile) else paths
+    return {"file": str(file.resolve()), "documents": written}
+
+
+def _write(folder: Path, document: DocumentFile) -> str:
+    folder.mkdir(parents=True)
+    path = folder / _file_name(document)
+    path.write_bytes(document.body)
+    path.chmod(0o444)
+    folder.chmod(0o555)
+    return str(path)
+
+
+def _file_name(document: DocumentFile) -> str:
+    """A name for the file: the document's, made harmless, with the suffix its media type asks for."""
+    stem = re.sub(r"[^\w.-]+", "_", document.name).lstrip(".") or "document"
+    media = document.media_type.split(";")[0].strip().lower()
+    suffix = _SUFFIXES.get(media) or mimetypes.guess_extension(media) or ".bin"
+    while len(stem.encode()) > 120:
+        stem = stem[:-1]
+    return stem if stem.lower().endswith(suffix) else stem + suffix
+
+
+def _remove(folder: Path) -> None:
+    """Remove a scratch folder, also one whose rights the handler changed. Links are not followed."""
+    if not folder.is_dir():
+        return  # the handler did it
+    folder.chmod(0o700)
+    for place, folders, _ in os.walk(folder):
+        for name in folders:
+            inner = Path(place, name)
+            if not inner.is_symlink():
+                inner.chmod(0o700)
+    shutil.rmtree(folder)

@@ -1,0 +1,172 @@
+"""The tools of an agent step: skill texts on demand, and the handlers of its skills."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from blocks.storage import ArtifactStore
+from tasks.context import INLINE_BYTES, RunContext
+from tasks.handlers import DocumentFile, HandlerFault, run_handler
+from tasks.tools import Tool, ToolError, ToolResult
+from tasks.values import Value
+from workflows.core.errors import PhaselineError
+from workflows.core.handlers import with_documents
+from workflows.core.plan import HandlerPlan, SkillPlan
+from workflows.core.prompts import READ_SKILL
+from workflows.core.refs import canonical_json, digest_bytes
+
+HANDLER_TIMEOUT = 120.0
+"""Seconds of one call when neither the registry nor the binding says."""
+
+_TEXT = (".md", ".txt", ".json", ".yaml", ".yml", ".csv", ".py", ".toml", ".html", ".xml", ".sh")
+
+
+class SkillChanged(PhaselineError):
+    """A skill's file is not the one that was compiled into the plan."""
+
+    final = True
+
+
+def skill_tools(
+    skills: Sequence[SkillPlan], values: Mapping[str, Value], context: RunContext, step: str
+) -> list[Tool]:
+    """`read_skill` and one tool per handler that the step can call."""
+    out = []
+    with_folder = [s for s in skills if s.folder]
+    if with_folder:
+        out.append(_read_skill(with_folder, context.catalog_root))
+    names = [n for n, v in values.items() if v.ref is not None or v.plain is not None]
+    for skill in with_folder:
+        for handler in skill.handlers:
+            tool = _handler_tool(skill, handler, names, values, context, step)
+            if tool is not None:
+                out.append(tool)
+    return out
+
+
+def _read_skill(skills: Sequence[SkillPlan], root: Path) -> Tool:
+    by_id = {s.id: s for s in skills}
+
+    async def run(arguments: dict[str, Any]) -> ToolResult:
+        skill = by_id[arguments["skill"]]
+        name = str(arguments.get("file") or "SKILL.md")
+        files = {f.path: f for f in skill.files if Path(f.path).suffix in _TEXT}
+        if name not in files:
+            raise ToolError(f"{skill.id} has no file {name}. It has: {', '.join(sorted(files))}.")
+        body = (root / skill.folder / name).read_bytes()
+        if digest_bytes(body) != files[name].sha256:
+            raise _changed(skill, name)
+        return ToolResult(body.decode("utf-8-sig", "replace"))
+
+    schema = {
+        "type": "object",
+        "properties": {
+            "skill": {"type": "string", "enum": list(by_id), "description": "The skill's id."},
+            "file": {"type": "string", "description": "A file of the skill; default SKILL.md."},
+        },
+        "required": ["skill"],
+        "additionalProperties": False,
+    }
+    return Tool(READ_SKILL, "Read a skill's know-how, or a file it refers to.", schema, run, "none")
+
+
+def _changed(skill: SkillPlan, name: str) -> SkillChanged:
+    return SkillChanged(
+        f"{skill.folder}/{name} changed while the run was going on",
+        "start the run again, so that it is planned with the changed file",
+    )
+
+
+def _handler_tool(
+    skill: SkillPlan,
+    handler: HandlerPlan,
+    names: Sequence[str],
+    values: Mapping[str, Value],
+    context: RunContext,
+    step: str,
+) -> Tool | None:
+    try:
+        schema = with_documents(handler.input_schema, handler.documents, names)
+    except ValueError:
+        return None  # it needs a document and the step has none
+
+    async def run(arguments: dict[str, Any]) -> ToolResult:
+        try:
+            result = await call_handler(skill, handler, arguments, values, context)
+        except HandlerFault as fault:
+            raise ToolError(str(fault)) from None
+        return ToolResult(await _shown(result, handler.name, context, step))
+
+    return Tool(handler.name, handler.description, schema, run, handler.effect)
+
+
+async def _shown(result: Any, name: str, context: RunContext, step: str) -> str:
+    """A tool's result as text; a large one becomes an artifact and its beginning."""
+    text = result if isinstance(result, str) else json.dumps(result, ensure_ascii=False)
+    body = text.encode("utf-8", "replace")
+    if len(body) <= INLINE_BYTES:
+        return text
+    ref = await context.keep(
+        body, media_type="application/json", kind="tool-result", summary=f"result of {name}", step=step
+    )
+    head = body[: INLINE_BYTES // 2].decode("utf-8", "ignore")
+    return f"{head}\n[cut: {len(body)} bytes in all, kept as artifact {ref.sha256}]"
+
+
+async def call_handler(
+    skill: SkillPlan,
+    handler: HandlerPlan,
+    arguments: Mapping[str, Any],
+    values: Mapping[str, Value],
+    context: RunContext,
+) -> Any:
+    """Runs a handler in its own process. Document arguments are names among `values`. Raises HandlerFault."""
+    folder = context.catalog_root / skill.folder
+    _verify(skill, folder)
+    documents: dict[str, Any] = {}
+    plain: dict[str, Any] = {}
+    for name, value in arguments.items():
+        if name in handler.documents and value is not None:
+            documents[name] = await _documents(value, values, context.store)
+        else:
+            plain[name] = value
+    return await run_handler(
+        file=folder / handler.file,
+        function=handler.handler,
+        arguments=plain,
+        documents=documents,
+        timeout=skill.timeout or HANDLER_TIMEOUT,
+        memory=skill.memory,
+    )
+
+
+async def _documents(
+    value: Any, values: Mapping[str, Value], store: ArtifactStore
+) -> DocumentFile | list[DocumentFile]:
+    if isinstance(value, (list, tuple)):
+        return [await _document(str(v), values, store) for v in value]
+    return await _document(str(value), values, store)
+
+
+async def _document(name: str, values: Mapping[str, Value], store: ArtifactStore) -> DocumentFile:
+    if name not in values:
+        raise ToolError(f"There is no document named {name}. There are: {', '.join(values)}.")
+    return await values[name].document(store)
+
+
+def _verify(skill: SkillPlan, folder: Path) -> None:
+    """The code that runs is the code that was planned."""
+    for file in skill.files:
+        if file.path.startswith("handlers/"):
+            path = folder / file.path
+            if not path.is_file() or digest_bytes(path.read_bytes()) != file.sha256:
+                raise _changed(skill, file.path)
+
+
+def plain_json(value: Any) -> bytes:
+    """A JSON value as the body of an artifact: readable, keys in their own order."""
+    canonical_json(value)  # raises TypeError or ValueError on what is not JSON
+    return (json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n").encode("utf-8", "replace")

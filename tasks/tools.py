@@ -1,0 +1,110 @@
+"""What an agent may call: a tool's shape, the set a step offers, and how one call is run."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from workflows.core.errors import PhaselineError
+
+_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+_LOG = logging.getLogger(__name__)
+
+Effect = Literal["none", "idempotent", "once"]
+"""none: reads only; idempotent: a second equal call changes nothing more; once: must not be repeated."""
+
+
+class ToolError(Exception):
+    """A tool failed in a way the model may know: its text goes back as the result."""
+
+
+@dataclass(frozen=True, slots=True)
+class ToolResult:
+    """What a call gave: text, or content blocks of the Messages API."""
+
+    content: str | list[dict[str, Any]]
+    is_error: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """What a journal keeps."""
+        return {"content": self.content, "is_error": self.is_error}
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """One tool. `run` gets arguments that satisfy `input_schema`.
+
+    It raises ToolError for what the model should know. A PhaselineError (a wait for a person, a spent
+    budget, a storage fault) ends the step; any other exception goes back without its details.
+    """
+
+    name: str
+    description: str
+    input_schema: dict[str, Any]
+    run: Callable[[dict[str, Any]], Awaitable[ToolResult]]
+    effect: Effect = "once"
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise ValueError(f"a tool's name has 1 to 64 letters, digits, _ or -: {self.name!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class ToolSet:
+    """The tools of one step, in the order they are shown to the model. Raises ValueError on equal names."""
+
+    tools: tuple[Tool, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        names = [tool.name for tool in self.tools]
+        double = sorted({name for name in names if names.count(name) > 1})
+        if double:
+            raise ValueError(f"two tools of one name: {', '.join(double)}")
+
+    def __iter__(self) -> Iterator[Tool]:
+        return iter(self.tools)
+
+    def __bool__(self) -> bool:
+        return bool(self.tools)
+
+    def definitions(self) -> list[dict[str, Any]]:
+        """The `tools` field of a request."""
+        return [
+            {"name": tool.name, "description": tool.description, "input_schema": tool.input_schema}
+            for tool in self.tools
+        ]
+
+    async def call(self, name: str, arguments: dict[str, Any]) -> ToolResult:
+        """Run one call. What the model did wrong comes back as an error result; for the rest see `Tool`."""
+        tool = next((tool for tool in self.tools if tool.name == name), None)
+        if tool is None:
+            known = ", ".join(tool.name for tool in self.tools) or "none"
+            return ToolResult(f"There is no tool named {name}. Available: {known}.", is_error=True)
+        problems = argument_problems(tool.input_schema, arguments)
+        if problems:
+            return ToolResult("Wrong arguments: " + "; ".join(problems), is_error=True)
+        return await _run(tool, arguments)
+
+
+async def _run(tool: Tool, arguments: dict[str, Any]) -> ToolResult:
+    try:
+        return await tool.run(arguments)
+    except PhaselineError:
+        raise
+    except ToolError as error:
+        return ToolResult(str(error) or f"{tool.name} failed.", is_error=True)
+    except Exception as error:  # noqa: BLE001 - a tool is foreign code
+        # The model learns that it failed, not how our code looks; people find the trace in the log.
+        _LOG.exception("tool %s failed", tool.name)
+        return ToolResult(f"{tool.name} failed unexpectedly ({type(error).__name__}).", is_error=True)
+
+
+def argument_problems(schema: dict[str, Any], arguments: dict[str, Any]) -> list[str]:
+    """What is wrong with a call's arguments, at most five sentences."""
+    from jsonschema import Draft202012Validator
+
+    errors = sorted(Draft202012Validator(schema).iter_errors(arguments), key=lambda error: error.json_path)
+    return [f"{error.json_path}: {error.message}"[:300] for error in errors[:5]]

@@ -1,0 +1,308 @@
+"""The turn loop: one agent step as a conversation over the Messages API.
+
+Each turn is one request. The loop never changes what was already said, because the thinking blocks of
+newer models are bound to the messages before them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from blocks.models import Answer, ModelConnection, ModelError, Request
+from tasks import requests
+from tasks.failures import AnswerTooLong, ContextExceeded, OutputRejected, Refused, StepFailed, TurnsExhausted
+from tasks.outputs import Accepted, Contract, Rejected, Rule
+from tasks.prompt_shape import build_request, echoed, with_blocks
+from tasks.requests import OnEvent, ignore_event
+from tasks.tools import ToolResult, ToolSet
+from workflows.core.plan import ModelPlan, OutputPlan
+from workflows.core.refs import digest
+from workflows.core.usage import Usage
+
+Ask = Callable[[ModelConnection, Request, OnEvent], Awaitable[Answer]]
+"""How a request gets its answer: `tasks.requests.ask` with a policy and a gate bound to it."""
+
+_MAX_CONTINUATIONS = 1
+_CONTINUE = "Your answer was cut off by its length limit. Continue exactly where it stopped; repeat nothing."
+
+
+class Journal(Protocol):
+    """Keeps what a step has already paid for. Both methods return what was kept, or produce and keep it.
+
+    `request_digest` is verified by the journal, not searched. `ordinal` counts the calls of one turn.
+    """
+
+    async def turn(
+        self, index: int, request_digest: str, produce: Callable[[], Awaitable[Answer]]
+    ) -> Answer: ...
+
+    async def tool(
+        self,
+        index: int,
+        ordinal: int,
+        name: str,
+        arguments: dict[str, Any],
+        produce: Callable[[], Awaitable[ToolResult]],
+    ) -> ToolResult: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """What a step's conversation came to.
+
+    `data` is None for markdown and text; `text` is the whole output as it is stored. `usage` sums every
+    answer, `repairs` counts rejected answers, `messages` is the transcript without cache marks.
+    """
+
+    text: str
+    data: Any
+    usage: Usage
+    turns: int
+    repairs: int
+    stop_reason: str
+    model: str
+    offline: bool
+    messages: list[dict[str, Any]]
+
+
+async def ask_plainly(connection: ModelConnection, request: Request, on_event: OnEvent) -> Answer:
+    """`requests.ask` with the default policy and no gate."""
+    return await requests.ask(connection, request, on_event=on_event)
+
+
+async def converse(
+    connection: ModelConnection,
+    *,
+    model: ModelPlan,
+    system: str,
+    messages: Sequence[dict[str, Any]],
+    output: OutputPlan,
+    tools: ToolSet | None = None,
+    max_turns: int = 30,
+    ask: Ask = ask_plainly,
+    on_event: OnEvent = ignore_event,
+    journal: Journal | None = None,
+    rules: Sequence[Rule] = (),
+) -> Conversation:
+    """Talk until the output keeps its contract.
+
+    `messages` ends with the user's; the contract's note is added to it. Raises a `StepFailed` of
+    tasks.failures, a `ModelError`, or the PhaselineError that a tool ended the step with; all carry what
+    was spent in `spent` where they have it. Events, beside those of tasks.requests: `turn.started`,
+    `turn.answered`, `tool.started`, `tool.finished`, `output.rejected`, `answer.continued`.
+    """
+    if not messages or messages[-1].get("role") != "user":
+        raise ValueError("the messages of a conversation end with the user's")
+    if max_turns < 1:
+        raise ValueError("a conversation has at least one turn")
+    contract = Contract(output, rules)
+    loop = _Loop(
+        connection,
+        model,
+        system,
+        tools or ToolSet(),
+        contract,
+        max_turns,
+        ask,
+        on_event,
+        journal,
+        history=with_blocks(list(messages), [{"type": "text", "text": contract.note}]),
+    )
+    try:
+        return await loop.run(output.repair)
+    except ModelError as error:
+        error.spent = loop.usage + error.spent
+        raise
+    except StepFailed as error:
+        error.spent, error.turns, error.last_answer = loop.usage, loop.turns, loop.last_text
+        raise
+
+
+@dataclass
+class _Loop:
+    """The state of one conversation."""
+
+    connection: ModelConnection
+    model: ModelPlan
+    system: str
+    tools: ToolSet
+    contract: Contract
+    max_turns: int
+    ask: Ask
+    on_event: OnEvent
+    journal: Journal | None
+    history: list[dict[str, Any]]
+    usage: Usage = field(default_factory=Usage)
+    turns: int = 0
+    last_text: str = ""
+    begun: str = ""  # text of this answer that earlier turns already gave
+    continuations: int = 0
+
+    async def run(self, repairs: int) -> Conversation:
+        """Turn after turn, until an answer is accepted or something is final."""
+        repaired = 0
+        while True:
+            answer = await self._turn()
+            self._refuse_final_stops(answer)
+            if await self._goes_on(answer):
+                continue
+            try:
+                accepted = self.contract.accept(self.last_text)
+            except Rejected as rejected:
+                self.on_event("output.rejected", {"repair": repaired + 1, "problems": rejected.problems})
+                if repaired >= repairs or self.turns >= self.max_turns:
+                    raise _rejected_for_good(rejected, repaired) from None
+                repaired += 1
+                self._append(answer, _repair_text(rejected.problems))
+            else:
+                return self._finished(answer, accepted, repaired)
+
+    async def _turn(self) -> Answer:
+        """One request and its answer, from the journal when it is already there."""
+        self.turns += 1
+        self.on_event("turn.started", {"turn": self.turns})
+        request = build_request(self.model, self.system, self.tools, self.contract, self.history)
+
+        async def produce() -> Answer:
+            return await self.ask(self.connection, request, self.on_event)
+
+        if self.journal is None:
+            answer = await produce()
+        else:
+            answer = await self.journal.turn(self.turns, digest(request), produce)
+        self.usage = self.usage + answer.usage
+        self.last_text = self.begun + answer.text
+        self._tell_turn(answer)
+        return answer
+
+    def _refuse_final_stops(self, answer: Answer) -> None:
+        if answer.stop_reason == "refusal":
+            details = answer.message.get("stop_details") or {}
+            raise Refused(category=str(details.get("category") or ""))
+        if answer.stop_reason == "model_context_window_exceeded":
+            raise ContextExceeded(
+                f"the conversation no longer fits into the context window of {self.model.id}",
+                "give the step fewer or shorter inputs, or choose a model with a larger window",
+            )
+
+    async def _goes_on(self, answer: Answer) -> bool:
+        """Whether the conversation needs another turn before there is an output to judge."""
+        if answer.stop_reason == "tool_use" and answer.tool_calls:
+            self._need_another_turn(f"{len(answer.tool_calls)} tool calls were not run")
+            results = await self._call_tools(answer.tool_calls)
+            self.begun = ""
+            self.history = [*self.history, echoed(answer), {"role": "user", "content": results}]
+            return True
+        if answer.stop_reason == "pause_turn":
+            self._need_another_turn("the model had paused")
+            self.begun = self.last_text
+            self.history = [*self.history, echoed(answer)]
+            return True
+        if answer.stop_reason == "max_tokens":
+            self._continue_long(answer)
+            return True
+        return False
+
+    def _need_another_turn(self, state: str) -> None:
+        if self.turns >= self.max_turns:
+            raise TurnsExhausted(
+                f"the agent used all its {self.max_turns} turns; {state}",
+                "raise the agent's max_turns, or give the step less to do",
+            )
+
+    def _continue_long(self, answer: Answer) -> None:
+        """One continuation for prose; data and tool calls cannot be continued in the middle."""
+        hopeless = self.contract.structured or answer.tool_calls or not answer.text.strip()
+        if hopeless or self.continuations >= _MAX_CONTINUATIONS:
+            raise AnswerTooLong(
+                f"the answer does not fit into max_tokens ({self.model.max_tokens})",
+                f"raise options.max_tokens of the agent above {self.model.max_tokens}, or ask for less",
+            )
+        self._need_another_turn("its answer was cut off by max_tokens")
+        self.continuations += 1
+        self.begun = self.last_text
+        self.on_event("answer.continued", {"turn": self.turns, "characters": len(self.last_text)})
+        self._append(answer, _CONTINUE)
+
+    def _append(self, answer: Answer, text: str) -> None:
+        """Echo the answer and say something to it. What cannot be echoed (an empty answer) is left out."""
+        if text is not _CONTINUE:
+            self.begun = ""
+        said = {"type": "text", "text": text}
+        message = echoed(answer)
+        if any(block["type"] == "text" for block in message["content"]):
+            self.history = [*self.history, message, {"role": "user", "content": [said]}]
+        else:
+            self.history = with_blocks(self.history, [said])
+
+    async def _call_tools(self, calls: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """All calls of one answer at once; every one ends before an error of one ends the step."""
+        pending = [self._call_tool(n, call) for n, call in enumerate(calls)]
+        results = await asyncio.gather(*pending, return_exceptions=True)
+        blocks = []
+        for call, result in zip(calls, results, strict=True):
+            if isinstance(result, BaseException):
+                raise result
+            content = result.content or ("failed without a message" if result.is_error else "(no output)")
+            block = {"type": "tool_result", "tool_use_id": call["id"], "content": content}
+            blocks.append({**block, "is_error": True} if result.is_error else block)
+        return blocks
+
+    async def _call_tool(self, ordinal: int, call: dict[str, Any]) -> ToolResult:
+        name, arguments, started = call["name"], call["input"], time.monotonic()
+        about = {"turn": self.turns, "ordinal": ordinal, "tool": name}
+        self.on_event("tool.started", about)
+
+        async def produce() -> ToolResult:
+            return await self.tools.call(name, arguments)
+
+        if self.journal is None:
+            result = await produce()
+        else:
+            result = await self.journal.tool(self.turns, ordinal, name, arguments, produce)
+        seconds = time.monotonic() - started
+        self.on_event("tool.finished", {**about, "is_error": result.is_error, "seconds": seconds})
+        return result
+
+    def _tell_turn(self, answer: Answer) -> None:
+        self.on_event(
+            "turn.answered",
+            {
+                "turn": self.turns,
+                "stop_reason": answer.stop_reason,
+                "tools": [call["name"] for call in answer.tool_calls],
+                "usage": answer.usage.to_json(),
+            },
+        )
+
+    def _finished(self, answer: Answer, accepted: Accepted, repaired: int) -> Conversation:
+        return Conversation(
+            text=accepted.text,
+            data=accepted.data,
+            usage=self.usage,
+            turns=self.turns,
+            repairs=repaired,
+            stop_reason=answer.stop_reason,
+            model=answer.model,
+            offline=answer.offline,
+            messages=[*self.history, echoed(answer)],
+        )
+
+
+def _repair_text(problems: Sequence[str]) -> str:
+    listed = "\n".join(f"- {problem}" for problem in problems)
+    return (
+        f"This answer does not keep the output contract:\n{listed}\n"
+        "Give the whole corrected answer, and nothing else."
+    )
+
+
+def _rejected_for_good(rejected: Rejected, repaired: int) -> OutputRejected:
+    tries = f" after {repaired} repair{'s' if repaired != 1 else ''}" if repaired else ""
+    first = "; ".join(rejected.problems[:3])
+    more = f" (and {len(rejected.problems) - 3} more)" if len(rejected.problems) > 3 else ""
+    return OutputRejected(f"the output breaks its contract{tries}: {first}{more}", rejected.problems)

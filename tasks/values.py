@@ -1,0 +1,121 @@
+"""Values that steps read: refs loaded on demand, plain values as they are."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from blocks.storage import ArtifactStore
+from tasks.handlers import DocumentFile
+from workflows.core.errors import PhaselineError
+from workflows.core.expressions import Expression, Template
+from workflows.core.refs import Ref, canonical_json, digest
+
+
+class UnreadableValue(PhaselineError):
+    """A stored value is not what its type says."""
+
+    final = True
+
+
+@dataclass(frozen=True)
+class Value:
+    """A named value: a ref to a body, or plain JSON (None for a skipped producer)."""
+
+    name: str
+    ref: Ref | None = None
+    plain: Any = None
+
+    @property
+    def sha256(self) -> str:
+        """What a content key sees of it."""
+        return self.ref.sha256 if self.ref else digest(self.plain)
+
+    async def body(self, store: ArtifactStore) -> bytes:
+        """The bytes: those of the ref, or the plain value as JSON or text."""
+        if self.ref is not None:
+            return await store.get(self.ref)
+        text = self.plain if isinstance(self.plain, str) else canonical_json(self.plain)
+        return text.encode("utf-8", "replace")
+
+    @property
+    def media_type(self) -> str:
+        """Of the body."""
+        if self.ref is not None:
+            return self.ref.media_type
+        return "text/plain" if isinstance(self.plain, str) else "application/json"
+
+    async def data(self, store: ArtifactStore) -> Any:
+        """As expressions see it: rows of a table, a JSON value, a text."""
+        if self.ref is None:
+            return self.plain
+        return parse_body(await store.get(self.ref), self.ref.media_type, self.name)
+
+    async def document(self, store: ArtifactStore) -> DocumentFile:
+        """As a handler gets it."""
+        return DocumentFile(self.name, await self.body(store), self.media_type)
+
+
+def parse_body(body: bytes, media_type: str, name: str) -> Any:
+    """A body's data: CSV as a list of rows (texts by column), JSON as its value, anything else as text."""
+    text = body.decode("utf-8-sig", "replace")
+    if media_type == "text/csv":
+        return [dict(row) for row in csv.DictReader(io.StringIO(text, newline=""))]
+    if media_type == "application/json":
+        try:
+            return json.loads(text)
+        except json.JSONDecodeError as fault:
+            raise UnreadableValue(f"'{name}' is no JSON: {fault.msg} (line {fault.lineno})", "mend the file") from None
+    return text
+
+
+async def load_scope(
+    names: Iterable[str], values: Mapping[str, Value], store: ArtifactStore
+) -> dict[str, Any]:
+    """Data by name, only of the names asked for."""
+    return {name: await values[name].data(store) for name in names if name in values}
+
+
+async def evaluate(
+    source: str, values: Mapping[str, Value], store: ArtifactStore, extra: Mapping[str, Any]
+) -> Any:
+    """An expression's value."""
+    parsed = Expression.parse(source)
+    return parsed.evaluate({**await load_scope(parsed.names, values, store), **extra})
+
+
+async def render(
+    source: str, values: Mapping[str, Value], store: ArtifactStore, extra: Mapping[str, Any]
+) -> str:
+    """A template's text."""
+    parsed = Template.parse(source)
+    return parsed.render({**await load_scope(parsed.names, values, store), **extra})
+
+
+def lone_expression(text: str) -> str | None:
+    """The inner of `{{ inner }}` when nothing stands around it: such an argument keeps its type."""
+    stripped = text.strip()
+    if not (stripped.startswith("{{") and stripped.endswith("}}")):
+        return None
+    inner = stripped[2:-2].strip(" -\n\t")
+    return inner if inner and "{{" not in inner and "}}" not in inner and "{%" not in inner else None
+
+
+async def argument(
+    written: Any, values: Mapping[str, Value], store: ArtifactStore, extra: Mapping[str, Any]
+) -> Any:
+    """An argument with its templates filled in; `{{ x }}` alone gives x itself."""
+    if isinstance(written, str):
+        inner = lone_expression(written)
+        if inner is not None:
+            return await evaluate(inner, values, store, extra)
+        return await render(written, values, store, extra)
+    if isinstance(written, Mapping):
+        return {k: await argument(v, values, store, extra) for k, v in written.items()}
+    if isinstance(written, (list, tuple)):
+        return [await argument(v, values, store, extra) for v in written]
+    return written

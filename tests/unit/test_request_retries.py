@@ -1,0 +1,213 @@
+"""The loop that retries requests: how long it waits, when it gives up, what it says."""
+
+from __future__ import annotations
+
+import asyncio
+import pickle
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from blocks.models import (
+    Answer,
+    AuthenticationFailed,
+    Malformed,
+    ModelError,
+    OnProgress,
+    QuotaExhausted,
+    Request,
+    Retryable,
+    Terminal,
+    Truncated,
+)
+from tasks.failures import OutputRejected, Refused
+from tasks.requests import RetryPolicy, ask
+from workflows.core.usage import Usage
+
+REQUEST: Request = {"model": "m", "max_tokens": 1, "messages": []}
+
+
+class Scripted:
+    """A connection that fails as listed, then answers."""
+
+    name = "scripted"
+    offline = False
+
+    def __init__(self, *failures: ModelError) -> None:
+        self.failures = list(failures)
+        self.sent = 0
+
+    async def send(self, request: Request, *, on_progress: OnProgress | None = None) -> Answer:
+        self.sent += 1
+        if self.failures:
+            raise self.failures.pop(0)
+        if on_progress:
+            on_progress("text", "four")
+        return Answer({"content": [], "stop_reason": "end_turn"}, Usage(1, 1), "m")
+
+    async def close(self) -> None: ...
+
+
+class Gatekeeper:
+    """A gate that writes down what it sees."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    async def before(self, request: Request) -> None:
+        self.seen.append("before")
+
+    async def after(self, answer: Answer) -> None:
+        self.seen.append("after")
+
+    async def failed(self, error: BaseException) -> None:
+        self.seen.append(type(error).__name__)
+
+
+def asked(
+    connection: Scripted,
+    policy: RetryPolicy | None = None,
+    chance: Callable[[], float] = lambda: 0.0,
+    **more: Any,
+) -> tuple[Answer | ModelError, list[float], list[tuple[str, dict[str, Any]]]]:
+    """What `ask` came to, the waits it made, the events it told."""
+    waits: list[float] = []
+    events: list[tuple[str, dict[str, Any]]] = []
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+
+    async def run() -> Answer | ModelError:
+        try:
+            return await ask(
+                connection, REQUEST, policy, lambda *e: events.append(e), sleep=sleep, chance=chance, **more
+            )
+        except ModelError as error:
+            return error
+
+    return asyncio.run(run()), waits, events
+
+
+def test_waits_double_up_to_the_cap_and_jitter_shortens_them() -> None:
+    policy = RetryPolicy(base=1, cap=5, jitter=0.5)
+    assert [policy.delay(n, None, 0) for n in (1, 2, 3, 4, 90)] == [1, 2, 4, 5, 5]
+    assert policy.delay(3, None, 1) == 2
+    assert policy.delay(1, 7, 0.3) == 7
+
+
+def test_an_overload_is_tried_again_until_it_passes() -> None:
+    answer, waits, events = asked(Scripted(Retryable("busy", "overloaded"), Retryable("busy", "overloaded")))
+    assert isinstance(answer, Answer)
+    assert waits == [1, 2]
+    assert [name for name, _ in events if name != "request.progress"] == [
+        "request.started",
+        "request.retry",
+        "request.started",
+        "request.retry",
+        "request.started",
+        "request.answered",
+    ]
+    assert ("request.progress", {"kind": "text", "characters": 4}) in events
+
+
+def test_tries_are_bounded_and_what_they_cost_is_summed() -> None:
+    failures = [Truncated() for _ in range(9)]
+    for failure in failures:
+        failure.spent = Usage(10, 1)
+    connection = Scripted(*failures)
+    error, waits, _ = asked(connection, RetryPolicy(max_attempts=3))
+    assert isinstance(error, Truncated)
+    assert "given up after 3 tries" in error.message
+    assert error.spent == Usage(30, 3)
+    assert (connection.sent, len(waits)) == (3, 2)
+
+
+def test_malformed_answers_have_their_own_smaller_bound() -> None:
+    connection = Scripted(*(Malformed() for _ in range(9)))
+    error, _, _ = asked(connection, RetryPolicy(max_attempts=8, max_malformed=2))
+    assert isinstance(error, Malformed)
+    assert connection.sent == 3
+
+
+def test_retry_after_is_obeyed_up_to_its_cap() -> None:
+    _, waits, _ = asked(Scripted(Retryable("limit", "rate_limit", 20.0)), RetryPolicy(retry_after_cap=60))
+    assert waits == [20]
+
+
+def test_a_long_rate_limit_parks_the_run_until_it_is_over() -> None:
+    connection = Scripted(Retryable("limit", "rate_limit", 3600.0))
+    error, waits, _ = asked(connection)
+    assert isinstance(error, QuotaExhausted)
+    assert error.reset_at is not None
+    assert 3500 < (error.reset_at - datetime.now(UTC)).total_seconds() <= 3600
+    assert (connection.sent, waits, error.exit_code) == (1, [], 4)
+
+
+def test_a_long_wait_for_an_overload_is_left_to_the_step() -> None:
+    error, waits, _ = asked(Scripted(Retryable("busy", "overloaded", 3600.0)))
+    assert isinstance(error, Retryable)
+    assert waits == []
+
+
+def test_the_time_budget_ends_the_tries() -> None:
+    connection = Scripted(*(Retryable() for _ in range(9)))
+    error, waits, _ = asked(connection, RetryPolicy(base=8, budget=5))
+    assert isinstance(error, Retryable)
+    assert (connection.sent, waits) == (1, [])
+
+
+@pytest.mark.parametrize("final", [Terminal("no"), AuthenticationFailed("no"), QuotaExhausted("no")])
+def test_what_is_final_is_not_tried_again(final: ModelError) -> None:
+    connection = Scripted(final)
+    error, waits, _ = asked(connection)
+    assert error is final
+    assert (connection.sent, waits) == (1, [])
+
+
+def test_the_gate_stands_before_and_after_every_try() -> None:
+    gate = Gatekeeper()
+    asked(Scripted(Retryable()), gate=gate)
+    assert gate.seen == ["before", "Retryable", "before", "after"]
+
+
+def test_the_gate_learns_of_a_cancelled_try() -> None:
+    gate = Gatekeeper()
+
+    async def run() -> None:
+        begun = asyncio.Event()
+
+        class Silent(Scripted):
+            async def send(self, request: Request, *, on_progress: OnProgress | None = None) -> Answer:
+                begun.set()
+                await asyncio.Event().wait()
+                raise AssertionError("the wait has no end")
+
+        task = asyncio.create_task(ask(Silent(), REQUEST, gate=gate))
+        await begun.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(run())
+    assert gate.seen == ["before", "CancelledError"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Retryable("m", "rate_limit", 3.0),
+        Truncated(),
+        Malformed("m"),
+        QuotaExhausted("m", datetime(2030, 1, 1, tzinfo=UTC)),
+        AuthenticationFailed("m", "c"),
+        Refused(category="bio"),
+        OutputRejected("m", ["p"]),
+    ],
+)
+def test_errors_travel_between_processes_whole(error: Exception) -> None:
+    copy = pickle.loads(pickle.dumps(error))
+    assert type(copy) is type(error)
+    assert copy.__dict__ == error.__dict__
+    assert str(copy) == str(error)

@@ -1,0 +1,233 @@
+"""Everything wrong with a catalog at once: its files, its workflows, and what they say of each other."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+
+from workflows.core.agents import CatalogAgent
+from workflows.core.bindings import Binder, owns
+from workflows.core.catalog import Catalog, RobotFile
+from workflows.core.compiler import examine
+from workflows.core.errors import Mistake, did_you_mean
+from workflows.core.findings import Findings
+from workflows.core.models.agent import SkillBinding
+from workflows.core.route_check import check_routes
+from workflows.core.skills import CatalogSkill
+from workflows.core.source import Key, Source
+
+SYSTEM = "system"
+"""Owner of shared skills: no agent in particular."""
+
+UNREGISTERED = "template"
+"""Folder of the agent that is only there to be copied."""
+
+_VARIABLE = re.compile(r"\$\{([^}]*)(\}?)")
+_VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(:-.*)?")
+_CONNECTOR = re.compile(r"(\$ENV\.)?[A-Za-z_][A-Za-z0-9_.-]*")
+
+
+def check_catalog(catalog: Catalog) -> Findings:
+    """Every mistake and warning of the catalog, each once, by file and line."""
+    found = Findings(list(catalog.findings.errors), list(catalog.findings.warnings))
+    for file in catalog.workflows.values():
+        _, one = examine(file, catalog)
+        found.add(one)
+    for check in _CHECKS:
+        check(catalog, found)
+    return Findings(_tidy(found.errors), _tidy(found.warnings))
+
+
+def _tidy(mistakes: list[Mistake]) -> list[Mistake]:
+    once = {(m.file, m.line, m.column, m.path, m.message): m for m in mistakes}
+    return sorted(once.values(), key=lambda m: (m.file, m.line, m.column, m.path))
+
+
+def _check_agents(catalog: Catalog, found: Findings) -> None:
+    for agent in catalog.agents.values():
+        Binder(catalog, agent.source, found).model(agent)
+        _check_connector(agent, found)
+        seen: set[str] = set()
+        for index, binding in enumerate(agent.config.skills):
+            place: Key = (*agent.base, "skills", index)
+            if binding.skill_id in seen:
+                found.error(
+                    agent.source,
+                    (*place, "skill_id"),
+                    f"the skill '{binding.skill_id}' is bound twice",
+                    "keep one of the two",
+                )
+                continue
+            seen.add(binding.skill_id)
+            _check_binding(catalog, agent, binding, place, found)
+
+
+def _check_binding(
+    catalog: Catalog, agent: CatalogAgent, binding: SkillBinding, place: Key, found: Findings
+) -> None:
+    skill = catalog.skills.get(binding.skill_id)
+    if skill is None:
+        if not _broken(catalog, f"skills/{binding.skill_id}/"):
+            cure = did_you_mean(binding.skill_id, catalog.skills) or f"add skills/{binding.skill_id}/SKILL.md"
+            found.error(agent.source, (*place, "skill_id"), f"unknown skill '{binding.skill_id}'", cure)
+        return
+    if skill.visibility == "private" and not owns(agent, skill):
+        found.error(
+            agent.source,
+            (*place, "skill_id"),
+            f"the skill '{skill.id}' is private to '{skill.owner}'; {agent.id} may not bind it",
+            "remove it, or make the skill public in the skill registry",
+        )
+    if binding.version not in ("latest", "") and skill.version and binding.version != skill.version:
+        found.error(
+            agent.source,
+            (*place, "version"),
+            f"'{skill.id}' is at version {skill.version}, not {binding.version}",
+            f"write version: {skill.version}, or latest",
+        )
+
+
+def _check_connector(agent: CatalogAgent, found: Findings) -> None:
+    written = agent.config.connector
+    if written is not None and not _CONNECTOR.fullmatch(written):
+        found.error(
+            agent.source,
+            (*agent.base, "connector"),
+            f"'{written}' names no model connection",
+            "write $ENV.NAME, where NAME is a variable of the environment",
+        )
+
+
+def _check_registry(catalog: Catalog, found: Findings) -> None:
+    source = catalog.registry_source
+    if source is None:
+        return
+    for index, entry in enumerate(source.data.get("agents") or ()):
+        agent_id = str(entry.get("id"))
+        if agent_id not in catalog.agents and not _broken(catalog, "agents/"):
+            near = did_you_mean(agent_id, catalog.agents)
+            cure = near if near.startswith("did you mean") else f"add agents/{agent_id}/config.yaml"
+            found.warn(source, ("agents", index, "id"), f"the agent '{agent_id}' has no folder", cure)
+    for agent in catalog.agents.values():
+        if agent.id in catalog.registered or agent.config.type or agent.short_folder == UNREGISTERED:
+            continue
+        found.warn(
+            agent.source,
+            (*agent.base, "id"),
+            f"the agent '{agent.id}' is not in the agent registry; it is taken as active",
+            f"add it to {source.file}",
+        )
+
+
+def _check_owners(catalog: Catalog, found: Findings) -> None:
+    for source, place, skill in _registered_skills(catalog):
+        named = any(owns(a, skill) for a in catalog.agents.values()) or skill.owner in catalog.registered
+        if skill.owner == SYSTEM and skill.visibility == "private":
+            found.warn(
+                source,
+                (*place, "owner"),
+                f"'{skill.id}' is private to {SYSTEM}; no agent may use it",
+                "name its owner, or make it public",
+            )
+        elif skill.owner != SYSTEM and not named and not _broken(catalog, "agents/"):
+            words = [SYSTEM, *catalog.agents, *(a.short_folder for a in catalog.agents.values())]
+            found.warn(
+                source,
+                (*place, "owner"),
+                f"the owner '{skill.owner}' is no agent's id or folder",
+                did_you_mean(skill.owner, words),
+            )
+
+
+def _registered_skills(catalog: Catalog) -> Iterator[tuple[Source, Key, CatalogSkill]]:
+    if catalog.skill_registry is None:
+        return
+    source, registry = catalog.skill_registry
+    for index, entry in enumerate(registry.skills):
+        if entry.id in catalog.skills:
+            yield source, ("skills", index), catalog.skills[entry.id]
+
+
+def _check_phases(catalog: Catalog, found: Findings) -> None:
+    if catalog.uses_source is not None:
+        for phase, agent_id in catalog.uses.model_dump(exclude_none=True).items():
+            _check_phase(catalog, catalog.uses_source, ("uses", phase), phase, agent_id, found)
+    for robot in catalog.robots.values():
+        _check_robot(catalog, robot, found)
+
+
+def _check_robot(catalog: Catalog, robot: RobotFile, found: Findings) -> None:
+    resources = robot.robot.resources
+    for phase, agent_id in resources.phases.model_dump(exclude_none=True).items():
+        _check_phase(catalog, robot.source, ("resources", "phases", phase), phase, agent_id, found)
+    for index, agent_id in enumerate(resources.agents):
+        _known_agent(catalog, robot.source, ("resources", "agents", index), agent_id, found)
+
+
+def _check_phase(
+    catalog: Catalog, source: Source, place: Key, phase: str, agent_id: str, found: Findings
+) -> None:
+    agent = _known_agent(catalog, source, place, agent_id, found)
+    wanted = f"robot-{phase}"
+    if agent is None or phase == "run" or agent.config.type == wanted:
+        return
+    typed = [a.id for a in catalog.agents.values() if a.config.type == wanted]
+    found.error(
+        source,
+        place,
+        f"'{agent_id}' is no {wanted} agent, "
+        + (f"but {agent.config.type}" if agent.config.type else "it has no type"),
+        f"name one of that type: {', '.join(typed)}" if typed else f'give it the type "{wanted}"',
+    )
+
+
+def _known_agent(
+    catalog: Catalog, source: Source, place: Key, agent_id: str, found: Findings
+) -> CatalogAgent | None:
+    agent = catalog.find_agent(agent_id)
+    if agent is None and not _broken(catalog, "agents/"):
+        cure = did_you_mean(agent_id, catalog.agents) or f"add agents/{agent_id}/config.yaml"
+        found.error(source, place, f"unknown agent '{agent_id}'", cure)
+    return agent
+
+
+def _check_servers(catalog: Catalog, found: Findings) -> None:
+    for agent in catalog.agents.values():
+        if agent.tools_source is not None:
+            for place, text in _texts(agent.tools_source.data.get("mcpServers") or {}, ("mcpServers",)):
+                _check_variables(agent.tools_source, place, text, found)
+
+
+def _texts(value: object, place: Key) -> Iterator[tuple[Key, str]]:
+    if isinstance(value, str):
+        yield place, value
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _texts(inner, (*place, key))
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from _texts(inner, (*place, index))
+
+
+def _check_variables(source: Source, place: Key, text: str, found: Findings) -> None:
+    for name, end in _VARIABLE.findall(text):
+        if not end:
+            found.error(source, place, "'${' without its '}'", "write ${NAME} or ${NAME:-default}")
+        elif not _VARIABLE_NAME.fullmatch(name):
+            message = f"'${{{name}}}' names no variable of the environment"
+            found.error(source, place, message, "write ${NAME} or ${NAME:-default}")
+
+
+def _broken(catalog: Catalog, folder: str) -> bool:
+    """Whether files below a folder could not be read, so that what they declare only seems to be missing."""
+    return any(m.file.startswith(folder) for m in catalog.findings.errors)
+
+
+_CHECKS: tuple[Callable[[Catalog, Findings], None], ...] = (
+    _check_agents,
+    _check_registry,
+    _check_owners,
+    _check_phases,
+    _check_servers,
+    check_routes,
+)
