@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import json
 import mimetypes
+import os
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -66,6 +67,7 @@ class ArtifactStore:
         self._root = root
         self._threads: ThreadPoolExecutor | None = None
         self._guard = threading.Lock()
+        self._pid = os.getpid()
 
     @classmethod
     def open(cls, uri: str, *, environ: Mapping[str, str]) -> ArtifactStore:
@@ -169,7 +171,7 @@ class ArtifactStore:
         """Give back threads and connections; the store may be used again."""
         with self._guard:
             threads, self._threads = self._threads, None
-        if threads is not None:
+        if threads is not None and self._pid == os.getpid():
             threads.shutdown()
         self._root.close()
 
@@ -182,7 +184,8 @@ class ArtifactStore:
     async def _off_loop(self, work: Callable[[], T]) -> T:
         # Its own few threads: the loop's default ones may all be held by long handlers.
         with self._guard:
-            if self._threads is None:
+            if self._threads is None or self._pid != os.getpid():  # threads do not follow into a fork
+                self._pid = os.getpid()
                 self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="artifacts")
             future = self._threads.submit(work)
         return await asyncio.wrap_future(future)

@@ -51,7 +51,7 @@ def _run(words: list[str], out: Out) -> int:
 
     try:
         args = read(words)
-        return _command(args.module).execute(args, out)
+        return int(_command(args.module).execute(args, out))
     except Answered as answer:
         out.document(answer.document)
         out.line(answer.text)

@@ -83,9 +83,10 @@ def _print_cure(error: Any, out: Out) -> None:
 
 def _print_outputs(document: Mapping[str, Any], out: Out) -> None:
     outputs = document.get("outputs") or {}
+    places = document.get("places") or {}
     if outputs:
         out.line()
-        _print_pairs([(name, place(value)) for name, value in outputs.items()], out)
+        _print_pairs([(name, places.get(name) or place(value)) for name, value in outputs.items()], out)
         out.line()
 
 

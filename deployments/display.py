@@ -67,7 +67,8 @@ class Out:
         """A table; columns whose every cell is a number stand to the right. Nothing under --json."""
         if self.json_mode:
             return
-        cells = [[cell(value) for value in row] for row in rows]
+        between = "\n" if self.terminal else ", "  # a terminal is narrow, a pipe has lines
+        cells = [[cell(value, between) for value in row] for row in rows]
         right = [_numeric([row[i] for row in cells]) for i in range(len(columns))]
         if self.terminal:
             self._rich_table(columns, cells, right)
@@ -75,13 +76,13 @@ class Out:
             self._write(self.stdout, plain_table(columns, cells, right))
 
     def _rich_table(self, columns: Sequence[str], rows: list[list[str]], right: list[bool]) -> None:
-        from rich import box
         from rich.table import Table
         from rich.text import Text
 
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-        for name, numeric in zip(columns, right, strict=True):
-            table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+        for number, (name, numeric) in enumerate(zip(columns, right, strict=True)):
+            justify: Literal["left", "right"] = "right" if numeric else "left"
+            table.add_column(name, justify=justify, overflow="fold", no_wrap=number == 0)
         for row in rows:
             table.add_row(*(Text(value) for value in row))
         self.console().print(table)
@@ -143,13 +144,12 @@ def mistake_lines(mistakes: Iterable[Mistake], word: str) -> list[tuple[str, Sty
     for mistake in mistakes:
         grouped.setdefault(mistake.file, []).append(mistake)
     for file, found in grouped.items():
-        lines.append((file, "bold"))
         for m in found:
             where = f"{file}:{m.line}:{m.column}" if m.line else file
             path = f"{m.path}: " if m.path else ""
-            lines.append((f"  {where}: {word}: {path}{m.message}", "red" if word == "error" else "yellow"))
+            lines.append((f"{where}: {word}: {path}{m.message}", "red" if word == "error" else "yellow"))
             if m.cure:
-                lines.append((f"      cure: {m.cure}", ""))
+                lines.append((f"    cure: {m.cure}", ""))
     return lines
 
 
@@ -183,8 +183,8 @@ def plain_table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: Se
     return "".join(out)
 
 
-def cell(value: Any) -> str:
-    """One value on one line: null is a dash, lists are joined with commas."""
+def cell(value: Any, between: str = ", ") -> str:
+    """One value of a table: null is a dash, the items of a list stand `between` each other."""
     if value is None or value == "" or value == () or value == []:
         return "-"
     if isinstance(value, bool):
@@ -192,7 +192,7 @@ def cell(value: Any) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, (list, tuple)):
-        return ", ".join(cell(v) for v in value)
+        return between.join(cell(v) for v in value)
     return " ".join(printable(str(value)).split())
 
 

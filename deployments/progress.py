@@ -208,14 +208,15 @@ class Progress:
         if seconds is None and row.started is not None:
             seconds = float(int(self.clock() - row.started))
         label = step if row.name in ("", step) else f"{step} {row.name}"
-        marks = [w for w, said in (("reused", row.reused), ("offline", row.offline)) if said]
+        time = "" if seconds is None else shown_duration(seconds)
+        detail = f"offline {row.detail}" if row.offline else row.detail
         return (
-            label,
-            _cut(row.agent, 28),
-            "" if seconds is None or row.reused else shown_duration(seconds),
+            _cut(label, 28),
+            _cut(row.agent, 24),
+            "reused" if row.reused else time,
             f"{row.tokens:,}" if row.tokens else "",
             f"${row.usd:.3f}" if row.usd else "",
-            _cut(" ".join([*marks, row.detail]).strip(), _DETAIL),
+            _cut(detail.strip(), _DETAIL),
         )
 
 
@@ -270,7 +271,8 @@ def _facts(row: _Row) -> list[str]:
 
 def _agents(step: StepPlan) -> str:
     if step.agents:
-        return ", ".join(agent.id for agent in step.agents)
+        others = len(step.agents) - 1
+        return step.agents[0].id + (f" +{others}" if others else "")
     return step.workflow.workflow if step.workflow else (step.handler.handler if step.handler else "")
 
 

@@ -232,7 +232,7 @@ def _registered(text: str) -> list[str] | None:
 
 
 def catalog_files() -> Files:
-    """What a catalog of one's own begins with: template and phase agents, shared skills, the table of models."""
+    """What one's own catalog begins with: template and phase agents, shared skills, the table of models."""
     copied = [DEFAULT_ROOT / "models.yaml", DEFAULT_ROOT / "orchestrator/agent.yml"]
     for folder in (_TEMPLATE, "agents/phaseline", "skills/shared"):
         copied += (p for p in (DEFAULT_ROOT / folder).rglob("*") if p.is_file())

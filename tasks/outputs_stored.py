@@ -34,7 +34,8 @@ async def store_output(
 
 
 def summary_of(text: str) -> str:
-    """The first telling line or two, 200 characters at most."""
-    lines = [re.sub(r"^[#>*\-\s]+", "", line).strip() for line in text.splitlines()]
-    told = " / ".join([line for line in lines if len(line) > 1][:2])
+    """The first telling line or two, 200 characters at most: notes, headings and tables say little."""
+    lines = [line.strip() for line in text.splitlines() if len(line.strip()) > 1]
+    prose = [line for line in lines if not line.startswith((">", "#", "|", "```", "---"))]
+    told = " / ".join(re.sub(r"^[#>*\-\s]+", "", line) for line in (prose or lines)[:2])
     return told if len(told) <= 200 else told[:199] + "…"

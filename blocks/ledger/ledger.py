@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -26,7 +27,7 @@ from blocks.ledger.records import (
     RunStart,
     StepRecord,
 )
-from blocks.ledger.writer import Operation, Writer
+from blocks.ledger.writer import Operation, Writer, closed_here
 from blocks.names import checked_run_id, checked_tenant
 from workflows.core.errors import PhaselineError
 from workflows.core.refs import Ref
@@ -43,6 +44,7 @@ class LedgerReader:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._engine = make_engine(database, write=False)
+        self._pid = os.getpid()
 
     def get_run(self, tenant: str, run_id: str) -> RunRow | None:
         """A run as it stands, None when there is none."""
@@ -67,6 +69,8 @@ class LedgerReader:
 
     def read(self, query: Operation[T]) -> T:
         """What a query returns; its transaction must be short, as it holds back the clean-up of SQLite."""
+        if self._pid != os.getpid():
+            raise closed_here()
         with explained(self._database), self._engine.connect() as connection, connection.begin():
             return query(connection)
 

@@ -96,9 +96,7 @@ class Writer:
     def _put(self, item: _Item) -> None:
         with self._guard:
             if self._closed or self._pid != os.getpid():
-                raise LedgerError(
-                    "the ledger is closed here", "open it again; a forked process opens its own ledger"
-                )
+                raise closed_here()
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
                 self._thread.start()
@@ -196,3 +194,8 @@ def _lost(error: OperationalError) -> bool:
 def _contended(error: OperationalError) -> bool:
     state = getattr(error.orig, "sqlstate", None)
     return state in _TRANSIENT or "locked" in str(error.orig) or "busy" in str(error.orig)
+
+
+def closed_here() -> LedgerError:
+    """The refusal after `close`, and in a forked child, whose connections are its parent's."""
+    return LedgerError("the ledger is closed here", "open it again; a forked process opens its own ledger")

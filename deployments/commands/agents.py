@@ -23,7 +23,9 @@ def execute(args: argparse.Namespace, out: Out) -> int:
     if args.id is not None:
         _print_one(facts[0], out)
         return 0
-    columns = ("id", "name", "type", "model", "effort", "status", "skills")
+    columns = ["id", "name", "type", "model", "skills"]
+    if any(fact["status"] != "active" for fact in facts):
+        columns.insert(1, "status")
     out.table(columns, [[fact[c] for c in columns] for fact in facts])
     if not facts:
         out.line("no agents")

@@ -6,6 +6,7 @@ import argparse
 import os
 import re
 import shlex
+from collections.abc import Container
 from pathlib import Path
 
 from deployments import provenance
@@ -91,13 +92,13 @@ def _refuse_read_only(root: Path) -> None:
 
 
 def _refuse_taken(catalog: Catalog, kind: str, name: str) -> None:
-    known = {
+    known: dict[str, Container[str]] = {
         "workflow": catalog.workflows,
         "agent": {**catalog.agents, **catalog.registered},
         "skill": catalog.skills,
         "robot": catalog.robots,
-    }[kind]
-    if name in known:
+    }
+    if name in known[kind]:
         raise UsageError(f"the {kind} '{name}' exists already", "choose another name")
 
 

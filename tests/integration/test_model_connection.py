@@ -249,12 +249,12 @@ def test_a_connection_serves_several_event_loops(api: MessagesApi) -> None:
 
 
 def test_cancelling_ends_the_request(api: MessagesApi) -> None:
-    api.queue({"fault": "stall"}, {"text": "fine"})
+    api.queue({"fault": "stall", "thinking": "let me think"}, {"text": "fine"})
 
     async def use(connection: AnthropicConnection) -> str:
         begun = asyncio.Event()
         task = asyncio.create_task(connection.send(REQUEST, on_progress=lambda *_: begun.set()))
-        await begun.wait()
+        await asyncio.wait_for(begun.wait(), 30)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

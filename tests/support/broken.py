@@ -49,7 +49,7 @@ def expected(text: str, file: str = "") -> list[Expected]:
 
 
 def compare(wanted: Iterable[Expected], got: Iterable[Mistake]) -> list[str]:
-    """What differs, in lines for people: empty when every expectation is met once and nothing else is said."""
+    """What differs, in lines for people; empty when every expectation is met once and no more is said."""
     left = list(got)
     out = []
     for one in wanted:

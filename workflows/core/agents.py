@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from workflows.core.findings import Findings, inside, shown
+from workflows.core.findings import Findings, inside, is_file, shown
 from workflows.core.models.agent import Agent, AgentFile, Manifest, Model, Prompt, ToolsConfig
 from workflows.core.models.written import Written
 from workflows.core.plan import HookPlan
@@ -241,7 +241,7 @@ def _hooks(
         file = folder / name
         if not function.isidentifier() or not name.endswith(".py"):
             findings.error(source, base, "not a hook", "write file.py:function")
-        elif not file.is_file() or not inside(folder, file):
+        elif not is_file(file) or not inside(folder, file):
             findings.error(source, base, f"the agent's folder has no file {name}", "check the file's name")
         else:
             plan = HookPlan(

@@ -68,7 +68,7 @@ class Binder:
     def model(self, agent: CatalogAgent) -> ModelPlan:
         """The agent's model with `latest` resolved through the catalog's table."""
         written = agent.config.model
-        base = agent.base
+        base: Key = (*agent.base, "model")
         return ModelPlan(
             provider=written.provider,
             family=written.name,

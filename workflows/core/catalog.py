@@ -7,7 +7,7 @@ from pathlib import Path
 
 from workflows.core.agents import CatalogAgent, load_agents
 from workflows.core.errors import InvalidDefinition, Mistake, UsageError, did_you_mean
-from workflows.core.findings import Findings
+from workflows.core.findings import Findings, is_file
 from workflows.core.models.agent import AgentYml, Uses
 from workflows.core.models.registry import AgentRegistry, RegisteredAgent, RoutingRule, RoutingRules
 from workflows.core.models.robot import Robot
@@ -87,7 +87,7 @@ class Catalog:
         path = Path(name)
         is_path = path.suffix in (".yaml", ".yml")
         for candidate in (path, self.root / name) if is_path else ():
-            if candidate.is_file():
+            if is_file(candidate):
                 return self._from_path(candidate)
         if is_path:
             raise UsageError(f"there is no file {name}", did_you_mean(path.stem, self.workflows))

@@ -62,6 +62,8 @@ class _Compilation:
     catalog: Catalog
     findings: Findings
     calling: tuple[str, ...]
+    nested: dict[str, Plan] = field(default_factory=dict)
+    """Plans of workflows already met: one that is called a hundred times is compiled once."""
     binder: Binder = field(init=False)
     agent_digests: dict[int, str] = field(default_factory=dict)
 
@@ -69,11 +71,10 @@ class _Compilation:
         self.binder = Binder(self.catalog, self.source, self.findings)
 
     def run(self) -> Plan | None:
-        main = [(("steps", i), s) for i, s in enumerate(self.workflow.steps)]
-        last = [(("finally", i), s) for i, s in enumerate(self.workflow.finally_)]
+        main: list[Placed] = [(("steps", i), s) for i, s in enumerate(self.workflow.steps)]
+        last: list[Placed] = [(("finally", i), s) for i, s in enumerate(self.workflow.finally_)]
+        main, last = self._unique(main, last)
         everything: list[Placed] = [*main, *last]
-        if not self._unique(everything):
-            return None
         self._not_yet(everything)
         for at, step in everything:
             check_shape(self.source, at, step, self.findings)
@@ -85,16 +86,21 @@ class _Compilation:
         cycle = find_cycle(after) or find_cycle(after_last)
         if cycle:
             self._cycle(cycle, everything)
-            return None
         placed = {s.id: (at, s) for at, s in everything}
-        order, order_last = ordered(after), ordered(after_last)
-        before = upstream(after, order)
+        order, order_last = (
+            (list(after), list(after_last)) if cycle else (ordered(after), ordered(after_last))
+        )
         everyone = frozenset(after)
-        before |= {k: v | everyone for k, v in upstream(after_last, order_last).items()}
+        if cycle:  # nothing is known of the order, so nobody is blamed for it
+            before = dict.fromkeys([*after, *after_last], everyone | frozenset(after_last))
+        else:
+            before = upstream(after, order)
+            before |= {k: v | everyone for k, v in upstream(after_last, order_last).items()}
         steps = tuple(self._step(*placed[i], after[i], before, inputs, made_by) for i in order)
         finals = tuple(self._step(*placed[i], after_last[i], before, inputs, made_by) for i in order_last)
         self._outputs(made_by)
-        self._total_timeout(after, order, placed)
+        if not cycle:
+            self._total_timeout(after, order, placed)
         return Plan(
             workflow=self.workflow.workflow,
             description=self.workflow.description,
@@ -107,19 +113,25 @@ class _Compilation:
             max_concurrent=self.workflow.max_concurrent,
         )
 
-    def _unique(self, steps: list[Placed]) -> bool:
+    def _unique(self, *lists: list[Placed]) -> list[list[Placed]]:
+        """The steps, a second one of the same id under a made-up id, so that it is checked as well."""
         first: dict[str, Key] = {}
-        for at, step in steps:
-            if step.id in first:
-                line = self.source.position((*first[step.id], "id"))[0]
-                self.findings.error(
-                    self.source,
-                    (*at, "id"),
-                    f"the step id '{step.id}' is already used in line {line}",
-                    "give the step another id",
-                )
-            first.setdefault(step.id, at)
-        return len(first) == len(steps)
+        out: list[list[Placed]] = []
+        for steps in lists:
+            out.append([])
+            for at, step in steps:
+                if step.id in first:
+                    line = self.source.position((*first[step.id], "id"))[0]
+                    self.findings.error(
+                        self.source,
+                        (*at, "id"),
+                        f"the step id '{step.id}' is already used in line {line}",
+                        "give the step another id",
+                    )
+                    step = step.model_copy(update={"id": f"{step.id}#{len(first)}.{len(out[-1])}"})
+                first.setdefault(step.id, at)
+                out[-1].append((at, step))
+        return out
 
     def _not_yet(self, steps: list[Placed]) -> None:
         for place, key in _unavailable(self.workflow, steps):
@@ -314,15 +326,21 @@ class _Compilation:
                 "take one of the calls out",
             )
             return None
-        plan, found = examine(file, self.catalog, calling=self.calling)
+        plan, found = self.nested.get(name), Findings()
         if plan is None:
+            nested = _Compilation(
+                file.source, file.workflow, self.catalog, found, (*self.calling, name), self.nested
+            )
+            plan = nested.run()
+        if plan is None or found.errors:
             self.findings.error(
                 self.source,
                 place,
-                f"the workflow '{name}' has {len(found.errors)} mistakes (first: {found.errors[0].message})",
+                f"the workflow '{name}' is wrong itself ({found.errors[0].message})",
                 f"run `phaseline check {name}`",
             )
             return None
+        self.nested[name] = plan
         known = {i.name: i for i in plan.inputs}
         for given in step.args:
             if given not in known:

@@ -9,6 +9,8 @@ from workflows.core.errors import Mistake
 from workflows.core.source import Key, Source, Unreadable, read_source
 from workflows.core.validation import M, read_model
 
+_NONE_KNOWN = "nothing of that kind is declared: add it, or remove this"
+
 
 @dataclass
 class Findings:
@@ -19,11 +21,11 @@ class Findings:
 
     def error(self, source: Source, path: Key, message: str, cure: str, *, of_key: bool = False) -> None:
         """Records a mistake at a place of a source."""
-        self.errors.append(source.mistake(path, message, cure, of_key=of_key))
+        self.errors.append(source.mistake(path, message, cure or _NONE_KNOWN, of_key=of_key))
 
     def warn(self, source: Source, path: Key, message: str, cure: str) -> None:
         """Records what was assumed where a file contradicts itself or says too little."""
-        self.warnings.append(source.mistake(path, message, cure))
+        self.warnings.append(source.mistake(path, message, cure or _NONE_KNOWN))
 
     def add(self, other: Findings) -> None:
         """Takes over what another reading found."""
@@ -69,4 +71,15 @@ def shown(root: Path, path: Path) -> str:
 
 def inside(root: Path, path: Path) -> bool:
     """Whether a path, links followed, lies below the root."""
-    return path.resolve().is_relative_to(root.resolve())
+    try:
+        return path.resolve().is_relative_to(root.resolve())
+    except (OSError, ValueError, RuntimeError):  # too long, a null byte, links in a circle
+        return False
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; a name no file can have is none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False

@@ -8,7 +8,7 @@ from typing import Any
 
 from workflows.core.catalog import Catalog
 from workflows.core.errors import UsageError, did_you_mean
-from workflows.core.findings import Findings, inside
+from workflows.core.findings import Findings, inside, is_file
 from workflows.core.models.workflow import InputSpec, Step, Workflow
 from workflows.core.plan import InputPlan, Plan
 from workflows.core.source import Key, Source
@@ -87,7 +87,7 @@ def _default_file(source: Source, place: Key, written: str, catalog: Catalog, fi
             source, (*place, "default"), "the file lies outside the catalog", "copy it into the catalog"
         )
         return ""
-    if not path.is_file():
+    if not is_file(path):
         findings.error(
             source, (*place, "default"), f"there is no file {written} in the catalog", "check its name"
         )

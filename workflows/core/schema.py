@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core import core_schema
 
 from workflows.core.errors import UsageError, did_you_mean
 from workflows.core.models.agent import AgentFile, AgentYml, Manifest, ToolsConfig
@@ -49,25 +51,27 @@ def schema(kind: str) -> dict[str, Any]:
     found = KINDS.get(kind)
     if found is None:
         raise UsageError(f"there is no kind of file '{kind}'", did_you_mean(kind, KINDS))
-    made = _loosened(found.model.model_json_schema(by_alias=True, mode="validation"))
+    made = _shortened(found.model.model_json_schema(schema_generator=_Generator))
     made.pop("title", None)
     about = " ".join(str(made.pop("description", "")).split())
     return {"$schema": DIALECT, "title": f"phaseline {kind}: {found.file}", "description": about, **made}
 
 
-def _loosened(value: Any, key: str = "") -> Any:
-    """The schema with the short spellings the models read before pydantic sees them."""
-    if isinstance(value, list):
-        return [_loosened(v) for v in value]
-    if not isinstance(value, dict):
-        return value
-    out = {k: _loosened(v, k) for k, v in value.items()}
-    if key in _SHORT and "properties" in out:
-        return _SHORT[key](out)
-    if "pattern" in out and out.get("type") == "string":
-        # Ids and names may look like numbers: `step: 2`, `id: 007` without quotes.
-        return {**out, "type": ["string", "integer", "number"]}
-    return out
+class _Generator(GenerateJsonSchema):
+    """Ids and names may look like numbers: `step: 2`, `version: 1.5` without quotes."""
+
+    def function_before_schema(self, schema: core_schema.BeforeValidatorFunctionSchema) -> JsonSchemaValue:
+        made = super().function_before_schema(schema)
+        return {**made, "type": ["string", "number"]} if made.get("type") == "string" else made
+
+
+def _shortened(made: dict[str, Any]) -> dict[str, Any]:
+    """The schema with the short spellings that the models read before pydantic sees them."""
+    definitions = made.get("$defs", {})
+    for name, shorten in _SHORT.items():
+        if name in definitions:
+            definitions[name] = shorten(definitions[name])
+    return made
 
 
 def _permissions(made: dict[str, Any]) -> dict[str, Any]:

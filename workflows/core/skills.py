@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from workflows.core.errors import did_you_mean
-from workflows.core.findings import Findings, inside, shown
+from workflows.core.findings import Findings, inside, is_file, shown
 from workflows.core.handlers import SignatureError, inspect_handler, tool_name
 from workflows.core.models.skill import Frontmatter, Handler, RegisteredSkill, SkillConfig, SkillRegistry
 from workflows.core.plan import FilePlan, HandlerPlan
@@ -121,7 +121,7 @@ def _folders(
                 "the location lies outside the catalog",
                 f"write /workspace/skills/{skill_id}",
             )
-        elif (folder / "SKILL.md").is_file() and skill_id not in found:
+        elif is_file(folder / "SKILL.md") and skill_id not in found:
             found = {k: v for k, v in found.items() if v != folder} | {skill_id: folder}
     return sorted(found.items())
 
@@ -152,7 +152,7 @@ def _load_folder(
             f"write `name: {folder.name}`",
         )
         return None
-    config = _config(root, folder, findings)
+    config_source, config = _config(root, folder, findings)
     values = _overlay(entry[2] if entry else None)
     if config.version and values.get("version") and config.version != values["version"]:
         findings.warn(
@@ -164,7 +164,10 @@ def _load_folder(
         )
     values["version"] = values.get("version") or config.version or head.metadata.get("version", "")
     values["timeout"] = values.get("timeout") or config.timeout
-    declared = config.handlers if config.handlers is not None else (entry[2].handlers if entry else None)
+    declared = config.handlers
+    told: tuple[Source, Key] = (config_source, ("handlers",))
+    if declared is None and entry is not None:
+        declared, told = entry[2].handlers, (entry[0], (*entry[1], "handlers"))
     return CatalogSkill(
         id=skill_id,
         name=(entry[2].name if entry and entry[2].name else head.metadata.get("title", head.name)),
@@ -172,7 +175,7 @@ def _load_folder(
         folder=shown(root, folder),
         source=source,
         files=_files(root, folder, source, findings),
-        handlers=_handlers(root, skill_id, folder, declared, source, findings),
+        handlers=_handlers(root, skill_id, folder, declared, told, findings),
         **values,
     )
 
@@ -211,12 +214,10 @@ def _frontmatter(root: Path, file: Path, findings: Findings) -> tuple[Source | N
     return source, value
 
 
-def _config(root: Path, folder: Path, findings: Findings) -> SkillConfig:
+def _config(root: Path, folder: Path, findings: Findings) -> tuple[Source, SkillConfig]:
     file = folder / "config.yaml"
-    if not file.is_file():
-        return SkillConfig()
-    read = findings.read(root, file, SkillConfig)
-    return read[1] if read else SkillConfig()
+    read = findings.read(root, file, SkillConfig) if file.is_file() else None
+    return read or (Source(shown(root, file), None), SkillConfig())
 
 
 def _files(root: Path, folder: Path, source: Source, findings: Findings) -> tuple[FilePlan, ...]:
@@ -247,21 +248,21 @@ def _handlers(
     skill_id: str,
     folder: Path,
     declared: tuple[Handler, ...] | None,
-    source: Source,
+    told: tuple[Source, Key],
     findings: Findings,
 ) -> tuple[HandlerPlan, ...]:
     files = {f.stem: f for f in sorted((folder / "handlers").glob("*.py")) if not f.stem.startswith("_")}
     if declared is None:
         declared = tuple(Handler(name=name) for name in files)
     out = []
-    for handler in declared:
+    for index, handler in enumerate(declared):
         file = files.get(handler.name)
         if file is None:
             findings.error(
-                source,
-                (),
+                told[0],
+                (*told[1], index),
                 f"the handler '{handler.name}' has no file handlers/{handler.name}.py",
-                did_you_mean(handler.name, files),
+                did_you_mean(handler.name, files) or f"add handlers/{handler.name}.py",
             )
             continue
         plan = _handler(root, skill_id, folder, file, handler, findings)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -78,6 +78,10 @@ class Unreadable(Exception):
     def __init__(self, mistakes: list[Mistake]) -> None:
         super().__init__(mistakes[0].message)
         self.mistakes = mistakes
+
+
+class _TooMuch(Unreadable):
+    """Readable text that holds more, or nests deeper, than a written file may."""
 
 
 def shown_key(path: Key) -> str:
@@ -192,6 +196,15 @@ def _decoded(body: bytes, file: str) -> str:
     return text.replace("\r\n", "\n")
 
 
+def _finite(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _no_constant(text)
+
+
+def _no_constant(word: str) -> float:
+    raise ValueError(f"{word} is no number of JSON")
+
+
 def _parse_json(text: str, file: str) -> Source:
     def no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         out: dict[str, Any] = {}
@@ -203,7 +216,10 @@ def _parse_json(text: str, file: str) -> Source:
         return out
 
     try:
-        data = json.loads(text, object_pairs_hook=no_duplicates)
+        data = json.loads(
+            text, object_pairs_hook=no_duplicates, parse_constant=_no_constant, parse_float=_finite
+        )
+        json.dumps(data, ensure_ascii=False).encode()
     except json.JSONDecodeError as fault:
         raise _unreadable(
             file,
@@ -212,12 +228,20 @@ def _parse_json(text: str, file: str) -> Source:
             fault.lineno,
             fault.colno,
         ) from None
+    except UnicodeEncodeError:
+        raise _unreadable(
+            file, "half a surrogate pair (\\ud800 to \\udfff)", "write the character itself"
+        ) from None
+    except ValueError as fault:  # digits beyond Python's limit, NaN
+        raise _unreadable(file, f"not JSON: {fault}"[:120], "write a finite, shorter number") from None
     except RecursionError:
         raise _unreadable(file, "nested too deeply", "flatten the file") from None
     try:
         # JSON is YAML but for tabs, so the composer gives the positions.
         marked = _build(text.replace("\t", " "), file)
         return Source(file, data, marked.marks, marked.key_marks)
+    except _TooMuch:
+        raise
     except (yaml.YAMLError, Unreadable):
         return Source(file, data)
 
@@ -256,10 +280,28 @@ def _check_events(text: str, file: str) -> None:
             depth += 1
             if depth > MAX_DEPTH:
                 line = event.start_mark.line + 1 if event.start_mark else 1
-                raise _unreadable(file, "nested too deeply", "flatten the file", line)
+                raise _TooMuch([Mistake(file, line, 1, "", None, "nested too deeply", "flatten the file")])
         elif isinstance(event, (yaml.MappingEndEvent, yaml.SequenceEndEvent)):
             depth -= 1
 
+
+def _integer(text: str) -> SpelledInt:
+    number = SpelledInt(int(text, 8 if text.startswith("0o") else 16 if text.startswith("0x") else 10))
+    number.spelling = text
+    return number
+
+
+def _real(text: str) -> SpelledFloat:
+    real = SpelledFloat(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
+    real.spelling = text
+    return real
+
+
+_READ: dict[str, Callable[[str], Any]] = {
+    "bool": lambda t: t.lower() == "true",
+    "int": _integer,
+    "float": _real,
+}
 
 _CONTAINERS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 
@@ -279,11 +321,11 @@ class _Builder:
         line, column = node.start_mark.line + 1, node.start_mark.column + 1
         if depth > MAX_DEPTH:
             message = "nested too deeply, or an alias stands inside its own anchor"
-            raise _unreadable(self.file, message, "flatten the file", line, column)
+            raise _TooMuch([Mistake(self.file, line, column, "", None, message, "flatten the file")])
         if self.count > MAX_NODES:
             # Aliases multiply: nine levels of nine make 400 million nodes out of a few lines.
             message = "too many values; aliases may multiply them"
-            raise _unreadable(self.file, message, "write the values out", line, column)
+            raise _TooMuch([Mistake(self.file, line, column, "", None, message, "write the values out")])
         self.marks[path] = (line, column)
         if isinstance(node, (yaml.MappingNode, yaml.SequenceNode)) and node.tag not in _CONTAINERS:
             self.add(node, shown_key(path), f"the tag {node.tag} is not read", "remove the tag")
@@ -334,23 +376,18 @@ class _Builder:
         text, tag = str(node.value), node.tag.removeprefix("tag:yaml.org,2002:")
         if tag == "null":
             return None
-        if tag == "bool":
-            return text.lower() == "true"
-        if tag == "int":
-            number = SpelledInt(
-                int(text, 8 if text.startswith("0o") else 16 if text.startswith("0x") else 10)
+        try:
+            value = _READ.get(tag, str)(text)
+        except ValueError:  # an explicit tag such as `!!int x`, or more digits than Python reads
+            self.add(
+                node, shown_key(path), "not a number that can be read", "write a shorter number, or a text"
             )
-            number.spelling = text
-            return number
-        if tag == "float":
-            real = SpelledFloat(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
-            real.spelling = text
-            if not math.isfinite(real):
-                self.add(node, shown_key(path), "infinite or not a number", "write a finite number")
-            return real
-        if tag != "str":
+            return None
+        if isinstance(value, float) and not math.isfinite(value):
+            self.add(node, shown_key(path), "infinite or not a number", "write a finite number")
+        if tag not in _READ and tag != "str":
             self.add(node, shown_key(path), f"the tag {node.tag} is not read", "remove the tag")
-        return text
+        return value
 
     def add(self, node: yaml.Node, path: str, message: str, cure: str) -> None:
         mark = node.start_mark

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import types
 import typing
+from collections.abc import Iterable
 from typing import Any, TypeVar, Union
 
 from pydantic import BaseModel, ValidationError
@@ -55,8 +56,18 @@ def _told(mistakes: list[Mistake]) -> list[Mistake]:
         for m in by_place.values()
         # A list whose entries are all wrong counts as too short as well.
         if not (m.message.startswith("too few") and any(p.startswith(f"{m.path}[") for p in paths))
+        and not (m.message.startswith("should be ") and _told_better(m, by_place.values()))
     ]
     return sorted(kept, key=lambda m: (m.line, m.column))
+
+
+def _told_better(mistake: Mistake, others: Iterable[Mistake]) -> bool:
+    """Whether another branch of a union got further: a mistake below this place, or a nearer one at it."""
+    at = mistake.path
+    return any(
+        o.path.startswith((f"{at}.", f"{at}[")) or (o.path == at and not o.message.startswith("should be "))
+        for o in others
+    )
 
 
 def _takes_other(model: type[BaseModel]) -> bool:

@@ -1,0 +1,175 @@
+"""Prefect's results on the artifact store's root: a folder and a real S3 server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from blocks.storage import ArtifactStore
+from deployments.local_server import ServerInfo
+from tests.support.prefect_server import ROOT, finished, run_python
+from tests.support.s3 import S3Server, s3_server
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[S3Server]:
+    with s3_server() as server:
+        yield server
+
+
+@pytest.fixture(params=["folder", "s3"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[str, dict[str, str]]:
+    """An address nobody used before, and the environment it is reached with."""
+    if request.param == "folder":
+        return str(tmp_path / "store"), {}
+    server: S3Server = request.getfixturevalue("s3")
+    return f"s3://{server.make_bucket()}/some/prefix", server.environ
+
+
+def prefect_variables() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name.startswith(("PREFECT_", "DO_NOT"))}
+
+
+BYTES = """if 1:
+    import asyncio, os, sys
+    from blocks.result_storage import ResultStorage
+    from blocks.storage import ArtifactStore
+
+    async def use():
+        block = ResultStorage(root=ArtifactStore.open(sys.argv[1], environ=os.environ).root)
+        for key in ("default/run/step/键", "plain"):
+            await block.write_path(key, key.encode())
+            assert await block.read_path(key) == key.encode()
+            await block.write_path(key, b"again")
+            assert await block.read_path(key) == b"again"
+        try:
+            await block.read_path("missing/key")
+        except FileNotFoundError:
+            print("missing")
+        for key in ("../x", "/etc/passwd", "a/../../x", "", "a//b"):
+            for attempt in (block.read_path(key), block.write_path(key, b"x")):
+                try:
+                    await attempt
+                    print("escaped", key)
+                except ValueError:
+                    pass
+        return block
+
+    block = asyncio.run(use())
+    assert block.read_path("plain", _sync=True) == b"again"
+    block.write_path("sync", b"s", _sync=True)
+    assert block.read_path("sync") == b"s"
+"""
+
+
+def test_the_block_keeps_bytes_below_its_root(place: tuple[str, dict[str, str]]) -> None:
+    assert finished(run_python(BYTES, place[0], **place[1])).split() == ["missing"]
+
+
+RUN = """if 1:
+    import asyncio, json, os, sys
+    from prefect import flow, task
+    from prefect.cache_policies import CacheKeyFnPolicy
+    from blocks.result_storage import ensure_block
+    from blocks.storage import ArtifactStore
+
+    @task
+    async def step(n):
+        return {"文": n}
+
+    @flow
+    async def work(block):
+        keyed = step.with_options(
+            persist_result=True,
+            result_storage=block,
+            result_serializer="json",
+            cache_policy=CacheKeyFnPolicy(cache_key_fn=lambda run, given: f"default/run/step/{given['n']}"),
+        )
+        states = [await keyed(n, return_state=True) for n in (1, 2)]
+        return [[state.name, await state.result()] for state in states]
+
+    async def main():
+        with ArtifactStore.open(sys.argv[1], environ=os.environ) as store:
+            block = await ensure_block(store)
+            again = await ensure_block(store)
+            assert again._block_document_id == block._block_document_id
+            print(json.dumps([str(block._block_document_id), await work(block)]))
+
+    asyncio.run(main())
+"""
+
+
+def test_a_second_process_finds_the_results_of_the_first(
+    prefect_server: ServerInfo, place: tuple[str, dict[str, str]]
+) -> None:
+    variables = {**prefect_variables(), **place[1]}
+    outcomes = [json.loads(finished(run_python(RUN, place[0], **variables)).splitlines()[-1]) for _ in "12"]
+    values = [{"文": 1}, {"文": 2}]
+    assert outcomes[0][1] == [["Completed", value] for value in values]
+    assert outcomes[1][1] == [["Cached", value] for value in values]
+    assert outcomes[0][0] == outcomes[1][0], "the block was saved twice"
+    with ArtifactStore.open(place[0], environ=place[1]) as store:
+        record = json.loads(store.files.read("_results/default/run/step/1"))
+    assert json.loads(record["result"]) == values[0] and record["metadata"]["serializer"]["type"] == "json"
+
+
+def test_no_key_reaches_prefects_database(prefect_server: ServerInfo, s3: S3Server) -> None:
+    from prefect.client.orchestration import get_client
+
+    from blocks.result_storage import block_name, ensure_block
+
+    async def saved() -> str:
+        with ArtifactStore.open(f"s3://{s3.make_bucket()}", environ=s3.environ) as store:
+            blocks = await asyncio.gather(*(ensure_block(store) for _ in range(4)))
+            assert len({block._block_document_id for block in blocks}) == 1
+            async with get_client() as client:
+                document = await client.read_block_document_by_name(
+                    block_name(store.root), "phaseline-result-storage", include_secrets=True
+                )
+            assert document.data == {"root": store.root}
+            return document.model_dump_json()
+
+    text = asyncio.run(saved())
+    assert s3.environ["AWS_SECRET_ACCESS_KEY"] not in text and s3.endpoint not in text
+
+
+LOAD = """if 1:
+    import sys
+    from prefect.blocks.core import Block
+    assert "blocks.result_storage" not in sys.modules
+    print(type(Block.load(sys.argv[1])).__name__)
+"""
+
+
+def test_a_process_that_never_heard_of_the_block_can_load_it(
+    prefect_server: ServerInfo, tmp_path: Path
+) -> None:
+    from blocks.result_storage import block_name, ensure_block
+
+    with ArtifactStore.open(str(tmp_path / "store"), environ={}) as store:
+        asyncio.run(ensure_block(store))
+    # What an installation of the package leaves behind, made from the same pyproject.toml.
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]
+    installed = tmp_path / "phaseline-0.0.0.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: phaseline\nVersion: 0.0.0\n")
+    lines = [f"{name} = {target}" for name, target in groups["prefect.collections"].items()]
+    (installed / "entry_points.txt").write_text("[prefect.collections]\n" + "\n".join(lines) + "\n")
+    variables = {**prefect_variables(), "PYTHONPATH": f"{ROOT}:{tmp_path}"}
+    address = f"phaseline-result-storage/{block_name((tmp_path / 'store').as_uri())}"
+    assert finished(run_python(LOAD, address, **variables)).split() == ["ResultStorage"]
+
+
+def test_storage_and_ledger_do_without_prefect() -> None:
+    program = """if 1:
+        import sys, blocks, blocks.storage, blocks.ledger
+        heavy = {"prefect", "s3fs", "botocore", "psycopg", "alembic"} & set(sys.modules)
+        print(sorted(heavy))
+    """
+    assert finished(run_python(program)).strip() == "[]"

@@ -1,0 +1,154 @@
+"""Progress in plain lines, and the panel at the end of a run."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+
+from deployments.closing import closing, place
+from deployments.display import Out, width
+from deployments.progress import Progress, _cut
+from tests.support.plans import delivery
+
+
+class Screen(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+EVENTS: list[tuple[str, dict[str, Any]]] = [
+    ("run.started", {"run_id": "r1", "workflow": "end-to-end-delivery"}),
+    ("step.started", {"step": "step-1", "agent": "agent-pm-002", "attempt": 1}),
+    ("step.progress", {"step": "step-1", "kind": "text", "text": "writing"}),
+    ("tool.called", {"step": "step-1", "tool": "data-analysis__trend"}),
+    ("step.retrying", {"step": "step-1", "attempt": 2, "reason": "over\nloaded", "delay": 1.5}),
+    ("step.started", {"step": "step-1", "agent": "agent-pm-002", "attempt": 2}),
+    (
+        "step.finished",
+        {
+            "step": "step-1",
+            "status": "completed",
+            "reused": False,
+            "seconds": 62.0,
+            "usage": {"input_tokens": 1200, "output_tokens": 300, "usd": 0.0123},
+            "offline": True,
+        },
+    ),
+    (
+        "step.finished",
+        {"step": "step-2", "status": "completed", "reused": True, "seconds": 0.1, "usage": None},
+    ),
+    ("step.finished", {"step": "step-3", "status": "failed", "seconds": 1, "error": {"message": "refused"}}),
+    ("step.finished", {"step": "step-4", "status": "not_started"}),
+    ("something.else", {"a": 1}),
+    ("run.finished", {"status": "failed", "seconds": 64.2}),
+]
+
+
+def play(out: Out) -> None:
+    with Progress(out, delivery(), clock=lambda: 0.0) as progress:
+        for name, data in EVENTS:
+            progress.on_event(name, data)
+
+
+@pytest.mark.parametrize("json_mode", [False, True])
+def test_plain_lines_on_standard_error(json_mode: bool) -> None:
+    out = Out(json_mode, stdout := io.StringIO(), stderr := io.StringIO())
+    play(out)
+    assert stdout.getvalue() == ""
+    assert stderr.getvalue().splitlines() == [
+        "run end-to-end-delivery  r1",
+        "step-1  started  agent-pm-002",
+        "step-1  attempt 2 in 1.5s: over loaded",
+        "step-1  started  agent-pm-002, attempt 2",
+        "step-1  completed  1m2s  1,500 tokens  $0.012  offline",
+        "step-2  completed  (reused)",
+        "step-3  failed  1s  refused",
+        "step-4  not started",
+        "run failed in 1m4s",
+    ]
+
+
+def test_a_terminal_gets_one_table() -> None:
+    out = Out(False, io.StringIO(), screen := Screen())
+    play(out)
+    last = screen.getvalue()
+    for word in ("4/4 steps", "需求分析", "1,500", "$0.012", "reused", "refused"):
+        assert word in last
+    assert "attempt 2 in" not in last
+
+
+def test_a_step_the_plan_does_not_know_is_shown_too() -> None:
+    out = Out(False, io.StringIO(), stderr := io.StringIO())
+    with Progress(out, delivery()) as progress:
+        progress.on_event("step.started", {"step": "step-9[0]"})
+        progress.on_event("step.finished", {"step": "step-9[0]", "status": "waiting"})
+    assert stderr.getvalue() == "step-9[0]  started  \nstep-9[0]  waiting\n"
+
+
+def test_cutting_counts_columns() -> None:
+    assert _cut("需求分析", 8) == "需求分析"
+    assert _cut("需求分析", 6) == "需求…"
+    assert width(_cut("需求分析", 6)) <= 6
+
+
+def document(**changes: Any) -> dict[str, Any]:
+    return {
+        "run_id": "r1",
+        "status": "completed",
+        "workflow": "w",
+        "steps": [{"id": "a", "status": "completed", "reused": True, "error": None}],
+        "outputs": {"product_spec": {"uri": "file:///data/a%20b/spec.md"}, "方案": {"uri": "s3://b/c"}},
+        "usage": {"input_tokens": 1000, "output_tokens": 20, "usd": 0.5},
+        "waits": [],
+        "error": None,
+        **changes,
+    }
+
+
+def panel(shown: dict[str, Any], ui: str | None = "http://127.0.0.1:4200/x", auth: str | None = "u:p") -> str:
+    out = Out(False, stdout := io.StringIO(), io.StringIO())
+    closing(out, shown, ui, auth)
+    return stdout.getvalue()
+
+
+def test_the_panel_of_a_completed_run() -> None:
+    text = panel(document())
+    assert "w  completed  1 of 1 steps, 1 reused" in text
+    assert "  product_spec  /data/a b/spec.md\n  方案          s3://b/c\n" in text
+    assert "spent  1,000 tokens in, 20 out, $0.5000" in text
+    assert "UI     http://127.0.0.1:4200/x   login: u:p" in text
+    assert "--run-id" not in text
+    assert "offline" not in text
+
+
+def test_the_panel_of_a_failed_run_says_how_to_go_on() -> None:
+    steps = [{"id": "a", "status": "failed", "error": {"message": "refused", "cure": "ask otherwise"}}]
+    text = panel(document(status="failed", steps=steps, outputs={}, error={"message": "refused"}), None, None)
+    assert text.count("refused") == 1
+    assert "  a: refused\n    cure: ask otherwise\n" in text
+    assert "go on  phaseline run w --run-id r1" in text
+    assert "UI" not in text
+
+
+def test_offline_work_is_marked() -> None:
+    offline = {"spec": {"uri": "file:///x", "offline": True}}
+    text = panel(document(outputs=offline, usage={"input_tokens": 0, "output_tokens": 0}))
+    assert "offline: the offline model answered" in text
+    assert "spent  no tokens" in text
+
+
+def test_no_panel_under_json() -> None:
+    out = Out(True, stdout := io.StringIO(), stderr := io.StringIO())
+    closing(out, document(), None, None)
+    assert stdout.getvalue() + stderr.getvalue() == ""
+
+
+def test_places() -> None:
+    assert place({"uri": "file:///a%20b"}) == "/a b"
+    assert place({"uri": "s3://bucket/x"}) == "s3://bucket/x"
+    assert place(None) == "-"
