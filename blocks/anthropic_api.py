@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 class AnthropicConnection:
     """Answers over the Messages API.
 
-    `idle` is how many seconds the connection may be silent (the API pings about every few seconds while
-    it thinks), `total` how many a whole answer may take. Raises UsageError for a key that cannot be sent.
+    `idle` is how many seconds the connection may be silent (the API pings while it
+    thinks), `total` how many a whole answer may take. Raises UsageError for a key that cannot be sent.
     """
 
     name = "anthropic"
     offline = False
 
     def __init__(
-        self, api_key: str, base_url: str | None = None, *, idle: float = 120.0, total: float = 3600.0
+        self, api_key: str, base_url: str | None = None, *, idle: float = 300.0, total: float = 3600.0
     ) -> None:
         if not api_key.isascii() or not api_key.isprintable() or " " in api_key or not api_key:
             raise UsageError(

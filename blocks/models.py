@@ -147,7 +147,7 @@ class QuotaExhausted(ModelError):
             if reset_at
             else "once the provider's limit is raised or reset"
         )
-        super().__init__(message, f"continue the run {when} with: phaseline resume RUN_ID")
+        super().__init__(message, f"continue the run {when}: run it again with the same --run-id")
         self.reset_at = reset_at
 
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from deployments.closing import closing, error_text
-from deployments.display import Out, Style, printable, width
+from deployments.display import Out, Style
+from deployments.progress_table import MARKS, Row, draw
 from workflows.core.plan import Plan, StepPlan
 from workflows.core.units import shown_duration
 
@@ -27,63 +28,34 @@ if TYPE_CHECKING:
 
 __all__ = ["Progress", "closing"]
 
-_MARKS: dict[str, tuple[str, Style]] = {
-    "completed": ("✓", "green"),
-    "failed": ("✗", "red"),
-    "skipped": ("–", "dim"),
-    "not_started": ("·", "dim"),
-    "waiting": ("?", "yellow"),
-    "cancelled": ("✗", "yellow"),
-    "retrying": ("↻", "yellow"),
-    "pending": ("·", "dim"),
-}
-_DETAIL = 60
-"""Columns of the last thing a running step did."""
-
-_ROWS = 30
-"""Rows of the live table; a longer run shows its running and failed steps and the count of the others."""
-
-
-@dataclass
-class _Row:
-    name: str
-    agent: str
-    state: str = "pending"
-    attempt: int = 1
-    started: float | None = None
-    seconds: float | None = None
-    tokens: int | None = None
-    usd: float | None = None
-    detail: str = ""
-    reused: bool = False
-    offline: bool = False
-    spinner: Spinner | None = None
-
-
 @dataclass
 class Progress:
     """Shows a run's events. Use as a context manager around the run.
 
     total: number of steps; default: those of the plan.
     clock: seconds, only differences count.
-    Events and their data: `run.started {run_id, workflow}`, `step.started {step, agent, attempt}`,
-    `step.progress {step, kind, text}`, `step.retrying {step, attempt, reason, delay}`,
-    `step.finished {step, status, reused, seconds, usage, error, offline}`, `tool.called {step, tool}`,
-    `run.finished {status, seconds}`. Unknown events and keys are passed over. Any thread may call.
+    Of the run: `run.started {run_id, workflow}`, `run.finished {status, seconds}`. Of a step, each with
+    `step`: `step.started {agent, attempt}`, `step.attempt_failed {attempt, reason}`, `step.rerun {reason}`,
+    `step.finished {status, reused, seconds, usage, error, offline}`. Of what happens inside one:
+    `turn.started {turn}`, `request.progress {kind, characters}`, `request.retry {reason, delay}`,
+    `tool.started {tool}`, `output.rejected {problems}`, `step.progress {kind, text}`.
+    Other events and keys are passed over. Any thread may call.
+
+    `step` may name a part, such as `step-4/agent-1`: on the table it shows in the row of its step.
     """
 
     out: Out
     plan: Plan
     total: int | None = None
     clock: Callable[[], float] = time.monotonic
-    _rows: dict[str, _Row] = field(default_factory=dict, init=False)
+    _rows: dict[str, Row] = field(default_factory=dict, init=False)
     _title: str = field(default="", init=False)
     _begun: float = field(default=0.0, init=False)
     _live: Live | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         steps = (*self.plan.steps, *self.plan.finally_)
-        self._rows = {step.id: _Row(step.name, _agents(step)) for step in steps}
+        self._rows = {step.id: Row(step.name, _agents(step)) for step in steps}
         self._title = self.plan.workflow
         self._begun = self.clock()
         self.total = self.total or len(steps)
@@ -98,7 +70,7 @@ class Progress:
         self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._live is not None:
-            self._live.update(self._table(), refresh=True)
+            self._live.update(self._drawn(), refresh=True)
             self._live.stop()
             self._live = None
 
@@ -123,33 +95,54 @@ class Progress:
         return f"run {self._title}", ""
 
     def _step_started(self, data: Mapping[str, Any]) -> tuple[str, Style] | None:
-        row = self._row(data)
-        row.state, row.detail = "running", ""
+        row, attempt = self._row(data), int(data.get("attempt") or 1)
+        row.state, row.detail = "running", self._part(data)
         row.started = row.started if row.started is not None else self.clock()
-        row.attempt = int(data.get("attempt") or 1)
-        row.agent = str(data.get("agent") or row.agent)
-        again = f", attempt {row.attempt}" if row.attempt > 1 else ""
-        return f"{data.get('step')}  started  {row.agent}{again}", ""
+        if not row.detail:
+            row.agent = row.agent or str(data.get("agent") or "")
+        again = f"attempt {attempt}" if attempt > 1 else ""
+        return _joined(str(data.get("step")), "started", str(data.get("agent") or ""), again), ""
 
     def _step_progress(self, data: Mapping[str, Any]) -> tuple[str, Style] | None:
-        words = " ".join(str(data.get("text") or "").split())
-        kind = str(data.get("kind") or "")
-        self._row(data).detail = f"{kind}: {words}" if words else kind
+        self._tell(data, f"{data.get('kind') or ''} {data.get('text') or ''}")
         return None
 
-    def _tool_called(self, data: Mapping[str, Any]) -> tuple[str, Style] | None:
-        self._row(data).detail = f"tool: {data.get('tool')}"
+    def _request_progress(self, data: Mapping[str, Any]) -> tuple[str, Style] | None:
+        self._tell(data, f"{data.get('kind')}: {int(data.get('characters') or 0):,} characters")
         return None
 
-    def _step_retrying(self, data: Mapping[str, Any]) -> tuple[str, Style] | None:
-        row = self._row(data)
-        reason = " ".join(str(data.get("reason") or "failed").split())
-        row.state, row.detail = "retrying", reason
+    def _turn_started(self, data: Mapping[str, Any]) -> tuple[str, Style] | None:
+        self._tell(data, f"turn {data.get('turn')}")
+        return None
+
+    def _tool_started(self, data: Mapping[str, Any]) -> tuple[str, Style] | None:
+        self._tell(data, f"tool {data.get('tool') or data.get('name') or ''}")
+        return None
+
+    def _request_retry(self, data: Mapping[str, Any]) -> tuple[str, Style] | None:
         delay = shown_duration(float(data.get("delay") or 0))
-        return f"{data.get('step')}  attempt {data.get('attempt')} in {delay}: {reason}", "yellow"
+        text = self._tell(data, f"asks again in {delay}: {data.get('reason') or 'no answer'}")
+        return _joined(str(data.get("step")), text), "yellow"
+
+    def _output_rejected(self, data: Mapping[str, Any]) -> tuple[str, Style] | None:
+        problems = data.get("problems")
+        said = "; ".join(map(str, problems)) if isinstance(problems, (list, tuple)) else str(problems)
+        text = self._tell(data, f"answer sent back: {said}")
+        return _joined(str(data.get("step")), text), "yellow"
+
+    def _attempt_failed(self, data: Mapping[str, Any]) -> tuple[str, Style] | None:
+        text = self._tell(data, f"attempt {data.get('attempt')} failed: {data.get('reason')}")
+        if not self._part(data):
+            self._row(data).state = "retrying"
+        return _joined(str(data.get("step")), text), "yellow"
+
+    def _step_rerun(self, data: Mapping[str, Any]) -> tuple[str, Style] | None:
+        text = self._tell(data, f"runs again: {data.get('reason')}")
+        return _joined(str(data.get("step")), text), ""
 
     def _step_finished(self, data: Mapping[str, Any]) -> tuple[str, Style] | None:
-        row = self._row(data)
+        part = self._part(data)
+        row = Row(part, "") if part else self._row(data)
         usage = data.get("usage") or {}
         row.state = str(data.get("status") or "completed")
         row.seconds = _number(data.get("seconds"))
@@ -157,17 +150,37 @@ class Progress:
         row.tokens = int(usage.get("input_tokens") or 0) + int(usage.get("output_tokens") or 0)
         row.usd = _number(usage.get("usd"))
         row.detail = " ".join(error_text(data.get("error")).split())
-        style: Style = _MARKS[row.state][1] if row.state in ("failed", "cancelled") else ""
-        return f"{data.get('step')}  {'  '.join(_facts(row))}", style
+        style: Style = MARKS[row.state][1] if row.state in ("failed", "cancelled") else ""
+        return _joined(str(data.get("step")), *_facts(row)), style
 
     def _run_finished(self, data: Mapping[str, Any]) -> tuple[str, Style] | None:
         seconds = _number(data.get("seconds"))
         took = f" in {shown_duration(seconds)}" if seconds is not None else ""
         return f"run {data.get('status')}{took}", ""
 
-    def _row(self, data: Mapping[str, Any]) -> _Row:
-        step = str(data.get("step") or "")
-        return self._rows.setdefault(step, _Row(step, ""))
+    def _row(self, data: Mapping[str, Any]) -> Row:
+        """The row of the event's step, or of the step it is a part of."""
+        path = str(data.get("step") or "")
+        if path not in self._rows and (owner := self._owner(path)):
+            path = owner
+        return self._rows.setdefault(path, Row(path, ""))
+
+    def _owner(self, path: str) -> str:
+        """The step a part belongs to: the longest step id it begins with; empty when there is none."""
+        found = [i for i in self._rows if path.startswith(i) and path[len(i) : len(i) + 1] in _AFTER_ID]
+        return max(found, key=len, default="")
+
+    def _part(self, data: Mapping[str, Any]) -> str:
+        """Which part of its step an event is about, such as `agent-1`; empty for the step itself."""
+        path = str(data.get("step") or "")
+        owner = "" if path in self._rows else self._owner(path)
+        return path[len(owner) :].lstrip("/") if owner else ""
+
+    def _tell(self, data: Mapping[str, Any], text: str) -> str:
+        """Put down what a running step does now; gives the text on one line."""
+        line = " ".join(text.split())
+        self._row(data).detail = _joined(self._part(data), line)
+        return line
 
     # ------------------------------------------------------------ the table on a terminal
 
@@ -179,79 +192,40 @@ class Progress:
         redirect = not self.out.json_mode  # our own document must reach standard output unchanged
         return Live(
             console=console,
-            get_renderable=self._table,
+            get_renderable=self._drawn,
             refresh_per_second=8,
             redirect_stdout=redirect and self.out.terminal,
             vertical_overflow="ellipsis",
         )
 
-    def _table(self) -> RenderableType:
-        from rich.console import Group
-        from rich.table import Table
-        from rich.text import Text
-
-        table = Table(box=None, pad_edge=False, header_style="dim", expand=True)
-        for name in ("", "step", "who", "time", "tokens", "cost"):
-            figure = name in ("time", "tokens", "cost")
-            table.add_column(name, justify="right" if figure else "left", no_wrap=True)
-        table.add_column("", no_wrap=True, overflow="ellipsis", ratio=1)
-        rows = list(self._rows.items())
-        for step, row in _visible(rows):
-            table.add_row(_mark(row), *(Text(printable(c)) for c in self._cells(step, row)))
-        done = sum(row.state in _ENDED for _, row in rows)
-        elapsed = shown_duration(float(int(self.clock() - self._begun)))
-        head = Text(printable(f"{self._title}  {done}/{self.total} steps  {elapsed}"), style="bold")
-        return Group(head, table)
-
-    def _cells(self, step: str, row: _Row) -> Sequence[str]:
-        seconds = row.seconds
-        if seconds is None and row.started is not None:
-            seconds = float(int(self.clock() - row.started))
-        label = step if row.name in ("", step) else f"{step} {row.name}"
-        time = "" if seconds is None else shown_duration(seconds)
-        detail = f"offline {row.detail}" if row.offline else row.detail
-        return (
-            _cut(label, 28),
-            _cut(row.agent, 24),
-            "reused" if row.reused else time,
-            f"{row.tokens:,}" if row.tokens else "",
-            f"${row.usd:.3f}" if row.usd else "",
-            _cut(detail.strip(), _DETAIL),
-        )
+    def _drawn(self) -> RenderableType:
+        return draw(self._title, self._rows, self.total or len(self._rows), self._begun, self.clock())
 
 
-_ENDED = ("completed", "failed", "skipped", "not_started", "cancelled")
+_AFTER_ID = ("/", "[", "#", "@", ":")
+"""What may follow a step's id in the path of one of its parts."""
 
 _REACTIONS: dict[str, Callable[[Progress, Mapping[str, Any]], tuple[str, Style] | None]] = {
     "run.started": Progress._run_started,
-    "step.started": Progress._step_started,
-    "step.progress": Progress._step_progress,
-    "step.retrying": Progress._step_retrying,
-    "step.finished": Progress._step_finished,
-    "tool.called": Progress._tool_called,
     "run.finished": Progress._run_finished,
+    "step.started": Progress._step_started,
+    "step.attempt_failed": Progress._attempt_failed,
+    "step.rerun": Progress._step_rerun,
+    "step.finished": Progress._step_finished,
+    "step.progress": Progress._step_progress,
+    "turn.started": Progress._turn_started,
+    "request.progress": Progress._request_progress,
+    "request.retry": Progress._request_retry,
+    "tool.started": Progress._tool_started,
+    "output.rejected": Progress._output_rejected,
 }
 
 
-def _visible(rows: list[tuple[str, _Row]]) -> list[tuple[str, _Row]]:
-    if len(rows) <= _ROWS:
-        return rows
-    busy = [item for item in rows if item[1].state in ("running", "retrying", "failed", "waiting")]
-    return busy[-_ROWS:]
+def _joined(*words: str) -> str:
+    return "  ".join(word for word in words if word)
 
 
-def _mark(row: _Row) -> Text | Spinner:
-    if row.state == "running":
-        from rich.spinner import Spinner
-
-        row.spinner = row.spinner or Spinner("dots", style="cyan")  # kept, since it turns by its own clock
-        return row.spinner
-    from rich.text import Text
-
-    return Text(*_MARKS.get(row.state, ("·", "dim")))
-
-
-def _facts(row: _Row) -> list[str]:
+def _facts(row: Row) -> list[str]:
     """What a plain line says of a finished step."""
     facts = [row.state.replace("_", " ")]
     if row.reused:
@@ -278,15 +252,3 @@ def _agents(step: StepPlan) -> str:
 
 def _number(value: Any) -> float | None:
     return float(value) if isinstance(value, (int, float)) else None
-
-
-def _cut(text: str, columns: int) -> str:
-    """The text in at most that many columns."""
-    if width(text) <= columns:
-        return text
-    kept = ""
-    for character in text:
-        if width(kept + character) >= columns:
-            break
-        kept += character
-    return kept + "…"

@@ -26,6 +26,9 @@ from workflows.core.usage import Usage
 Ask = Callable[[ModelConnection, Request, OnEvent], Awaitable[Answer]]
 """How a request gets its answer: `tasks.requests.ask` with a policy and a gate bound to it."""
 
+OnSpent = Callable[[Usage, str], None]
+"""Called with what one request cost and the model's id, the moment it is known."""
+
 _MAX_CONTINUATIONS = 1
 _CONTINUE = "Your answer was cut off by its length limit. Continue exactly where it stopped; repeat nothing."
 
@@ -87,13 +90,17 @@ async def converse(
     on_event: OnEvent = ignore_event,
     journal: Journal | None = None,
     rules: Sequence[Rule] = (),
+    on_spent: OnSpent | None = None,
 ) -> Conversation:
     """Talk until the output keeps its contract.
 
     `messages` ends with the user's; the contract's note is added to it. Raises a `StepFailed` of
-    tasks.failures, a `ModelError`, or the PhaselineError that a tool ended the step with; all carry what
-    was spent in `spent` where they have it. Events, beside those of tasks.requests: `turn.started`,
-    `turn.answered`, `tool.started`, `tool.finished`, `output.rejected`, `answer.continued`.
+    tasks.failures or a `ModelError`, which carry the whole cost in `spent`, or the PhaselineError that a
+    tool ended the step with. `on_spent` learns every cost as it arises, also when the step is cancelled or
+    a tool ends it; replayed turns of a journal count as well.
+
+    Events, beside those of tasks.requests: `turn.started`, `turn.answered`, `tool.started`,
+    `tool.finished`, `output.rejected`, `answer.continued`.
     """
     if not messages or messages[-1].get("role") != "user":
         raise ValueError("the messages of a conversation end with the user's")
@@ -110,11 +117,13 @@ async def converse(
         ask,
         on_event,
         journal,
+        on_spent or _ignore_cost,
         history=with_blocks(list(messages), [{"type": "text", "text": contract.note}]),
     )
     try:
         return await loop.run(output.repair)
     except ModelError as error:
+        loop.on_spent(error.spent, model.id)
         error.spent = loop.usage + error.spent
         raise
     except StepFailed as error:
@@ -135,6 +144,7 @@ class _Loop:
     ask: Ask
     on_event: OnEvent
     journal: Journal | None
+    on_spent: OnSpent
     history: list[dict[str, Any]]
     usage: Usage = field(default_factory=Usage)
     turns: int = 0
@@ -175,6 +185,7 @@ class _Loop:
         else:
             answer = await self.journal.turn(self.turns, digest(request), produce)
         self.usage = self.usage + answer.usage
+        self.on_spent(answer.usage, answer.model)
         self.last_text = self.begun + answer.text
         self._tell_turn(answer)
         return answer
@@ -291,6 +302,10 @@ class _Loop:
             offline=answer.offline,
             messages=[*self.history, echoed(answer)],
         )
+
+
+def _ignore_cost(usage: Usage, model: str) -> None:
+    """For callers that only want the sum."""
 
 
 def _repair_text(problems: Sequence[str]) -> str:

@@ -7,19 +7,18 @@ of the documents, the smallest value that the schema allows.
 
 from __future__ import annotations
 
-import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
+from blocks.offline.facts import fact_key, facts_of, passages_of
 from blocks.offline.material import Material
 from blocks.offline.patterns import match_for
-from blocks.offline.tables import json_value, number_or_text, rows_of
+from blocks.offline.tables import number_or_text, rows_of
 from workflows.core.refs import digest
 
 _DEPTH = 12
-_FACT = re.compile(r"^\s*(?:[-*+]\s+)?[\"'`]?([\w一-鿿 .-]{1,40}?)[\"'`]?\s*[:：]\s*(\S.*?)\s*$", re.M)
 _DATE = re.compile(r"\b\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])\b")
 _FORMATS = {
     "time": "00:00:00Z",
@@ -39,8 +38,8 @@ class ValueMaker:
         self._material = material
         self._root = root
         self._hint = hint
-        self._facts = _facts(material)
-        self._passages = _passages(material)
+        self._facts = facts_of(material)
+        self._passages = passages_of(material)
         self._used = 0
 
     def value(self, schema: Any, name: str = "", depth: int = 0) -> Any:
@@ -113,10 +112,10 @@ class ValueMaker:
 
     def _named(self, name: str, schema: Mapping[str, Any]) -> Any:
         """The fact of a place: by its name, or by a key that its description mentions."""
-        key = _key(name)
+        key = fact_key(name)
         if key in self._facts:
             return self._facts[key]
-        described = _key(str(schema.get("description", "")) + str(schema.get("title", "")))
+        described = fact_key(str(schema.get("description", "")) + str(schema.get("title", "")))
         found = [fact for fact in self._facts if len(fact) > 1 and fact in described]
         return self._facts[max(found, key=len)] if found else None
 
@@ -241,50 +240,6 @@ def smallest_number(schema: Mapping[str, Any], *, whole: bool) -> float:
 
 def _small_step(low: float | None, high: float | None) -> float:
     return (high - low) / 2 if low is not None and high is not None and high > low else 1
-
-
-def _facts(material: Material) -> dict[str, Any]:
-    """What is written as key and value, by the key's letters; the instruction's word comes first."""
-    facts: dict[str, Any] = {}
-    for key, value in _FACT.findall(material.instruction):
-        facts.setdefault(_key(key), value)
-    for _, text, is_error in material.results:
-        if not is_error and text.startswith("{"):
-            for key, value in _json_facts(text):
-                facts.setdefault(_key(key), value)
-    for document in material.documents:
-        value = json_value(document)
-        for key, item in _walk(value) if value is not None else _FACT.findall(document.prose):
-            facts.setdefault(_key(key), item)
-    facts.pop("", None)
-    return facts
-
-
-def _json_facts(text: str) -> Iterator[tuple[str, Any]]:
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return
-    yield from _walk(value)
-
-
-def _walk(value: Any, depth: int = 0) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict) and depth < 4:
-        yield from value.items()
-        for item in value.values():
-            yield from _walk(item, depth + 1)
-
-
-def _passages(material: Material) -> list[str]:
-    """Key passages of each document in turn; the instruction's lines when there are none."""
-    per_document = [document.key_points(12) for document in material.documents]
-    longest = max((len(points) for points in per_document), default=0)
-    mixed = [points[n] for n in range(longest) for points in per_document if n < len(points)]
-    return mixed or [line.strip() for line in material.instruction.splitlines() if line.strip()]
-
-
-def _key(name: str) -> str:
-    return re.sub(r"[^a-z0-9一-鿿]", "", name.casefold())
 
 
 def _names(text: str, option: str) -> bool:

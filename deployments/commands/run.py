@@ -150,6 +150,11 @@ def _run(
                 raise PhaselineError(
                     "cancelled before the run started", f"start it again with --run-id {run_id}"
                 ) from None
+        except Exception as error:
+            fault = _server_fault(error)
+            if fault is None:
+                raise
+            raise fault from None
     outcome = outcomes[-1]
     document = outcome.to_document()
     if server is not None:
@@ -157,6 +162,28 @@ def _run(
     out.document(document)
     closing(out, document, _ui(server, outcome) if server else "", server.auth if server else "")
     return outcome
+
+
+def _server_fault(error: Exception) -> PhaselineError | None:
+    """What to tell when Prefect's server cannot be used; None for any other error."""
+    import httpx
+    from prefect.settings import PREFECT_API_URL
+
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, httpx.HTTPError):
+        cause = cause.__cause__
+    if cause is None:
+        return None
+    refused = isinstance(cause, httpx.HTTPStatusError) and cause.response.status_code in (401, 403)
+    why = (
+        "refused our login"
+        if refused
+        else f"cannot be used: {str(cause).splitlines()[0] or type(cause).__name__}"
+    )
+    return PhaselineError(
+        f"the Prefect server at {PREFECT_API_URL.value()} {why}",
+        "check PREFECT_API_URL and PREFECT_API_AUTH_STRING, or unset both to use a local server",
+    )
 
 
 def _ui(server: ServerInfo, outcome: RunOutcome) -> str:

@@ -101,11 +101,8 @@ def test_one_turn(api: MessagesApi) -> None:
 
 
 def test_three_tools_run_at_the_same_time(api: MessagesApi) -> None:
-    api.queue(calls("a", "b", "c"), {"text": "done"})
-
-    async def run() -> Callable[[dict[str, Any]], Awaitable[ToolResult]]:
-        return double
-
+    counted = {"input_tokens": 10, "output_tokens": 2, "cache_creation_input_tokens": 3}
+    api.queue({**calls("a", "b", "c"), "usage": counted}, {"text": "done", "usage": counted})
     waiting: list[asyncio.Event] = []
 
     async def meet(arguments: dict[str, Any]) -> ToolResult:
@@ -121,13 +118,8 @@ def test_three_tools_run_at_the_same_time(api: MessagesApi) -> None:
     done = talk(api, tools=ToolSet(tuple(tool(name, meet) for name in "abc")))
     assert (done.text, done.turns) == ("done\n", 2)
     assert [block["content"] for block in results(api)] == ["got 0", "got 1", "got 2"]
-    assert done.usage == sum((Usage.from_json(u) for u in usages_of(done, api)), Usage())
-
-
-def usages_of(done: Conversation, api: MessagesApi) -> list[dict[str, int]]:
-    """The total as one record; the stand-in's numbers are the SDK's."""
-    assert api.count == done.turns
-    return [done.usage.to_json()]
+    cached = done.usage.cache_read_input_tokens
+    assert done.usage == Usage(20, 4, cached, 6)
 
 
 def test_tool_failures_go_back_as_controlled_text(api: MessagesApi) -> None:
@@ -174,6 +166,19 @@ def test_what_a_person_must_mend_ends_the_step_after_every_tool_ended(api: Messa
     with pytest.raises(PhaselineError, match="the store is full"):
         talk(api, tools=ToolSet((tool("stops", stops), tool("slow", slow))))
     assert ended == [1]
+
+
+def test_costs_are_told_as_they_arise_also_of_a_step_that_a_tool_ends(api: MessagesApi) -> None:
+    async def stops(arguments: dict[str, Any]) -> ToolResult:
+        raise PhaselineError("the store is full", "make room")
+
+    spent: list[tuple[int, str]] = []
+    tools = ToolSet((tool("stops", stops), tool("double", double)))
+    counted = {"usage": {"output_tokens": 11}}
+    api.queue({**calls("double"), **counted}, {**calls("stops"), **counted})
+    with pytest.raises(PhaselineError):
+        talk(api, tools=tools, on_spent=lambda usage, model: spent.append((usage.output_tokens, model)))
+    assert spent == [(11, "claude-opus-5-5"), (11, "claude-opus-5-5")]
 
 
 def test_turns_are_bounded_and_the_last_tools_are_not_run(api: MessagesApi) -> None:

@@ -37,8 +37,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.support.messages_api_replies import PromptCache, Wire, message_of, send_fault, send_message
+from tests.support.messages_api_replies import PromptCache, message_of, send_fault, send_message
 from tests.support.messages_api_rules import MODELS, Refusal, check_headers, check_request
+from tests.support.messages_api_wire import Wire
 
 Reply = dict[str, Any]
 ROOT = Path(__file__).resolve().parents[2]

@@ -9,7 +9,8 @@ import pytest
 
 from deployments.closing import closing, place
 from deployments.display import Out, width
-from deployments.progress import Progress, _cut
+from deployments.progress import Progress
+from deployments.progress_table import cut
 from tests.support.plans import delivery
 
 
@@ -24,8 +25,12 @@ EVENTS: list[tuple[str, dict[str, Any]]] = [
     ("run.started", {"run_id": "r1", "workflow": "end-to-end-delivery"}),
     ("step.started", {"step": "step-1", "agent": "agent-pm-002", "attempt": 1}),
     ("step.progress", {"step": "step-1", "kind": "text", "text": "writing"}),
-    ("tool.called", {"step": "step-1", "tool": "data-analysis__trend"}),
-    ("step.retrying", {"step": "step-1", "attempt": 2, "reason": "over\nloaded", "delay": 1.5}),
+    ("turn.started", {"step": "step-1", "turn": 1}),
+    ("request.progress", {"step": "step-1", "kind": "thinking", "characters": 1200}),
+    ("tool.started", {"step": "step-1", "tool": "data-analysis__trend"}),
+    ("request.retry", {"step": "step-1", "attempt": 1, "reason": "over\nloaded", "delay": 1.5}),
+    ("output.rejected", {"step": "step-1", "problems": ["no heading", "too short"]}),
+    ("step.attempt_failed", {"step": "step-1", "attempt": 1, "reason": "cut off"}),
     ("step.started", {"step": "step-1", "agent": "agent-pm-002", "attempt": 2}),
     (
         "step.finished",
@@ -63,8 +68,10 @@ def test_plain_lines_on_standard_error(json_mode: bool) -> None:
     assert stderr.getvalue().splitlines() == [
         "run end-to-end-delivery  r1",
         "step-1  started  agent-pm-002",
-        "step-1  attempt 2 in 1.5s: over loaded",
-        "step-1  started  agent-pm-002, attempt 2",
+        "step-1  asks again in 1.5s: over loaded",
+        "step-1  answer sent back: no heading; too short",
+        "step-1  attempt 1 failed: cut off",
+        "step-1  started  agent-pm-002  attempt 2",
         "step-1  completed  1m2s  1,500 tokens  $0.012  offline",
         "step-2  completed  (reused)",
         "step-3  failed  1s  refused",
@@ -79,7 +86,7 @@ def test_a_terminal_gets_one_table() -> None:
     last = screen.getvalue()
     for word in ("4/4 steps", "需求分析", "1,500", "$0.012", "reused", "refused"):
         assert word in last
-    assert "attempt 2 in" not in last
+    assert "asks again" not in last
 
 
 def test_a_step_the_plan_does_not_know_is_shown_too() -> None:
@@ -87,13 +94,27 @@ def test_a_step_the_plan_does_not_know_is_shown_too() -> None:
     with Progress(out, delivery()) as progress:
         progress.on_event("step.started", {"step": "step-9[0]"})
         progress.on_event("step.finished", {"step": "step-9[0]", "status": "waiting"})
-    assert stderr.getvalue() == "step-9[0]  started  \nstep-9[0]  waiting\n"
+    assert stderr.getvalue() == "step-9[0]  started\nstep-9[0]  waiting\n"
+
+
+def test_a_part_shows_in_the_row_of_its_step() -> None:
+    """Members of a panel and steps of a sub-workflow neither add rows nor end their step's."""
+    out = Out(False, io.StringIO(), screen := Screen())
+    with Progress(out, delivery(), clock=lambda: 0.0) as progress:
+        progress.on_event("step.started", {"step": "step-4/agent-1", "agent": "agent-1", "attempt": 1})
+        progress.on_event("step.finished", {"step": "step-4/agent-1", "status": "completed"})
+        progress.on_event("turn.started", {"step": "step-4/agent-2", "turn": 3})
+    last = screen.getvalue().rpartition("steps")[2]
+    assert last.count("step-4") == 1
+    assert "agent-2  turn 3" in last
+    assert "0/4 steps" in screen.getvalue()
+    assert "✓" not in last
 
 
 def test_cutting_counts_columns() -> None:
-    assert _cut("需求分析", 8) == "需求分析"
-    assert _cut("需求分析", 6) == "需求…"
-    assert width(_cut("需求分析", 6)) <= 6
+    assert cut("需求分析", 8) == "需求分析"
+    assert cut("需求分析", 6) == "需求…"
+    assert width(cut("需求分析", 6)) <= 6
 
 
 def document(**changes: Any) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.catalogs import make_catalog
+from tests.support.catalogs import compiled, make_catalog
 from workflows.core.catalog import Catalog
 from workflows.core.catalog_check import check_catalog
 from workflows.core.models.agent import AGENT_TYPES, THINKING, Agent
@@ -93,7 +93,7 @@ def test_sizes_rates_and_shares() -> None:
         (30, 60),
         (10, 3600),
     ]
-    assert [parse_share(v) for v in ("70%", "99.9%", 0.5, "1")] == [0.7, 0.999, 0.5, 1.0]
+    assert [parse_share(v) for v in ("70%", "99.9%", 0.5, "1")] == pytest.approx([0.7, 0.999, 0.5, 1.0])
     for read, wrong in (
         (parse_size, "2Gig"),
         (parse_size, 0),
@@ -232,8 +232,6 @@ def test_permissions_as_one_key_maps() -> None:
 
 @pytest.mark.parametrize("word", THINKING)
 def test_thinking_becomes_an_effort(word: str, tmp_path: Path) -> None:
-    from tests.support.catalogs import compiled
-
     root = make_catalog(tmp_path, w="workflow: w\nsteps: [{id: a, agent: ann}]\n")
     config = root / "agents/ann/config.yaml"
     config.write_text(config.read_text().replace("moderate", f'"{word}"'))

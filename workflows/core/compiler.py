@@ -195,6 +195,8 @@ class _Compilation:
         if not prompt and (step.agent or step.agents):
             prompt = default_instruction(step.name or step.id, step.description, output.name, output.type)
         reads = step_names(step, at, scope, self.findings)
+        if step.doers[0] in NOT_YET["step"]:
+            return None
         fields = self._doer(at, step, scope)
         reads = tuple(dict.fromkeys((*reads, *_documents(step, fields.get("handler")))))
         plan = StepPlan(
