@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deployments import provenance
@@ -88,7 +89,12 @@ def _leave(number: int, frame: object) -> None:
 
 
 def _speak_utf8() -> None:
-    """UTF-8 in every locale; what cannot be encoded (a file name's odd byte) is spelt out."""
+    """UTF-8 in every locale; what cannot be encoded (a file name's odd byte) is spelt out.
+
+    A stream that was closed before we began (`phaseline runs >&-`) is replaced by one that goes nowhere.
+    """
+    sys.stdout = sys.stdout or Path(os.devnull).open("w")  # noqa: SIM115 - as long as the process
+    sys.stderr = sys.stderr or Path(os.devnull).open("w")  # noqa: SIM115 - as long as the process
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)  # absent where a test put its own stream
         if reconfigure is not None:

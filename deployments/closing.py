@@ -35,7 +35,7 @@ def closing(out: Out, document: Mapping[str, Any], ui_url: str | None, auth: str
     _print_outputs(document, out)
     pairs = [("run", document.get("run_id")), ("spent", _spent(document))]
     if ui_url:
-        pairs.append(("UI", ui_url + (f"   login: {auth}" if auth else "")))
+        pairs += [("UI", ui_url), ("UI login", auth)]  # lines of their own: they are copied
     pairs += [(f"wait {w.get('wait_id', '')}", w.get("ask")) for w in document.get("waits") or ()]
     if status not in ("completed", "invalid") and document.get("run_id"):
         pairs.append(("go on", f"phaseline run {document.get('workflow')} --run-id {document['run_id']}"))

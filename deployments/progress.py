@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -23,10 +23,9 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
     from rich.live import Live
-    from rich.spinner import Spinner
-    from rich.text import Text
 
 __all__ = ["Progress", "closing"]
+
 
 @dataclass
 class Progress:
@@ -149,7 +148,7 @@ class Progress:
         row.reused, row.offline = bool(data.get("reused")), bool(data.get("offline"))
         row.tokens = int(usage.get("input_tokens") or 0) + int(usage.get("output_tokens") or 0)
         row.usd = _number(usage.get("usd"))
-        row.detail = " ".join(error_text(data.get("error")).split())
+        row.detail = " ".join((error_text(data.get("error")) or str(data.get("reason") or "")).split())
         style: Style = MARKS[row.state][1] if row.state in ("failed", "cancelled") else ""
         return _joined(str(data.get("step")), *_facts(row)), style
 
@@ -167,7 +166,7 @@ class Progress:
 
     def _owner(self, path: str) -> str:
         """The step a part belongs to: the longest step id it begins with; empty when there is none."""
-        found = [i for i in self._rows if path.startswith(i) and path[len(i) : len(i) + 1] in _AFTER_ID]
+        found = [i for i in self._rows if path.startswith(i + "/")]
         return max(found, key=len, default="")
 
     def _part(self, data: Mapping[str, Any]) -> str:
@@ -201,9 +200,6 @@ class Progress:
     def _drawn(self) -> RenderableType:
         return draw(self._title, self._rows, self.total or len(self._rows), self._begun, self.clock())
 
-
-_AFTER_ID = ("/", "[", "#", "@", ":")
-"""What may follow a step's id in the path of one of its parts."""
 
 _REACTIONS: dict[str, Callable[[Progress, Mapping[str, Any]], tuple[str, Style] | None]] = {
     "run.started": Progress._run_started,

@@ -7,10 +7,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from blocks.models import ModelError
 from tasks.context import RunContext
 from tasks.documents import message_blocks, read_input_tool
-from tasks.failures import StepFailed
 from tasks.handlers import run_handler
 from tasks.outputs_stored import store_output
 from tasks.results import StepResult
@@ -65,21 +63,17 @@ async def answer(
     if cut:
         tools.append(read_input_tool(attached, cut, context.store))
     messages = await _created(agent, [{"role": "user", "content": blocks}], context)
-    try:
-        conversation = await converse(
-            context.connection(agent),
-            model=agent.model,
-            system=agent.system,
-            messages=messages,
-            output=contract,
-            tools=ToolSet(tuple(tools)),
-            max_turns=agent.max_turns,
-            on_event=lambda name, data: context.on_event(name, {"step": path, "agent": agent.id, **data}),
-        )
-    except (ModelError, StepFailed) as error:
-        context.pay(path, error.spent, agent.model.id)
-        raise
-    usage = context.pay(path, conversation.usage, conversation.model)
+    conversation = await converse(
+        context.connection(agent),
+        model=agent.model,
+        system=agent.system,
+        messages=messages,
+        output=contract,
+        tools=ToolSet(tuple(tools)),
+        max_turns=agent.max_turns,
+        on_event=lambda name, data: context.on_event(name, {"step": path, "agent": agent.id, **data}),
+        on_spent=lambda usage, model: context.pay(path, usage, model),
+    )
     data = await _nexted(agent, conversation, context)
     ref = await store_output(conversation.text, data, contract, context, path, kind=kind)
     return StepResult(
@@ -88,7 +82,7 @@ async def answer(
         output=ref,
         agent=agent.id,
         model=conversation.model,
-        usage=usage,
+        usage=context.priced(conversation.usage, conversation.model),
         turns=conversation.turns,
         offline=conversation.offline,
         seconds=time.monotonic() - started,

@@ -55,11 +55,13 @@ class RunContext:
         """What an answer cost by the catalog's prices; 0.0 offline, None when the model has no price."""
         return 0.0 if self.offline else cost(usage, self.prices.get(model))
 
-    def pay(self, path: str, usage: Usage, model: str) -> StepUsage:
-        """Counts what a conversation cost and gives it with its price."""
-        priced = StepUsage(**usage.to_json(), usd=self.usd(usage, model))
-        self.spent[path] = self.spent.get(path, StepUsage()) + priced
-        return priced
+    def priced(self, usage: Usage, model: str) -> StepUsage:
+        """Tokens with what they cost."""
+        return StepUsage(**usage.to_json(), usd=self.usd(usage, model))
+
+    def pay(self, path: str, usage: Usage, model: str) -> None:
+        """Counts what a request cost, also when the step fails afterwards."""
+        self.spent[path] = self.spent.get(path, StepUsage()) + self.priced(usage, model)
 
     def usage_below(self, path: str) -> StepUsage:
         """What a step and its parts cost over the whole run: paid now or, where reused, recorded before."""

@@ -85,7 +85,7 @@ def _postgresql(url: URL) -> URL:
     if find_spec("psycopg") is None:
         raise LedgerError(
             "a ledger on PostgreSQL needs the package psycopg, which is not installed",
-            "pip install 'psycopg[binary]>=3.2'",
+            "pip install 'psycopg[binary]>=3.3'",
         )
     if "ssl" in url.query:  # asyncpg's name of the option
         url = url.difference_update_query(["ssl"]).update_query_dict({"sslmode": url.query["ssl"]})

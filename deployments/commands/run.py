@@ -23,7 +23,6 @@ from workflows.core.plan import Plan
 from workflows.core.refs import RUN_ID
 
 if TYPE_CHECKING:
-    from deployments.progress import Progress
     from flows.outcome import RunOutcome
 
 Event = Callable[[str, dict[str, Any]], None]
@@ -175,11 +174,8 @@ def _server_fault(error: Exception) -> PhaselineError | None:
     if cause is None:
         return None
     refused = isinstance(cause, httpx.HTTPStatusError) and cause.response.status_code in (401, 403)
-    why = (
-        "refused our login"
-        if refused
-        else f"cannot be used: {str(cause).splitlines()[0] or type(cause).__name__}"
-    )
+    shown = (str(cause) or type(cause).__name__).splitlines()[0]
+    why = "refused our login" if refused else f"cannot be used: {shown}"
     return PhaselineError(
         f"the Prefect server at {PREFECT_API_URL.value()} {why}",
         "check PREFECT_API_URL and PREFECT_API_AUTH_STRING, or unset both to use a local server",

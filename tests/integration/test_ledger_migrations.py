@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import sqlite3
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,11 +23,11 @@ from blocks.ledger import Ledger, LedgerError, NewerLedger, RunStart, StepRecord
 from blocks.ledger.engine import Database, make_engine
 from blocks.ledger.schema import REVISION, VERSION_TABLE, metadata
 from tests.support.ledgers import DATABASES, new_address
-from tests.support.postgres import Cluster, missing, postgres_cluster
+from tests.support.postgres import Cluster, postgres_cluster
 from tests.support.prefect_server import finished, run_python
 from workflows.core.errors import UsageError
 
-needs_postgresql = pytest.mark.skipif(missing() != "", reason=missing() or "-")
+needs_postgresql = pytest.mark.cluster
 
 
 @pytest.fixture(scope="module")
@@ -137,11 +139,19 @@ def test_a_missing_database_and_a_closed_port_are_named(
     assert "PHASELINE_DATABASE_URL" in caught.value.cure
 
 
-@pytest.mark.skipif(missing() != "psycopg is not installed", reason="psycopg is installed")
 def test_without_psycopg_the_cure_says_what_to_install() -> None:
-    with pytest.raises(LedgerError, match="psycopg") as caught:
-        Ledger.open("postgresql+asyncpg://u@h/d")
-    assert "pip install" in caught.value.cure
+    program = """
+import importlib.util, sys
+found = importlib.util.find_spec
+importlib.util.find_spec = lambda name, *a: None if name == "psycopg" else found(name, *a)
+from blocks.ledger import Ledger, LedgerError
+try:
+    Ledger.open("postgresql+asyncpg://u@h/d")
+except LedgerError as error:
+    print(error)
+"""
+    shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert "psycopg" in shown and "pip install" in shown
 
 
 @pytest.mark.parametrize(

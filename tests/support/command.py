@@ -53,9 +53,7 @@ class User:
 
     def phaseline(self, *words: str, timeout: float = 120) -> Answer:
         """Run `phaseline WORDS` and wait for its end."""
-        return phaseline(
-            *words, home=self.home, cwd=self.folder, environment=self.variables, timeout=timeout
-        )
+        return phaseline(*words, home=self.home, cwd=self.folder, environment=self.variables, timeout=timeout)
 
     def start(self, *words: str) -> contextlib.AbstractContextManager[subprocess.Popen[str]]:
         """Run `phaseline WORDS` without waiting; killed on leaving when it still runs."""

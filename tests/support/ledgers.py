@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.postgres import Cluster, missing
 
-DATABASES = ["sqlite", "postgresql"]
+DATABASES = ["sqlite", pytest.param("postgresql", marks=pytest.mark.cluster)]
 
 _numbers = itertools.count()
 

@@ -30,7 +30,8 @@ steps:
     workflow: inner
     args: {topic: "{{ topic }}"}
 """
-INNER = "workflow: inner\ninputs: {topic: string}\nsteps:\n  - {id: x, agent: bob, inputs: [topic], prompt: Go.}\n"
+INNER = "workflow: inner\ninputs: {topic: string}\nsteps:\n"
+INNER += "  - {id: x, agent: bob, inputs: [topic], prompt: Go.}\n"
 
 Change = Callable[[Path], object]
 
@@ -93,7 +94,6 @@ SAME: dict[str, Change] = {
 
 DIFFERENT: dict[str, Change] = {
     "prompt": edit("w.yaml", "Write about", "Write all about"),
-    "name of the output": edit("w.yaml", "expected_output: draft", "expected_output: draft"),
     "output type": edit("w.yaml", "{type: json, schema: {type: object}, repair: 1}", "markdown"),
     "schema": edit("w.yaml", "schema: {type: object}", "schema: {type: array}"),
     "repair": edit("w.yaml", "repair: 1", "repair: 3"),
@@ -111,7 +111,6 @@ DIFFERENT: dict[str, Change] = {
     "handler": edit(f"{TOOL}/handlers/count.py", ">= least", "> least"),
     "reference file": write(f"{TOOL}/references/words.md", "a"),
 }
-del DIFFERENT["name of the output"]
 
 
 def key(root: Path, step: str = "a") -> str:

@@ -141,8 +141,8 @@ def test_the_panel_of_a_completed_run() -> None:
     text = panel(document())
     assert "w  completed  1 of 1 steps, 1 reused" in text
     assert "  product_spec  /data/a b/spec.md\n  方案          s3://b/c\n" in text
-    assert "spent  1,000 tokens in, 20 out, $0.5000" in text
-    assert "UI     http://127.0.0.1:4200/x   login: u:p" in text
+    assert "spent     1,000 tokens in, 20 out, $0.5000" in text
+    assert "  UI        http://127.0.0.1:4200/x\n  UI login  u:p\n" in text
     assert "--run-id" not in text
     assert "offline" not in text
 
@@ -160,7 +160,7 @@ def test_offline_work_is_marked() -> None:
     offline = {"spec": {"uri": "file:///x", "offline": True}}
     text = panel(document(outputs=offline, usage={"input_tokens": 0, "output_tokens": 0}))
     assert "offline: the offline model answered" in text
-    assert "spent  no tokens" in text
+    assert "no tokens" in text
 
 
 def test_no_panel_under_json() -> None:

@@ -41,7 +41,9 @@ def _integer(value: Any) -> Any:
 
 
 Text = Annotated[str, BeforeValidator(_text, json_schema_input_type=str | int | float)]
-Names = Annotated[tuple[Text, ...], BeforeValidator(_names, json_schema_input_type=str | int | list[str] | None)]
+Names = Annotated[
+    tuple[Text, ...], BeforeValidator(_names, json_schema_input_type=str | int | list[str] | None)
+]
 Duration = Annotated[float, BeforeValidator(parse_duration, json_schema_input_type=int | float | str)]
 Size = Annotated[int, BeforeValidator(parse_size, json_schema_input_type=int | str)]
 Rate = Annotated[tuple[float, float], BeforeValidator(parse_rate, json_schema_input_type=int | float | str)]
