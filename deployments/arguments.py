@@ -166,6 +166,13 @@ def _add_runs(add: _Adder) -> None:
     run.add_argument("--inputs", metavar="FILE", help="inputs as a JSON or YAML file")
     run.add_argument("--run-id", metavar="ID", help="the run's name; an existing one is continued")
     run.add_argument("--offline", action="store_true", help="let the offline model answer")
+    run.add_argument(
+        "--latest",
+        choices=("table", "online"),
+        default="table",
+        metavar="FROM",
+        help="what `latest` means: the catalog's models.yaml (table), or what the provider lists now (online)",
+    )
     run.add_argument("--storage", metavar="URI", help="folder or s3://bucket/prefix (PHASELINE_STORAGE)")
     runs = add("runs", "list what has run")
     runs.add_argument("--limit", type=_positive, default=20, metavar="N", help="at most N (default 20)")

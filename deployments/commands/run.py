@@ -31,6 +31,10 @@ Event = Callable[[str, dict[str, Any]], None]
 def execute(args: argparse.Namespace, out: Out) -> int:
     """Runs a workflow, or continues the run of --run-id. Exit codes as in the contract."""
     catalog = open_catalog(args.catalog)
+    if args.latest == "online":
+        from deployments.latest import resolve_online
+
+        resolve_online(catalog, os.environ, out)
     plan, routed = _plan(args, catalog)
     given = {**routed, **read_inputs(plan, args.input, args.inputs)}
     environ = dict(os.environ)
@@ -44,7 +48,7 @@ def execute(args: argparse.Namespace, out: Out) -> int:
     offline = _offline(args, plan, environ, out)
     _require_inputs(plan, given, continued=bool(args.run_id))
     with for_command(
-        settings.home, environ, meanwhile=lambda info: _import_flows(info, settings, environ)
+        settings.home, environ, meanwhile=meanwhile
     ) as server:
         _import_flows(server, settings, environ)
         outcome = _run(plan, catalog, given, settings, environ, run_id, offline, server, out)

@@ -139,7 +139,11 @@ def test_documents_of_each_step(delivery: Delivery) -> None:
     assert documents_of(delivery.bodies("step-2")[0])["product_spec"].strip() == ANSWERS["step-1"].strip()
     for body in delivery.bodies("step-4"):
         given = documents_of(body)
-        for name, step in (("product_spec", "step-1"), ("tech_design_doc", "step-2"), ("deployed_model", "step-3")):
+        for name, step in (
+            ("product_spec", "step-1"),
+            ("tech_design_doc", "step-2"),
+            ("deployed_model", "step-3"),
+        ):
             assert given[name].strip() == ANSWERS[step].strip()
     assert "FB-001" in documents_of(delivery.bodies("step-1")[0])["user_feedback"]
 

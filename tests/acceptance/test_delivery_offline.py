@@ -14,7 +14,8 @@ STEPS = ["step-1", "step-2", "step-3", "step-4"]
 OUTPUTS = ["product_spec", "tech_design_doc", "deployed_model", "review_report"]
 AGENTS = ["agent-pm-002", "agent-arch-003", "agent-ai-001"]
 WORKFLOWS = sorted(
-    file.stem for file in (Path(__file__).resolve().parents[2] / "workflows").glob("*.yaml")
+    file.stem
+    for file in (Path(__file__).resolve().parents[2] / "workflows").glob("*.yaml")
     if file.stem != "models"
 )
 

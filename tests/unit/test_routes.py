@@ -16,7 +16,8 @@ from workflows.core.plan import Plan
 from workflows.core.routes import one_step_workflow, routed, rules
 from workflows.core.routing import Rule, choose
 
-WORKFLOW = "workflow: w\ninputs: {request: string, level: {type: integer, default: 1}}\nsteps: [{id: a, agent: ann}]\n"
+WORKFLOW = "workflow: w\ninputs: {request: string, level: {type: integer, default: 1}}\n"
+WORKFLOW += "steps: [{id: a, agent: ann}]\n"
 
 
 def ruled(root: Path, text: str, **workflows: str) -> Catalog:
@@ -122,7 +123,8 @@ def test_a_timeout_beside_the_workflows_own_is_told(tmp_path: Path) -> None:
 
 def test_step_timeouts_beyond_the_rules_are_told(tmp_path: Path) -> None:
     own = "  - name: r\n    pattern: x\n    timeout: 60\n    workflow:\n"
-    own += "      - {step: 1, agent: ann, timeout: 50}\n      - {step: 2, agent: ann, timeout: 50, depends_on: 1}\n"
+    own += "      - {step: 1, agent: ann, timeout: 50}\n"
+    own += "      - {step: 2, agent: ann, timeout: 50, depends_on: 1}\n"
     (warning,) = warnings(ruled(tmp_path, own))
     assert "make 100 s, more than 60 s" in warning.message and warning.line == 4
 

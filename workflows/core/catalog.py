@@ -51,6 +51,8 @@ class Catalog:
     agents: dict[str, CatalogAgent] = field(default_factory=dict)
     skills: dict[str, CatalogSkill] = field(default_factory=dict)
     workflows: dict[str, WorkflowFile] = field(default_factory=dict)
+    unreadable: list[Source] = field(default_factory=list)
+    """Workflow files whose keys are wrong; their mistakes are in `findings`."""
     robots: dict[str, RobotFile] = field(default_factory=dict)
     registered: dict[str, RegisteredAgent] = field(default_factory=dict)
     rules: tuple[RoutingRule, ...] = ()
@@ -159,10 +161,13 @@ def _load_workflows(catalog: Catalog) -> None:
     for file in files:
         if file.name.endswith(".test.yaml"):
             continue
-        read = findings.read(root, file, Workflow)
-        if read is None:
+        source = findings.read_data(root, file)
+        workflow = findings.check(source, Workflow) if source is not None else None
+        if source is None:
             continue
-        source, workflow = read
+        if workflow is None:
+            catalog.unreadable.append(source)
+            continue
         if workflow.workflow in catalog.workflows:
             first = catalog.workflows[workflow.workflow].source.file
             findings.error(

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from workflows.core.agents import CatalogAgent
 from workflows.core.bindings import Binder, owns
-from workflows.core.catalog import Catalog, RobotFile
+from workflows.core.catalog import Catalog, RobotFile, WorkflowFile
 from workflows.core.compiler import examine
-from workflows.core.errors import Mistake, did_you_mean
+from workflows.core.errors import InvalidDefinition, Mistake, did_you_mean
 from workflows.core.findings import Findings
 from workflows.core.models.agent import SkillBinding
 from workflows.core.route_check import check_routes
+from workflows.core.salvage import salvage
 from workflows.core.skills import CatalogSkill
-from workflows.core.source import Key, Source
+from workflows.core.source import Key, Source, Unreadable, read_source
 
 SYSTEM = "system"
 """Owner of shared skills: no agent in particular."""
@@ -33,9 +35,43 @@ def check_catalog(catalog: Catalog) -> Findings:
     for file in catalog.workflows.values():
         _, one = examine(file, catalog)
         found.add(one)
+    for source in catalog.unreadable:
+        _check_rest(catalog, source, found)
     for check in _CHECKS:
         check(catalog, found)
     return Findings(_tidy(found.errors), _tidy(found.warnings))
+
+
+def check_workflow(catalog: Catalog, name: str) -> Findings:
+    """Everything wrong with one workflow, by name or path. Raises UsageError when there is none."""
+    found = Findings()
+    try:
+        _, found = examine(catalog.find_workflow(name), catalog)
+    except InvalidDefinition as fault:
+        found.errors += fault.mistakes
+        source = _unreadable(catalog, name)
+        if source is not None:
+            _check_rest(catalog, source, found)
+    return Findings(_tidy(found.errors), _tidy(found.warnings))
+
+
+def _unreadable(catalog: Catalog, name: str) -> Source | None:
+    for source in catalog.unreadable:
+        if Path(source.file).stem == name or (catalog.root / source.file).resolve() == Path(name).resolve():
+            return source
+    try:
+        return read_source(Path(name), name)
+    except Unreadable:
+        return None
+
+
+def _check_rest(catalog: Catalog, source: Source, found: Findings) -> None:
+    """What else is wrong in a workflow file whose keys are wrong."""
+    rest = salvage(source)
+    if rest is not None:
+        _, one = examine(WorkflowFile(source, rest.workflow), catalog)
+        found.errors += rest.independent(one.errors)
+        found.warnings += rest.independent(one.warnings)
 
 
 def _tidy(mistakes: list[Mistake]) -> list[Mistake]:

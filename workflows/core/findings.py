@@ -37,9 +37,14 @@ class Findings:
         source = self.read_data(root, path)
         if source is None:
             return None
+        value = self.check(source, model)
+        return (source, value) if value is not None else None
+
+    def check(self, source: Source, model: type[M]) -> M | None:
+        """The model of a file's data; None (with the mistakes recorded) when it is wrong."""
         value, mistakes = read_model(model, source)
         self.errors += mistakes
-        return (source, value) if value is not None else None
+        return value
 
     def read_data(self, root: Path, path: Path) -> Source | None:
         """Reads a file's data only."""

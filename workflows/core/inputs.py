@@ -67,8 +67,14 @@ def _declared(source: Source, name: str, spec: InputSpec, catalog: Catalog, find
             findings.error(source, (*place, "default"), fault.message, fault.cure)
             default = None
     has_default = default is not None or bool(default_file)
-    if spec.type == "secret" and has_default:
-        findings.error(source, (*place, "default"), "a secret has no default in a file", "remove the default")
+    if spec.type == "secret":
+        # A secret must travel as a reference and be scrubbed from everything stored; until then it is refused.
+        findings.error(
+            source,
+            (*place, "type"),
+            "`type: secret` is not available yet",
+            "let the step's server or tool read it",
+        )
     return InputPlan(
         name=name,
         type=spec.type,

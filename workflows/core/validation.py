@@ -173,6 +173,11 @@ def _spelled(model: type[BaseModel]) -> list[str]:
     return [f.alias or name for name, f in model.model_fields.items()]
 
 
+def error_path(model: type[BaseModel], source: Source, loc: tuple[int | str, ...]) -> Key:
+    """Where one of pydantic's errors stands in the data."""
+    return _place(model, source, (), loc)[0]
+
+
 def _place(
     model: type[BaseModel], source: Source, at: Key, loc: tuple[int | str, ...]
 ) -> tuple[Key, type[BaseModel] | None]:
