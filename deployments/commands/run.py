@@ -47,9 +47,12 @@ def execute(args: argparse.Namespace, out: Out) -> int:
         raise UsageError(f"not a run id: '{run_id}'", "use letters, digits, '.', '_' and '-'")
     offline = _offline(args, plan, environ, out)
     _require_inputs(plan, given, continued=bool(args.run_id))
-    with for_command(
-        settings.home, environ, meanwhile=meanwhile
-    ) as server:
+
+    def meanwhile(info: ServerInfo) -> None:
+        out.note("starting the local Prefect server (some seconds; it stays for later commands)")
+        _import_flows(info, settings, environ)
+
+    with for_command(settings.home, environ, meanwhile=meanwhile) as server:
         _import_flows(server, settings, environ)
         outcome = _run(plan, catalog, given, settings, environ, run_id, offline, server, out)
     return outcome.exit_code
