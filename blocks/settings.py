@@ -23,7 +23,7 @@ class Settings:
     def read(
         cls, environ: Mapping[str, str], *, catalog: str | None = None, storage: str | None = None
     ) -> Settings:
-        """PHASELINE_HOME, PHASELINE_STORAGE, PHASELINE_DATABASE_URL and PHASELINE_CATALOG with their defaults."""
+        """PHASELINE_HOME, _STORAGE, _DATABASE_URL and _CATALOG, each with its default."""
         home = Path(environ.get("PHASELINE_HOME") or "~/.phaseline").expanduser()
         if not home.is_absolute():
             home = home.absolute()
@@ -44,5 +44,6 @@ class Settings:
             self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as fault:
             raise UsageError(
-                f"the folder {self.home} cannot be made: {fault.strerror}", "set PHASELINE_HOME to one you may write"
+                f"the folder {self.home} cannot be made: {fault.strerror}",
+                "set PHASELINE_HOME to one you may write",
             ) from None

@@ -171,7 +171,7 @@ def _add_runs(add: _Adder) -> None:
         choices=("table", "online"),
         default="table",
         metavar="FROM",
-        help="what `latest` means: the catalog's models.yaml (table), or what the provider lists now (online)",
+        help="what `latest` means: models.yaml (table), or what the provider lists now (online)",
     )
     run.add_argument("--storage", metavar="URI", help="folder or s3://bucket/prefix (PHASELINE_STORAGE)")
     runs = add("runs", "list what has run")

@@ -42,13 +42,16 @@ def read_inputs(plan: Plan, pairs: Iterable[str], inputs_file: str | None) -> di
     for name in given:
         if name not in known:
             raise UsageError(
-                f"the workflow '{plan.workflow}' has no input '{name}'", did_you_mean(name, known) or "it takes none"
+                f"the workflow '{plan.workflow}' has no input '{name}'",
+                did_you_mean(name, known) or "it takes none",
             )
-    files = {n: _opened(n, v, known[n].type) for n, v in given.items() if isinstance(v, str) and v.startswith("@")}
+    files = {
+        n: _opened(n, v, known[n].type) for n, v in given.items() if isinstance(v, str) and v.startswith("@")
+    }
     plain = {n: v for n, v in given.items() if n not in files}
     whole = plan.model_copy(update={"inputs": tuple(i for i in plan.inputs if i.name in plain)})
     values = bind_inputs(whole, plain)
-    return {**values, **{n: v for n, v in files.items()}}
+    return {**values, **dict(files.items())}
 
 
 def _from_file(name: str) -> Mapping[str, Any]:
@@ -107,4 +110,6 @@ def _check(name: str, written: str, body: bytes, media_type: str) -> None:
         except csv.Error as fault:
             raise UsageError(f"the input '{name}': {written}: {fault}", "mend the CSV") from None
         if not rows or not any(cell.strip() for cell in rows[0]):
-            raise UsageError(f"the input '{name}': {written} has no header line", "name the columns in its first line")
+            raise UsageError(
+                f"the input '{name}': {written} has no header line", "name the columns in its first line"
+            )

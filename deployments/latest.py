@@ -18,7 +18,9 @@ def resolve_online(catalog: Catalog, environ: Mapping[str, str], out: Out) -> No
     Raises UsageError without a key, ModelError when the provider does not answer.
     """
     if not environ.get("ANTHROPIC_API_KEY", "").strip():
-        raise UsageError("--latest online needs a key: ANTHROPIC_API_KEY is not set", "set it, or leave --latest out")
+        raise UsageError(
+            "--latest online needs a key: ANTHROPIC_API_KEY is not set", "set it, or leave --latest out"
+        )
     listed = asyncio.run(_listed(environ))
     families = dict(catalog.models.families)
     for name, family in families.items():

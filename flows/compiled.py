@@ -12,13 +12,11 @@ import re
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import replace
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 from prefect import Flow, flow
 from prefect.context import FlowRunContext
 from prefect.states import Completed, Failed
-from pydantic import Field
-from pydantic.fields import FieldInfo
 
 from blocks.result_storage import ensure_block
 from blocks.settings import Settings
@@ -53,12 +51,13 @@ def build_flow(plan: Plan, prices: Mapping[str, Mapping[str, float]] | None = No
     name = python_name(plan.workflow)
     # A compiled function that looks written: Prefect takes name, schema and documentation from it.
     body.__name__ = body.__qualname__ = name
-    body.__doc__ = plan.description or f"The workflow {plan.workflow}."
+    about = plan.description or f"The workflow {plan.workflow}."
+    body.__doc__ = _docstring(about, {**{i.name: _shown(i) for i in plan.inputs}, **_OWN_PARAMETERS})
     parameters = [_parameter(i) for i in plan.inputs] + _own_parameters()
     body.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     body.__annotations__ = {p.name: p.annotation for p in parameters}
     body.__module__ = __name__
-    return flow(name=plan.workflow, description=body.__doc__, persist_result=False)(body)
+    return flow(name=plan.workflow, description=about, persist_result=False)(body)
 
 
 def python_name(workflow: str) -> str:
@@ -66,26 +65,39 @@ def python_name(workflow: str) -> str:
     return re.sub(r"\W", "_", workflow)
 
 
+def _docstring(about: str, parameters: Mapping[str, str]) -> str:
+    """Prefect reads the parameters' descriptions, shown in its form, from here and from nowhere else."""
+    lines = [f"    {name}: {' '.join(text.split()) or name}" for name, text in parameters.items()]
+    return "\n".join([" ".join(about.split()), "", "Args:", *lines])
+
+
+def _shown(spec: InputPlan) -> str:
+    default = f" (default: {spec.default_file} of the catalog)" if spec.default_file else ""
+    return f"{spec.description}{default}"
+
+
 def _parameter(spec: InputPlan) -> inspect.Parameter:
     kind = Literal[spec.choices] if spec.choices else _TYPES[spec.type]
-    about: FieldInfo = Field(description=spec.description or None)  # type: ignore[assignment]
     optional = not spec.required
-    annotation = kind | None if optional and spec.default is None else kind
     return inspect.Parameter(
         spec.name,
         inspect.Parameter.KEYWORD_ONLY,
-        annotation=Annotated[annotation, about],
+        annotation=kind | None if optional and spec.default is None else kind,
         default=spec.default if optional else inspect.Parameter.empty,
     )
 
 
+_OWN_PARAMETERS = {
+    "run_id": "Continues the run of that id; empty for a new one.",
+    "offline": "Let the offline model answer, at no cost.",
+}
+
+
 def _own_parameters() -> list[inspect.Parameter]:
-    run_id = Annotated[str | None, Field(description="Continues the run of that id; empty for a new one.")]
-    offline = Annotated[bool, Field(description="Let the offline model answer, at no cost.")]
     key = inspect.Parameter.KEYWORD_ONLY
     return [
-        inspect.Parameter("run_id", key, annotation=run_id, default=None),
-        inspect.Parameter("offline", key, annotation=offline, default=False),
+        inspect.Parameter("run_id", key, annotation=str | None, default=None),
+        inspect.Parameter("offline", key, annotation=bool, default=False),
     ]
 
 

@@ -8,9 +8,8 @@ from dataclasses import dataclass, field
 from deployments.definitions import open_catalog, referred_mistakes
 from deployments.display import Out, mistake_lines
 from workflows.core.catalog import Catalog
-from workflows.core.catalog_check import check_catalog
-from workflows.core.compiler import examine
-from workflows.core.errors import InvalidDefinition, Mistake
+from workflows.core.catalog_check import check_catalog, check_workflow
+from workflows.core.errors import Mistake
 
 
 @dataclass
@@ -58,13 +57,8 @@ def _named(catalog: Catalog, names: list[str]) -> _Report:
     """Only the named workflows, and the broken files they could refer to."""
     report = _Report(", ".join(names))
     for name in names:
-        try:
-            file = catalog.find_workflow(name)
-        except InvalidDefinition as fault:
-            report.add(list(fault.mistakes), [])
-            continue
-        plan, found = examine(file, catalog)
-        if plan is None:
+        found = check_workflow(catalog, name)
+        if found.errors:
             report.add(referred_mistakes(catalog), [])
         report.add(found.errors, found.warnings)
     return report

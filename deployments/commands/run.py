@@ -54,7 +54,10 @@ def execute(args: argparse.Namespace, out: Out) -> int:
 
     with for_command(settings.home, environ, meanwhile=meanwhile) as server:
         _import_flows(server, settings, environ)
-        outcome = _run(plan, catalog, given, settings, environ, run_id, offline, server, out)
+        try:
+            outcome = _run(plan, catalog, given, settings, environ, run_id, offline, server, out)
+        finally:
+            _drain()
     return outcome.exit_code
 
 
@@ -123,6 +126,15 @@ def _import_flows(server: ServerInfo | None, settings: Settings, environ: dict[s
     _ready.append(bool(flows.compiled))
 
 
+def _drain() -> None:
+    """Sends what Prefect still holds back (logs, task runs), before the server may end with this command."""
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    EventsWorker.drain_all(timeout=10)
+    APILogWorker.drain_all(timeout=10)
+
+
 def _run(
     plan: Plan,
     catalog: Catalog,
@@ -166,7 +178,8 @@ def _run(
     if server is not None:
         document["ui_url"] = _ui(server, outcome)
     out.document(document)
-    closing(out, document, _ui(server, outcome) if server else "", server.auth if server else "")
+    lasting = server if environ.get("PHASELINE_SERVER") != "command" else None
+    closing(out, document, _ui(lasting, outcome) if lasting else "", lasting.auth if lasting else "")
     return outcome
 
 

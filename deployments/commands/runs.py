@@ -85,7 +85,7 @@ def _show(reader: LedgerReader, run_id: str, settings: Settings, out: Out) -> No
         known = [r.run_id for r in reader.list_runs(TENANT, 200)]
         hint = did_you_mean(run_id, known)
         raise UsageError(
-            f"there is no run '{run_id}' in {settings.database if '://' not in settings.database else 'this ledger'}",
+            f"there is no run '{run_id}'" + ("" if "://" in settings.database else f" in {settings.database}"),
             hint if hint.startswith("did you mean") else "list them with: phaseline runs",
         )
     steps = reader.steps(TENANT, run_id)

@@ -216,7 +216,7 @@ def test_killed_in_the_middle_it_goes_on_where_it_was(
     api.answer_with(writer)
     words = ("run", "end-to-end-delivery", "--json", "--run-id", "delivery-killed")
     with with_key(user, api).start(*words) as process:
-        assert writer.reached.wait(90), "step-3 never asked"
+        assert writer.reached.wait(40), "step-3 never asked"
         process.kill()
     before = Counter(step_of(record["body"]) for record in api.asked)
     assert before == {"step-1": 2, "step-2": 1, "step-3": 1}

@@ -16,7 +16,9 @@ from workflows.core.errors import UsageError
 
 def test_the_newest_active_model_of_each_line_is_taken() -> None:
     catalog = Catalog.load(DEFAULT_ROOT)
-    families = {n: f.model_copy(update={"latest": "claude-opus-4-5"}) for n, f in catalog.models.families.items()}
+    families = {
+        n: f.model_copy(update={"latest": "claude-opus-4-5"}) for n, f in catalog.models.families.items()
+    }
     catalog.models = catalog.models.model_copy(update={"families": families})
     said = io.StringIO()
     with MessagesApi() as api:

@@ -55,32 +55,38 @@ class User:
         """Run `phaseline WORDS` and wait for its end."""
         return phaseline(*words, home=self.home, cwd=self.folder, environment=self.variables, timeout=timeout)
 
-    def start(self, *words: str) -> contextlib.AbstractContextManager[subprocess.Popen[str]]:
+    def start(self, *words: str) -> contextlib.AbstractContextManager[subprocess.Popen[bytes]]:
         """Run `phaseline WORDS` without waiting; killed on leaving when it still runs."""
         return self.started("-m", "deployments.cli", *words)
 
     @contextlib.contextmanager
-    def started(self, *words: str) -> Iterator[subprocess.Popen[str]]:
-        """Run `python WORDS` without waiting; killed on leaving when it still runs.
+    def started(self, *words: str) -> Iterator[subprocess.Popen[bytes]]:
+        """Run `python WORDS` without waiting; ended on leaving when it still runs.
 
-        What it writes goes into files (`process.args` ends up in nobody's pipe), so it never blocks.
+        What it writes goes to `self.log`, shown when the test fails.
         """
         self.home.mkdir(parents=True, exist_ok=True)
-        process = subprocess.Popen(
-            [sys.executable, *words],
-            cwd=self.folder,
-            env=clean_environment(self.home, self.variables),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
+        with self.log.open("ab") as output:
+            process = subprocess.Popen(
+                [sys.executable, *words],
+                cwd=self.folder,
+                env=clean_environment(self.home, self.variables),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+            )
         try:
             yield process
+        except BaseException:
+            print(self.log.read_text("utf-8", "replace"))
+            raise
         finally:
-            if process.poll() is None:
-                process.kill()
-            process.wait()
+            _end(process)
+
+    @property
+    def log(self) -> Path:
+        """What commands wrote that were started without waiting."""
+        return self.home / "commands.log"
 
     def exports(self) -> dict[str, str]:
         """What `eval "$(phaseline env)"` sets."""
@@ -89,6 +95,17 @@ class User:
         lines = [shlex.split(line) for line in answer.out.splitlines()]
         assert all(words[0] == "export" and len(words) == 2 for words in lines), answer.out
         return dict(words[1].split("=", 1) for words in lines)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Asked to end, then made to."""
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+    process.wait()
 
 
 def phaseline(

@@ -8,6 +8,7 @@ from typing import Any
 
 from workflows.core.bindings import Binder
 from workflows.core.catalog import Catalog, WorkflowFile
+from workflows.core.definition import definition
 from workflows.core.edges import edges, find_cycle, ordered, output_name, producers, upstream
 from workflows.core.errors import InvalidDefinition, did_you_mean
 from workflows.core.findings import Findings
@@ -15,7 +16,6 @@ from workflows.core.inputs import compile_inputs
 from workflows.core.models.workflow import NOT_YET, Output, Step, Workflow
 from workflows.core.names import Scope, step_names
 from workflows.core.plan import (
-    AgentPlan,
     ForEachPlan,
     HandlerPlan,
     InputPlan,
@@ -27,7 +27,6 @@ from workflows.core.plan import (
     StepPlan,
 )
 from workflows.core.prompts import default_instruction, merge_instruction
-from workflows.core.refs import digest
 from workflows.core.shapes import check_schema, check_shape
 from workflows.core.source import Key, Source
 
@@ -406,67 +405,6 @@ def _unavailable(workflow: Workflow, steps: list[Placed]) -> Iterator[tuple[Key,
         for key in NOT_YET["output"]:
             if getattr(step.output, key) not in (None, ()):
                 yield (*at, "output", key), f"output.{key}"
-
-
-def definition(plan: StepPlan, known: dict[int, str] | None = None) -> str:
-    """Digest of what reaches a request or decides acceptance: no limits, no retries, no names of files.
-
-    `known` remembers the digests of agents that many steps share, by identity.
-    """
-    facts = _AgentDigests({} if known is None else known)
-    return digest(
-        {
-            "kind": plan.kind,
-            "agents": [facts.of(a) for a in plan.agents],
-            "skill": {"id": plan.skill.id, "digest": plan.skill.digest} if plan.skill else None,
-            "handler": plan.handler.handler if plan.handler else None,
-            "workflow": _nested_facts(plan.workflow) if plan.workflow else None,
-            "prompt": plan.prompt,
-            "args": plan.args,
-            "inputs": list(plan.inputs),
-            "output": plan.output.model_dump(mode="json", by_alias=True),
-            "merge": {"agent": facts.of(plan.merge.agent), "prompt": plan.merge.prompt}
-            if plan.merge and plan.merge.agent
-            else None,
-            "repeat": plan.repeat.until if plan.repeat else None,
-        }
-    )
-
-
-def _nested_facts(plan: Plan) -> dict[str, Any]:
-    """What decides the outputs of a workflow that is one step of another."""
-    return {
-        "inputs": [[i.name, i.type, i.default, i.default_file] for i in plan.inputs],
-        "steps": [
-            [s.id, s.definition, s.output.name, s.when, s.for_each.items if s.for_each else None]
-            for s in (*plan.steps, *plan.finally_)
-        ],
-        "outputs": list(plan.outputs),
-    }
-
-
-class _AgentDigests:
-    """Digests of agents, each made once."""
-
-    def __init__(self, known: dict[int, str]) -> None:
-        self.known = known
-
-    def of(self, agent: AgentPlan) -> str:
-        if id(agent) not in self.known:
-            self.known[id(agent)] = digest(_agent_facts(agent))
-        return self.known[id(agent)]
-
-
-def _agent_facts(agent: AgentPlan) -> dict[str, Any]:
-    return {
-        "model": agent.model.id,
-        "effort": agent.model.effort,
-        "max_tokens": agent.model.max_tokens,
-        "system": agent.system,
-        "skills": [{"id": s.id, "digest": s.digest} for s in agent.skills],
-        "tools": [[h.name, h.description, h.input_schema] for s in agent.skills for h in s.handlers],
-        "hooks": [[h.event, h.function, h.sha256] for h in agent.hooks],
-    }
 
 
 def _plain(value: Any) -> Any:

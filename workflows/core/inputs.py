@@ -68,7 +68,7 @@ def _declared(source: Source, name: str, spec: InputSpec, catalog: Catalog, find
             default = None
     has_default = default is not None or bool(default_file)
     if spec.type == "secret":
-        # A secret must travel as a reference and be scrubbed from everything stored; until then it is refused.
+        # It must travel as a reference and be scrubbed from everything stored; until then it is refused.
         findings.error(
             source,
             (*place, "type"),

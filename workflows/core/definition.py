@@ -1,0 +1,69 @@
+"""The definition of a step: digest of what reaches a request or decides whether an answer is accepted."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from workflows.core.plan import AgentPlan, Plan, StepPlan
+from workflows.core.refs import digest
+
+
+def definition(plan: StepPlan, known: dict[int, str] | None = None) -> str:
+    """Digest of what reaches a request or decides acceptance: no limits, no retries, no names of files.
+
+    `known` remembers the digests of agents that many steps share, by identity.
+    """
+    facts = _AgentDigests({} if known is None else known)
+    return digest(
+        {
+            "kind": plan.kind,
+            "agents": [facts.of(a) for a in plan.agents],
+            "skill": {"id": plan.skill.id, "digest": plan.skill.digest} if plan.skill else None,
+            "handler": plan.handler.handler if plan.handler else None,
+            "workflow": _nested_facts(plan.workflow) if plan.workflow else None,
+            "prompt": plan.prompt,
+            "args": plan.args,
+            "inputs": list(plan.inputs),
+            "output": plan.output.model_dump(mode="json", by_alias=True),
+            "merge": {"agent": facts.of(plan.merge.agent), "prompt": plan.merge.prompt}
+            if plan.merge and plan.merge.agent
+            else None,
+            "repeat": plan.repeat.until if plan.repeat else None,
+        }
+    )
+
+
+def _nested_facts(plan: Plan) -> dict[str, Any]:
+    """What decides the outputs of a workflow that is one step of another."""
+    return {
+        "inputs": [[i.name, i.type, i.default, i.default_file] for i in plan.inputs],
+        "steps": [
+            [s.id, s.definition, s.output.name, s.when, s.for_each.items if s.for_each else None]
+            for s in (*plan.steps, *plan.finally_)
+        ],
+        "outputs": list(plan.outputs),
+    }
+
+
+class _AgentDigests:
+    """Digests of agents, each made once."""
+
+    def __init__(self, known: dict[int, str]) -> None:
+        self.known = known
+
+    def of(self, agent: AgentPlan) -> str:
+        if id(agent) not in self.known:
+            self.known[id(agent)] = digest(_agent_facts(agent))
+        return self.known[id(agent)]
+
+
+def _agent_facts(agent: AgentPlan) -> dict[str, Any]:
+    return {
+        "model": agent.model.id,
+        "effort": agent.model.effort,
+        "max_tokens": agent.model.max_tokens,
+        "system": agent.system,
+        "skills": [{"id": s.id, "digest": s.digest} for s in agent.skills],
+        "tools": [[h.name, h.description, h.input_schema] for s in agent.skills for h in s.handlers],
+        "hooks": [[h.event, h.function, h.sha256] for h in agent.hooks],
+    }
