@@ -6,6 +6,7 @@ the catalog (PHASELINE_CATALOG, or the one shipped) when it is asked for, not wh
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import os
 import re
@@ -16,7 +17,7 @@ from typing import Any, Literal
 
 from prefect import Flow, flow
 from prefect.context import FlowRunContext
-from prefect.states import Completed, Failed
+from prefect.states import Cancelled, Completed, Failed
 
 from blocks.result_storage import ensure_block
 from blocks.settings import Settings
@@ -105,18 +106,26 @@ async def _body(plan: Plan, prices: Mapping[str, Mapping[str, float]], parameter
     run_id, offline = parameters.pop("run_id", None), parameters.pop("offline", False)
     given = {n: v for n, v in parameters.items() if v is not None}
     launch = LAUNCH.get() or _from_environment(plan, run_id, offline, prices)
-    launch = _with_flow_run(launch)
-    outcome = await run_plan(plan, given, launch, ensure_block)
+    outcomes: list[RunOutcome] = []
+
+    def on_outcome(outcome: RunOutcome) -> None:
+        outcomes.append(outcome)
+        launch.on_outcome(outcome)
+
+    try:
+        outcome = await run_plan(
+            plan, given, replace(launch, flow_run_id=_flow_run_id(), on_outcome=on_outcome), ensure_block
+        )
+    except asyncio.CancelledError:
+        if not outcomes:
+            raise
+        outcome = outcomes[-1]  # everything is done that was left to do: Prefect shows it as cancelled
     return final_state(outcome)
 
 
 def _flow_run_id() -> str:
     context = FlowRunContext.get()
     return str(context.flow_run.id) if context and context.flow_run else ""
-
-
-def _with_flow_run(launch: Launch) -> Launch:
-    return replace(launch, flow_run_id=_flow_run_id())
 
 
 def _from_environment(
@@ -126,19 +135,29 @@ def _from_environment(
         settings=Settings.read(os.environ),
         environ=dict(os.environ),
         # A retry of the same flow run continues the same run.
-        run_id=run_id or f"{python_name(plan.workflow)}-{_flow_run_id()[:8]}".replace("_", "-"),
+        run_id=run_id or _run_id(plan),
         offline=offline or os.environ.get("PHASELINE_MODEL") == "offline",
         prices=prices,
     )
+
+
+def _run_id(plan: Plan) -> str:
+    """A run id out of the workflow's name and the flow run's id."""
+    name = re.sub(r"[^A-Za-z0-9]+", "-", plan.workflow).strip("-")
+    return f"{name[:60] or 'run'}-{_flow_run_id()[:8]}"
 
 
 def final_state(outcome: RunOutcome) -> Any:
     """The flow run's state: what people see in the UI, with the outputs' places."""
     document = outcome.to_document()
     if outcome.status == "completed":
-        failed = f" ({len(outcome.failed_steps)} steps failed and were continued)" if outcome.failed_steps else ""
+        failed = (
+            f" ({len(outcome.failed_steps)} steps failed and were continued)" if outcome.failed_steps else ""
+        )
         return Completed(message=f"run {outcome.run_id} completed{failed}", data=document)
     error = (outcome.error or {}).get("message", outcome.status)
+    if outcome.status == "cancelled":
+        return Cancelled(message=f"run {outcome.run_id}: cancelled", data=document)
     name = "Stopped" if outcome.status == "stopped" else "Failed"
     return Failed(name=name, message=f"run {outcome.run_id}: {error}", data=document)
 
@@ -168,4 +187,3 @@ def __getattr__(name: str) -> Any:
         if python_name(workflow) == name:
             return catalog_flow(workflow)
     raise AttributeError(f"the catalog has no workflow '{name}'")
-

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from blocks.ledger import Ledger, Lease, StepRecord
+from blocks.ledger import Lease, Ledger, StepRecord, StepState
 from blocks.storage import ArtifactStore
 from tasks.results import StepResult, StepUsage
 from workflows.core.errors import PhaselineError
@@ -47,13 +47,24 @@ class Keeper:
                 return f"{ref.kind}: {reason}"
         return None
 
-    async def started(self, path: str, key: str, agent: str) -> None:
-        """A unit begins."""
-        await self._ledger.record_step(
-            self._lease, StepRecord(step_path=path, state="running", content_key=key, agent=agent, started=now())
+    async def started(
+        self, path: str, key: str, agent: str, *, usage: StepUsage, attempts: int, started: int
+    ) -> None:
+        """A unit begins, or begins another attempt. `usage` is what it has cost so far."""
+        record = StepRecord(
+            step_path=path,
+            state="running",
+            content_key=key,
+            attempts=attempts,
+            agent=agent,
+            usage=usage.model_dump(),
+            started=started,
         )
+        await self._ledger.record_step(self._lease, record)
 
-    async def completed(self, result: StepResult, *, attempts: int, started: int) -> None:
+    async def completed(
+        self, result: StepResult, *, attempts: int, started: int, reused_from: str = ""
+    ) -> None:
         """A unit ended with a result; its artifacts are recorded in the same commit."""
         record = StepRecord(
             step_path=result.path,
@@ -66,6 +77,7 @@ class Keeper:
             result=result.model_dump(mode="json"),
             started=started,
             ended=now(),
+            reused_from=reused_from,
         )
         await self._ledger.record_step(self._lease, record, result.refs)
 
@@ -73,23 +85,23 @@ class Keeper:
         self,
         path: str,
         key: str,
-        state: Any,
+        state: StepState,
         *,
-        error: BaseException | None = None,
-        usage: StepUsage | None = None,
+        usage: StepUsage,
+        error: dict[str, Any] | None = None,
         attempts: int = 0,
         started: int | None = None,
         agent: str = "",
     ) -> None:
-        """A unit ended without a result: failed, skipped or cancelled."""
+        """A unit ended without a result: failed, skipped, cancelled or not started."""
         record = StepRecord(
             step_path=path,
             state=state,
             content_key=key,
             attempts=attempts,
             agent=agent,
-            usage=usage.model_dump() if usage else {},
-            error=shown_error(error) if error else None,
+            usage=usage.model_dump(),
+            error=error,
             started=started,
             ended=now(),
         )

@@ -2,121 +2,166 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 from prefect import flow
-from prefect.states import Failed
+from prefect.client.schemas.objects import State
+from prefect.context import TagsContext
+from prefect.states import Cancelled, Failed
 
-from flows.keeper import now
-from flows.unit import Outcome, Unit
-from tasks.failures import StepFailed
+from flows.inputs import bound_values
+from flows.keeper import now, shown_error
+from flows.scope import Scope
+from flows.unit import Outcome, Unit, as_edges
+from tasks.failures import StepFailed, TimedOut
+from tasks.options import attempts_allowed, is_final, retry_waits
 from tasks.outputs_stored import store_output
 from tasks.results import StepResult
 from tasks.values import Value, argument, lone_expression
-from workflows.core.inputs import SUFFIXES, bind_inputs
-from workflows.core.plan import InputPlan, Plan, StepPlan
+from workflows.core.plan import Plan, StepPlan
 
-if TYPE_CHECKING:
-    from flows.walk import Walk
+Descend = Callable[[Scope], Awaitable[BaseException | None]]
+"""Walks a scope to its end; gives what made the walk fail as a whole, such as its total time."""
 
 
 class InnerFailed(StepFailed):
     """A step of the inner workflow failed."""
 
-    final = True
 
-
-async def run_nested(walk: Walk, step: StepPlan, path: str, key: str, follows: Mapping[str, Any]) -> Outcome:
-    """Walks the inner plan below the step's path, then publishes its outputs as the step's."""
-    from flows.walk import Walk as Walker
-
+async def run_nested(
+    scope: Scope,
+    step: StepPlan,
+    path: str,
+    key: str,
+    extra: Mapping[str, Any],
+    follows: Mapping[str, Any],
+    descend: Descend,
+) -> Outcome:
+    """Walks the inner plan below `path`, then publishes its outputs as the step's."""
     assert step.workflow is not None
-    plan = step.workflow
-    values = await _inner_values(walk, step, plan)
-    inner = Walker(
-        plan, values, walk.context, walk.keeper, walk.storage, prefix=f"{path}/", slots=walk.slots
-    )
-    inner.stopped = walk.stopped
-
-    async def body() -> Any:
-        await inner.run(plan.steps)
-        await inner.run(plan.finally_)
-        failed = [e for e in inner.ends.values() if e.blocks]
-        return Failed(message=f"failed: {', '.join(e.step.id for e in failed)}") if failed else None
-
-    started = now()
-    await walk.keeper.started(path, key, plan.workflow)
-    subflow = flow(name=plan.workflow, flow_run_name=f"{step.id} · {plan.workflow}", validate_parameters=False)(body)
-    state = await subflow(wait_for=list(follows.values()) or None, return_state=True)
-    walk.stopped = walk.stopped or inner.stopped
-    blocked = next((e for e in inner.ends.values() if e.blocks), None)
-    if blocked is not None or not state.is_completed():
-        inner_error = blocked.error if blocked else None
-        error = inner.stopped or InnerFailed(
-            f"{plan.workflow}: step '{blocked.step.id if blocked else '?'}' {inner_error or state.message}",
-            getattr(inner_error, "cure", ""),
+    started, plan, execution = now(), step.workflow, scope.execution
+    if path not in execution.context.finished:
+        await execution.keeper.started(
+            path, key, plan.workflow, usage=execution.context.paid(path), attempts=0, started=started
         )
-        await walk.keeper.ended(path, key, "failed", error=error, started=started, agent=plan.workflow)
-        return Outcome(path, state=state, error=error)
+    values = await _inner_values(scope, step, plan, extra)
+
+    async def once() -> tuple[Scope, State[Any], BaseException | None]:
+        inner = Scope(plan, dict(values), execution, prefix=f"{path}/", outer_slots=scope.slots)
+        return inner, *await _walked(step, inner, follows, descend)
+
+    inner, state, error, attempts = await _retried(step, path, scope, once)
+    if error is not None:
+        if execution.stopped is None:
+            await execution.record(
+                path, key, "failed", error=error, attempts=attempts, started=started, agent=plan.workflow
+            )
+        return Outcome(path, state=state, error=error, attempts=attempts)
 
     async def work() -> StepResult:
-        return await _published(walk, step, plan, inner, path)
+        return await _published(step, plan, inner, path)
 
     # The collecting task gives followers one edge and the step its own result.
-    return await walk.unit(Unit(step, path, key, work, collects=True), {"workflow": state})
+    collecting = Unit(step, path, key, work, collects=True, started=started)
+    return await execution.unit(collecting, {"workflow": state}, scope.slots)
 
 
-async def _inner_values(walk: Walk, step: StepPlan, plan: Plan) -> dict[str, Value]:
+async def _retried(
+    step: StepPlan, path: str, scope: Scope, once: Callable[[], Awaitable[Any]]
+) -> tuple[Scope, State[Any], BaseException | None, int]:
+    """The inner walk with the step's retries: what is finished inside is not done again."""
+    waits = retry_waits(step.retries)
+    for attempt in range(1, attempts_allowed(step.retries) + 1):
+        inner, state, error = await once()
+        hopeless = error is None or is_final(error) or scope.execution.stopped is not None
+        if hopeless or attempt > step.retries.max:
+            break
+        delay = waits[min(attempt, len(waits)) - 1]
+        told = {"attempt": attempt, "reason": shown_error(error)["message"], "delay": delay}
+        scope.execution.context.on_event("step.attempt_failed", {"step": path, **told})
+        await asyncio.sleep(delay)
+    return inner, state, error, attempt
+
+
+async def _walked(
+    step: StepPlan, inner: Scope, follows: Mapping[str, Any], descend: Descend
+) -> tuple[State[Any], BaseException | None]:
+    """The subflow's state, and why the step fails if it does."""
+    faults: list[BaseException] = []
+
+    async def body() -> Any:
+        # The step's tag is for the graph of the outer flow; inside, each step has its own.
+        with TagsContext(current_tags=set()):
+            fault = await descend(inner)
+        failed = inner.failed()
+        if inner.execution.stopped is not None:
+            faults.append(inner.execution.stopped)
+            return Cancelled(name="Stopped", message=str(inner.execution.stopped))
+        if fault is None and failed is None:
+            return None
+        faults.append(_inner_error(inner.plan, fault, failed))
+        return Failed(message=str(faults[-1]))
+
+    name = f"{step.id} · {inner.plan.workflow}"
+    subflow = flow(name=inner.plan.workflow, flow_run_name=name, validate_parameters=False)(body)
+    with TagsContext(current_tags={f"step:{step.id}"}):
+        try:
+            async with asyncio.timeout(step.timeout) as timer:
+                state = await subflow(wait_for=list(as_edges(follows).values()) or None, return_state=True)
+        except TimeoutError:
+            if not timer.expired() or step.timeout is None:
+                raise
+            limit = TimedOut(step.timeout)
+            return Failed(message=limit.message), limit
+    fault = await state.aresult(raise_on_failure=False)
+    if not faults and isinstance(fault, BaseException):
+        raise fault  # the walk itself broke, such as by an unreachable ledger
+    return state, faults[-1] if faults else None
+
+
+def _inner_error(plan: Plan, fault: BaseException | None, failed: Any) -> InnerFailed:
+    error = fault or failed.error
+    told = shown_error(error)
+    where = plan.workflow if fault is not None else f"{plan.workflow}: step '{failed.step.id}' failed"
+    return InnerFailed(f"{where}: {told['message']}", told["cure"])
+
+
+async def _inner_values(
+    scope: Scope, step: StepPlan, plan: Plan, extra: Mapping[str, Any]
+) -> dict[str, Value]:
     """The inner workflow's inputs: arguments, then defaults. `{{ name }}` alone hands a ref on as it is."""
-    context = walk.context
-    out: dict[str, Value] = {}
-    plain: dict[str, Any] = {}
+    context, given = scope.execution.context, {}
+    names = {"steps": scope.statuses(), **extra}
     for name, written in step.args.items():
         lone = lone_expression(written) if isinstance(written, str) else None
-        if lone is not None and lone in walk.values:
-            handed = walk.values[lone]
-            out[name] = Value(name, ref=handed.ref, plain=handed.plain)
+        if lone is not None and lone not in names and lone in scope.values:
+            handed = scope.values[lone]
+            given[name] = handed.ref if handed.ref is not None else handed.plain
         else:
-            plain[name] = await argument(written, walk.values, context.store, {"steps": walk.statuses()})
-    rest = plan.model_copy(update={"inputs": tuple(i for i in plan.inputs if i.name not in out)})
-    out |= {name: Value(name, plain=value) for name, value in bind_inputs(rest, plain).items()}
-    for spec in rest.inputs:
-        if spec.name not in out and spec.default_file:
-            out[spec.name] = Value(spec.name, ref=await default_ref(spec, context))
-    return out
+            given[name] = await argument(written, scope.values, context.store, names)
+    return await bound_values(plan, given, context)
 
 
-async def default_ref(spec: InputPlan, context: Any) -> Any:
-    """The default file of an input, stored as an artifact."""
-    path = context.catalog_root / spec.default_file
-    return await context.keep(
-        path.read_bytes(),
-        media_type=SUFFIXES[path.suffix],
-        kind="input",
-        summary=f"{spec.name} (default {spec.default_file})",
-        step="",
-    )
-
-
-async def _published(walk: Walk, step: StepPlan, plan: Plan, inner: Walk, path: str) -> StepResult:
+async def _published(step: StepPlan, plan: Plan, inner: Scope, path: str) -> StepResult:
     """One published output is the step's own; several become a JSON object of their values by name."""
+    context = inner.execution.context
     refs = {n: inner.values[n].ref for n in plan.outputs if n in inner.values}
-    nested = {n: r.model_dump(mode="json") if r else None for n, r in refs.items()}
-    ends = [e for e in inner.ends.values() if e.result]
-    model = next((e.result.model for e in ends if e.result and e.result.model), "")
+    ends = [e.result for e in inner.ends.values() if e.result]
     if len(refs) == 1 and (only := next(iter(refs.values()))) is not None:
         output = only
     else:
-        data = {n: await inner.values[n].data(walk.context.store) for n in refs}
+        data = {n: await inner.values[n].data(context.store) for n in refs}
         shape = step.output.model_copy(update={"type": "json"})
-        output = await store_output("", data, shape, walk.context, path)
+        output = await store_output("", data, shape, context, path)
     return StepResult(
         step=step.id,
         path=path,
         output=output,
-        nested=nested,
+        nested={n: r.model_dump(mode="json") if r else None for n, r in refs.items()},
         agent=plan.workflow,
-        model=model,
-        offline=any(e.result.offline for e in ends if e.result),
+        model=next((e.model for e in ends if e.model), ""),
+        offline=any(e.offline for e in ends),
+        failed_parts=inner.failed_paths()[:100],
     )

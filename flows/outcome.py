@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 from flows.keeper import shown_error
+from flows.scope import Scope, StepEnd
 from flows.unit import agent_of
-from flows.walk import StepEnd
 from tasks.results import StepUsage
-from workflows.core.plan import Plan
 from workflows.core.refs import Ref
 
 EXIT_CODES = {"completed": 0, "failed": 1, "cancelled": 1, "invalid": 2, "waiting": 3, "stopped": 4}
@@ -33,12 +32,15 @@ class RunOutcome:
     failed_steps: tuple[str, ...] = ()
     seconds: float = 0.0
     flow_run_id: str = ""
-    notes: tuple[str, ...] = field(default=())
 
     @property
     def exit_code(self) -> int:
         """What the command ends with."""
         return EXIT_CODES.get(self.status, 1)
+
+    def of_launch(self, flow_run_id: str, seconds: float) -> RunOutcome:
+        """The same with what the run's start knows."""
+        return replace(self, flow_run_id=flow_run_id, seconds=seconds)
 
     def to_document(self) -> dict[str, Any]:
         """The document, JSON-able."""
@@ -74,29 +76,41 @@ def step_document(end: StepEnd) -> dict[str, Any]:
         "name": end.step.name,
         "status": end.status,
         "reused": end.reused,
-        "attempts": end.attempts or (result.attempts if result else 0),
+        "attempts": end.attempts,
         "agent": agent_of(end.step),
         "model": result.model if result else "",
         "usage": shown_usage(end.usage),
-        "seconds": round(result.seconds, 3) if result else 0.0,
+        "seconds": round(result.seconds if result and end.reused else end.seconds, 3),
         "artifacts": [r.model_dump(mode="json") for r in refs],
         "error": shown_error(end.error) if end.error else None,
         "reason": end.reason,
     }
 
 
-def step_documents(plan: Plan, ends: Mapping[str, StepEnd], why: str) -> tuple[dict[str, Any], ...]:
-    """All steps of a plan in its order; those that never came to it are not_started with the reason."""
-    out = []
-    for step in (*plan.steps, *plan.finally_):
-        end = ends.get(step.id) or StepEnd(step, step.id, "not_started", reason=why)
-        out.append(step_document(end))
-    return tuple(out)
-
-
-def total_usage(ends: Sequence[StepEnd]) -> StepUsage:
-    """The sum over steps."""
-    total = StepUsage()
-    for end in ends:
-        total = total + end.usage
-    return total
+async def outcome_of(scope: Scope, error: BaseException | None, cancelled: bool) -> RunOutcome:
+    """How a walked scope ended; its outputs are published where people find them."""
+    execution, plan = scope.execution, scope.plan
+    context, failed = execution.context, scope.failed()
+    status, shown = "completed", None
+    if cancelled:
+        status = "cancelled"
+    elif execution.stopped is not None:
+        status, shown = "stopped", shown_error(execution.stopped)
+    elif error is not None:
+        status, shown = "failed", shown_error(error)
+    elif failed is not None:
+        status, shown = "failed", {**shown_error(failed.error or RuntimeError()), "step": failed.path}
+    refs = {n: v.ref for n in plan.outputs if (v := scope.values.get(n)) and v.ref}
+    places = {n: await context.store.publish(r, run_id=context.run_id, name=n) for n, r in refs.items()}
+    return RunOutcome(
+        run_id=context.run_id,
+        status=status,
+        workflow=plan.workflow,
+        offline=context.offline,
+        steps=tuple(step_document(scope.ends[s.id]) for s in (*plan.steps, *plan.finally_)),
+        outputs=refs,
+        places=places,
+        usage=context.usage_in_all(),
+        error=shown,
+        failed_steps=scope.failed_paths(),
+    )

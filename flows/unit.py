@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import random
-import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
-from prefect import task
+from prefect import allow_failure, task
 from prefect.client.schemas.objects import State
 from prefect.states import Completed
 
+from blocks.models import QuotaExhausted
+from flows.keeper import now, shown_error
 from tasks.context import RunContext, current
-from tasks.options import task_options
+from tasks.failures import TimedOut
+from tasks.options import attempts_allowed, is_final, retry_waits, task_options
 from tasks.results import StepResult
-from workflows.core.errors import PhaselineError
 from workflows.core.plan import StepPlan
 
 Work = Callable[[], Awaitable[StepResult]]
+OnRetry = Callable[[], Awaitable[None]]
+"""Called before a unit is tried again."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,13 @@ class Unit:
     """The agent, for a panel's member."""
     collects: bool = False
     """Only puts finished parts together: no retries and no timeout of its own."""
+    started: int = 0
+    """When its step began (microseconds since 1970), for one that collects parts; 0 for: when it runs."""
+
+    @property
+    def agent(self) -> str:
+        """Who does it, for people."""
+        return self.member or agent_of(self.step)
 
 
 @dataclass(frozen=True)
@@ -54,39 +63,33 @@ class Outcome:
         return self.result is not None
 
 
+def worst(ends: Sequence[Outcome]) -> Outcome | None:
+    """The first that has no result; a spent quota before any other failure, since it fails no step."""
+    failed = [e for e in ends if not e.done]
+    stopped = [e for e in failed if isinstance(e.error, QuotaExhausted)]
+    return next(iter((*stopped, *failed)), None)
+
+
 _WORK: ContextVar[Mapping[str, Unit]] = ContextVar("phaseline_units")
 
 
 @task(log_prints=False)
-async def step_task(unit: str, inputs: dict[str, Any]) -> Any:
-    """Runs a unit of the current run. `inputs` holds the results it follows: its edges in the graph."""
+async def step_task(unit: dict[str, Any]) -> Any:
+    """Runs a unit of the current run: its `path`, and what it `follows`: its edges in the graph."""
+    # One parameter, since Prefect's graph draws the edges of a task once per parameter of the task before.
     context = current()
-    doing = _WORK.get()[unit]
-    attempt = context.attempts[unit] = context.attempts.get(unit, 0) + 1
-    context.on_event(
-        "step.started", {"step": unit, "agent": doing.member or agent_of(doing.step), "attempt": attempt}
-    )
-    recorded = context.finished.get(unit)
+    doing = _WORK.get()[unit["path"]]
+    recorded = context.finished.get(doing.path)
     if recorded is not None and recorded.key == doing.key:
         return recorded.model_dump(mode="json")
-    started = time.monotonic()
-    try:
-        result = await doing.work()
-    except BaseException as error:
-        context.on_event(
-            "step.attempt_failed", {"step": unit, "attempt": attempt, "reason": str(error) or type(error).__name__}
-        )
-        raise
-    finished = result.model_copy(
-        update={"key": doing.key, "attempts": attempt, "seconds": time.monotonic() - started}
-    )
-    return finished.model_dump(mode="json")
+    result = await attempted(doing, context)
+    return result.model_dump(mode="json")
 
 
 @task(log_prints=False)
-async def skip_task(unit: str, reason: str, inputs: dict[str, Any]) -> Any:
-    """Marks a step as skipped in the graph."""
-    return Completed(name="Skipped", message=reason)
+async def skip_task(unit: dict[str, Any]) -> Any:
+    """Marks a step as skipped in the graph, for a `reason`."""
+    return Completed(name="Skipped", message=unit["reason"])
 
 
 def agent_of(step: StepPlan) -> str:
@@ -98,72 +101,114 @@ def agent_of(step: StepPlan) -> str:
     return ", ".join(a.id for a in step.agents)
 
 
+async def attempted(unit: Unit, context: RunContext) -> StepResult:
+    """One attempt at a unit's work: counted, told, and stamped with its key and time."""
+    attempt = context.attempts[unit.path] = context.attempts.get(unit.path, 0) + 1
+    started = unit.started or now()
+    if not unit.collects:
+        context.on_event("step.started", {"step": unit.path, "agent": unit.agent, "attempt": attempt})
+    result = await unit.work()
+    seconds = (now() - started) / 1e6
+    return result.model_copy(update={"key": unit.key, "attempts": attempt, "seconds": seconds})
+
+
 async def run_unit(
-    unit: Unit, follows: Mapping[str, Any], context: RunContext, storage: Any, *, refresh: bool = False
+    unit: Unit,
+    follows: Mapping[str, Any],
+    context: RunContext,
+    storage: Any,
+    *,
+    on_retry: OnRetry,
+    refresh: bool = False,
 ) -> Outcome:
     """Calls the Prefect task of a unit and waits for its end. `follows` maps names to upstream states.
 
     Never raises for a failed unit: the error is in the outcome. Cancellation passes through.
     """
+    waits = [] if unit.collects else retry_waits(unit.step.retries)
     options = task_options(
         unit.step,
         unit.path,
         unit.key,
-        tenant=context.tenant,
-        run_id=context.run_id,
+        context=context,
         storage=storage,
         refresh=refresh,
-        retried=not unit.collects,
+        waits=waits,
+        on_retry=lambda error: _again(unit, context, error, waits, on_retry),
+        limited=not unit.collects,
         member=unit.member,
     )
     # Tasks run in this process and context: the unit is found by its path, so that what travels through
     # Prefect (and is shown in its UI) stays small.
     token = _WORK.set({unit.path: unit})
+    before = context.attempts.get(unit.path, 0)
     try:
-        before = context.attempts.get(unit.path, 0)
-        state = await step_task.with_options(**options)(unit.path, dict(follows), return_state=True)
+        called = {"path": unit.path, "follows": as_edges(follows)}
+        state = await step_task.with_options(**options)(called, return_state=True)
     finally:
         _WORK.reset(token)
     return await _outcome(unit, state, context, before)
 
 
+def as_edges(follows: Mapping[str, Any]) -> dict[str, Any]:
+    """Upstream states as a task's parameter: each is one edge of the graph.
+
+    One that did not complete would keep its followers from running, unless it is allowed to have failed.
+    """
+    return {n: s if s.is_completed() else allow_failure(s) for n, s in follows.items()}
+
+
+async def _again(
+    unit: Unit, context: RunContext, error: BaseException, waits: list[float], on_retry: OnRetry
+) -> None:
+    """Before another attempt: what it cost so far is kept, and people are told."""
+    attempt = context.attempts.get(unit.path, 1)
+    reason = shown_error(_timed_out(unit, error) or error)["message"]
+    await on_retry()
+    delay = waits[min(attempt, len(waits)) - 1]
+    context.on_event(
+        "step.attempt_failed", {"step": unit.path, "attempt": attempt, "reason": reason, "delay": delay}
+    )
+
+
+def _timed_out(unit: Unit, error: BaseException) -> TimedOut | None:
+    """The step's own timeout, for an error that says no more than that time was up."""
+    limit = unit.step.timeout
+    return TimedOut(limit) if isinstance(error, TimeoutError) and limit is not None else None
+
+
 async def _outcome(unit: Unit, state: State[Any], context: RunContext, before: int) -> Outcome:
-    attempts = context.attempts.get(unit.path, 0)
-    if not state.is_final():
-        return Outcome(unit.path, state=state, attempts=attempts)
-    value = await state.aresult(raise_on_failure=False)
-    if not state.is_completed() or isinstance(value, BaseException):
+    attempts = context.attempts.get(unit.path, 0) - before
+    value = await state.aresult(raise_on_failure=False) if state.is_final() else None
+    if isinstance(value, BaseException) or not state.is_completed():
         error = value if isinstance(value, BaseException) else RuntimeError(state.message or state.name)
-        return Outcome(unit.path, state=state, error=error, attempts=attempts)
+        return Outcome(unit.path, state=state, error=_timed_out(unit, error) or error, attempts=attempts)
     result = StepResult.model_validate(value)
-    known = context.finished.get(unit.path)
-    reused = attempts == before or (known is not None and known.key == result.key and result.key == unit.key)
+    reused = attempts == 0
     return Outcome(unit.path, result=result, state=state, reused=reused, attempts=attempts or result.attempts)
 
 
-async def run_directly(unit: Unit, context: RunContext) -> Outcome:
+async def run_directly(unit: Unit, context: RunContext, on_retry: OnRetry) -> Outcome:
     """Does a unit's work without a task run, with the step's retries and timeout."""
-    plan, delays = unit.step.retries, unit.step.retries.delays()
-    for attempt in range(1, plan.max + 2):
-        started = time.monotonic()
+    waits = retry_waits(unit.step.retries)
+    for attempt in range(1, attempts_allowed(unit.step.retries) + 1):
         try:
             async with asyncio.timeout(unit.step.timeout):
-                result = await unit.work()
-        except Exception as error:  # the unit's own failure, whatever it is, is its outcome
-            final = isinstance(error, PhaselineError) and error.final
-            if final or attempt > plan.max:
-                return Outcome(unit.path, error=error, attempts=attempt)
-            reason = str(error) or type(error).__name__
-            context.on_event("step.attempt_failed", {"step": unit.path, "attempt": attempt, "reason": reason})
-            await asyncio.sleep(delays[attempt - 1] * (1 + plan.jitter * random.random()))
+                result = await attempted(unit, context)
+        except Exception as error:  # noqa: BLE001 - whatever the unit fails with is its outcome
+            if is_final(error) or attempt > unit.step.retries.max:
+                return Outcome(unit.path, error=_timed_out(unit, error) or error, attempts=attempt)
+            await _again(unit, context, error, waits, on_retry)
+            await asyncio.sleep(waits[min(attempt, len(waits)) - 1])
         else:
-            seconds = time.monotonic() - started
-            done = result.model_copy(update={"key": unit.key, "attempts": attempt, "seconds": seconds})
-            return Outcome(unit.path, result=done, attempts=attempt)
+            return Outcome(unit.path, result=result, attempts=attempt)
     raise AssertionError("the last attempt returns")
 
 
 async def mark_skipped(step: StepPlan, path: str, reason: str, follows: Mapping[str, Any]) -> State[Any]:
     """A Skipped task run with the step's edges."""
-    named = skip_task.with_options(name=step.name, task_run_name=path.split("/")[-1], tags=[f"step:{step.id}"])
-    return await named(path, reason, dict(follows), return_state=True)
+    named = skip_task.with_options(
+        name=step.name, task_run_name=path.split("/")[-1], tags=[f"step:{step.id}"]
+    )
+    called = {"path": path, "reason": reason, "follows": as_edges(follows)}
+    return await named(called, return_state=True)

@@ -4,83 +4,142 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
-from prefect import allow_failure
-from prefect.client.schemas.objects import State
-
+from blocks.ledger import LedgerError
 from blocks.models import QuotaExhausted
-from flows.keeper import Keeper, now, shown_error
-from flows.unit import Outcome, Unit, agent_of, mark_skipped, run_directly, run_unit
-from tasks.context import RunContext
-from tasks.results import Status, StepResult, StepUsage
-from tasks.values import Value, evaluate
+from flows.keeper import now, shown_error
+from flows.parts import run_parts
+from flows.scope import Scope, StepEnd
+from flows.unit import Outcome, agent_of, mark_skipped
 from workflows.core.errors import PhaselineError
-from workflows.core.plan import Plan, StepPlan, content_key
-from workflows.core.refs import digest
+from workflows.core.plan import StepPlan, content_key
+from workflows.core.units import shown_duration
 
 
-@dataclass
-class StepEnd:
-    """How a step ended, for its followers and for people."""
+class TimeIsUp(PhaselineError):
+    """A workflow took longer than its total_timeout (seconds)."""
 
-    step: StepPlan
-    path: str
-    status: Status
-    result: StepResult | None = None
-    state: State[Any] | None = None
+    def __init__(self, workflow: str, limit: float) -> None:
+        super().__init__(
+            f"'{workflow}' took longer than its total_timeout of {shown_duration(limit)}",
+            "raise total_timeout, then continue with the same --run-id",
+        )
+
+
+async def walk_inner(scope: Scope) -> BaseException | None:
+    """Walks a nested plan. Raises CancelledError when it is cut off, after its `finally` steps."""
+    error, cancelled = await walk_to_end(scope, scope.plan.total_timeout)
+    if cancelled:
+        raise asyncio.CancelledError
+    return error
+
+
+async def walk_to_end(scope: Scope, seconds: float | None) -> tuple[BaseException | None, bool]:
+    """Steps within `seconds`, then `finally` whatever happened, unless the provider's quota is spent.
+
+    Gives what ended the walk as a whole (its total time), and whether it was cancelled. Raises what is
+    nobody's step: a ledger that cannot be written.
+    """
     error: BaseException | None = None
-    reused: bool = False
-    attempts: int = 0
-    reason: str = ""
-    usage: StepUsage = field(default_factory=StepUsage)
+    cancelled = False
+    try:
+        async with asyncio.timeout(seconds) as timer:
+            await Walk(scope).run(scope.plan.steps)
+    except TimeoutError:
+        if not timer.expired():
+            raise
+        error = TimeIsUp(scope.plan.workflow, scope.plan.total_timeout or 0.0)
+    except asyncio.CancelledError:
+        _go_on(scope)
+        cancelled = True
+    execution = scope.execution
+    reason = "cancelled" if cancelled else str(error or execution.stopped or "")
+    await _complete(scope, scope.plan.steps, reason)
+    if execution.stopped is None:
+        _expire_last(scope)
+        try:
+            await Walk(scope, last=True).run(scope.plan.finally_)
+        except asyncio.CancelledError:
+            _go_on(scope)
+            cancelled = True
+    await _complete(scope, scope.plan.finally_, reason or "cancelled")
+    return error, cancelled
 
-    @property
-    def blocks(self) -> bool:
-        """Whether followers cannot start."""
-        failed = self.status == "failed" and self.step.on_failure == "fail"
-        return failed or self.status == "not_started"
 
-    @property
-    def void(self) -> bool:
-        """Whether it left no output but lets followers decide: skipped, or failed and continued."""
-        return self.status == "skipped" or (self.status == "failed" and self.step.on_failure == "continue")
+def _go_on(scope: Scope) -> None:
+    """After a cancellation there is something left to do, unless the run is not ours any more."""
+    if scope.execution.lost is not None:
+        raise asyncio.CancelledError
+    task = asyncio.current_task()
+    if task is not None:
+        task.uncancel()
+
+
+async def _complete(scope: Scope, steps: tuple[StepPlan, ...], reason: str) -> None:
+    """Steps that never came to it end as not started, so that everything has an end and a row."""
+    for step in steps:
+        if step.id not in scope.ends:
+            await not_started(scope, step, reason)
+
+
+def _expire_last(scope: Scope) -> None:
+    """`finally` steps are done again when anything before them was: they belong to this end of the run."""
+    if all(end.reused or end.status == "skipped" for end in scope.ends.values()):
+        return
+    execution = scope.execution
+    last = {scope.path(s) for s in scope.plan.finally_}
+    for path in list(execution.context.finished):
+        if any(path == p or path.startswith(f"{p}/") for p in last):
+            execution.forget(path, "the run went on since", stale=True)
+
+
+async def not_started(scope: Scope, step: StepPlan, reason: str) -> StepEnd:
+    """The end of a step that did not run; what an earlier attempt at the run finished stays recorded."""
+    path, execution = scope.path(step), scope.execution
+    if path not in execution.context.finished and path not in execution.written:
+        await execution.record(path, "", "not_started", agent=agent_of(step))
+    end = StepEnd(step, path, "not_started", reason=reason, usage=execution.context.usage_below(path))
+    scope.publish(end)
+    tell(scope, end)
+    return end
+
+
+def tell(scope: Scope, end: StepEnd) -> None:
+    """The event of a step's end."""
+    scope.execution.context.on_event(
+        "step.finished",
+        {
+            "step": end.path,
+            "agent": agent_of(end.step),
+            "status": end.status,
+            "reused": end.reused,
+            "attempts": end.attempts,
+            "seconds": end.seconds,
+            "usage": end.usage.model_dump(),
+            "model": end.result.model if end.result else "",
+            "offline": end.result.offline if end.result else False,
+            "error": shown_error(end.error)["message"] if end.error else "",
+            "reason": end.reason,
+        },
+    )
 
 
 class Walk:
-    """One walk over a plan's steps; nested walks share everything but plan, values and prefix."""
+    """One walk over the steps of a scope, or over its `finally` steps (`last`)."""
 
-    def __init__(
-        self,
-        plan: Plan,
-        values: dict[str, Value],
-        context: RunContext,
-        keeper: Keeper,
-        storage: Any,
-        *,
-        prefix: str = "",
-        slots: asyncio.Semaphore | None = None,
-    ) -> None:
-        self.plan = plan
-        self.values = values
-        self.context = context
-        self.keeper = keeper
-        self.storage = storage
-        self.prefix = prefix
-        self.slots = slots or asyncio.Semaphore(plan.max_concurrent)
-        self.ends: dict[str, StepEnd] = {}
-        self.stopped: QuotaExhausted | None = None
+    def __init__(self, scope: Scope, *, last: bool = False) -> None:
+        self._scope = scope
+        self._last = last
 
     async def run(self, steps: tuple[StepPlan, ...]) -> None:
-        """Runs the steps; failures are in `ends`, cancellation and our own faults are raised."""
+        """Runs the steps; failures are in the scope's ends, cancellation and our own faults are raised."""
         running: dict[str, asyncio.Task[StepEnd]] = {}
         try:
             async with asyncio.TaskGroup() as group:
                 for step in steps:
-                    running[step.id] = group.create_task(
-                        self._one(step, {d: running[d] for d in step.depends_on if d in running}), name=step.id
-                    )
+                    before = {d: running[d] for d in step.depends_on if d in running}
+                    running[step.id] = group.create_task(self._one(step, before), name=step.id)
         except BaseExceptionGroup as faults:
             raise _first(faults) from None
 
@@ -88,67 +147,50 @@ class Walk:
         # Shielded: one cancelled follower must not cancel what others wait for as well.
         ups = {name: await asyncio.shield(end) for name, end in before.items()}
         for name in step.depends_on:
-            if name not in ups and name in self.ends:
-                ups[name] = self.ends[name]
-        end = await self._decide(step, ups)
-        self.ends[step.id] = end
-        self._publish(end)
-        self._tell(end)
+            if name not in ups and name in self._scope.ends:
+                ups[name] = self._scope.ends[name]
+        started = now()
+        try:
+            end = await self._decide(step, ups)
+        except asyncio.CancelledError:
+            await self._cut(step, started)
+            raise
+        if end.status != "not_started":
+            end.seconds = (now() - started) / 1e6
+            self._scope.publish(end)
+            tell(self._scope, end)
         return end
 
-    def path(self, step: StepPlan) -> str:
-        """The step's path in the run."""
-        return f"{self.prefix}{step.id}"
-
     async def _decide(self, step: StepPlan, ups: Mapping[str, StepEnd]) -> StepEnd:
-        path = self.path(step)
         blocked = next((u for u in ups.values() if u.blocks), None)
-        if blocked is not None and not self._is_last(step):
-            return await self._not_started(step, ups, f"{blocked.step.id} {_why(blocked)}")
-        if self.stopped is not None:
-            return StepEnd(step, path, "not_started", reason="the provider's quota is spent")
+        if blocked is not None and not self._last:
+            why = "failed" if blocked.status == "failed" else "did not start"
+            return await not_started(self._scope, step, f"{blocked.step.id} {why}")
+        if (stopped := self._scope.execution.stopped) is not None:
+            return await not_started(self._scope, step, stopped.message)
         void = [u for u in ups.values() if u.void]
-        if ups and step.requires == "all" and void:
+        if void and step.requires == "all":
             return await self._skip(step, ups, f"requires: all, and {void[0].step.id} left no output")
-        if ups and len(void) == len(ups) and not self._is_last(step):
+        if void and len(void) == len(ups) and not self._last:
             return await self._skip(step, ups, "everything it follows left no output")
         try:
-            if step.when is not None and not await self._holds(step.when):
+            if step.when is not None and not await self._scope.evaluate(step.when):
                 return await self._skip(step, ups, f"when: {step.when}")
             return await self._run(step, ups)
+        except LedgerError:
+            raise
         except PhaselineError as error:
-            return await self._failed(step, Outcome(path, error=error), content_key(step, {}))
-
-    def _is_last(self, step: StepPlan) -> bool:
-        return any(step.id == s.id for s in self.plan.finally_)
-
-    async def _holds(self, condition: str) -> bool:
-        return bool(await evaluate(condition, self.values, self.context.store, {"steps": self.statuses()}))
-
-    def statuses(self) -> dict[str, dict[str, Any]]:
-        """What `steps.<id>` gives in expressions."""
-        return {
-            name: {"status": e.status, "error": shown_error(e.error)["message"] if e.error else ""}
-            for name, e in self.ends.items()
-        }
-
-    def digests(self, step: StepPlan) -> dict[str, str]:
-        """sha256 by name of everything the step's result depends on."""
-        out = {}
-        for name in step.reads:
-            if name.startswith("steps."):
-                end = self.ends.get(name.removeprefix("steps."))
-                out[name] = digest(end.status if end else None)
-            elif name in self.values:
-                out[name] = self.values[name].sha256
-        return out
+            # What is wrong with the step's own words: a condition, a list, an argument.
+            return await self._failed(step, Outcome(self._scope.path(step), error=error))
 
     async def _run(self, step: StepPlan, ups: Mapping[str, StepEnd]) -> StepEnd:
-        from flows.parts import run_parts
-
-        path = self.path(step)
-        key = content_key(step, self.digests(step))
-        outcome = await run_parts(self, step, path, key, edges(ups))
+        scope, path = self._scope, self._scope.path(step)
+        context = scope.execution.context
+        key = content_key(step, scope.digests(step))
+        known = context.finished.get(path)
+        if _has_parts(step) and (known is None or known.key != key):
+            context.on_event("step.started", {"step": path, "agent": agent_of(step), "attempt": 1})
+        outcome = await run_parts(scope, step, path, key, edges(ups), walk_inner)
         if outcome.result is None:
             return await self._failed(step, outcome, key)
         return StepEnd(
@@ -159,94 +201,18 @@ class Walk:
             state=outcome.state,
             reused=outcome.reused,
             attempts=outcome.attempts,
-            usage=self.context.usage_below(path),
+            usage=context.usage_below(path),
         )
 
-    async def unit(self, unit: Unit, follows: Mapping[str, Any]) -> Outcome:
-        """Runs a unit with its ledger rows around it; what the ledger holds is not done again."""
-        refresh = False
-        known = self.context.finished.get(unit.path)
-        if known is not None and known.key == unit.key:
-            reason = await self.keeper.unreadable(known)
-            if reason is not None:
-                self._forget(unit.path, reason)
-                known, refresh = None, True
-        if known is not None and known.key != unit.key:
-            self._forget(unit.path, "its definition or inputs changed")
-            known = None
-        async with self.slots:
-            if self.stopped is not None:
-                return Outcome(unit.path, error=self.stopped)
-            return await self._call(unit, follows, known, refresh)
-
-    async def _call(
-        self, unit: Unit, follows: Mapping[str, Any], known: StepResult | None, refresh: bool
-    ) -> Outcome:
-        started = now()
-        if known is None:
-            await self.keeper.started(unit.path, unit.key, unit.member or agent_of(unit.step))
-        outcome = await run_unit(unit, follows, self.context, self.storage, refresh=refresh)
-        if outcome.reused and known is None and outcome.result is not None:
-            # Prefect had a result that the ledger does not know: trust it only if its bodies are there.
-            reason = await self.keeper.unreadable(outcome.result)
-            if reason is not None:
-                self._forget(unit.path, reason)
-                outcome = await run_unit(unit, follows, self.context, self.storage, refresh=True)
-        if outcome.result is not None and known is None:
-            paid = self.context.spent.get(unit.path, outcome.result.usage)
-            own = outcome.result.model_copy(update={"path": unit.path, "usage": paid})
-            self.context.finished[unit.path] = own
-            await self.keeper.completed(own, attempts=outcome.attempts, started=started)
-        elif outcome.error is not None:
-            await self._record_failure(unit, outcome, started)
-        return outcome
-
-    async def item(self, unit: Unit) -> Outcome:
-        """One item of a batch: no task run of its own, but its own row, retries and reuse."""
-        known = self.context.finished.get(unit.path)
-        if known is not None and known.key == unit.key and await self.keeper.unreadable(known) is None:
-            return Outcome(unit.path, result=known, reused=True)
-        started = now()
-        outcome = await run_directly(unit, self.context)
-        if outcome.result is not None:
-            paid = self.context.spent.get(unit.path, outcome.result.usage)
-            own = outcome.result.model_copy(update={"usage": paid})
-            self.context.finished[unit.path] = own
-            await self.keeper.completed(own, attempts=outcome.attempts, started=started)
-        else:
-            await self._record_failure(unit, outcome, started)
-        return outcome
-
-    async def batch(self, unit: Unit, follows: Mapping[str, Any]) -> Outcome:
-        """A task run around items; it always runs, since the items know what is finished."""
-        return await run_unit(unit, follows, self.context, self.storage, refresh=True)
-
-    def _forget(self, path: str, reason: str) -> None:
-        self.context.finished.pop(path, None)
-        self.context.on_event("step.rerun", {"step": path, "reason": reason})
-
-    async def _record_failure(self, unit: Unit, outcome: Outcome, started: int) -> None:
-        if isinstance(outcome.error, QuotaExhausted):
-            self.stopped = outcome.error
-        await self.keeper.ended(
-            unit.path,
-            unit.key,
-            "failed",
-            error=outcome.error,
-            usage=self.context.spent.get(unit.path),
-            attempts=outcome.attempts,
-            started=started,
-            agent=unit.member or agent_of(unit.step),
-        )
-
-    async def _failed(self, step: StepPlan, outcome: Outcome, key: str) -> StepEnd:
-        path = self.path(step)
+    async def _failed(self, step: StepPlan, outcome: Outcome, key: str = "") -> StepEnd:
+        scope, path = self._scope, self._scope.path(step)
         error = outcome.error or RuntimeError("it ended without a result")
         if isinstance(error, QuotaExhausted):
-            self.stopped = error
-            return StepEnd(step, path, "not_started", reason=str(error), usage=self.context.usage_below(path))
-        if outcome.state is None:
-            await self.keeper.ended(path, key, "failed", error=error, agent=agent_of(step))
+            return await not_started(scope, step, error.message)
+        if path not in scope.execution.written:
+            await scope.execution.record(
+                path, key, "failed", error=error, attempts=outcome.attempts, agent=agent_of(step)
+            )
         return StepEnd(
             step,
             path,
@@ -254,55 +220,47 @@ class Walk:
             state=outcome.state,
             error=error,
             attempts=outcome.attempts,
-            usage=self.context.usage_below(path),
+            usage=scope.execution.context.usage_below(path),
         )
 
     async def _skip(self, step: StepPlan, ups: Mapping[str, StepEnd], reason: str) -> StepEnd:
-        path = self.path(step)
+        path, execution = self._scope.path(step), self._scope.execution
         state = await mark_skipped(step, path, reason, edges(ups))
-        await self.keeper.ended(path, "", "skipped")
-        return StepEnd(step, path, "skipped", state=state, reason=reason)
+        await execution.record(path, "", "skipped", agent=agent_of(step))
+        usage = execution.context.usage_below(path)
+        return StepEnd(step, path, "skipped", state=state, reason=reason, usage=usage)
 
-    async def _not_started(self, step: StepPlan, ups: Mapping[str, StepEnd], reason: str) -> StepEnd:
-        return StepEnd(step, self.path(step), "not_started", reason=reason)
-
-    def _publish(self, end: StepEnd) -> None:
-        name = end.step.output.name
-        if end.result is not None and end.result.output is not None:
-            self.values[name] = Value(name, ref=end.result.output)
-        elif end.status != "not_started":
-            self.values[name] = Value(name, plain=None)
-
-    def _tell(self, end: StepEnd) -> None:
-        self.context.on_event(
-            "step.finished",
-            {
-                "step": end.path,
-                "agent": agent_of(end.step),
-                "status": end.status,
-                "reused": end.reused,
-                "seconds": end.result.seconds if end.result else 0.0,
-                "usage": end.usage.model_dump(),
-                "model": end.result.model if end.result else "",
-                "offline": end.result.offline if end.result else False,
-                "error": shown_error(end.error)["message"] if end.error else "",
-                "reason": end.reason,
-            },
+    async def _cut(self, step: StepPlan, started: int) -> None:
+        """A step cut off in its work is cancelled; one that only waited for a place did not start."""
+        scope, path = self._scope, self._scope.path(step)
+        execution = scope.execution
+        if execution.lost is not None or not any(
+            p == path or p.startswith(f"{path}/") for p in execution.begun
+        ):
+            return
+        if path not in execution.written:
+            write = execution.record(path, "", "cancelled", started=started, agent=agent_of(step))
+            await asyncio.shield(asyncio.ensure_future(write))
+        end = StepEnd(
+            step,
+            path,
+            "cancelled",
+            reason="cut off while it ran",
+            seconds=(now() - started) / 1e6,
+            usage=execution.context.usage_below(path),
         )
+        scope.publish(end)
+        tell(scope, end)
+
+
+def _has_parts(step: StepPlan) -> bool:
+    """Whether the step's own task, if it has one, only collects."""
+    return step.kind in ("panel", "workflow") or step.for_each is not None or step.repeat is not None
 
 
 def edges(ups: Mapping[str, StepEnd]) -> dict[str, Any]:
-    """Upstream states as a task's parameters: each is one edge of the graph."""
-    out: dict[str, Any] = {}
-    for name, end in ups.items():
-        if end.state is not None:
-            # A failed step that was allowed to fail would else keep its followers from running.
-            out[name] = end.state if end.state.is_completed() else allow_failure(end.state)
-    return out
-
-
-def _why(end: StepEnd) -> str:
-    return "failed" if end.status == "failed" else "did not start"
+    """The states a step follows by step id."""
+    return {name: end.state for name, end in ups.items() if end.state is not None}
 
 
 def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:

@@ -13,6 +13,13 @@ from flows.compiled import catalog_flow
 async def run_workflow(
     workflow: str, inputs: dict[str, Any] | None = None, run_id: str | None = None, offline: bool = False
 ) -> Any:
-    """Runs the workflow of that name with its inputs by name."""
+    """Runs the workflow of that name with its inputs by name.
+
+    Args:
+        workflow: Name of a workflow of the catalog.
+        inputs: Its inputs by name; what is left out takes its default.
+        run_id: Continues the run of that id; empty for a new one.
+        offline: Let the offline model answer, at no cost.
+    """
     inner = catalog_flow(workflow)
     return await inner(**(inputs or {}), run_id=run_id, offline=offline, return_state=True)

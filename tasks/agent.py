@@ -89,7 +89,9 @@ async def answer(
     )
 
 
-async def _created(agent: AgentPlan, messages: list[dict[str, Any]], context: RunContext) -> list[dict[str, Any]]:
+async def _created(
+    agent: AgentPlan, messages: list[dict[str, Any]], context: RunContext
+) -> list[dict[str, Any]]:
     """The messages with what the Create hook adds to them."""
     hook = next((h for h in agent.hooks if h.event == "create"), None)
     if hook is None:

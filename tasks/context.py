@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,10 +35,10 @@ class RunContext:
     on_event: OnEvent = lambda name, data: None
     prices: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     finished: dict[str, StepResult] = field(default_factory=dict)
-    """Results the ledger holds, by unit key path: returned instead of working again."""
+    """Results the ledger holds, by unit path: returned instead of working again."""
     attempts: dict[str, int] = field(default_factory=dict)
     spent: dict[str, StepUsage] = field(default_factory=dict)
-    """What this process really paid, by unit path, failed attempts included."""
+    """What was paid, by unit path: now, and before by units that did not finish; failed attempts included."""
     connections: dict[str, ModelConnection] = field(default_factory=dict)
 
     def connection(self, agent: AgentPlan) -> ModelConnection:
@@ -65,9 +65,20 @@ class RunContext:
 
     def usage_below(self, path: str) -> StepUsage:
         """What a step and its parts cost over the whole run: paid now or, where reused, recorded before."""
+        return self._sum(p for p in (*self.spent, *self.finished) if p == path or p.startswith(f"{path}/"))
+
+    def usage_in_all(self) -> StepUsage:
+        """What the whole run cost so far."""
+        return self._sum((*self.spent, *self.finished))
+
+    def paid(self, path: str) -> StepUsage:
+        """What one unit cost over the whole run, its failed attempts included."""
+        return self._sum(p for p in (path,) if p in self.spent or p in self.finished)
+
+    def _sum(self, paths: Iterable[str]) -> StepUsage:
         total = StepUsage()
-        for part in {p for p in (*self.spent, *self.finished) if p == path or p.startswith(f"{path}/")}:
-            total += self.spent[part] if part in self.spent else self.finished[part].usage
+        for path in dict.fromkeys(paths):
+            total += self.spent[path] if path in self.spent else self.finished[path].usage
         return total
 
     async def keep(self, body: bytes, *, media_type: str, kind: str, summary: str, step: str) -> Ref:

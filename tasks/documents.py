@@ -29,7 +29,9 @@ async def message_blocks(
         note = ""
         if len(text) > WHOLE_CHARS:
             cut.append(value.name)
-            note = f"\n[cut after {WHOLE_CHARS} of {len(text)} characters; read on with the tool `{READ_INPUT}`]"
+            note = (
+                f"\n[cut after {WHOLE_CHARS} of {len(text)} characters; read on with the tool `{READ_INPUT}`]"
+            )
         blocks.append({"type": "text", "text": _document(value.name, value.media_type, shown + note)})
     blocks.append({"type": "text", "text": instruction})
     return blocks, tuple(cut)

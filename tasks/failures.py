@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from workflows.core.errors import PhaselineError
+from workflows.core.units import shown_duration
 from workflows.core.usage import Usage
 
 
@@ -19,6 +20,16 @@ class StepFailed(PhaselineError):
         self.spent = Usage()
         self.turns = 0
         self.last_answer = ""
+
+
+class TimedOut(StepFailed):
+    """An attempt took longer than the step's timeout (seconds)."""
+
+    def __init__(self, limit: float) -> None:
+        super().__init__(
+            f"it took longer than its timeout of {shown_duration(limit)}",
+            "raise the step's `timeout`, or give it less to do",
+        )
 
 
 class Refused(StepFailed):

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import datetime
+import random
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from prefect.cache_policies import CacheKeyFnPolicy
 
+from tasks.context import RunContext
 from workflows.core.errors import PhaselineError
-from workflows.core.plan import StepPlan
+from workflows.core.plan import RetryPlan, StepPlan
+
+_MOST_WAITS = 50
+"""Prefect takes no longer list of delays; it repeats the last one."""
 
 
 def task_options(
@@ -16,21 +22,22 @@ def task_options(
     path: str,
     key: str,
     *,
-    tenant: str,
-    run_id: str,
+    context: RunContext,
     storage: Any,
     refresh: bool,
-    retried: bool = True,
+    waits: Sequence[float],
+    on_retry: Callable[[BaseException], Awaitable[None]],
+    limited: bool = True,
     member: str = "",
 ) -> dict[str, Any]:
     """Arguments of `Task.with_options` for one unit of a step.
 
     The cache key is also the path of the result below the storage's root. `refresh` runs the unit even if
-    a result is stored. `retried` is False for what only collects finished parts.
+    a result is stored. `waits` are the seconds before each retry (see `retry_waits`); `limited` is False
+    for what only collects finished parts: it has no timeout of its own.
     """
     shared = step.cache == "always"
-    place = f"{tenant}/shared/{key}" if shared else f"{tenant}/{run_id}/{path}/{key}"
-    retries = step.retries if retried else None
+    place = result_path(step, path, key, context)
     return {
         "name": step.name,
         "task_run_name": task_name(step, path, member),
@@ -40,22 +47,60 @@ def task_options(
         "cache_policy": CacheKeyFnPolicy(cache_key_fn=lambda _context, _parameters: place),
         "cache_expiration": datetime.timedelta(seconds=step.ttl) if shared and step.ttl else None,
         "refresh_cache": refresh,
-        "retries": retries.max if retries else 0,
-        "retry_delay_seconds": retries.delays() if retries and retries.max else 0,
-        "retry_jitter_factor": retries.jitter if retries and retries.max else None,
-        "retry_condition_fn": worth_retrying if retries and retries.max else None,
-        "timeout_seconds": step.timeout if retried else None,
+        "retries": step.retries.max if waits else 0,
+        "retry_delay_seconds": list(waits) or 0,
+        "retry_condition_fn": _condition(on_retry) if waits else None,
+        "timeout_seconds": step.timeout if limited else None,
         "tags": [f"step:{step.id}", *([f"agent:{member}"] if member else [])],
     }
 
 
+def result_path(step: StepPlan, path: str, key: str, context: RunContext) -> str:
+    """Where Prefect keeps a unit's result: within the run, or shared by the runs of a tenant.
+
+    What the offline model made is never handed to a run with a real one.
+    """
+    if step.cache == "always":
+        return f"{context.tenant}/shared/{key}" + ("-offline" if context.offline else "")
+    return f"{context.tenant}/{context.run_id}/{path}/{key}"
+
+
 def task_name(step: StepPlan, path: str, member: str = "") -> str:
-    """How a task run is called in the UI: the step, and which part of it."""
+    """How a task run is called in the UI: the step, and its name for people or which part of it this is."""
     part = path.split("/")[-1]
-    return part if part == step.id else f"{step.id} · {member or part}"
+    shown = f"{step.id} · {member or part}" if part != step.id else step.id
+    if part == step.id and step.name not in ("", step.id):
+        shown = f"{step.id} {step.name}"
+    # Prefect reads it as a template of the task's parameters.
+    return shown.replace("{", "{{").replace("}", "}}")
 
 
-async def worth_retrying(_task: Any, _run: Any, state: Any) -> bool:
-    """Whether another attempt may end differently (Prefect wants an async function here)."""
-    error = await state.aresult(raise_on_failure=False)
-    return not (isinstance(error, PhaselineError) and error.final)
+def retry_waits(plan: RetryPlan) -> list[float]:
+    """Seconds before each retry, lengthened by up to `jitter` (a share) so that parallel steps spread.
+
+    At most 50; the last one counts for all later retries.
+    """
+    waits = plan.delays()[:_MOST_WAITS]
+    return [wait * (1 + plan.jitter * random.random()) for wait in waits]  # noqa: S311 - no secret
+
+
+def attempts_allowed(plan: RetryPlan) -> int:
+    """The first attempt and its retries."""
+    return plan.max + 1
+
+
+def is_final(error: BaseException) -> bool:
+    """Whether another attempt cannot end differently."""
+    return isinstance(error, PhaselineError) and error.final
+
+
+def _condition(on_retry: Callable[[BaseException], Awaitable[None]]) -> Any:
+    async def worth_retrying(_task: Any, _run: Any, state: Any) -> bool:
+        # Asked only while retries are left (Prefect wants an async function here).
+        error = await state.aresult(raise_on_failure=False)
+        if is_final(error):
+            return False
+        await on_retry(error)
+        return True
+
+    return worth_retrying

@@ -70,7 +70,7 @@ async def _synthesis(
         voices,
         {},
         context,
-        f"{path}/synthesis",
+        path,
         output=OutputPlan(name=step.output.name, type="markdown"),
         kind="synthesis",
     )

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from workflows.core.refs import Ref
 
-Status = Literal["completed", "failed", "skipped", "not_started"]
+Status = Literal["completed", "failed", "skipped", "not_started", "cancelled"]
 
 
 class StepUsage(BaseModel):
@@ -53,6 +53,9 @@ class StepResult(BaseModel):
     seconds: float = 0.0
     error: str = ""
     cure: str = ""
+    failed_parts: tuple[str, ...] = Field(
+        default=(), description="Paths of items that failed and were continued; the first hundred."
+    )
     nested: dict[str, Any] | None = Field(default=None, description="Outputs of a workflow step, by name.")
 
     @property

@@ -30,11 +30,13 @@ class WrongArguments(PhaselineError):
 async def run_skill(
     step: StepPlan, values: Mapping[str, Value], extra: Mapping[str, Any], context: RunContext, path: str
 ) -> StepResult:
-    """Calls the step's handler with its arguments and stores the result. Raises HandlerFault, WrongArguments."""
+    """Calls the step's handler and stores its result. Raises HandlerFault, WrongArguments, OutputRejected."""
     assert step.skill is not None and step.handler is not None
     started = time.monotonic()
     arguments = {
-        name: written if name in step.handler.documents else await argument(written, values, context.store, extra)
+        name: written
+        if name in step.handler.documents
+        else await argument(written, values, context.store, extra)
         for name, written in step.args.items()
     }
     names = [n for n, v in values.items() if v.ref is not None or v.plain is not None]
@@ -44,7 +46,9 @@ async def run_skill(
         raise WrongArguments(str(fault), "give the step the document it needs") from None
     problems = argument_problems(schema, arguments)
     if problems:
-        raise WrongArguments(f"{step.handler.handler}: " + "; ".join(problems), f"mend `args` of the step '{step.id}'")
+        raise WrongArguments(
+            f"{step.handler.handler}: " + "; ".join(problems), f"mend `args` of the step '{step.id}'"
+        )
     try:
         result = await call_handler(step.skill, step.handler, arguments, values, context)
     except ToolError as fault:
@@ -60,7 +64,9 @@ async def run_skill(
 def _accept(step: StepPlan, result: Any) -> None:
     """A handler's result is data somebody else's code made: it is held to the contract as well."""
     problems = []
-    if step.output.type == "table" and not (isinstance(result, list) and all(isinstance(r, dict) for r in result)):
+    if step.output.type == "table" and not (
+        isinstance(result, list) and all(isinstance(r, dict) for r in result)
+    ):
         problems = ["a table is a list of objects"]
     elif step.output.schema_ is not None:
         found = Draft202012Validator(step.output.schema_).iter_errors(result)

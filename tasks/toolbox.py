@@ -169,4 +169,6 @@ def _verify(skill: SkillPlan, folder: Path) -> None:
 def plain_json(value: Any) -> bytes:
     """A JSON value as the body of an artifact: readable, keys in their own order."""
     canonical_json(value)  # raises TypeError or ValueError on what is not JSON
-    return (json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n").encode("utf-8", "replace")
+    return (json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n").encode(
+        "utf-8", "replace"
+    )

@@ -69,7 +69,9 @@ def parse_body(body: bytes, media_type: str, name: str) -> Any:
         try:
             return json.loads(text)
         except json.JSONDecodeError as fault:
-            raise UnreadableValue(f"'{name}' is no JSON: {fault.msg} (line {fault.lineno})", "mend the file") from None
+            raise UnreadableValue(
+                f"'{name}' is no JSON: {fault.msg} (line {fault.lineno})", "mend the file"
+            ) from None
     return text
 
 

@@ -12,7 +12,7 @@ DEFAULT_TENANT = "default"
 
 RunState = Literal["running", "completed", "failed", "waiting", "stopped", "interrupted", "cancelled"]
 EndState = Literal["completed", "failed", "waiting", "stopped", "interrupted", "cancelled"]
-StepState = Literal["running", "completed", "failed", "skipped", "waiting", "cancelled"]
+StepState = Literal["running", "completed", "failed", "skipped", "waiting", "cancelled", "not_started"]
 
 Document = dict[str, Any]
 """A JSON object."""

@@ -203,8 +203,9 @@ def _server_fault(error: Exception) -> PhaselineError | None:
 
 
 def _ui(server: ServerInfo, outcome: RunOutcome) -> str:
+    # Without /v2 Prefect shows its old UI, which gives a browser without a login no place to log in.
     return (
-        f"{server.ui_url.rstrip('/')}/runs/flow-run/{outcome.flow_run_id}"
+        f"{server.ui_url.rstrip('/')}/v2/runs/flow-run/{outcome.flow_run_id}"
         if outcome.flow_run_id
         else server.ui_url
     )
@@ -217,9 +218,8 @@ async def _started(plan: Plan, given: Mapping[str, Any], launch: Any) -> None:
         parameters = await _stored(given, launch)
         token = LAUNCH.set(launch)
         try:
-            state = await build_flow(plan)(
-                **parameters, run_id=launch.run_id, offline=launch.offline, return_state=True
-            )
+            named = build_flow(plan).with_options(flow_run_name=launch.run_id)
+            state = await named(**parameters, run_id=launch.run_id, offline=launch.offline, return_state=True)
         finally:
             LAUNCH.reset(token)
         if not state.is_completed():

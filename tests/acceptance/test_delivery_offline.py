@@ -116,9 +116,9 @@ def test_people_are_told_where_everything_is(user: User, exports: dict[str, str]
     assert "offline" in lines["offline:"]
     for name in OUTPUTS:
         assert Path(lines[name].split()[1]).is_file()
-    page = exports["PREFECT_API_URL"].removesuffix("/api") + "/runs/flow-run/"
-    assert page in lines["UI"]
-    assert exports["PREFECT_API_AUTH_STRING"] in lines["UI"]
+    page = exports["PREFECT_API_URL"].removesuffix("/api") + "/v2/runs/flow-run/"
+    assert f"  {page}" in answer.out
+    assert exports["PREFECT_API_AUTH_STRING"] in answer.out
     assert "\x1b" not in answer.out + answer.err
     for step in STEPS:
         assert f"{step}  completed" in answer.err

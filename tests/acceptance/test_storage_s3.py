@@ -110,7 +110,7 @@ def test_killed_it_goes_on_from_the_bucket_alone_on_an_empty_home(
         )
         words = ("run", "end-to-end-delivery", "--json", "--storage", storage, "--run-id", "moved")
         with person.start(*words) as process:
-            assert writer.reached.wait(40), "step-3 never asked"
+            writer.hold(process)
             process.kill()
         writer.release()
         elsewhere = replace(person, home=tmp_path / "other-machine")

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -74,6 +75,7 @@ class User:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
+                start_new_session=True,
             )
         try:
             yield process
@@ -98,7 +100,7 @@ class User:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Asked to end, then made to."""
+    """Asked to end, then made to; its children end with it."""
     if process.poll() is None:
         process.terminate()
         try:
@@ -106,6 +108,8 @@ def _end(process: subprocess.Popen[bytes]) -> None:
         except subprocess.TimeoutExpired:
             process.kill()
     process.wait()
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)  # what it started and left behind
 
 
 def phaseline(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import threading
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -83,6 +85,13 @@ class Writer:
         if step == "step-1" and turn == 0:
             return {"tools": TOOLS, "thinking": "先取数，再下结论。"}
         return {"text": ANSWERS[step]}
+
+    def hold(self, process: subprocess.Popen[bytes], seconds: float = 60) -> None:
+        """Wait until a held step has asked; fails when it does not, or when the process ends before."""
+        deadline = time.monotonic() + seconds
+        while not self.reached.wait(0.05):
+            assert process.poll() is None, f"it ended with exit code {process.returncode} before it asked"
+            assert time.monotonic() < deadline, "the held step never asked"
 
     def release(self) -> None:
         """Answer from now on; a request that is held stays so."""

@@ -1,0 +1,236 @@
+"""What all walks of one run share: its services, its slots, and how a unit is done and written down."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from blocks.ledger import Fenced
+from blocks.models import QuotaExhausted
+from flows.keeper import Keeper, now, shown_error
+from flows.unit import Outcome, Unit, run_directly, run_unit
+from tasks.context import RunContext
+from tasks.results import StepResult
+from workflows.core.errors import PhaselineError
+
+Slots = Sequence[asyncio.Semaphore]
+"""What bounds how much runs at once: the workflow's own slots first, then those of the outer ones."""
+
+
+@dataclass
+class Execution:
+    """One run while it goes on in this process."""
+
+    context: RunContext
+    keeper: Keeper
+    storage: Any
+    """Prefect's result storage."""
+    stopped: QuotaExhausted | None = None
+    """Set once the provider's quota is spent: nothing more is started."""
+    lost: PhaselineError | None = None
+    """Set once another process may have taken the run over: nothing more is written."""
+    begun: set[str] = field(default_factory=set)
+    """Paths of units that were started here."""
+    written: set[str] = field(default_factory=set)
+    """Paths whose end was recorded here."""
+    _replaced: set[str] = field(default_factory=set)
+    """Paths with an earlier result that is not used again."""
+    _stale: set[str] = field(default_factory=set)
+    """Paths of which Prefect's stored result must not be used either."""
+
+    async def unit(self, unit: Unit, follows: Mapping[str, Any], slots: Slots) -> Outcome:
+        """Does a unit as a Prefect task; what the ledger holds is not done again."""
+        known = await self._known(unit)
+        async with within(slots):
+            if self.stopped is not None:
+                return Outcome(unit.path, error=self.stopped)
+            if known is not None:
+                return await self._again(unit, follows, known)
+            return await self._recorded(unit, lambda retry: self._called(unit, follows, retry))
+
+    async def item(self, unit: Unit, slots: Slots) -> Outcome:
+        """Does one item of a batch: no task run of its own, but its own row, retries and reuse."""
+        known = await self._known(unit)
+        if known is not None:
+            return Outcome(unit.path, result=known, reused=True)
+        async with within(slots):
+            if self.stopped is not None:
+                return Outcome(unit.path, error=self.stopped)
+            return await self._recorded(unit, lambda retry: run_directly(unit, self.context, retry))
+
+    async def batch(self, unit: Unit, follows: Mapping[str, Any]) -> Outcome:
+        """A task run around items; it always runs, since the items know what is finished."""
+
+        async def never() -> None:
+            raise AssertionError("what only collects is not retried")
+
+        return await run_unit(unit, follows, self.context, self.storage, refresh=True, on_retry=never)
+
+    def forget(self, path: str, reason: str, *, stale: bool = False) -> None:
+        """Drops a recorded result; `stale` also drops what Prefect stored of it."""
+        known = self.context.finished.pop(path)
+        # What it cost stays paid.
+        self.context.spent[path] = known.usage
+        self._replaced.add(path)
+        if stale:
+            self._stale.add(path)
+        self.context.on_event("step.rerun", {"step": path, "reason": reason})
+
+    async def record(
+        self,
+        path: str,
+        key: str,
+        state: Any,
+        *,
+        error: BaseException | None = None,
+        attempts: int = 0,
+        started: int | None = None,
+        agent: str = "",
+    ) -> None:
+        """Writes down an end without a result."""
+        self.written.add(path)
+        await self.keeper.ended(
+            path,
+            key,
+            state,
+            usage=self.context.paid(path),
+            error=shown_error(error) if error else None,
+            attempts=attempts,
+            started=started,
+            agent=agent,
+        )
+
+    async def _known(self, unit: Unit) -> StepResult | None:
+        """The recorded result, if it is of this very work and its bodies are there."""
+        known = self.context.finished.get(unit.path)
+        if known is None:
+            return None
+        if known.key != unit.key:
+            self.forget(unit.path, "its definition or its inputs changed")
+            return None
+        reason = await self.keeper.unreadable(known)
+        if reason is not None:
+            self.forget(unit.path, reason, stale=True)
+            return None
+        return known
+
+    async def _again(self, unit: Unit, follows: Mapping[str, Any], known: StepResult) -> Outcome:
+        """A task run for what is finished, so that it is in the graph."""
+        outcome = await self._called(unit, follows, _no_retry)
+        # Whatever Prefect kept, the ledger's row is what counts.
+        return replace(outcome, result=known, error=None, reused=True, attempts=known.attempts)
+
+    async def _called(
+        self, unit: Unit, follows: Mapping[str, Any], on_retry: Callable[[], Awaitable[None]]
+    ) -> Outcome:
+        outcome = await self._asked(unit, follows, on_retry, refresh=unit.path in self._stale)
+        if outcome.reused and unit.path not in self.context.finished:
+            # Prefect had a result that the ledger does not know.
+            reason = await self._mistrust(unit, outcome.result)
+            if reason is not None:
+                self.context.on_event("step.rerun", {"step": unit.path, "reason": reason})
+                outcome = await self._asked(unit, follows, on_retry, refresh=True)
+        return outcome
+
+    async def _asked(
+        self, unit: Unit, follows: Mapping[str, Any], on_retry: Callable[[], Awaitable[None]], refresh: bool
+    ) -> Outcome:
+        return await run_unit(unit, follows, self.context, self.storage, refresh=refresh, on_retry=on_retry)
+
+    async def _mistrust(self, unit: Unit, result: StepResult | None) -> str | None:
+        """Why a result that only Prefect knows cannot be taken over."""
+        if result is None or result.key != unit.key:
+            return "what was stored under its key is something else"
+        if any(ref.tenant != self.context.tenant for ref in result.refs):
+            return "what was stored under its key belongs to another tenant"
+        if unit.step.cache != "always" and self._made_elsewhere(result):
+            return "what was stored under its key belongs to another run"
+        return await self.keeper.unreadable(result)
+
+    def _made_elsewhere(self, result: StepResult) -> str:
+        """The run that made a result, when it is not this one."""
+        made_in = result.output.run_id if result.output else self.context.run_id
+        return made_in if made_in != self.context.run_id else ""
+
+    async def _recorded(
+        self, unit: Unit, call: Callable[[Callable[[], Awaitable[None]]], Awaitable[Outcome]]
+    ) -> Outcome:
+        """The unit's rows around its work: running, then how it ended, also when it is cut off."""
+        started = unit.started or now()
+        before = self.context.attempts.get(unit.path, 0)
+
+        async def running() -> None:
+            attempts = self.context.attempts.get(unit.path, 0) - before
+            await self.keeper.started(
+                unit.path,
+                unit.key,
+                unit.agent,
+                usage=self.context.paid(unit.path),
+                attempts=attempts,
+                started=started,
+            )
+
+        await running()
+        self.begun.add(unit.path)
+        try:
+            outcome = await call(running)
+        except asyncio.CancelledError:
+            attempts = self.context.attempts.get(unit.path, 0) - before
+            await self._cut(unit, attempts, started)
+            raise
+        if outcome.result is not None:
+            return await self._completed(unit, outcome, outcome.result, started)
+        await self._failed(unit, outcome, started)
+        return outcome
+
+    async def _cut(self, unit: Unit, attempts: int, started: int) -> None:
+        write = self.record(
+            unit.path, unit.key, "cancelled", attempts=attempts, started=started, agent=unit.agent
+        )
+        # A run that was taken over is written to by its new holder; who is told so is the run itself.
+        with contextlib.suppress(Fenced):
+            await asyncio.shield(asyncio.ensure_future(write))
+
+    async def _completed(self, unit: Unit, outcome: Outcome, result: StepResult, started: int) -> Outcome:
+        elsewhere = self._made_elsewhere(result) if outcome.reused else ""
+        paid = self.context.paid(unit.path)
+        if outcome.reused and not elsewhere and unit.path not in self._replaced:
+            # Paid by a process that ended before it could write the row.
+            paid = paid + result.usage
+        own = result.model_copy(update={"path": unit.path, "usage": paid})
+        self.context.spent[unit.path] = paid
+        self.context.finished[unit.path] = own
+        self.written.add(unit.path)
+        await self.keeper.completed(own, attempts=outcome.attempts, started=started, reused_from=elsewhere)
+        return replace(outcome, result=own)
+
+    async def _failed(self, unit: Unit, outcome: Outcome, started: int) -> None:
+        state = "failed"
+        if isinstance(outcome.error, QuotaExhausted):
+            self.stopped = self.stopped or outcome.error
+            state = "not_started"
+        await self.record(
+            unit.path,
+            unit.key,
+            state,
+            error=outcome.error,
+            attempts=outcome.attempts,
+            started=started,
+            agent=unit.agent,
+        )
+
+
+async def _no_retry() -> None:
+    raise AssertionError("a recorded result is not worked for")
+
+
+@contextlib.asynccontextmanager
+async def within(slots: Iterable[asyncio.Semaphore]) -> Any:
+    """Holds a place of each; always taken in the same order, so that nobody waits in a circle."""
+    async with contextlib.AsyncExitStack() as held:
+        for slot in slots:
+            await held.enter_async_context(slot)
+        yield
