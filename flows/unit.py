@@ -16,7 +16,7 @@ from blocks.models import QuotaExhausted
 from flows.keeper import now, shown_error
 from tasks.context import RunContext, current
 from tasks.failures import TimedOut
-from tasks.options import attempts_allowed, is_final, retry_waits, task_options
+from tasks.options import attempts_allowed, is_final, retry_waits, task_name, task_options
 from tasks.results import StepResult
 from workflows.core.plan import StepPlan
 
@@ -207,8 +207,6 @@ async def run_directly(unit: Unit, context: RunContext, on_retry: OnRetry) -> Ou
 
 async def mark_skipped(step: StepPlan, path: str, reason: str, follows: Mapping[str, Any]) -> State[Any]:
     """A Skipped task run with the step's edges."""
-    named = skip_task.with_options(
-        name=step.name, task_run_name=path.split("/")[-1], tags=[f"step:{step.id}"]
-    )
+    named = skip_task.with_options(name=step.name, task_run_name=task_name(step, path))
     called = {"path": path, "reason": reason, "follows": as_edges(follows)}
     return await named(called, return_state=True)

@@ -1,4 +1,8 @@
-"""The one place that decides a Prefect task's options: name, cache, retries, timeout, tags."""
+"""The one place that decides a Prefect task's options: name, cache, retries, timeout.
+
+No tags: for every tag of a task Prefect asks the server for a concurrency slot, about 100 ms and a thread
+per task. The first word of a task run's name is its step.
+"""
 
 from __future__ import annotations
 
@@ -51,7 +55,6 @@ def task_options(
         "retry_delay_seconds": list(waits) or 0,
         "retry_condition_fn": _condition(on_retry) if waits else None,
         "timeout_seconds": step.timeout if limited else None,
-        "tags": [f"step:{step.id}", *([f"agent:{member}"] if member else [])],
     }
 
 

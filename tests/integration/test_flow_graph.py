@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from deployments.local_server import ServerInfo
-from tests.support.flows import Bench, Script, agent, graph_of, steps
+from tests.support.flows import FLOW_MARKS, Bench, Script, agent, graph_of, steps
 
-pytestmark = pytest.mark.usefixtures("prefect_server")
+pytestmark = FLOW_MARKS
 
 INNER = steps(
     agent("one"), agent("two", after="one"), also="inputs: {topic: {type: string, default: x}}\n"
@@ -81,7 +79,7 @@ def test_a_workflow_is_a_subflow_with_its_own_graph(tmp_path: Path, prefect_serv
     assert ran.outcome.status == "completed"
     graph = graph_of(prefect_server, ran.outcome.flow_run_id, 4)
     assert graph.edges == {("a", "call"), ("call", "b")}
-    assert sorted(graph.nodes["call"]) == ["call", "call · inner"]
+    assert sorted(graph.nodes["call"]) == ["call", "inner / call · inner"]
     assert set(bench.rows()) == {"a", "call", "call/one", "call/two", "b"}
     assert ran.step("call")["usage"]["input_tokens"] == 20
 

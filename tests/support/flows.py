@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from blocks.ledger import Ledger, RunRow, StepRecord
 from blocks.models import Answer, OnProgress, Request
@@ -18,12 +21,20 @@ from flows.compiled import LAUNCH, build_flow
 from flows.outcome import RunOutcome
 from flows.run import Launch
 from tests.support.catalogs import compiled, make_catalog
-from tests.support.prefect_api import PrefectApi
+from tests.support.prefect_api import PrefectApi, step_of_run
 from workflows.core.plan import Plan
 from workflows.core.usage import Usage
 
 PRICES = {"input": 100_000.0, "output": 200_000.0, "cache_read": 0.0, "cache_write": 0.0}
 """USD per million tokens: an answer of the script (10 in, 5 out) costs 2.00."""
+
+FLOW_MARKS = [
+    pytest.mark.usefixtures("prefect_server"),
+    # Prefect asks the server for its default storage with a client that it never closes; `Bench.run`
+    # collects it, so that the warning falls into the test that caused it.
+    pytest.mark.filterwarnings("ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning"),
+]
+"""What every test that runs flows in this process needs."""
 
 Reply = str | BaseException | Callable[[], Awaitable[str]]
 
@@ -214,7 +225,10 @@ class Bench:
 
     def run(self, name: str = "w", run_id: str = "r", **options: Any) -> Ran:
         """`go`, from outside of an event loop."""
-        return asyncio.run(self.go(name, run_id, **options))
+        try:
+            return asyncio.run(self.go(name, run_id, **options))
+        finally:
+            gc.collect()
 
     def cancelled(self, when: Callable[[str, dict[str, Any]], bool], run_id: str = "r") -> Ran:
         """A run that is cancelled at the first event for which `when` holds."""
@@ -230,7 +244,10 @@ class Bench:
             task = asyncio.create_task(self.go("w", run_id, listen=listen))
             return await task
 
-        return asyncio.run(main())
+        try:
+            return asyncio.run(main())
+        finally:
+            gc.collect()
 
     def row(self, run_id: str = "r") -> RunRow:
         """The ledger's row of a run."""
@@ -299,9 +316,7 @@ def _runs_by_node(api: PrefectApi, flow_run_id: str) -> dict[str, dict[str, Any]
 
 
 def _folded(found: Mapping[str, Any], runs: Mapping[str, Any]) -> Graph:
-    step = {
-        i: next(t.removeprefix("step:") for t in runs[i]["tags"] if t.startswith("step:")) for i in found
-    }
+    step = {i: step_of_run(runs[i]) for i in found}
     nodes: dict[str, list[str]] = {}
     for i, node in found.items():
         nodes.setdefault(step[i], []).append(node["label"])

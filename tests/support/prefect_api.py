@@ -67,7 +67,7 @@ class PrefectApi:
     def step_edges(self, flow_run: str) -> set[tuple[str, str]]:
         """The edges of a run's graph between steps, the parts of a step folded into it by its tag."""
         nodes = {str(node["id"]): node for _, node in self.get(f"/flow_runs/{flow_run}/graph-v2")["nodes"]}
-        steps = {run["id"]: _step(run) for run in self.task_runs(flow_run, len(nodes))}
+        steps = {run["id"]: step_of_run(run) for run in self.task_runs(flow_run, len(nodes))}
         edges = {
             (steps[parent["id"]], steps[id_]) for id_, node in nodes.items() for parent in node["parents"]
         }
@@ -98,9 +98,10 @@ class PrefectApi:
         return found
 
 
-def _step(task_run: Mapping[str, Any]) -> str:
-    (step,) = [tag.removeprefix("step:") for tag in task_run["tags"] if tag.startswith("step:")]
-    return step
+def step_of_run(task_run: Mapping[str, Any]) -> str:
+    """The step a task run belongs to: its tag (calls of a workflow have one), else its name's first word."""
+    tagged = [tag.removeprefix("step:") for tag in task_run["tags"] if tag.startswith("step:")]
+    return tagged[0] if tagged else str(task_run["name"]).split()[0]
 
 
 def _parsed(body: bytes) -> Any:
