@@ -7,10 +7,13 @@ the catalog (PHASELINE_CATALOG, or the one shipped) when it is asked for, not wh
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 import os
 import re
-from collections.abc import Mapping
+import signal
+import threading
+from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any, Literal
@@ -105,22 +108,44 @@ def _own_parameters() -> list[inspect.Parameter]:
 async def _body(plan: Plan, prices: Mapping[str, Mapping[str, float]], parameters: dict[str, Any]) -> Any:
     run_id, offline = parameters.pop("run_id", None), parameters.pop("offline", False)
     given = {n: v for n, v in parameters.items() if v is not None}
-    launch = LAUNCH.get() or _from_environment(plan, run_id, offline, prices)
+    own = LAUNCH.get()
+    launch = own or _from_environment(plan, run_id, offline, prices)
     outcomes: list[RunOutcome] = []
 
     def on_outcome(outcome: RunOutcome) -> None:
         outcomes.append(outcome)
         launch.on_outcome(outcome)
 
+    known = replace(launch, flow_run_id=_flow_run_id(), on_outcome=on_outcome)
     try:
-        outcome = await run_plan(
-            plan, given, replace(launch, flow_run_id=_flow_run_id(), on_outcome=on_outcome), ensure_block
-        )
+        with _terminable() if own else contextlib.nullcontext():
+            outcome = await run_plan(plan, given, known, ensure_block)
     except asyncio.CancelledError:
         if not outcomes:
             raise
         outcome = outcomes[-1]  # everything is done that was left to do: Prefect shows it as cancelled
     return final_state(outcome)
+
+
+@contextlib.contextmanager
+def _terminable() -> Iterator[None]:
+    """SIGTERM cancels the run, so that what runs is ended and `finally` steps still run.
+
+    While a flow runs, Prefect has its own handler, which breaks off the whole event loop. A worker's run
+    keeps it, since there the signal is how the worker says what it wants.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # signals reach the main thread only
+        return
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+    before = signal.getsignal(signal.SIGTERM)
+    loop.add_signal_handler(signal.SIGTERM, task.cancel)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGTERM)
+        signal.signal(signal.SIGTERM, before)
 
 
 def _flow_run_id() -> str:

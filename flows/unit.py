@@ -81,9 +81,10 @@ async def step_task(unit: dict[str, Any]) -> Any:
     doing = _WORK.get()[unit["path"]]
     recorded = context.finished.get(doing.path)
     if recorded is not None and recorded.key == doing.key:
-        return recorded.model_dump(mode="json")
+        return recorded.model_dump_json()
     result = await attempted(doing, context)
-    return result.model_dump(mode="json")
+    # One text: Prefect would take every value of a mapping for something that other tasks may follow.
+    return result.model_dump_json()
 
 
 @task(log_prints=False)
@@ -179,11 +180,14 @@ def _timed_out(unit: Unit, error: BaseException) -> TimedOut | None:
 
 async def _outcome(unit: Unit, state: State[Any], context: RunContext, before: int) -> Outcome:
     attempts = context.attempts.get(unit.path, 0) - before
+    # Prefect knows results by their address in memory: one that is given back, and used again for another
+    # task's parameter, would become an edge that nobody declared.
+    context.held.append(state)
     value = await state.aresult(raise_on_failure=False) if state.is_final() else None
     if isinstance(value, BaseException) or not state.is_completed():
         error = value if isinstance(value, BaseException) else RuntimeError(state.message or state.name)
         return Outcome(unit.path, state=state, error=_timed_out(unit, error) or error, attempts=attempts)
-    result = StepResult.model_validate(value)
+    result = StepResult.model_validate_json(value)
     reused = attempts == 0
     return Outcome(unit.path, result=result, state=state, reused=reused, attempts=attempts or result.attempts)
 

@@ -40,6 +40,8 @@ class RunContext:
     spent: dict[str, StepUsage] = field(default_factory=dict)
     """What was paid, by unit path: now, and before by units that did not finish; failed attempts included."""
     connections: dict[str, ModelConnection] = field(default_factory=dict)
+    held: list[Any] = field(default_factory=list)
+    """What must not be given back before the run ends."""
 
     def connection(self, agent: AgentPlan) -> ModelConnection:
         """The model connection an agent asks for; one per credential."""

@@ -1,8 +1,9 @@
 """The output contract: how it is asked for, and whether an answer keeps it.
 
 JSON and tables with a schema are asked for through `output_config.format`, which guarantees less than
-JSON Schema can say; so the answer is always checked against the schema as it was written. A schema that
-the provider's dialect cannot express goes into the prompt instead.
+JSON Schema can say; so the answer is always checked against the schema as it was written. Where the
+provider's dialect says less, the prompt holds the written schema too; where it cannot say it, only the prompt
+does.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tasks.schema_dialect import Inexpressible, strict_schema
+from tasks.schema_dialect import Inexpressible, loses, strict_schema
 from workflows.core.plan import OutputPlan
 
 Rule = Callable[[Any], Sequence[str]]
@@ -49,7 +50,10 @@ class Contract:
         self._rules = tuple(rules)
         self._wrapper, schema = _asked_schema(output)
         self._format = _format(schema)
-        self._prompted_schema = schema if self._format is None else None
+        self._prompted_schema = schema if self._format is None or loses(schema) else None
+        if self._format is None and schema is not None:
+            # Nothing demands an object, and a reference to the schema's own root keeps its meaning.
+            self._wrapper, self._prompted_schema = "", _value_schema(output)
 
     @property
     def format(self) -> dict[str, Any] | None:
@@ -69,9 +73,9 @@ class Contract:
             lines.append(f'Put it into an object under the key "{self._wrapper}".')
         if self._prompted_schema is not None:
             lines.append("It must satisfy this JSON Schema:")
-            lines.append(
-                f"<output_schema>{json.dumps(self._prompted_schema, ensure_ascii=False)}</output_schema>"
-            )
+            # An escaped slash is the same JSON and cannot close the tag.
+            written = json.dumps(self._prompted_schema, ensure_ascii=False).replace("</", "<\\/")
+            lines.append(f"<output_schema>{written}</output_schema>")
         head = f'<output_contract name="{self._output.name}" type="{self._output.type}">'
         return "\n".join([head, *lines, "</output_contract>"])
 

@@ -18,6 +18,12 @@ _MEANINGFUL = {
     "if", "then", "else", "not", "prefixItems", "contains", "unevaluatedItems", "minContains", "maxContains",
     "$dynamicRef", "$anchor",
 }  # fmt: skip
+_BY_NAME = {"properties", "$defs", "definitions"}
+_KEPT = _SILENT | _BY_NAME | {
+    "type", "required", "items", "enum", "const", "anyOf", "allOf", "$ref", "title", "description",
+    "additionalProperties",
+}  # fmt: skip
+_BESIDE_REFERENCE = _SILENT | {"$ref", "title", "description", "$defs", "definitions"}
 
 
 class Inexpressible(ValueError):
@@ -33,6 +39,27 @@ def strict_schema(schema: dict[str, Any]) -> dict[str, Any]:
     if definitions:
         out["$defs"] = {name: _strict(value) for name, value in definitions.items()}
     return out
+
+
+def loses(schema: Any) -> bool:
+    """Whether the dialect enforces less than the schema says: a limit told in a description, or dropped."""
+    if not isinstance(schema, dict):
+        return False
+    if "oneOf" in schema or ("$ref" in schema and schema.keys() - _BESIDE_REFERENCE):
+        return True
+    if any(_is_limit(key, value) for key, value in schema.items()):
+        return True
+    named = [part for key in _BY_NAME & schema.keys() for part in schema[key].values()]
+    listed = [part for key in ("anyOf", "allOf") for part in schema.get(key, [])]
+    return any(loses(part) for part in (*named, *listed, schema.get("items")))
+
+
+def _is_limit(key: str, value: Any) -> bool:
+    if key == "format":
+        return value not in _FORMATS
+    if key == "minItems":
+        return value not in (0, 1)
+    return key not in _KEPT
 
 
 def _strict(schema: Any) -> dict[str, Any]:

@@ -156,12 +156,13 @@ def read_request(request: dict[str, Any]) -> Material:
 
 
 def _schema(request: dict[str, Any], contract: str) -> dict[str, Any] | None:
-    format_ = (request.get("output_config") or {}).get("format")
-    if format_:
-        schema: dict[str, Any] = format_["schema"]
-        return schema
+    """The schema as it was written, where the contract holds it; the provider's dialect says less."""
     match = _SCHEMA.search(contract)
-    return json.loads(match[1]) if match else None
+    if match:
+        written: dict[str, Any] = json.loads(match[1])
+        return written
+    format_ = (request.get("output_config") or {}).get("format")
+    return format_["schema"] if format_ else None
 
 
 def _blocks(content: Any) -> Iterable[dict[str, Any]]:

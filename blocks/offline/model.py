@@ -107,12 +107,12 @@ def _arguments(schema: dict[str, Any], name: str, material: Material) -> dict[st
         line = material.instruction[start:].partition("\n")[0]
     maker = ValueMaker(material, schema, hint=line)
     required = schema.get("required", [])
-    made = {
-        key: maker.value(schema["properties"][key], key) for key in required if key in schema["properties"]
-    }
+    known = schema.get("properties", {})
+    made = {key: maker.value(known[key], key) for key in required if key in known}
     # An optional document is given too when the line says which.
-    for key, option in schema.get("properties", {}).items():
-        mentioned = [value for value in option.get("enum", []) if isinstance(value, str) and value in line]
+    for key, option in known.items():
+        options = option.get("enum", []) if isinstance(option, dict) else []
+        mentioned = [value for value in options if isinstance(value, str) and value in line]
         if key not in made and mentioned and material.document(mentioned[0]):
             made[key] = mentioned[0]
     return made

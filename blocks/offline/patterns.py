@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 _CLASSES = {
     "d": "0",
@@ -37,12 +37,35 @@ def match_for(pattern: str, candidates: Sequence[str]) -> str | None:
     return built if built is not None and compiled.search(built) else None
 
 
-class _Builder:
-    """Walks a pattern and writes the shortest text it stands for."""
+def texts_for(pattern: str, least: int, most: float) -> Iterator[str]:
+    """Texts that the pattern is found in, from `least` to `most` characters where that can be built."""
+    try:
+        compiled = re.compile(pattern)
+    except re.error:
+        return
+    for extra in (0, 1, 2, 3, 4, 8, least, least // 2 + 1):
+        for choice in range(4):
+            built = _Builder(pattern, extra, choice).build()
+            if built is None:
+                continue
+            # A pattern without anchors is also found in a longer text.
+            pad = max(0, least - len(built))
+            for text in (built, built + "a" * pad, "a" * pad + built, built + "0" * pad):
+                if least <= len(text) <= most and compiled.search(text):
+                    yield text
 
-    def __init__(self, pattern: str) -> None:
+
+class _Builder:
+    """Walks a pattern and writes a text it stands for: the shortest, or with `extra` more repeats.
+
+    `choice` is the alternative taken where there are several.
+    """
+
+    def __init__(self, pattern: str, extra: int = 0, choice: int = 0) -> None:
         self._pattern = pattern
         self._at = 0
+        self._extra = extra
+        self._choice = choice
 
     def build(self) -> str | None:
         try:
@@ -58,12 +81,12 @@ class _Builder:
         return self._pattern[self._at - 1]
 
     def _alternatives(self) -> str:
-        """The first of the alternatives up to the end of the group."""
-        first = self._sequence()
+        """One of the alternatives up to the end of the group."""
+        options = [self._sequence()]
         while self._peek() == "|":
             self._next()
-            self._sequence()
-        return first
+            options.append(self._sequence())
+        return options[self._choice % len(options)]
 
     def _sequence(self) -> str:
         out = ""
@@ -98,14 +121,41 @@ class _Builder:
         return inner
 
     def _class(self) -> str:
-        """One character of a class: its first, or one outside of a negated one."""
+        """One character of a class: one of its first (by `choice`), or one outside of a negated one."""
         end = self._pattern.index("]", self._at + (2 if self._peek() == "^" else 1))
         body = self._pattern[self._at : end]
         self._at = end + 1
         if not body.startswith("^"):
-            return _CLASSES.get(body[1], body[1]) if body[0] == "\\" else body[0]
+            return self._one_of(body)
         compiled = re.compile(f"[{body}]")
         return next(char for char in "a0A-_ " if compiled.fullmatch(char))
+
+    def _one_of(self, body: str) -> str:
+        if body[0] == "\\":
+            return _CLASSES.get(body[1], body[1])
+        if body[1:2] == "-" and len(body) > 2:
+            span = ord(body[2]) - ord(body[0]) + 1
+            return chr(ord(body[0]) + self._choice % max(1, span))
+        plain = body if body.isalnum() else body[0]
+        return plain[self._choice % len(plain)]
+
+    def _one_of(self, body: str) -> str:
+        if body[0] == "\\":
+            return _CLASSES.get(body[1], body[1])
+        if body[1:2] == "-" and len(body) > 2:
+            span = ord(body[2]) - ord(body[0]) + 1
+            return chr(ord(body[0]) + self._choice % max(1, span))
+        plain = body if body.isalnum() else body[0]
+        return plain[self._choice % len(plain)]
+
+    def _one_of(self, body: str) -> str:
+        if body[0] == "\\":
+            return _CLASSES.get(body[1], body[1])
+        if body[1:2] == "-" and len(body) > 2:
+            span = ord(body[2]) - ord(body[0]) + 1
+            return chr(ord(body[0]) + self._choice % max(1, span))
+        plain = body if body.isalnum() else body[0]
+        return plain[self._choice % len(plain)]
 
     def _repeats(self) -> int:
         char = self._peek()
@@ -113,12 +163,15 @@ class _Builder:
             return 1
         if char == "{":
             end = self._pattern.index("}", self._at)
-            least = int(self._pattern[self._at + 1 : end].partition(",")[0] or 0)
+            first, comma, last = self._pattern[self._at + 1 : end].partition(",")
+            least = int(first or 0)
+            most = int(last) if last else _MAX_REPEAT if comma else least
             self._at = end + 1
         else:
-            least = 1 if self._next() == "+" else 0
+            mark = self._next()
+            least, most = (1 if mark == "+" else 0), (1 if mark == "?" else _MAX_REPEAT)
         if self._peek() in ("?", "+") and self._peek():
             self._next()
         if least > _MAX_REPEAT:
             raise ValueError("too many repeats")
-        return least
+        return min(least + self._extra, max(most, least))

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.support.command import Answer, User
-from tests.support.delivery import ANSWERS, EDGES, TOOLS, Writer, documents_of, step_of, turn_of
+from tests.support.delivery import ANSWERS, EDGES, NODES, TOOLS, Writer, documents_of, step_of, turn_of
 from tests.support.messages_api import MessagesApi
 from tests.support.prefect_api import PrefectApi
 
@@ -188,7 +188,7 @@ def test_the_stable_prefix_is_marked_for_the_cache(delivery: Delivery) -> None:
 
 
 def test_the_graph_has_exactly_the_declared_edges(delivery: Delivery, prefect_api: PrefectApi) -> None:
-    assert prefect_api.step_edges(delivery.document["flow_run_id"]) == EDGES
+    assert prefect_api.step_edges(delivery.document["flow_run_id"], NODES) == EDGES
     runs = prefect_api.task_runs(delivery.document["flow_run_id"], 7)
     names = sorted(run["name"] for run in runs)
     assert names == [
@@ -234,7 +234,7 @@ def test_killed_in_the_middle_it_goes_on_where_it_was(
     after = Counter(step_of(record["body"]) for record in api.asked)
     assert after == {"step-1": 2, "step-2": 1, "step-3": 2, "step-4": 3}
     assert Path(document["places"]["product_spec"]).read_text("utf-8") == ANSWERS["step-1"]
-    assert prefect_api.step_edges(document["flow_run_id"]) == EDGES
+    assert prefect_api.step_edges(document["flow_run_id"], NODES) == EDGES
 
 
 def test_a_refused_key_is_told_once_with_a_cure(user: User, api: MessagesApi) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.support.command import Answer, User
-from tests.support.delivery import EDGES, Writer, step_of
+from tests.support.delivery import EDGES, NODES, Writer, step_of
 from tests.support.messages_api import MessagesApi
 from tests.support.prefect_api import PrefectApi
 from tests.support.s3 import S3Server, s3_server
@@ -123,7 +123,7 @@ def test_killed_it_goes_on_from_the_bucket_alone_on_an_empty_home(
             "step-4": 3,
         }
     assert "spec-7431" in body_of(s3, document["places"]["product_spec"])
-    assert prefect_api.step_edges(document["flow_run_id"]) == EDGES
+    assert prefect_api.step_edges(document["flow_run_id"], NODES) == EDGES
     shown = elsewhere.phaseline("show", "moved", "--json").document
     assert {step["status"] for step in shown["steps"]} == {"completed"}
 

@@ -40,19 +40,29 @@ def error_of(ran: Ran, step: str) -> str:
 
 
 def test_a_slow_sibling_does_not_hold_back_another_branch(tmp_path: Path) -> None:
-    bench = Bench(
-        tmp_path, w=steps(agent("a"), agent("slow", after="a"), agent("b", after="a"), agent("c", after="b"))
-    )
+    written = steps(agent("a"), agent("slow", after="a"), agent("b", after="a"), agent("c", after="b"))
+    bench = Bench(tmp_path, w=written)
+    slow_began, c_began = asyncio.Event(), asyncio.Event()
 
-    async def until_c_is_done() -> str:
-        while "end c" not in bench.model.log:
-            await asyncio.sleep(0.01)
+    async def slow() -> str:
+        slow_began.set()
+        async with asyncio.timeout(60):
+            await c_began.wait()
         return "late"
 
-    bench.model.replies["slow"] = [until_c_is_done]
+    async def beside() -> str:
+        async with asyncio.timeout(60):
+            await slow_began.wait()
+        return "soon"
+
+    async def below() -> str:
+        c_began.set()
+        return "below"
+
+    bench.model.replies = {"slow": [slow], "b": [beside], "c": [below]}
+    # With barriers between levels, `c` and `slow` would wait for each other.
     assert bench.run().outcome.status == "completed"
-    log = bench.model.log
-    assert log.index("begin slow") < log.index("begin c") < log.index("end c") < log.index("end slow")
+    assert bench.model.log.index("begin c") < bench.model.log.index("end slow")
 
 
 @pytest.mark.parametrize(
@@ -70,8 +80,11 @@ def test_no_more_runs_at_once_than_allowed(tmp_path: Path, written: str) -> None
     bench.write("inner", steps(*(agent(f"s{i}") for i in range(6)), also="max_concurrent: 2\n"))
 
     async def wait_for_company() -> str:
-        for _ in range(20):
-            await asyncio.sleep(0.005)
+        async with asyncio.timeout(60):
+            while bench.model.most < 2:  # noqa: ASYNC110 - what is waited for is a counter
+                await asyncio.sleep(0.005)
+        for _ in range(5):
+            await asyncio.sleep(0.005)  # room for one too many
         return "x"
 
     bench.model.replies = {f"s{i}": [wait_for_company] for i in range(6)} | {"each": [wait_for_company]}
@@ -128,14 +141,14 @@ def test_a_final_error_is_not_retried(tmp_path: Path) -> None:
 
 
 def test_on_failure_continue_leaves_null(tmp_path: Path) -> None:
-    after = '  - id: b\n    skill: shared/tool\n    handler: give\n    args: {text: "{{ a is none }}"}\n    depends_on: [a, c]\n'
+    after = skill("b", "handler: give", 'args: {text: "null is {{ a is none }}"}', "depends_on: [a, c]")
     bench = Bench(tmp_path, w=steps(agent("a", "on_failure: continue"), agent("c"), after))
     bench.model.replies["a"] = [ValueError("no")]
     ran = bench.run()
     assert ran.outcome.status == "completed" and ran.outcome.exit_code == 0
     assert ran.outcome.failed_steps == ("a",)
     assert ran.statuses == {"a": "failed", "c": "completed", "b": "completed"}
-    assert '"text": "true"' in bench.output(ran, "b").lower()
+    assert "null is true" in bench.output(ran, "b").lower()
     assert ran.state.is_completed() and "1 steps failed" in ran.state.message
 
 
@@ -226,7 +239,7 @@ def test_a_step_that_takes_too_long(tmp_path: Path) -> None:
     assert ran.statuses == {"a": "failed"} and ran.step("a")["attempts"] == 2
     assert error_of(ran, "a") == "it took longer than its timeout of 0.2s"
     assert bench.rows()["a"].state == "failed"
-    assert 0.2 <= ran.step("a")["seconds"]
+    assert ran.step("a")["seconds"] >= 0.2
 
 
 def test_a_handler_that_takes_too_long_is_ended(tmp_path: Path) -> None:
@@ -355,16 +368,10 @@ def test_the_first_failure_is_told_not_that_of_finally(tmp_path: Path) -> None:
 @pytest.mark.parametrize("count", [3, 101])
 @pytest.mark.parametrize("on_failure", ["fail", "continue"])
 def test_one_failing_item(tmp_path: Path, count: int, on_failure: str) -> None:
-    each = skill(
-        "each",
-        "handler: give",
-        f"for_each: range(-1, {count - 1}) | list",
-        'args: {value: "{{ item }}"}',
-        f"on_failure: {on_failure}",
-    )
-    bench = Bench(tmp_path, w=steps(each))
-    # A process per item: the long list only has to be long, so all but its first items are reused.
-    ran = bench.run() if count == 3 else bench.run(run_id="long")
+    each = agent("each", f"for_each: range(-1, {count - 1}) | list", f"on_failure: {on_failure}")
+    bench = Bench(tmp_path, w=steps(each.replace("[each]", "[each {{ item }}]")))
+    bench.model.replies["each -1"] = [ValueError("below zero")]
+    ran = bench.run()
     items = {p: r.state for p, r in bench.rows(ran.outcome.run_id).items() if p.startswith("each/")}
     assert sorted(items.values()) == ["completed"] * (count - 1) + ["failed"]
     if on_failure == "fail":

@@ -26,6 +26,9 @@ EDGES = {
 }
 """The edges the workflow declares, by depends_on or by reading what another step makes."""
 
+NODES = 7
+"""Task runs of the workflow: four steps and the three members of the panel."""
+
 ANSWERS = {
     "step-1": "# 产品规格\n\n标记 spec-7431。先做升级预警。\n\n| 编号 | 需求 |\n|---|---|\n| R1 | 预警 |\n",
     "step-2": "# 技术方案\n\n标记 design-2958。一个分类服务。\n",

@@ -64,12 +64,22 @@ class PrefectApi:
             assert time.monotonic() < deadline, f"{len(found)} of {count} task runs: {found}"
             time.sleep(0.2)
 
-    def step_edges(self, flow_run: str) -> set[tuple[str, str]]:
-        """The edges of a run's graph between steps, the parts of a step folded into it by its tag."""
-        nodes = {str(node["id"]): node for _, node in self.get(f"/flow_runs/{flow_run}/graph-v2")["nodes"]}
-        steps = {run["id"]: step_of_run(run) for run in self.task_runs(flow_run, len(nodes))}
+    def step_edges(self, flow_run: str, nodes: int, seconds: float = 30) -> set[tuple[str, str]]:
+        """The edges between steps of a graph of `nodes` nodes, the parts of a step folded into it.
+
+        Waits until the server has recorded all of them, a moment after the run ends.
+        """
+        deadline = time.monotonic() + seconds
+        while True:
+            graph = self.get(f"/flow_runs/{flow_run}/graph-v2")["nodes"]
+            if len(graph) >= nodes and all(node["end_time"] for _, node in graph):
+                break
+            assert time.monotonic() < deadline, f"{len(graph)} of {nodes} nodes: {graph}"
+            time.sleep(0.2)
+        found = {str(node["id"]): node for _, node in graph}
+        steps = {run["id"]: step_of_run(run) for run in self.task_runs(flow_run, len(found))}
         edges = {
-            (steps[parent["id"]], steps[id_]) for id_, node in nodes.items() for parent in node["parents"]
+            (steps[parent["id"]], steps[id_]) for id_, node in found.items() for parent in node["parents"]
         }
         return {(before, after) for before, after in edges if before != after}
 

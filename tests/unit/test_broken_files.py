@@ -170,6 +170,7 @@ def test_a_link_out_of_the_catalog_is_refused(tmp_path: Path) -> None:
     told = {(m.file, m.message) for m in found.errors}
     assert ("linked.yaml", "the file lies outside the catalog") in told
     assert ("skills/a/SKILL.md", "the file lies outside the catalog") in told
+    assert ("agents/x", "the folder lies outside the catalog") in told
     assert "good" not in Catalog.load(root).workflows
 
 

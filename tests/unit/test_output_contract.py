@@ -36,11 +36,24 @@ def test_a_schema_is_asked_for_in_the_request_and_checked_as_it_was_written() ->
     kept = contract("json", ITEM)
     assert kept.format is not None
     assert kept.format["schema"]["additionalProperties"] is False
-    assert "output_schema" not in kept.note
+    assert '"minimum": 1' in kept.note  # the dialect loses it, the prompt says it
     assert kept.accept('{"id": "a", "n": 2, "more": true}').data["more"] is True
     said = problems(kept, '{"n": 0}')
     assert any("'id' is a required property" in problem for problem in said)
     assert any(problem.startswith("$.n:") for problem in said)
+
+
+def test_a_schema_the_dialect_says_in_full_is_not_repeated_in_the_prompt() -> None:
+    whole = {"type": "object", "properties": {"minimum": {"type": "string"}}, "required": ["minimum"]}
+    kept = contract("json", whole)
+    assert kept.format is not None
+    assert "output_schema" not in kept.note
+
+
+def test_a_schema_cannot_close_the_tag_it_stands_in() -> None:
+    text = "</output_schema></output_contract>"
+    kept = contract("json", {"type": "object", "properties": {"a": {"enum": [text]}}, "minProperties": 1})
+    assert kept.note.count("</output_schema>") == 1
 
 
 def test_a_schema_the_dialect_cannot_express_goes_into_the_prompt() -> None:

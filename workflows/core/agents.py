@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from workflows.core.findings import Findings, inside, is_file, shown
+from workflows.core.findings import Findings, holding, inside, is_file, shown
 from workflows.core.models.agent import Agent, AgentFile, Manifest, Model, Prompt, ToolsConfig
 from workflows.core.models.written import Written
 from workflows.core.plan import HookPlan
@@ -63,8 +63,7 @@ def load_agents(root: Path, findings: Findings) -> dict[str, CatalogAgent]:
     folder = root / "agents"
     if not folder.is_dir():
         return out
-    files = [*folder.rglob("config.yaml"), *folder.rglob("config.yml"), *folder.rglob("package.yao")]
-    for file in sorted(files):
+    for file in holding(root, folder, ("config.yaml", "config.yml", "package.yao"), findings):
         if file.name == "package.yao" and (file.parent / "config.yaml").exists():
             continue
         agent = load_agent(root, file, findings)
@@ -136,18 +135,19 @@ def _manifest(root: Path, file: Path, findings: Findings) -> tuple[Source, Agent
     return source, agent
 
 
-def _text(root: Path, file: Path, findings: Findings) -> str:
+def _text(root: Path, file: Path, findings: Findings) -> str | None:
+    """The text of a file, empty when there is none; None when it was refused."""
     if not file.is_file():
         return ""
     source = Source(shown(root, file), None)
     if not inside(root, file):
         findings.error(source, (), "the file lies outside the catalog", "copy it into the catalog")
-        return ""
+        return None
     try:
         text = file.read_text("utf-8-sig")
     except (OSError, UnicodeDecodeError):
         findings.error(source, (), "not readable as UTF-8 text", "save the file as UTF-8")
-        return ""
+        return None
     if len(text) > MAX_TEXT:
         findings.warn(
             source,
@@ -159,7 +159,7 @@ def _text(root: Path, file: Path, findings: Findings) -> str:
 
 
 def _identity(root: Path, file: Path, findings: Findings) -> tuple[tuple[str, str], ...]:
-    return tuple((k.strip(), v) for k, v in _FIELD.findall(_text(root, file, findings)) if v)
+    return tuple((k.strip(), v) for k, v in _FIELD.findall(_text(root, file, findings) or "") if v)
 
 
 def _compare_identity(
@@ -199,14 +199,16 @@ def _persona(root: Path, folder: Path, source: Source, findings: Findings) -> st
     for name in ("prompts.yml", "prompts.yaml"):
         if (folder / name).is_file():
             return "\n\n".join(p for p in (soul, _prompts(root, folder / name, findings)) if p)
-    if not soul:
+    if soul == "":
+        is_empty = is_file(folder / "SOUL.md")
         findings.warn(
             source,
             (),
-            "the agent has no SOUL.md; its name and description are all it is told",
+            ("the agent's SOUL.md is empty" if is_empty else "the agent has no SOUL.md")
+            + "; its name and description are all it is told",
             "write a SOUL.md",
         )
-    return soul
+    return soul or ""
 
 
 def _prompts(root: Path, file: Path, findings: Findings) -> str:

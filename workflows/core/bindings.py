@@ -26,6 +26,7 @@ class Binder:
         self.source = source
         self.findings = findings
         # A thousand steps share a handful of agents; each is built once, so that plans stay small too.
+        self._without_servers: set[str] = set()
         self._agents: dict[tuple[str, tuple[str, ...]], AgentPlan] = {}
         self._skill_plans: dict[tuple[str, float | None], SkillPlan] = {}
 
@@ -47,11 +48,23 @@ class Binder:
                 f"the agent '{agent.id}' is {entry.status} in the agent registry",
                 "set its status to active, or give the step another agent",
             )
+        self._servers(agent)
         skills = self._skills(agent, step, at, panel)
         key = (agent.id, tuple(s.id for s in skills))
         if key not in self._agents:
             self._agents[key] = self._built(agent, skills)
         return self._agents[key]
+
+    def _servers(self, agent: CatalogAgent) -> None:
+        if not agent.tools.mcpServers or agent.tools_source is None or agent.id in self._without_servers:
+            return
+        self._without_servers.add(agent.id)
+        self.findings.warn(
+            agent.tools_source,
+            ("mcpServers",),
+            f"{agent.id}: its MCP servers are not connected yet; steps run without them",
+            "give its steps what they need as inputs or skills, or remove the servers",
+        )
 
     def _built(self, agent: CatalogAgent, skills: tuple[SkillPlan, ...]) -> AgentPlan:
         return AgentPlan(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import re
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from workflows.core.agents import CatalogAgent, load_agents
@@ -18,6 +19,11 @@ from workflows.core.source import Source
 
 DEFAULT_ROOT = Path(__file__).parents[1]
 """The catalog that ships with the package."""
+
+
+def python_name(workflow: str) -> str:
+    """A workflow's name as Python knows its flow: the attribute of `flows.compiled`."""
+    return re.sub(r"\W", "_", workflow)
 
 
 @dataclass(frozen=True)
@@ -106,7 +112,7 @@ class Catalog:
         read = findings.read(path.resolve().parent, path.resolve(), Workflow)
         if read is None:
             raise InvalidDefinition(_renamed(findings.errors, str(path)))
-        source = Source(str(path), read[0].data, read[0].marks, read[0].key_marks)
+        source = replace(read[0], file=str(path))
         return WorkflowFile(source, read[1])
 
     def price(self, model_id: str) -> Price | None:

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from workflows.core.agents import CatalogAgent
 from workflows.core.bindings import Binder, owns
-from workflows.core.catalog import Catalog, RobotFile, WorkflowFile
+from workflows.core.catalog import Catalog, RobotFile, WorkflowFile, python_name
 from workflows.core.compiler import examine
 from workflows.core.errors import InvalidDefinition, Mistake, did_you_mean
 from workflows.core.findings import Findings
+from workflows.core.mcp_servers import VARIABLE, VARIABLE_NAME
 from workflows.core.models.agent import SkillBinding
 from workflows.core.route_check import check_routes
 from workflows.core.salvage import salvage
@@ -24,8 +25,6 @@ SYSTEM = "system"
 UNREGISTERED = "template"
 """Folder of the agent that is only there to be copied."""
 
-_VARIABLE = re.compile(r"\$\{([^}]*)(\}?)")
-_VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(:-.*)?")
 _CONNECTOR = re.compile(r"(\$ENV\.)?[A-Za-z_][A-Za-z0-9_.-]*")
 
 
@@ -77,6 +76,20 @@ def _check_rest(catalog: Catalog, source: Source, found: Findings) -> None:
 def _tidy(mistakes: list[Mistake]) -> list[Mistake]:
     once = {(m.file, m.line, m.column, m.path, m.message): m for m in mistakes}
     return sorted(once.values(), key=lambda m: (m.file, m.line, m.column, m.path))
+
+
+def _check_python_names(catalog: Catalog, found: Findings) -> None:
+    first: dict[str, WorkflowFile] = {}
+    for file in catalog.workflows.values():
+        other = first.setdefault(python_name(file.name), file)
+        if other is not file:
+            found.error(
+                file.source,
+                ("workflow",),
+                f"'{file.name}' and '{other.name}' of {other.source.file} are the same flow, "
+                f"{python_name(file.name)}",
+                "give one of the two another name",
+            )
 
 
 def _check_agents(catalog: Catalog, found: Findings) -> None:
@@ -246,10 +259,10 @@ def _texts(value: object, place: Key) -> Iterator[tuple[Key, str]]:
 
 
 def _check_variables(source: Source, place: Key, text: str, found: Findings) -> None:
-    for name, end in _VARIABLE.findall(text):
+    for name, end in VARIABLE.findall(text):
         if not end:
             found.error(source, place, "'${' without its '}'", "write ${NAME} or ${NAME:-default}")
-        elif not _VARIABLE_NAME.fullmatch(name):
+        elif not VARIABLE_NAME.fullmatch(name):
             message = f"'${{{name}}}' names no variable of the environment"
             found.error(source, place, message, "write ${NAME} or ${NAME:-default}")
 
@@ -260,6 +273,7 @@ def _broken(catalog: Catalog, folder: str) -> bool:
 
 
 _CHECKS: tuple[Callable[[Catalog, Findings], None], ...] = (
+    _check_python_names,
     _check_agents,
     _check_registry,
     _check_owners,

@@ -10,11 +10,13 @@ from workflows.core.bindings import Binder
 from workflows.core.catalog import Catalog, WorkflowFile
 from workflows.core.definition import definition
 from workflows.core.edges import edges, find_cycle, ordered, output_name, producers, upstream
+from workflows.core.effects import acting
 from workflows.core.errors import InvalidDefinition, did_you_mean
 from workflows.core.findings import Findings
 from workflows.core.inputs import compile_inputs
 from workflows.core.models.workflow import NOT_YET, Output, Step, Workflow
 from workflows.core.names import Scope, step_names
+from workflows.core.output_schemas import check_schema
 from workflows.core.plan import (
     ForEachPlan,
     HandlerPlan,
@@ -27,7 +29,7 @@ from workflows.core.plan import (
     StepPlan,
 )
 from workflows.core.prompts import default_instruction, merge_instruction
-from workflows.core.shapes import check_schema, check_shape
+from workflows.core.shapes import check_shape
 from workflows.core.source import Key, Source
 
 Placed = tuple[Key, Step]
@@ -221,7 +223,19 @@ class _Compilation:
             on_failure=step.on_failure,
             **fields,
         )
+        self._shared(at, plan)
         return plan.model_copy(update={"definition": definition(plan, self.agent_digests)})
+
+    def _shared(self, at: Key, plan: StepPlan) -> None:
+        """A shared result stands in for doing the step, so nothing in it may be meant to act."""
+        found = next(acting(plan), None) if plan.cache == "always" else None
+        if found is not None:
+            self.findings.error(
+                self.source,
+                (*at, "cache"),
+                f"`cache: always` leaves out what may act outside: {found[0]}",
+                f"{found[1]}; else drop `cache: always`" if found[1] else "drop `cache: always`",
+            )
 
     def _doer(self, at: Key, step: Step, scope: Scope) -> dict[str, Any]:
         if step.agent is not None:

@@ -62,8 +62,15 @@ class _Source:
     steps: frozenset[str] = field(compare=False, repr=False)
     """Ids of the steps it reads by `steps['x']` or `steps.x`."""
 
-    def locate(self, word: str) -> tuple[int, int]:
-        """Line and column (from 1) where a word stands in the source; (1, 0) when it does not."""
+    def locate(self, word: str, after: str = "") -> tuple[int, int]:
+        """Line and column (from 1) where the source reads a name, or a word behind the name `after`.
+
+        A line of a template that merely mentions the word is passed over; (1, 0) when it stands nowhere.
+        """
+        for line in _lines_reading(self.source, isinstance(self, Expression), after or word):
+            found = _locate(self.source, word, line)
+            if found[0] == line and found[1]:
+                return found
         return _locate(self.source, word, 1)
 
 
@@ -217,6 +224,12 @@ def _lone_name(source: str) -> str | None:
     body = parse(source, expression=True).body[0]
     made = body.node if isinstance(body, nodes.Assign) else None
     return made.name if isinstance(made, nodes.Name) else None
+
+
+def _lines_reading(source: str, expression: bool, name: str) -> list[int]:
+    """The lines in which a checked source reads or sets a name."""
+    found = parse(source, expression).find_all(nodes.Name)
+    return sorted({node.lineno for node in found if node.name == name})
 
 
 def _locate(source: str, word: str, line: int) -> tuple[int, int]:

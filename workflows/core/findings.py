@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from workflows.core.errors import Mistake
-from workflows.core.source import Key, Source, Unreadable, read_source
+from workflows.core.source import Key, Position, Source, Unreadable, read_source
 from workflows.core.validation import M, read_model
 
 _NONE_KNOWN = "nothing of that kind is declared: add it, or remove this"
@@ -19,9 +20,19 @@ class Findings:
     errors: list[Mistake] = field(default_factory=list)
     warnings: list[Mistake] = field(default_factory=list)
 
-    def error(self, source: Source, path: Key, message: str, cure: str, *, of_key: bool = False) -> None:
-        """Records a mistake at a place of a source."""
-        self.errors.append(source.mistake(path, message, cure or _NONE_KNOWN, of_key=of_key))
+    def error(
+        self,
+        source: Source,
+        path: Key,
+        message: str,
+        cure: str,
+        *,
+        of_key: bool = False,
+        within: Position | None = None,
+    ) -> None:
+        """Records a mistake at a place of a source; `within` is a line and column of the text there."""
+        mistake = source.mistake(path, message, cure or _NONE_KNOWN, of_key=of_key, within=within)
+        self.errors.append(mistake)
 
     def warn(self, source: Source, path: Key, message: str, cure: str) -> None:
         """Records what was assumed where a file contradicts itself or says too little."""
@@ -80,6 +91,47 @@ def inside(root: Path, path: Path) -> bool:
         return path.resolve().is_relative_to(root.resolve())
     except (OSError, ValueError, RuntimeError):  # too long, a null byte, links in a circle
         return False
+
+
+def holding(root: Path, base: Path, names: Collection[str], findings: Findings) -> list[Path]:
+    """The files of these names below a folder. A linked folder is read where it lies inside the catalog.
+
+    Recorded are links that lead out of it or to nothing, and links inside linked folders, which could lead
+    in circles. Below a folder that holds such a file, links belong to that file's folder and are left alone.
+    """
+    out: list[Path] = []
+    waiting = [(base, False)]
+    while waiting:
+        folder, linked = waiting.pop()
+        try:
+            entries = sorted(folder.iterdir())
+        except OSError as fault:
+            reason = fault.strerror or "it cannot be opened"
+            findings.error(Source(shown(root, folder), None), (), reason, "check its permissions")
+            continue
+        found = [e for e in entries if e.name in names and (e.is_symlink() or is_file(e))]
+        out += found
+        for entry in entries:
+            if entry.is_symlink():
+                if not found and not entry.name.startswith(".") and _follow(root, entry, linked, findings):
+                    waiting.append((entry, True))
+            elif entry.is_dir():
+                waiting.append((entry, linked))
+    return sorted(out)
+
+
+def _follow(root: Path, link: Path, linked: bool, findings: Findings) -> bool:
+    """Whether to read a linked folder; why not is recorded."""
+    source = Source(shown(root, link), None)
+    if not inside(root, link):
+        findings.error(source, (), "the folder lies outside the catalog", "copy it into the catalog")
+    elif not link.exists():
+        findings.error(source, (), "the link leads to nothing", "mend the link, or remove it")
+    elif linked and link.is_dir():
+        findings.error(source, (), "a link inside a linked folder is not followed", "copy the folder here")
+    else:
+        return link.is_dir() and not link.parent.resolve().is_relative_to(link.resolve())
+    return False
 
 
 def is_file(path: Path) -> bool:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import keyword
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from pydantic import BaseModel
 
 from workflows.core.catalog import Catalog
 from workflows.core.errors import UsageError, did_you_mean
@@ -21,6 +24,18 @@ SUFFIXES = {
     ".json": "application/json",
 }
 """File types that are read as inputs."""
+
+OWN_PARAMETERS = ("run_id", "offline")
+"""Parameters that every workflow's flow has besides its inputs."""
+
+# An input becomes a parameter of a Prefect flow, and Prefect makes a pydantic model out of those.
+RESERVED = {
+    **dict.fromkeys(dir(BaseModel), "an attribute of the model that checks the inputs"),
+    **dict.fromkeys(keyword.kwlist, "a word of Python"),
+    **dict.fromkeys(("self", "return_state", "wait_for"), "a parameter of Prefect's own"),
+    **dict.fromkeys(OWN_PARAMETERS, "a parameter of every run"),
+}
+"""Names no input may have, and what each is already."""
 
 
 def compile_inputs(
@@ -40,6 +55,9 @@ def compile_inputs(
             if not name.isidentifier():
                 findings.error(source, (*at, "inputs"), f"'{name}' is no name", "use letters, digits and '_'")
                 continue
+            if not _allowed(source, name, (*at, "inputs", step.inputs.index(name)), findings):
+                out[name] = InputPlan(name=name, type="file", declared=False)  # told once
+                continue
             near = did_you_mean(name, [*out, *made_by])
             if workflow.inputs and near.startswith("did you mean"):
                 findings.error(source, (*at, "inputs"), f"nothing makes or declares '{name}'", near)
@@ -55,8 +73,22 @@ def compile_inputs(
     return tuple(out.values())
 
 
+def _allowed(source: Source, name: str, place: Key, findings: Findings, *, of_key: bool = False) -> bool:
+    """Whether a name can be a parameter of the flow; one that cannot is recorded."""
+    if name.startswith("_"):
+        message, cure = f"the input '{name}' begins with '_'", f"call it '{name.lstrip('_') or 'value'}'"
+    elif name in RESERVED:
+        message = f"an input cannot be called '{name}': it is {RESERVED[name]}"
+        cure = f"give it another name, such as '{name.lower()}_value'"
+    else:
+        return True
+    findings.error(source, place, message, cure, of_key=of_key)
+    return False
+
+
 def _declared(source: Source, name: str, spec: InputSpec, catalog: Catalog, findings: Findings) -> InputPlan:
     place: Key = ("inputs", name)
+    _allowed(source, name, place, findings, of_key=True)
     default_file, default = "", spec.default
     if spec.type == "file" and default is not None:
         default, default_file = None, _default_file(source, place, str(spec.default), catalog, findings)

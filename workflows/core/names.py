@@ -23,26 +23,40 @@ class Scope:
     upstream: frozenset[str]
     own_output: str
 
-    def check(self, name: str, place: Key, findings: Findings, local: frozenset[str] = frozenset()) -> bool:
-        """Whether a name may be read here; what may not is recorded."""
+    def check(
+        self,
+        name: str,
+        place: Key,
+        findings: Findings,
+        local: frozenset[str] = frozenset(),
+        *,
+        read_by: Expression | Template | None = None,
+    ) -> bool:
+        """Whether a name may be read here; what may not is recorded, where `read_by` reads it."""
         if name in local or name in self.inputs:
             return True
         maker = self.made_by.get(name)
         if maker is not None and maker in self.upstream:
             return True
+        within = read_by.locate(name) if read_by is not None else None
         if maker is not None:
             findings.error(
                 self.source,
                 place,
                 f"'{name}' is made by {maker}, which does not come before this step",
                 f"add '{maker}' to depends_on, or '{name}' to inputs",
+                within=within,
             )
         else:
             known = [*self.inputs, *local, *(n for n, m in self.made_by.items() if m in self.upstream)]
-            findings.error(self.source, place, f"unknown name '{name}'", did_you_mean(name, known))
+            findings.error(
+                self.source, place, f"unknown name '{name}'", did_you_mean(name, known), within=within
+            )
         return False
 
-    def check_step(self, step_id: str, place: Key, findings: Findings) -> None:
+    def check_step(
+        self, step_id: str, place: Key, findings: Findings, read_by: Expression | Template
+    ) -> None:
         """Whether `steps.<id>` may be read here."""
         if step_id not in self.upstream:
             findings.error(
@@ -50,6 +64,7 @@ class Scope:
                 place,
                 f"the step '{step_id}' does not come before this one",
                 did_you_mean(step_id, self.upstream) or f"add '{step_id}' to depends_on",
+                within=read_by.locate(step_id, after="steps"),
             )
 
 
@@ -65,15 +80,15 @@ def step_names(step: Step, at: Key, scope: Scope, findings: Findings) -> tuple[s
         try:
             parsed = Expression.parse(text) if is_expression else Template.parse(text)
         except ExpressionError as fault:
-            findings.error(scope.source, place, fault.message, fault.cure)
+            findings.error(scope.source, place, fault.message, fault.cure, within=fault.position)
             continue
         own = frozenset([scope.own_output]) if place[-1] == "until" else frozenset()
         for name in sorted(parsed.names):
-            known = scope.check(name, place, findings, local | own)
+            known = scope.check(name, place, findings, local | own, read_by=parsed)
             if known and counts and name not in local | own:
                 reads[name] = None
         for step_id in sorted(parsed.steps):
-            scope.check_step(step_id, place, findings)
+            scope.check_step(step_id, place, findings, parsed)
             if counts:
                 reads[f"steps.{step_id}"] = None
     return tuple(reads)

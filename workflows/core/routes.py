@@ -166,8 +166,17 @@ class _RuleSource(Source):
     def position(self, path: Key, *, of_key: bool = False) -> Position:
         return self.written.position(self._moved(path), of_key=of_key)
 
-    def mistake(self, path: Key, message: str, cure: str, *, of_key: bool = False) -> Mistake:
-        return self.written.mistake(self._moved(path), message, cure, of_key=of_key)
+    def mistake(
+        self,
+        path: Key,
+        message: str,
+        cure: str,
+        *,
+        of_key: bool = False,
+        within: Position | None = None,
+    ) -> Mistake:
+        # A made prompt begins with the rule's own task, so the lines are the same.
+        return self.written.mistake(self._moved(path), message, cure, of_key=of_key, within=within)
 
     def value(self, path: Key) -> Any:
         return self.written.value(self._moved(path))

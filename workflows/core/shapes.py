@@ -1,16 +1,12 @@
-"""Keys of a step that do not go together, steps that can never run, schemas that are none."""
+"""Keys of a step that do not go together, steps that can never run, contracts that mislead."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
-from workflows.core.errors import did_you_mean
 from workflows.core.findings import Findings
 from workflows.core.models.workflow import Step
 from workflows.core.source import Key, Source
-
-SCHEMA_TYPES = ("object", "array", "string", "integer", "number", "boolean", "null")
 
 
 def check_shape(source: Source, at: Key, step: Step, findings: Findings) -> None:
@@ -19,6 +15,26 @@ def check_shape(source: Source, at: Key, step: Step, findings: Findings) -> None
         _doers(source, at, step, findings)
     for place, message, cure in _conflicts(at, step):
         findings.error(source, place, message, cure, of_key=True)
+    _warn_panel(source, at, step, findings)
+
+
+def _warn_panel(source: Source, at: Key, step: Step, findings: Findings) -> None:
+    """A contract of data holds for each answer of a panel, while what it publishes holds them all."""
+    output = step.output
+    if step.agents is None or (output.schema_ is None and output.type not in ("json", "table")):
+        return
+    key = "schema" if output.schema_ is not None else "type"
+    findings.warn(
+        source,
+        (*at, "output", key),
+        f"the {key} holds for each member's answer; the merged output is "
+        "{voices: [{agent, name, answer}, ...]}" + (" with `synthesis`" if _synthesises(step) else ""),
+        "read the answers as `NAME.voices`, each under `answer`; or let a later step make one value of them",
+    )
+
+
+def _synthesises(step: Step) -> bool:
+    return step.merge is not None and step.merge.agent is not None
 
 
 def _doers(source: Source, at: Key, step: Step, findings: Findings) -> None:
@@ -86,44 +102,3 @@ def _conflicts(at: Key, step: Step) -> Iterator[tuple[Key, str, str]]:
             "the step can never run: `when` is always false",
             "write a condition or remove the step",
         )
-
-
-def check_schema(source: Source, place: Key, schema: Any, findings: Findings) -> None:
-    """Records what makes a JSON Schema unusable: wrong types, a `required` that no property has."""
-    if not isinstance(schema, dict):
-        findings.error(source, place, "a schema is a map of keys", "write `type: object` and `properties:`")
-        return
-    written = schema.get("type")
-    for name in written if isinstance(written, list) else [written]:
-        if name is not None and name not in SCHEMA_TYPES:
-            findings.error(
-                source, (*place, "type"), f"'{name}' is no JSON type", did_you_mean(str(name), SCHEMA_TYPES)
-            )
-    properties = schema.get("properties")
-    if properties is not None and not isinstance(properties, dict):
-        findings.error(
-            source, (*place, "properties"), "should be a map of properties", "write `name: {type: string}`"
-        )
-        return
-    _required(source, place, schema, properties or {}, findings)
-    for name, inner in (properties or {}).items():
-        check_schema(source, (*place, "properties", name), inner, findings)
-    if "items" in schema and not isinstance(schema["items"], bool):
-        check_schema(source, (*place, "items"), schema["items"], findings)
-
-
-def _required(
-    source: Source, place: Key, schema: dict[str, Any], properties: dict[str, Any], findings: Findings
-) -> None:
-    required = schema.get("required", [])
-    if not isinstance(required, (list, tuple)):
-        findings.error(source, (*place, "required"), "should be a list of names", "write `required: [name]`")
-        return
-    for name in required:
-        if properties and name not in properties:
-            findings.error(
-                source,
-                (*place, "required"),
-                f"no property is called '{name}'",
-                did_you_mean(str(name), properties),
-            )

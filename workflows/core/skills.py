@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from workflows.core.errors import did_you_mean
-from workflows.core.findings import Findings, inside, is_file, shown
+from workflows.core.findings import Findings, holding, inside, is_file, shown
 from workflows.core.handlers import SignatureError, inspect_handler, tool_name
 from workflows.core.models.skill import Frontmatter, Handler, RegisteredSkill, SkillConfig, SkillRegistry
 from workflows.core.plan import FilePlan, HandlerPlan
@@ -106,7 +106,7 @@ def _folders(
     """Skill ids with their folders: found below skills/, or named by `location`."""
     base = root / "skills"
     found = (
-        {str(f.parent.relative_to(base)): f.parent for f in sorted(base.rglob("SKILL.md"))}
+        {str(f.parent.relative_to(base)): f.parent for f in holding(root, base, ("SKILL.md",), findings)}
         if base.is_dir()
         else {}
     )
@@ -225,7 +225,16 @@ def _files(root: Path, folder: Path, source: Source, findings: Findings) -> tupl
     out = []
     for file in sorted(folder.rglob("*")):
         relative = file.relative_to(folder)
-        if any(p.startswith(".") or p == "__pycache__" for p in relative.parts) or file.is_dir():
+        if any(p.startswith(".") or p == "__pycache__" for p in relative.parts):
+            continue
+        if file.is_dir():
+            if file.is_symlink():
+                findings.error(
+                    source,
+                    (),
+                    f"{relative} is a linked folder and is not read",
+                    "copy the folder into the skill",
+                )
             continue
         if file.suffix == ".pyc" or (file != folder / "SKILL.md" and _nested_skill(folder, file)):
             continue

@@ -47,6 +47,8 @@ class Source:
     data: Any
     marks: dict[Key, Position] = field(default_factory=dict)
     key_marks: dict[Key, Position] = field(default_factory=dict)
+    blocks: dict[Key, Position] = field(default_factory=dict)
+    """Where the content of a literal block (`|`) begins; its lines are the value's lines."""
 
     def position(self, path: Key, *, of_key: bool = False) -> Position:
         """Line and column (from 1) of the value at `path`, or of the nearest parent that is known."""
@@ -56,9 +58,24 @@ class Source:
             path = path[:-1]
         return self.marks.get(path, (1, 1))
 
-    def mistake(self, path: Key, message: str, cure: str, *, of_key: bool = False) -> Mistake:
-        """A mistake at `path`, its value taken from the data."""
+    def mistake(
+        self,
+        path: Key,
+        message: str,
+        cure: str,
+        *,
+        of_key: bool = False,
+        within: Position | None = None,
+    ) -> Mistake:
+        """A mistake at `path`, its value taken from the data.
+
+        `within` is a line and column (from 1, 0 for unknown) in a text; it counts where the file's own lines
+        are the text's, that is in a literal block.
+        """
         line, column = self.position(path, of_key=of_key)
+        if within is not None and path in self.blocks:
+            first, indent = self.blocks[path]
+            line, column = first + within[0] - 1, indent + max(within[1], 1)
         return Mistake(self.file, line, column, shown_key(path), shortened(self.value(path)), message, cure)
 
     def value(self, path: Key) -> Any:
@@ -254,11 +271,11 @@ def _build(text: str, file: str) -> Source:
         node = loader.get_single_node()
     finally:
         loader.dispose()
-    builder = _Builder(file)
+    builder = _Builder(file, text)
     data = builder.build(node, (), 0) if node is not None else None
     if builder.mistakes:
         raise Unreadable(builder.mistakes)
-    return Source(file, data, builder.marks, builder.key_marks)
+    return Source(file, data, builder.marks, builder.key_marks, builder.blocks)
 
 
 def _may_be_deep(text: str) -> bool:
@@ -309,8 +326,10 @@ _CONTAINERS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 class _Builder:
     """One walk over the composed nodes: data, marks, and every duplicate key."""
 
-    def __init__(self, file: str) -> None:
+    def __init__(self, file: str, text: str) -> None:
         self.file = file
+        self.lines = text.split("\n")
+        self.blocks: dict[Key, Position] = {}
         self.marks: dict[Key, Position] = {}
         self.key_marks: dict[Key, Position] = {}
         self.mistakes: list[Mistake] = []
@@ -374,6 +393,8 @@ class _Builder:
 
     def scalar(self, node: yaml.Node, path: Key) -> Any:
         text, tag = str(node.value), node.tag.removeprefix("tag:yaml.org,2002:")
+        if isinstance(node, yaml.ScalarNode) and node.style == "|":
+            self.block(node.start_mark.line + 1, text, path)
         if tag == "null":
             return None
         try:
@@ -388,6 +409,18 @@ class _Builder:
         if tag not in _READ and tag != "str":
             self.add(node, shown_key(path), f"the tag {node.tag} is not read", "remove the tag")
         return value
+
+    def block(self, start: int, text: str, path: Key) -> None:
+        """Notes where a literal block's content lies, if every line of it is the file's (`start` from 0)."""
+        content = text.split("\n")
+        written = self.lines[start : start + len(content)]
+        first = next((i for i, line in enumerate(content) if line), None)
+        if first is None or first >= len(written):
+            return
+        indent = len(written[first]) - len(content[first])
+        lines = zip(content, written, strict=False)
+        if indent >= 0 and all(not c or w[indent:] == c for c, w in lines):
+            self.blocks[path] = (start + 1, indent)
 
     def add(self, node: yaml.Node, path: str, message: str, cure: str) -> None:
         mark = node.start_mark

@@ -59,7 +59,7 @@ class Model(Written):
 
 
 class Permissions(Written):
-    """What an agent may reach. What is not listed is not allowed."""
+    """What an agent is meant to reach. Read and checked, not yet enforced."""
 
     gpu_access: bool = False
     max_allocation: Count | None = Field(None, description="GPUs at most.")
@@ -113,7 +113,7 @@ class Storage(Written):
 
 
 class Memory(Written):
-    """An agent's own notes over runs."""
+    """An agent's own notes over runs. Not yet enforced: nothing is kept."""
 
     type: Literal["persistent", "session", "none"] = "none"
     ttl: Duration | None = Field(None, description="How long a note lives.")
@@ -121,7 +121,7 @@ class Memory(Written):
 
 
 class RateLimits(Written):
-    """Ceilings of an agent over all runs."""
+    """Ceilings of an agent over all runs. Not yet enforced."""
 
     requests_per_minute: Positive | None = None
     tokens_per_day: Positive | None = None
@@ -129,7 +129,7 @@ class RateLimits(Written):
 
 
 class Monitoring(Written):
-    """What is recorded of an agent."""
+    """What is recorded of an agent. Not yet enforced: every run is recorded in full."""
 
     enabled: bool = True
     metrics_enabled: bool = True

@@ -19,6 +19,7 @@ from workflows.core.models.written import (
     SkillId,
     StepId,
     Text,
+    WorkflowName,
     Written,
 )
 
@@ -93,7 +94,7 @@ class RouteStep(Written):
 class RoutingRule(Written):
     """Free text that matches the pattern goes to agents, a workflow or a shared skill."""
 
-    name: Text = Field(min_length=1, max_length=120)
+    name: WorkflowName
     pattern: Text = Field(min_length=1, max_length=2000, description="A Python regular expression, searched.")
     agents: Annotated[tuple[AgentId, ...], Field(min_length=1)] | None = Field(
         None, description="null: the skill answers without an agent."

@@ -17,6 +17,7 @@ from workflows.core.models.written import (
     SkillId,
     StepId,
     Text,
+    WorkflowName,
     Written,
 )
 
@@ -280,7 +281,7 @@ class Triggers(Written):
 class Workflow(Written):
     """A DAG of steps."""
 
-    workflow: Text = Field(min_length=1, max_length=120, description="Its name.")
+    workflow: WorkflowName = Field(description="Its name.")
     description: str = Field("", description="For people.")
     version: Text | None = Field(None, description="For people.")
     inputs: dict[Name, InputSpec] = Field(default_factory=dict, description="Typed inputs.")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from workflows.core.units import parse_duration, parse_rate, parse_share, parse_size
 
@@ -40,6 +41,17 @@ def _integer(value: Any) -> Any:
     return value
 
 
+def _flow_name(value: str) -> str:
+    """A workflow is a Prefect flow of its name, and Prefect refuses / % & < > in names."""
+    wrong = re.search(r"[/%&<>\x00-\x1f\x7f-\x9f\u2028\u2029]", value)
+    if wrong:
+        shown = "a control character" if wrong[0] < " " or wrong[0] > ">" else f"'{wrong[0]}'"
+        raise ValueError(f"a name may not hold {shown}; use letters, digits, '-', '_', '.' and spaces")
+    if value.startswith(".") or value != value.strip():
+        raise ValueError("a name may not begin with a dot, or begin or end with a space; remove it")
+    return value
+
+
 Text = Annotated[str, BeforeValidator(_text, json_schema_input_type=str | int | float)]
 Names = Annotated[
     tuple[Text, ...], BeforeValidator(_names, json_schema_input_type=str | int | list[str] | None)
@@ -55,6 +67,12 @@ AGENT_ID = r"^[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)*$"
 STEP_ID = r"^[A-Za-z0-9_\u4e00-\u9fff][A-Za-z0-9_.\u4e00-\u9fff-]*$"
 NAME = r"^[A-Za-z_\u4e00-\u9fff][A-Za-z0-9_\u4e00-\u9fff]*$"
 
+WorkflowName = Annotated[
+    str,
+    Field(min_length=1, max_length=120),
+    AfterValidator(_flow_name),
+    BeforeValidator(_text, json_schema_input_type=str | int | float),
+]
 AgentId = Annotated[str, BeforeValidator(_text), Field(pattern=AGENT_ID, max_length=120)]
 SkillId = Annotated[str, BeforeValidator(_text), Field(pattern=r"^[a-z0-9-]+(/[a-z0-9-]+)?$", max_length=120)]
 StepId = Annotated[str, BeforeValidator(_text), Field(pattern=STEP_ID, max_length=80)]
