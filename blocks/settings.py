@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from blocks.paths import expanded
 from workflows.core.catalog import DEFAULT_ROOT
 from workflows.core.errors import UsageError
 
@@ -24,18 +25,19 @@ class Settings:
         cls, environ: Mapping[str, str], *, catalog: str | None = None, storage: str | None = None
     ) -> Settings:
         """PHASELINE_HOME, _STORAGE, _DATABASE_URL and _CATALOG, each with its default."""
-        home = Path(environ.get("PHASELINE_HOME") or "~/.phaseline").expanduser()
-        if not home.is_absolute():
-            home = home.absolute()
+        home = expanded(environ.get("PHASELINE_HOME") or "~/.phaseline", "PHASELINE_HOME").absolute()
         named = storage or environ.get("PHASELINE_STORAGE") or str(home / "storage")
         if "://" not in named:
-            named = str(Path(named).expanduser().absolute())
+            named = str(expanded(named, "the storage (PHASELINE_STORAGE)").absolute())
+        database = environ.get("PHASELINE_DATABASE_URL") or str(home / "ledger.db")
+        if "://" not in database:
+            database = str(expanded(database, "PHASELINE_DATABASE_URL").absolute())
         root = catalog or environ.get("PHASELINE_CATALOG")
         return cls(
             home=home,
             storage=named,
-            database=environ.get("PHASELINE_DATABASE_URL") or str(home / "ledger.db"),
-            catalog=Path(root).expanduser().absolute() if root else DEFAULT_ROOT,
+            database=database,
+            catalog=expanded(root, "the catalog (PHASELINE_CATALOG)").absolute() if root else DEFAULT_ROOT,
         )
 
     def prepare(self) -> None:

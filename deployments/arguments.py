@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from blocks.paths import expanded
 from workflows.core.errors import UsageError, did_you_mean
 
 LATER = (
@@ -42,15 +43,26 @@ def read(words: Sequence[str]) -> argparse.Namespace:
         raise UsageError(f"`phaseline {args.command}` is not available yet", "see phaseline --help")
     if unknown:
         _refuse(unknown, commands[args.command])
-    args.catalog = Path(args.catalog) if args.catalog else default_catalog()
-    args.home = Path(args.home or os.environ.get("PHASELINE_HOME") or "~/.phaseline").expanduser()
+    args.places = _places(args)
+    args.catalog = expanded(args.catalog, "--catalog") if args.catalog else default_catalog()
+    home = args.home or os.environ.get("PHASELINE_HOME") or "~/.phaseline"
+    args.home = expanded(home, "--home" if args.home else "PHASELINE_HOME")
     return args
+
+
+def _places(args: argparse.Namespace) -> tuple[str, ...]:
+    """The options that say where things are, as they were given; paths are made absolute."""
+    words: list[str] = []
+    for option in ("catalog", "home"):
+        if written := getattr(args, option):
+            words += [f"--{option}", str(expanded(written, f"--{option}").absolute())]
+    return tuple(words)
 
 
 def default_catalog() -> Path:
     """The catalog of a command that names none."""
     named = os.environ.get("PHASELINE_CATALOG")
-    return Path(named) if named else Path(__file__).resolve().parents[1] / "workflows"
+    return expanded(named, "PHASELINE_CATALOG") if named else Path(__file__).resolve().parents[1] / "workflows"
 
 
 def _refuse(unknown: list[str], parser: argparse.ArgumentParser) -> NoReturn:

@@ -70,7 +70,8 @@ async def _panel(scope: Scope, step: StepPlan, path: str, key: str, follows: Map
     ]
 
     async def merge() -> StepResult:
-        return await merge_panel(step, answers, execution.context, path)
+        names = {"steps": scope.statuses()}
+        return await merge_panel(step, answers, scope.values, names, execution.context, path)
 
     inner = {m.member: e.state for m, e in zip(members, ends, strict=True)}
     collecting = Unit(step, path, key, merge, collects=True, started=started)

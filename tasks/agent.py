@@ -1,23 +1,39 @@
-"""One agent doing one step: the message, the tools, the conversation, the artifact."""
+"""One agent doing one step: the message, the tools, the conversation, the artifact.
+
+What a Next hook returns wins over the reply and is held to the output's contract. Where the contract asks for
+Markdown or text, a text it returns replaces the reply; other data is stored as JSON (`application/json`)
+instead of the document. None keeps the reply as it is.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tasks.context import RunContext
 from tasks.documents import message_blocks, read_input_tool
-from tasks.handlers import run_handler
+from tasks.failures import OutputRejected
+from tasks.handlers import HandlerFault, run_handler
+from tasks.outputs import Accepted, Contract, Rejected
 from tasks.outputs_stored import store_output
 from tasks.results import StepResult
-from tasks.toolbox import HANDLER_TIMEOUT, SkillChanged, skill_tools
+from tasks.secrets import scrub_value, without_secrets
+from tasks.toolbox import HANDLER_TIMEOUT, SkillChanged, skill_tools, without_known_secrets
 from tasks.tools import ToolSet
 from tasks.turns import Conversation, converse
 from tasks.values import Value, render
+from workflows.core.agents import hook_digest
+from workflows.core.errors import PhaselineError
 from workflows.core.plan import AgentPlan, HookPlan, OutputPlan, StepPlan
-from workflows.core.refs import digest_bytes
+
+
+class HookFailed(PhaselineError):
+    """A hook of the agent gave no result. Trying again would pay for the conversation again."""
+
+    final = True
 
 
 async def run_agent(
@@ -63,19 +79,20 @@ async def answer(
     if cut:
         tools.append(read_input_tool(attached, cut, context.store))
     messages = await _created(agent, [{"role": "user", "content": blocks}], context)
-    conversation = await converse(
-        context.connection(agent),
-        model=agent.model,
-        system=agent.system,
-        messages=messages,
-        output=contract,
-        tools=ToolSet(tuple(tools)),
-        max_turns=agent.max_turns,
-        on_event=lambda name, data: context.on_event(name, {"step": path, "agent": agent.id, **data}),
-        on_spent=lambda usage, model: context.pay(path, usage, model),
-    )
-    data = await _nexted(agent, conversation, context)
-    ref = await store_output(conversation.text, data, contract, context, path, kind=kind)
+    with without_secrets(context.secrets):
+        conversation = await converse(
+            context.connection(agent),
+            model=agent.model,
+            system=agent.system,
+            messages=messages,
+            output=contract,
+            tools=ToolSet(tuple(without_known_secrets(t, context) for t in tools)),
+            max_turns=agent.max_turns,
+            on_event=lambda name, data: _tell(context, name, {"step": path, "agent": agent.id, **data}),
+            on_spent=lambda usage, model: context.pay(path, usage, model),
+        )
+    kept, accepted = await _nexted(agent, conversation, contract, context)
+    ref = await store_output(accepted.text, accepted.data, kept, context, path, kind=kind)
     return StepResult(
         step=step.id,
         path=path,
@@ -89,38 +106,73 @@ async def answer(
     )
 
 
+def _tell(context: RunContext, name: str, data: dict[str, Any]) -> None:
+    context.on_event(name, scrub_value(data, context.secrets))
+
+
 async def _created(
     agent: AgentPlan, messages: list[dict[str, Any]], context: RunContext
 ) -> list[dict[str, Any]]:
-    """The messages with what the Create hook adds to them."""
+    """The messages with what the Create hook adds: after the documents, before the instruction."""
     hook = next((h for h in agent.hooks if h.event == "create"), None)
     if hook is None:
         return messages
+    *documents, instruction = messages[-1]["content"]
     text = "\n\n".join(b["text"] for b in messages[-1]["content"])
     added = await _call_hook(agent, hook, {"message": text}, context)
     if not added:
         return messages
     extra = added if isinstance(added, str) else json.dumps(added, ensure_ascii=False)
-    block = {"type": "text", "text": f"<context>\n{extra}\n</context>"}
-    return [{**messages[-1], "content": [block, *messages[-1]["content"]]}]
+    # What closes its own tag could pass text off as the instruction.
+    inner = re.sub(r"</(context)", r"<\\/\1", extra, flags=re.IGNORECASE)
+    block = {"type": "text", "text": f"<context>\n{inner}\n</context>"}
+    return [{**messages[-1], "content": [*documents, block, instruction]}]
 
 
-async def _nexted(agent: AgentPlan, conversation: Conversation, context: RunContext) -> Any:
-    """The reply's data; what the Next hook returns wins over it."""
+async def _nexted(
+    agent: AgentPlan, conversation: Conversation, output: OutputPlan, context: RunContext
+) -> tuple[OutputPlan, Accepted]:
+    """The step's output and its contract: the reply, or what the Next hook makes of it."""
+    reply = Accepted(conversation.text, conversation.data)
     hook = next((h for h in agent.hooks if h.event == "next"), None)
     if hook is None:
-        return conversation.data
+        return output, reply
     made = await _call_hook(agent, hook, {"reply": conversation.text}, context)
-    return conversation.data if made is None else made
+    if made is None:
+        return output, reply
+    if not isinstance(made, str) and output.type in ("markdown", "text"):
+        output = output.model_copy(update={"type": "json"})
+    contract = Contract(output)
+    try:
+        return output, contract.accept_data(made) if contract.structured else contract.accept(made)
+    except Rejected as rejected:
+        where = f"{agent.folder}/{hook.file}:{hook.function}"
+        told = "; ".join(rejected.problems[:3])
+        error = OutputRejected(
+            f"what the hook {where} returned breaks the contract: {told}", rejected.problems
+        )
+        error.cure = f"mend the hook {where}"
+        error.last_answer = conversation.text
+        raise error from None
 
 
 async def _call_hook(agent: AgentPlan, hook: HookPlan, arguments: dict[str, Any], context: RunContext) -> Any:
-    file = context.catalog_root / agent.folder / hook.file
-    if not file.is_file() or digest_bytes(file.read_bytes()) != hook.sha256:
+    """What a hook returns, without known secrets. Raises SkillChanged, HookFailed."""
+    where = f"{agent.folder}/{hook.file}"
+    file = context.catalog_root / where
+    if not file.is_file() or hook_digest(file) != hook.sha256:
         raise SkillChanged(
-            f"{agent.folder}/{hook.file} changed while the run was going on",
+            f"{where}, or a Python file beside it, changed while the run was going on",
             "start the run again, so that it is planned with the changed file",
         )
-    return await run_handler(
-        file=file, function=hook.function, arguments=arguments, documents={}, timeout=HANDLER_TIMEOUT
-    )
+    try:
+        made = await run_handler(
+            file=file, function=hook.function, arguments=arguments, documents={}, timeout=HANDLER_TIMEOUT
+        )
+    except HandlerFault as fault:
+        failed = HookFailed(
+            f"the {hook.event} hook failed: {fault.message}", f"mend the hook {where}:{hook.function}"
+        )
+        with without_secrets(context.secrets):
+            raise failed from None
+    return scrub_value(made, context.secrets)

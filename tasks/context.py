@@ -12,6 +12,7 @@ from typing import Any
 from blocks.models import ModelConnection, connect
 from blocks.storage import ArtifactStore
 from tasks.results import StepResult, StepUsage
+from tasks.secrets import Secrets, known_secrets, scrub_body, scrub_text
 from workflows.core.plan import AgentPlan
 from workflows.core.refs import Ref
 from workflows.core.usage import Usage, cost
@@ -53,6 +54,11 @@ class RunContext:
             self.connections[variable] = connect(self.environ, self.offline, key_variable=variable)
         return self.connections[variable]
 
+    @property
+    def secrets(self) -> Secrets:
+        """The secret values this run knows: nothing it keeps or tells may hold one."""
+        return known_secrets(self.environ, self.connections)
+
     def usd(self, usage: Usage, model: str) -> float | None:
         """What an answer cost by the catalog's prices; 0.0 offline, None when the model has no price."""
         return 0.0 if self.offline else cost(usage, self.prices.get(model))
@@ -84,13 +90,14 @@ class RunContext:
         return total
 
     async def keep(self, body: bytes, *, media_type: str, kind: str, summary: str, step: str) -> Ref:
-        """Stores a body this run made. A storage fault is raised, never only logged."""
+        """Stores a body this run made, without secrets. A storage fault is raised, never only logged."""
+        secrets = self.secrets
         return await self.store.put(
-            body,
+            scrub_body(body, media_type, secrets),
             tenant=self.tenant,
             media_type=media_type,
             kind=kind,
-            summary=summary,
+            summary=scrub_text(summary, secrets),
             run_id=self.run_id,
             step=step,
             offline=self.offline,

@@ -1,15 +1,17 @@
 """Runs one handler of a skill in a process of its own.
 
 Enforced now: a new process and process group per call, killed as a whole on timeout and cancellation; an
-environment of PATH, HOME, TMPDIR, LANG and a thread setting, so that no key of ours is in it; a scratch
+environment of PATH, HOME, TMPDIR, LANG and a thread setting, so that no key of ours is handed over; a scratch
 folder as working directory, removed afterwards; documents as read-only files in it; limits on memory (Linux),
 processor time, file size and open files; caps on the result and on what is printed; the result on a pipe of
 its own and read as untrusted JSON; the process dies with ours (Linux).
 
-Not enforced yet: the handler runs as our own user, so it can read and write whatever we can, use the network,
-start processes (memory counts per process), and a process that opens a session of its own survives the kill.
-Run handlers you would run yourself. `_launch` is the one place that decides how the process is started; full
-containment replaces what it returns.
+Not enforced yet: the handler runs as our own user, so it can read and write whatever we can, our own
+environment with its keys in `/proc` included, use the network, start processes (memory counts per process),
+and a process that opens a session of its own survives the kill. A key it returns or prints into an error is
+replaced before it is stored or sent on (tasks.secrets), which stops accidents, not a handler that encodes it
+or sends it away itself. Run handlers you would run yourself. `_launch` is the one place that decides how the
+process is started; full containment replaces what it returns.
 """
 
 from __future__ import annotations

@@ -88,6 +88,14 @@ class Contract:
             raise Rejected(problems[:_MAX_PROBLEMS])
         return accepted
 
+    def accept_data(self, data: Any) -> Accepted:
+        """Data made by code instead of an answer, held to the same contract. Raises Rejected."""
+        accepted = self._checked(data)
+        problems = [sentence for rule in self._rules for sentence in rule(data)]
+        if problems:
+            raise Rejected(problems[:_MAX_PROBLEMS])
+        return accepted
+
     def _parsed(self, text: str) -> Accepted:
         if not text.strip():
             raise Rejected(["the answer has no text"])
@@ -96,6 +104,9 @@ class Contract:
         data = _data(text, tables=self._output.type == "table")
         if self._wrapper and isinstance(data, dict) and set(data) == {self._wrapper}:
             data = data[self._wrapper]
+        return self._checked(data)
+
+    def _checked(self, data: Any) -> Accepted:
         problems = _schema_problems(_value_schema(self._output), data)
         if self._output.type == "table":
             problems = _row_problems(data) or problems

@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from tasks.agent import answer
 from tasks.context import RunContext
 from tasks.outputs_stored import store_output, summary_of
 from tasks.results import StepResult, StepUsage
-from tasks.values import Value
-from workflows.core.plan import OutputPlan, StepPlan
+from tasks.values import Value, render
+from workflows.core.plan import AgentPlan, OutputPlan, StepPlan
 
 
 async def merge_panel(
-    step: StepPlan, answers: Sequence[StepResult], context: RunContext, path: str
+    step: StepPlan,
+    answers: Sequence[StepResult],
+    values: Mapping[str, Value],
+    extra: Mapping[str, Any],
+    context: RunContext,
+    path: str,
 ) -> StepResult:
     """One output out of the members' answers, in the order of the panel.
+
+    The template `merge.prompt` sees the step's `values`, and `extra` (the other steps' statuses).
 
     Markdown and text become one document with a section per member; JSON and tables become
     `{"voices": [{"agent", "name", "answer"}], "synthesis"}`. Usage is the synthesis's own.
@@ -24,7 +32,11 @@ async def merge_panel(
     started = time.monotonic()
     names = {a.id: a.name for a in step.agents}
     voices = [Value(f"answer_{i + 1}", ref=a.output) for i, a in enumerate(answers)]
-    synthesis = await _synthesis(step, voices, answers, names, context, path)
+    merge = step.merge
+    synthesis = None
+    if merge is not None and merge.agent is not None:
+        instruction = await render(merge.prompt, values, context.store, extra)
+        synthesis = await _synthesis(step, merge.agent, instruction, voices, answers, names, context, path)
     if step.output.type in ("json", "table"):
         data = [
             {"agent": a.agent, "name": names[a.agent], "answer": await v.data(context.store)}
@@ -53,19 +65,19 @@ async def merge_panel(
 
 async def _synthesis(
     step: StepPlan,
+    agent: AgentPlan,
+    prompt: str,
     voices: Sequence[Value],
     answers: Sequence[StepResult],
     names: Mapping[str, str],
     context: RunContext,
     path: str,
-) -> tuple[str, StepResult] | None:
-    if step.merge is None or step.merge.agent is None:
-        return None
+) -> tuple[str, StepResult]:
     who = "\n".join(f"- {v.name}: {names[a.agent]} ({a.agent})" for v, a in zip(voices, answers, strict=True))
-    instruction = f"{step.merge.prompt}\n\nThe voices:\n{who}"
+    instruction = f"{prompt}\n\nThe voices:\n{who}"
     result = await answer(
         step,
-        step.merge.agent,
+        agent,
         instruction,
         voices,
         {},
@@ -89,7 +101,7 @@ async def _report(
     lines = [f"# {step.name}", ""]
     if synthesis:
         lines += [synthesis.strip(), "", "---", ""]
-    bodies = [(await v.body(context.store)).decode("utf-8", "replace") for v in voices]
+    bodies = [await _as_text(v, context) for v in voices]
     lines += ["| # | agent | model | in short |", "|---|---|---|---|"]
     for number, (result, body) in enumerate(zip(answers, bodies, strict=True), 1):
         short = summary_of(body).replace("|", "\\|")
@@ -97,6 +109,12 @@ async def _report(
     for number, (result, body) in enumerate(zip(answers, bodies, strict=True), 1):
         lines += ["", f"## {number}. {names[result.agent]} (`{result.agent}`)", "", _deeper(body.strip())]
     return "\n".join(lines) + "\n"
+
+
+async def _as_text(voice: Value, context: RunContext) -> str:
+    """An answer as Markdown: one that a hook turned into data stands in a code block."""
+    text = (await voice.body(context.store)).decode("utf-8", "replace")
+    return f"```json\n{text.strip()}\n```\n" if voice.media_type == "application/json" else text
 
 
 def _deeper(text: str) -> str:

@@ -57,7 +57,12 @@ async def run_skill(
     text = result if isinstance(result, str) else json.dumps(result, ensure_ascii=False, indent=2)
     ref = await store_output(text, result, step.output, context, path)
     return StepResult(
-        step=step.id, path=path, output=ref, offline=context.offline, seconds=time.monotonic() - started
+        step=step.id,
+        path=path,
+        output=ref,
+        agent=step.skill.id,
+        offline=context.offline,
+        seconds=time.monotonic() - started,
     )
 
 

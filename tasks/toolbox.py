@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from blocks.storage import ArtifactStore
 from tasks.context import INLINE_BYTES, RunContext
 from tasks.handlers import DocumentFile, HandlerFault, run_handler
+from tasks.secrets import scrub_text, scrub_value, without_secrets
 from tasks.tools import Tool, ToolError, ToolResult
 from tasks.values import Value
 from workflows.core.errors import PhaselineError
@@ -45,6 +47,19 @@ def skill_tools(
             if tool is not None:
                 out.append(tool)
     return out
+
+
+def without_known_secrets(tool: Tool, context: RunContext) -> Tool:
+    """The tool with no known secret in what it gives: a result is sent to the model's provider."""
+
+    async def run(arguments: dict[str, Any]) -> ToolResult:
+        try:
+            result = await tool.run(arguments)
+        except ToolError as fault:
+            raise ToolError(scrub_text(str(fault), context.secrets)) from None
+        return replace(result, content=scrub_value(result.content, context.secrets))
+
+    return replace(tool, run=run)
 
 
 def _read_skill(skills: Sequence[SkillPlan], root: Path) -> Tool:
@@ -123,7 +138,10 @@ async def call_handler(
     values: Mapping[str, Value],
     context: RunContext,
 ) -> Any:
-    """Runs a handler in its own process. Document arguments are names among `values`. Raises HandlerFault."""
+    """Runs a handler in its own process. Document arguments are names among `values`. Raises HandlerFault.
+
+    Neither its result nor its fault holds a known secret.
+    """
     folder = context.catalog_root / skill.folder
     _verify(skill, folder)
     documents: dict[str, Any] = {}
@@ -133,14 +151,16 @@ async def call_handler(
             documents[name] = await _documents(value, values, context.store)
         else:
             plain[name] = value
-    return await run_handler(
-        file=folder / handler.file,
-        function=handler.handler,
-        arguments=plain,
-        documents=documents,
-        timeout=skill.timeout or HANDLER_TIMEOUT,
-        memory=skill.memory,
-    )
+    with without_secrets(context.secrets):
+        result = await run_handler(
+            file=folder / handler.file,
+            function=handler.handler,
+            arguments=plain,
+            documents=documents,
+            timeout=skill.timeout or HANDLER_TIMEOUT,
+            memory=skill.memory,
+        )
+    return scrub_value(result, context.secrets)
 
 
 async def _documents(

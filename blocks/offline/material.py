@@ -14,6 +14,7 @@ NOTE_MARK = "offline model"
 """Every note of the offline model holds these words; passages with them are not quoted again."""
 
 _DOCUMENT = re.compile(r'<document\s+name="([^"]*)"\s+type="([^"]*)"[^>]*>\n?(.*?)\n?</document>', re.S)
+_CONTEXT = re.compile(r"<context>\n?(.*?)\n?</context>", re.S)
 _CONTRACT = re.compile(r"<output_contract\b([^>]*)>(.*?)</output_contract>", re.S)
 _SCHEMA = re.compile(r"<output_schema>(.*?)</output_schema>", re.S)
 _ATTRIBUTE = re.compile(r'(\w+)="([^"]*)"')
@@ -88,7 +89,11 @@ class Document:
 
 @dataclass(frozen=True)
 class Material:
-    """A request in its parts. `results` are the texts of the tool results, by tool, in order."""
+    """A request in its parts.
+
+    `results` are the texts of the tool results, by tool, in order; `speaker` is the first heading of the
+    system prompt: who answers.
+    """
 
     instruction: str
     documents: tuple[Document, ...]
@@ -97,6 +102,7 @@ class Material:
     schema: dict[str, Any] | None = None
     called: bool = False
     results: tuple[tuple[str, str, bool], ...] = field(default=())
+    speaker: str = ""
 
     def document(self, name: str) -> Document | None:
         """The document of that name."""
@@ -142,6 +148,9 @@ def read_request(request: dict[str, Any]) -> Material:
     text = "\n\n".join(said)
     documents = tuple(Document(*match) for match in _DOCUMENT.findall(text))
     text = _DOCUMENT.sub("", text)
+    # What a hook adds to the message is material like a document, not a task.
+    documents += tuple(Document("context", _media_type(body), body) for body in _CONTEXT.findall(text))
+    text = _CONTEXT.sub("", text)
     contract = _CONTRACT.search(text)
     about = dict(_ATTRIBUTE.findall(contract[1])) if contract else {}
     return Material(
@@ -152,6 +161,7 @@ def read_request(request: dict[str, Any]) -> Material:
         schema=_schema(request, contract[2] if contract else ""),
         called=bool(names),
         results=tuple(results),
+        speaker=_speaker(request),
     )
 
 
@@ -163,6 +173,20 @@ def _schema(request: dict[str, Any], contract: str) -> dict[str, Any] | None:
         return written
     format_ = (request.get("output_config") or {}).get("format")
     return format_["schema"] if format_ else None
+
+
+def _speaker(request: dict[str, Any]) -> str:
+    text = "\n".join(block.get("text", "") for block in _blocks(request.get("system") or ""))
+    heading = re.search(r"^#{1,6}[ \t]+(.+?)[ \t#]*$", text, re.M)
+    return plain(heading[1])[:120] if heading else ""
+
+
+def _media_type(body: str) -> str:
+    try:
+        json.loads(body)
+    except ValueError:
+        return "text/markdown"
+    return "application/json"
 
 
 def _blocks(content: Any) -> Iterable[dict[str, Any]]:

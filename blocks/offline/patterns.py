@@ -139,24 +139,6 @@ class _Builder:
         plain = body if body.isalnum() else body[0]
         return plain[self._choice % len(plain)]
 
-    def _one_of(self, body: str) -> str:
-        if body[0] == "\\":
-            return _CLASSES.get(body[1], body[1])
-        if body[1:2] == "-" and len(body) > 2:
-            span = ord(body[2]) - ord(body[0]) + 1
-            return chr(ord(body[0]) + self._choice % max(1, span))
-        plain = body if body.isalnum() else body[0]
-        return plain[self._choice % len(plain)]
-
-    def _one_of(self, body: str) -> str:
-        if body[0] == "\\":
-            return _CLASSES.get(body[1], body[1])
-        if body[1:2] == "-" and len(body) > 2:
-            span = ord(body[2]) - ord(body[0]) + 1
-            return chr(ord(body[0]) + self._choice % max(1, span))
-        plain = body if body.isalnum() else body[0]
-        return plain[self._choice % len(plain)]
-
     def _repeats(self) -> int:
         char = self._peek()
         if char not in ("?", "*", "+", "{"):

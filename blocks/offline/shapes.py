@@ -80,8 +80,3 @@ def _shared_type(one: Any, other: Any) -> Any:
     shared = [kind for kind in first if kind in second or (kind == "integer" and "number" in second)]
     shared += [kind for kind in second if kind == "integer" and "number" in first and kind not in shared]
     return shared or other
-
-
-def whole(size: Any, otherwise: float) -> float:
-    """A count of the schema: `otherwise` when it does not say."""
-    return otherwise if size is None else float(size)

@@ -17,6 +17,7 @@ _LABELS = {
         "不作判断，没有调用任何语言模型。",
     ),
     "task": ("Task", "任务"),
+    "speaker": ("Answered as", "回答者"),
     "nothing": ("The inputs hold no passage about this.", "输入中没有与此相关的内容。"),
     "inputs": ("Inputs", "输入"),
     "tools": ("Tool results", "工具结果"),
@@ -39,6 +40,8 @@ def write_document(material: Material) -> str:
         return _LABELS[label][material.chinese]
 
     lines = [f"> {say('note')}", "", f"# {material.output_name or material.title or say('answer')}", ""]
+    if material.speaker:
+        lines += [f"{say('speaker')}: {material.speaker}", ""]
     lines += _task(material, say("task"))
     for section in requested_sections(material.instruction):
         lines += [f"## {section}", "", *_section(material, section, say("nothing")), ""]

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import cast
 
 from deployments.definitions import compile_named, open_catalog
 from deployments.display import Out
 from workflows.core.errors import UsageError
 from workflows.core.graph import Format, draw
 
-_BY_SUFFIX = {".mmd": "mermaid", ".mermaid": "mermaid", ".dot": "dot", ".gv": "dot", ".svg": "svg"}
+_BY_SUFFIX: dict[str, Format] = {
+    ".mmd": "mermaid",
+    ".mermaid": "mermaid",
+    ".dot": "dot",
+    ".gv": "dot",
+    ".svg": "svg",
+}
 
 
 def execute(args: argparse.Namespace, out: Out) -> int:
     """Prints the picture, or writes it to a file."""
     target = Path(args.output) if args.output else None
-    named = args.format or (_BY_SUFFIX.get(target.suffix.lower()) if target else None) or "mermaid"
+    named = _format(args.format, target)
     plan = compile_named(open_catalog(args.catalog), args.workflow)
-    text = draw(plan, cast(Format, named))
+    text = draw(plan, named)
     document = {"workflow": plan.workflow, "format": named}
     if target is None:
         out.document({**document, "text": text})
@@ -33,3 +38,19 @@ def execute(args: argparse.Namespace, out: Out) -> int:
     out.document({**document, "file": str(target)})
     out.line(f"wrote {target}")
     return 0
+
+
+def _format(asked: Format | None, target: Path | None) -> Format:
+    """What is drawn: as asked, as the file's suffix says, else Mermaid. Raises UsageError for a clash."""
+    if target is None:
+        return asked or "mermaid"
+    suffix = target.suffix.lower()
+    by_suffix = _BY_SUFFIX.get(suffix)
+    if asked is None and by_suffix is None:
+        raise UsageError(
+            f"there is no picture format for a file called {target.name}",
+            f"end its name in one of {', '.join(_BY_SUFFIX)}, or say --format",
+        )
+    if asked and by_suffix not in (None, asked):
+        raise UsageError(f"--format {asked} does not fit {target.name}", f"leave --format out, or say --format {by_suffix}")
+    return asked or by_suffix or "mermaid"

@@ -9,6 +9,7 @@ import shlex
 from collections.abc import Container
 from pathlib import Path
 
+from blocks.paths import expanded
 from deployments import provenance
 from deployments.arguments import default_catalog
 from deployments.display import Out
@@ -40,7 +41,7 @@ _LONGEST = 60
 def execute(args: argparse.Namespace, out: Out) -> int:
     """Writes the files; raises UsageError when the name is none, or something stands there already."""
     if args.kind == "catalog":
-        root = Path(args.name).expanduser()
+        root = expanded(args.name, "the folder")
         if root.exists() and (not root.is_dir() or any(root.iterdir())):
             raise UsageError(f"{root} exists and is not empty", "name a new folder")
         written = _write(root, catalog_files())

@@ -165,7 +165,7 @@ def test_usage_is_counted_once_failed_attempts_included(tmp_path: Path) -> None:
 
 
 def test_a_shared_result_serves_other_runs_at_no_cost(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, w=steps(agent("a", "cache: always"), agent("own")))
+    bench = Bench(tmp_path, w=steps(agent("a", "skills: []", "cache: always"), agent("own")))
     bench.run(run_id="one")
     bench.model = Script()
     other = bench.run(run_id="two")
@@ -176,7 +176,7 @@ def test_a_shared_result_serves_other_runs_at_no_cost(tmp_path: Path) -> None:
 
 
 def test_a_shared_result_is_not_offered_to_other_tenants_nor_made_by_no_model(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, w=steps(agent("a", "cache: always")))
+    bench = Bench(tmp_path, w=steps(agent("a", "skills: []", "cache: always")))
     bench.run(run_id="one", offline=True)
     bench.run(run_id="two")
     assert bench.model.asked == ["a"]
@@ -186,7 +186,7 @@ def test_a_shared_result_is_not_offered_to_other_tenants_nor_made_by_no_model(tm
 
 
 def test_a_shared_result_expires(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, w=steps(agent("a", "cache: always", "ttl: 1ms")))
+    bench = Bench(tmp_path, w=steps(agent("a", "skills: []", "cache: always", "ttl: 1ms")))
     bench.run(run_id="one")
     bench.run(run_id="two")
     assert bench.model.asked == ["a", "a"]

@@ -20,9 +20,12 @@ from workflows.core.catalog_check import check_workflow
 from workflows.core.compiler import compile_workflow, examine
 from workflows.core.edges import find_cycle, ordered, upstream
 from workflows.core.errors import UsageError
+from workflows.core.findings import Findings
 from workflows.core.inputs import bind_inputs, coerce
 from workflows.core.models.workflow import NOT_YET
+from workflows.core.output_schemas import check_schema
 from workflows.core.plan import InputPlan, Plan
+from workflows.core.source import Source
 
 
 def steps(*lines: str, head: str = "") -> str:
@@ -316,3 +319,38 @@ def test_no_text_escapes_as_another_error(tmp_path_factory: pytest.TempPathFacto
     file.write_text("workflow: w\nsteps:\n" + text, "utf-8")
     found = check_workflow(catalog, str(file))
     assert all(m.cure and m.line >= 1 for m in (*found.errors, *found.warnings))
+
+
+@pytest.mark.parametrize(
+    ("output", "key", "line"),
+    [
+        ("output: {schema: {type: object}}", "schema", 5),
+        ("output: json", "type", 5),
+        ("output: {type: table}", "type", 5),
+    ],
+)
+def test_a_panel_with_a_contract_of_data_is_warned_of(
+    output: str, key: str, line: int, tmp_path: Path
+) -> None:
+    text = f"workflow: w\nsteps:\n  - id: a\n    agents: [ann, bob]\n    {output}\n"
+    merged = f"{text.replace('workflow: w', 'workflow: merged')}    merge: {{agent: ann}}\n"
+    root = make_catalog(tmp_path, w=text, merged=merged)
+    (warning,) = examined(root).warnings
+    assert (warning.line, warning.path) == (line, f"steps[0].output.{key}")
+    assert f"the {key} holds for each member's answer" in warning.message
+    assert "{voices: [{agent, name, answer}, ...]}" in warning.message and "NAME.voices" in warning.cure
+    assert examined(root, "merged").warnings[0].message.endswith("with `synthesis`")
+
+
+def test_a_panel_of_texts_and_a_single_agent_are_not(tmp_path: Path) -> None:
+    text = steps("{id: a, agents: [ann, bob], output: markdown}", "{id: b, agent: ann, output: json}")
+    assert examined(make_catalog(tmp_path, w=text)).warnings == []
+
+
+@pytest.mark.parametrize("circle", [False, True])
+def test_a_long_chain_of_references_ends(circle: bool) -> None:
+    defs: dict[str, Any] = {f"d{n}": {"$ref": f"#/$defs/d{n + 1}"} for n in range(3000)}
+    defs["d3000"] = {"$ref": "#/$defs/d1500"} if circle else {"type": "string"}
+    found = Findings()
+    check_schema(Source("f", None), (), {"$ref": "#/$defs/d0", "$defs": defs}, found)
+    assert [m.message for m in found.errors] == ["the reference leads back to itself"] * circle

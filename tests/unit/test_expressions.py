@@ -458,3 +458,18 @@ def test_the_deepest_allowed_nesting_compiles() -> None:
             value(source, {"a": {}})
         except ExpressionError as exc:
             assert "nothing" in exc.message or "no field" in exc.message, exc.message
+
+
+@pytest.mark.parametrize(
+    ("text", "word", "after", "position"),
+    [
+        ("facts first\n\nthen {{ facts }}", "facts", "", (3, 9)),
+        ("{% if x %}\n{{ a\n + facts }}{% endif %}", "facts", "", (3, 4)),
+        ("step-1 says\n{{ steps['step-1'].status }}", "step-1", "steps", (2, 11)),
+        ("nothing", "facts", "", (1, 0)),
+    ],
+)
+def test_a_name_is_found_where_it_is_read(
+    text: str, word: str, after: str, position: tuple[int, int]
+) -> None:
+    assert Template.parse(text).locate(word, after) == position

@@ -236,3 +236,29 @@ def test_thinking_becomes_an_effort(word: str, tmp_path: Path) -> None:
     config = root / "agents/ann/config.yaml"
     config.write_text(config.read_text().replace("moderate", f'"{word}"'))
     assert compiled(root).steps[0].agents[0].model.effort == THINKING[word]
+
+
+@pytest.mark.parametrize(
+    ("text", "block"),
+    [
+        ("a: |\n  x\n  y\n", (2, 2)),
+        ("a: |2-\n\n    x\n", (2, 2)),
+        ("a: &b |+ # note\n   x\n\n\n", (2, 3)),
+        ("# note\r\na: |\r\n x\r\n", (3, 1)),
+        ("a: >\n  x\n", None),
+        ('a: "x\n  y"\n', None),
+        ("a: |\n", None),
+        ("a: |\n\n", None),
+        ("a: |\n  x\u2028  y\n", None),
+    ],
+)
+def test_where_a_literal_block_begins(text: str, block: tuple[int, int] | None) -> None:
+    source = parse_source(text.encode(), "f")
+    assert source.blocks.get(("a",)) == block
+    place = source.mistake(("a",), "wrong", "mend it", within=(1, 2))
+    assert (place.line, place.column) == ((block[0], block[1] + 2) if block else source.position(("a",)))
+
+
+def test_every_alias_of_a_block_points_into_it() -> None:
+    source = parse_source(b"a: &x |\n  one\nb: *x\n", "f")
+    assert source.blocks == {("a",): (2, 2), ("b",): (2, 2)}

@@ -10,7 +10,7 @@ from workflows.core.findings import Findings, holding, inside, is_file, shown
 from workflows.core.models.agent import Agent, AgentFile, Manifest, Model, Prompt, ToolsConfig
 from workflows.core.models.written import Written
 from workflows.core.plan import HookPlan
-from workflows.core.refs import digest_bytes
+from workflows.core.refs import digest, digest_bytes
 from workflows.core.source import Key, Source
 from workflows.core.validation import read_model
 
@@ -231,6 +231,15 @@ def _tools(root: Path, file: Path, findings: Findings) -> tuple[Source | None, T
     return read or (None, ToolsConfig())
 
 
+def hook_digest(file: Path) -> str:
+    """What pins a hook: its file and every Python file beside or below it, since it may import those."""
+    folder = file.parent
+    files = sorted(f for f in folder.rglob("*.py") if f.is_file() and inside(folder, f))
+    return digest(
+        [file.name, *([f.relative_to(folder).as_posix(), digest_bytes(f.read_bytes())] for f in files)]
+    )
+
+
 def _hooks(
     root: Path, folder: Path, source: Source, config: Agent, findings: Findings
 ) -> tuple[HookPlan, ...]:
@@ -250,7 +259,7 @@ def _hooks(
                 event="create" if event == "create" else "next",
                 file=name,
                 function=function,
-                sha256=digest_bytes(file.read_bytes()),
+                sha256=hook_digest(file),
             )
             out.append(plan)
     return tuple(out)

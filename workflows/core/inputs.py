@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import keyword
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,6 +25,11 @@ SUFFIXES = {
     ".json": "application/json",
 }
 """File types that are read as inputs."""
+
+MOST_DEPTH = 200
+"""Levels of lists and objects that an input may have."""
+
+_TOO_DEEP = f"nest it less: more than {MOST_DEPTH} levels are not read"
 
 OWN_PARAMETERS = ("run_id", "offline")
 """Parameters that every workflow's flow has besides its inputs."""
@@ -176,6 +182,7 @@ def coerce(spec: InputPlan, value: Any) -> Any:
     """A value as the input's type wants it; texts from the command line are read. Raises UsageError."""
     try:
         typed = _READ[spec.type](value)
+        _check_plain(typed)
     except (ValueError, TypeError) as fault:
         raise UsageError(f"the input '{spec.name}' is no {spec.type}: {_shown(value)}", str(fault)) from None
     if spec.choices and typed not in spec.choices:
@@ -223,11 +230,53 @@ def _boolean(value: Any) -> bool:
     raise ValueError("write true or false")
 
 
+def read_json(text: str) -> Any:
+    """The value of a JSON text. Raises JSONDecodeError, and ValueError for what JSON does not have."""
+
+    def refuse(word: str) -> None:
+        raise ValueError(f"{word} is no JSON: leave it out, or write null")
+
+    try:
+        value = json.loads(text, parse_constant=refuse)
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
+    _check_plain(value)
+    return value
+
+
+def _check_plain(value: Any) -> None:
+    """ValueError for what cannot be stored as JSON in UTF-8, or is nested too deep to be handed on."""
+    level, depth = [value], 0
+    while level:
+        if depth > MOST_DEPTH:
+            raise ValueError(_TOO_DEEP)
+        depth += 1
+        below: list[Any] = []
+        for each in level:
+            if isinstance(each, Mapping):
+                below += [*each.keys(), *each.values()]
+            elif isinstance(each, (list, tuple)):
+                below += each
+            elif isinstance(each, float) and not math.isfinite(each):
+                raise ValueError("write finite numbers")
+            elif isinstance(each, str) and not _is_unicode(each):
+                raise ValueError("write it in UTF-8: it holds half a character")
+        level = below
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _json(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        return json.loads(value)
+        return read_json(value)
     except json.JSONDecodeError as fault:
         raise ValueError(f"write JSON ({fault.msg}, column {fault.colno})") from None
 

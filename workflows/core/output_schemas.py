@@ -50,7 +50,9 @@ _PAIRS = (
 def check_schema(source: Source, place: Key, schema: Any, findings: Findings) -> None:
     """Records what makes a JSON Schema unusable: keywords of the wrong kind, references to nothing."""
     check = _Check(source, place, schema, findings)
-    check.schema((), schema)
+    check.waiting.append(((), schema))
+    while check.waiting:
+        check.schema(*check.waiting.pop())
     check.endless()
 
 
@@ -63,6 +65,8 @@ class _Check:
     root: Any
     findings: Findings
     seen: set[Key] = field(default_factory=set)
+    waiting: list[tuple[Key, Any]] = field(default_factory=list)
+    """Schemas still to be looked at. A chain of references may be longer than Python's stack."""
     same_value: dict[Key, list[Key]] = field(default_factory=dict)
     """Schemas that look at the same value, by the schema that asks them to."""
 
@@ -86,7 +90,7 @@ class _Check:
         for inner, below in self.below(path, schema):
             if inner[len(path)] in _IN_PLACE:
                 self.same_value.setdefault(path, []).append(inner)
-            self.schema(inner, below)
+            self.waiting.append((inner, below))
         self.reference(path, schema)
 
     def below(self, path: Key, schema: dict[str, Any]) -> Iterator[tuple[Key, Any]]:
@@ -182,7 +186,7 @@ class _Check:
             self.error((*path, "$ref"), f"'{written}' leads to nothing", cure)
             return
         self.same_value.setdefault(path, []).append(target[0])
-        self.schema(*target)
+        self.waiting.append(target)
 
     def target(self, written: str) -> tuple[Key, Any] | None:
         """The schema a local reference means: `#`, a JSON pointer, or an anchor."""
@@ -206,19 +210,27 @@ class _Check:
         """Records references that come back to themselves without looking at a smaller value."""
         done: set[Key] = set()
         for start in sorted(self.same_value, key=str):
-            self._follow(start, [], done)
+            self._follow(start, done)
 
-    def _follow(self, path: Key, trail: list[Key], done: set[Key]) -> None:
-        if path in trail:
-            referring = next(p for p in reversed(trail) if "$ref" in self._at(p))
-            cure = "put the reference below `properties` or `items`, or remove it"
-            self.error((*referring, "$ref"), "the reference leads back to itself", cure)
-            return
-        if path in done:
-            return
-        done.add(path)
-        for after in self.same_value.get(path, ()):
-            self._follow(after, [*trail, path], done)
+    def _follow(self, start: Key, done: set[Key]) -> None:
+        trail: dict[Key, Iterator[Key]] = {}
+        here: Key | None = start
+        while here is not None:
+            if here in trail:
+                self._circle(list(trail))
+            elif here not in done:
+                done.add(here)
+                trail[here] = iter(self.same_value.get(here, ()))
+            here = None
+            while trail and here is None:
+                here = next(trail[next(reversed(trail))], None)
+                if here is None:
+                    trail.popitem()
+
+    def _circle(self, trail: list[Key]) -> None:
+        referring = next(p for p in reversed(trail) if "$ref" in self._at(p))
+        cure = "put the reference below `properties` or `items`, or remove it"
+        self.error((*referring, "$ref"), "the reference leads back to itself", cure)
 
     def _at(self, path: Key) -> Any:
         here = self.root

@@ -1,0 +1,65 @@
+"""When Prefect's server goes away or refuses: what people are told, and what is not waited for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from deployments.local_server import ServerInfo, status
+from workflows.core.errors import PhaselineError
+
+_SHOWN = 300
+"""Characters of a server's own words that are shown."""
+
+
+def ended(server: ServerInfo | None, home: Path) -> bool:
+    """Whether the local server this command began with is gone. False for a server named by the user."""
+    if server is None:
+        return False
+    now = status(home)
+    return now is None or now.api_url != server.api_url
+
+
+def server_fault(error: BaseException) -> PhaselineError | None:
+    """What to tell when Prefect's server cannot be used; None for any other error."""
+    import httpx
+    from prefect.settings import PREFECT_API_URL
+
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, httpx.HTTPError):
+        cause = cause.__cause__
+    if cause is None:
+        return None
+    where = f"the Prefect server at {PREFECT_API_URL.value()}"
+    code = cause.response.status_code if isinstance(cause, httpx.HTTPStatusError) else 0
+    shown = (str(cause) or type(cause).__name__).splitlines()[0][:_SHOWN]
+    if 400 <= code < 500 and code not in (401, 403):
+        # It was reached and knows us: what it does not take is this very request.
+        return PhaselineError(f"{where} does not take this run: {shown}", "see the server's log")
+    why = "refused our login" if code in (401, 403) else f"cannot be used: {shown}"
+    return PhaselineError(
+        f"{where} {why}",
+        "check PREFECT_API_URL and PREFECT_API_AUTH_STRING, or unset both to use a local server",
+    )
+
+
+def drain() -> None:
+    """Sends what Prefect still holds back (logs, task runs), before the server may end with this command."""
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    EventsWorker.drain_all(timeout=10)
+    APILogWorker.drain_all(timeout=10)
+
+
+def give_up_sending() -> None:
+    """Drops what Prefect still holds back: its server is gone.
+
+    Otherwise Prefect tries every event for some seconds, also while Python ends. It has no public way to
+    say this.
+    """
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    for service in {*EventsWorker._instances.values(), *APILogWorker._instances.values()}:
+        if service._loop is not None and service._task is not None:
+            service._loop.call_soon_threadsafe(service._task.cancel)

@@ -1,0 +1,49 @@
+"""What travels through Prefect in place of large inputs: the refs of artifacts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from deployments.given import GivenFile
+from flows.run import Launch
+
+SMALL = 64 * 1024
+"""Bytes a value may have; Prefect takes 512 KiB for all of a run's inputs."""
+
+MOST_TOGETHER = 256 * 1024
+
+
+async def stored_inputs(given: Mapping[str, Any], launch: Launch) -> dict[str, Any]:
+    """The inputs with files and large values stored as artifacts, each replaced by its ref."""
+    from blocks.storage import ArtifactStore
+
+    out: dict[str, Any] = {}
+    together = 0
+    with ArtifactStore.open(launch.settings.storage, environ=launch.environ) as store:
+        for name, value in given.items():
+            body, media_type, summary = _body(name, value)
+            if not isinstance(value, GivenFile):
+                if len(body) <= SMALL and together + len(body) <= MOST_TOGETHER:
+                    together += len(body)
+                    out[name] = value
+                    continue
+            out[name] = await store.put(
+                body,
+                tenant=launch.tenant,
+                media_type=media_type,
+                kind="input",
+                summary=summary,
+                run_id=launch.run_id,
+            )
+    return out
+
+
+def _body(name: str, value: Any) -> tuple[bytes, str, str]:
+    """Bytes, media type and summary of an input."""
+    if isinstance(value, GivenFile):
+        return value.body, value.media_type, f"{name} ({value.path.name})"
+    if isinstance(value, str):
+        return value.encode(), "text/plain", name
+    return json.dumps(value, ensure_ascii=False).encode(), "application/json", name
