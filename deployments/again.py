@@ -26,7 +26,10 @@ def words_of(args: argparse.Namespace) -> list[str]:
         words.append(_workflow(args.workflow))
     if args.storage:
         written = args.storage
-        words += ["--storage", written if "://" in written else str(expanded(written, "--storage").absolute())]
+        words += [
+            "--storage",
+            written if "://" in written else str(expanded(written, "--storage").absolute()),
+        ]
     if args.latest != "table":
         words += ["--latest", args.latest]
     if args.offline:
@@ -36,8 +39,8 @@ def words_of(args: argparse.Namespace) -> list[str]:
 
 def _workflow(named: str) -> str:
     """A name as it is; a path made absolute."""
-    is_path = "/" in named or Path(named).suffix in (".yaml", ".yml", ".json")
-    return str(Path(named).absolute()) if is_path else named
+    path = Path(named)
+    return str(path.absolute()) if path.suffix in (".yaml", ".yml") and path.is_file() else named
 
 
 def continuing(words: Sequence[str], run_id: str) -> str:

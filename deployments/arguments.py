@@ -62,7 +62,9 @@ def _places(args: argparse.Namespace) -> tuple[str, ...]:
 def default_catalog() -> Path:
     """The catalog of a command that names none."""
     named = os.environ.get("PHASELINE_CATALOG")
-    return expanded(named, "PHASELINE_CATALOG") if named else Path(__file__).resolve().parents[1] / "workflows"
+    return (
+        expanded(named, "PHASELINE_CATALOG") if named else Path(__file__).resolve().parents[1] / "workflows"
+    )
 
 
 def _refuse(unknown: list[str], parser: argparse.ArgumentParser) -> NoReturn:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from deployments.again import continuing
 from deployments.display import Out, Style, cell, padded, width
 
 _STYLES: dict[str, Style] = {
@@ -19,10 +20,13 @@ _STYLES: dict[str, Style] = {
 }
 
 
-def closing(out: Out, document: Mapping[str, Any], ui_url: str | None, auth: str | None) -> None:
+def closing(
+    out: Out, document: Mapping[str, Any], ui_url: str | None, auth: str | None, again: str | None = None
+) -> None:
     """Prints the end of a run (`document` as `run --json` gives it); nothing under --json.
 
-    ui_url: page of the run, or None when there is none; auth: the string its login asks for.
+    ui_url: page of the run, or None when there is none; auth: the string its login asks for;
+    again: the command that continues the run, when that is more than its workflow and id.
     """
     if out.json_mode:
         return
@@ -38,7 +42,8 @@ def closing(out: Out, document: Mapping[str, Any], ui_url: str | None, auth: str
         pairs += [("UI", ui_url), ("UI login", auth)]  # lines of their own: they are copied
     pairs += [(f"wait {w.get('wait_id', '')}", w.get("ask")) for w in document.get("waits") or ()]
     if status not in ("completed", "invalid") and document.get("run_id"):
-        pairs.append(("go on", f"phaseline run {document.get('workflow')} --run-id {document['run_id']}"))
+        plain = continuing(["phaseline", "run", str(document.get("workflow"))], str(document["run_id"]))
+        pairs.append(("go on", again or plain))
     _print_pairs([(name, str(value)) for name, value in pairs if value], out)
 
 
@@ -49,11 +54,24 @@ def error_text(error: Any) -> str:
     return str(error or "")
 
 
+def tokens_read(usage: Mapping[str, Any]) -> int:
+    """Every token a model read: new ones, and those written to or read from the provider's cache."""
+    kinds = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")
+    return sum(int(usage.get(kind) or 0) for kind in kinds)
+
+
+def tokens_of(usage: Mapping[str, Any]) -> int:
+    """Tokens read and written."""
+    return tokens_read(usage) + int(usage.get("output_tokens") or 0)
+
+
 def _counts(document: Mapping[str, Any]) -> str:
     steps = document.get("steps") or []
     reused = sum(bool(s.get("reused")) for s in steps)
     done = sum(s.get("status") == "completed" for s in steps)
-    return f"  {done} of {len(steps)} steps" + (f", {reused} reused" if reused else "")
+    return f"  {done} of {len(steps)} step{'s' if len(steps) != 1 else ''}" + (
+        f", {reused} reused" if reused else ""
+    )
 
 
 def _offline(document: Mapping[str, Any]) -> bool:
@@ -100,12 +118,14 @@ def place(value: Any) -> str:
 
 def _spent(document: Mapping[str, Any]) -> str:
     usage = document.get("usage") or {}
-    read, written = int(usage.get("input_tokens") or 0), int(usage.get("output_tokens") or 0)
+    read, written = tokens_read(usage), int(usage.get("output_tokens") or 0)
     if not read and not written:
         return "no tokens"
+    cached = int(usage.get("cache_read_input_tokens") or 0)
     usd = usage.get("usd")
     cost = f", ${usd:.4f}" if isinstance(usd, (int, float)) else ", price unknown"
-    return f"{read:,} tokens in, {written:,} out{cost}"
+    of_cache = f" ({cached:,} from the cache)" if cached else ""
+    return f"{read:,} tokens in{of_cache}, {written:,} out{cost}"
 
 
 def _print_pairs(pairs: list[tuple[str, str]], out: Out) -> None:

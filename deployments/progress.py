@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from deployments.closing import closing, error_text
+from deployments.closing import error_text, tokens_of
 from deployments.display import Out, Style
 from deployments.progress_table import MARKS, Row, draw
 from workflows.core.plan import Plan, StepPlan
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from rich.console import RenderableType
     from rich.live import Live
-
-__all__ = ["Progress", "closing"]
 
 
 @dataclass
@@ -146,7 +144,7 @@ class Progress:
         row.state = str(data.get("status") or "completed")
         row.seconds = _number(data.get("seconds"))
         row.reused, row.offline = bool(data.get("reused")), bool(data.get("offline"))
-        row.tokens = int(usage.get("input_tokens") or 0) + int(usage.get("output_tokens") or 0)
+        row.tokens = tokens_of(usage)
         row.usd = _number(usage.get("usd"))
         row.detail = " ".join((error_text(data.get("error")) or str(data.get("reason") or "")).split())
         style: Style = MARKS[row.state][1] if row.state in ("failed", "cancelled") else ""

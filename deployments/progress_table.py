@@ -64,7 +64,9 @@ def draw(title: str, steps: Mapping[str, Row], total: int, begun: float, now: fl
         table.add_row(_mark(row), *(Text(printable(c)) for c in _cells(step, row, now)))
     done = sum(row.state in _ENDED for _, row in rows)
     elapsed = shown_duration(float(int(now - begun)))
-    head = Text(printable(f"{title}  {done}/{total} steps  {elapsed}"), style="bold")
+    head = Text(
+        printable(f"{title}  {done}/{total} step{'s' if total != 1 else ''}  {elapsed}"), style="bold"
+    )
     return Group(head, table)
 
 

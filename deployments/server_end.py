@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from deployments.local_server import ServerInfo, status
 from workflows.core.errors import PhaselineError
@@ -60,6 +61,8 @@ def give_up_sending() -> None:
     from prefect.events.worker import EventsWorker
     from prefect.logging.handlers import APILogWorker
 
-    for service in {*EventsWorker._instances.values(), *APILogWorker._instances.values()}:
-        if service._loop is not None and service._task is not None:
-            service._loop.call_soon_threadsafe(service._task.cancel)
+    services: list[Any] = [*EventsWorker._instances.values(), *APILogWorker._instances.values()]  # type: ignore[misc]
+    for service in services:
+        loop, task = service._loop, service._task
+        if loop is not None and task is not None:
+            loop.call_soon_threadsafe(task.cancel)

@@ -24,11 +24,11 @@ async def stored_inputs(given: Mapping[str, Any], launch: Launch) -> dict[str, A
     with ArtifactStore.open(launch.settings.storage, environ=launch.environ) as store:
         for name, value in given.items():
             body, media_type, summary = _body(name, value)
-            if not isinstance(value, GivenFile):
-                if len(body) <= SMALL and together + len(body) <= MOST_TOGETHER:
-                    together += len(body)
-                    out[name] = value
-                    continue
+            small = len(body) <= SMALL and together + len(body) <= MOST_TOGETHER
+            if small and not isinstance(value, GivenFile):
+                together += len(body)
+                out[name] = value
+                continue
             out[name] = await store.put(
                 body,
                 tenant=launch.tenant,

@@ -26,7 +26,7 @@ from blocks.result_storage import ensure_block
 from blocks.settings import Settings
 from flows.outcome import RunOutcome
 from flows.run import Launch, run_plan
-from workflows.core.catalog import Catalog
+from workflows.core.catalog import Catalog, python_name
 from workflows.core.compiler import compile_workflow
 from workflows.core.plan import InputPlan, Plan
 from workflows.core.refs import Ref
@@ -62,11 +62,6 @@ def build_flow(plan: Plan, prices: Mapping[str, Mapping[str, float]] | None = No
     body.__annotations__ = {p.name: p.annotation for p in parameters}
     body.__module__ = __name__
     return flow(name=plan.workflow, description=about, persist_result=False)(body)
-
-
-def python_name(workflow: str) -> str:
-    """A workflow's name as an attribute of this module."""
-    return re.sub(r"\W", "_", workflow)
 
 
 def _docstring(about: str, parameters: Mapping[str, str]) -> str:

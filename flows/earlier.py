@@ -8,8 +8,9 @@ from typing import Any
 
 from blocks.ledger import RunRow
 from flows.inputs import restored
+from workflows.core.effects import acting
 from workflows.core.errors import UsageError
-from workflows.core.plan import Plan, StepPlan
+from workflows.core.plan import Plan
 
 
 class Unrestorable(UsageError):
@@ -31,7 +32,7 @@ def earlier_start(
     if row is not None:
         if offline and not row.offline:
             raise UsageError(
-                f"the run {run_id} began with a real model", "leave --offline out, or choose another --run-id"
+                f"the run {run_id} began with a real model", "leave --offline (PHASELINE_MODEL=offline) out, or choose another --run-id"
             )
         return Earlier(row.offline, restored(row.inputs))
     if manifest is None:
@@ -41,19 +42,10 @@ def earlier_start(
             f"the storage holds a run {run_id} of another workflow ({manifest.get('workflow')})",
             "choose another --run-id",
         )
-    acting = next((name for s in (*plan.steps, *plan.finally_) for name in _effects(s)), None)
-    if acting is not None:
+    acted = next((what for s in (*plan.steps, *plan.finally_) for what, _ in acting(s)), None)
+    if acted is not None:
         raise Unrestorable(
-            f"the run {run_id} is in the storage but not in this ledger, and '{acting}' may have acted",
+            f"the run {run_id} is in the storage but not in this ledger, and may have acted: {acted}",
             "use the ledger it ran with (PHASELINE_DATABASE_URL), or choose another --run-id",
         )
     return Earlier(bool(manifest.get("offline", offline)), restored(manifest.get("inputs", {})))
-
-
-def _effects(step: StepPlan) -> list[str]:
-    """Names of what the step could change outside."""
-    handlers = [h for a in step.agents for s in a.skills for h in s.handlers]
-    handlers += [step.handler] if step.handler else []
-    inner = step.workflow
-    steps = (*inner.steps, *inner.finally_) if inner else ()
-    return [h.name for h in handlers if h.effect != "none"] + [e for s in steps for e in _effects(s)]

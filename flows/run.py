@@ -48,6 +48,7 @@ class Launch:
     tenant: str = "default"
     flow_run_id: str = ""
     prices: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    labels: Mapping[str, Any] = field(default_factory=dict)
     connections: Mapping[str, ModelConnection] = field(default_factory=dict)
     on_event: OnEvent = lambda name, data: None
     on_outcome: Callable[[RunOutcome], None] = lambda outcome: None
@@ -109,6 +110,7 @@ def _start(plan: Plan, launch: Launch, store: ArtifactStore) -> RunStart:
         plan_digest=plan.definition,
         models={a.id: a.model.id for a in agents},
         flow_run_id=launch.flow_run_id,
+        labels=dict(launch.labels),
     )
 
 

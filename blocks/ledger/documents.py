@@ -16,7 +16,7 @@ def to_text(value: Any, what: str, limit: int = STEP_LIMIT) -> str:
     try:
         text = _dump(value)
     except (TypeError, ValueError, RecursionError) as error:
-        raise LedgerError(f"{what} is not JSON: {error}", "keep only JSON values in it") from error
+        raise LedgerError(f"{what} cannot be kept as JSON: {error}", "keep only JSON values in it") from error
     size = len(text.encode())
     if size > limit:
         raise LedgerError(

@@ -39,9 +39,9 @@ def write_document(material: Material) -> str:
     def say(label: str) -> str:
         return _LABELS[label][material.chinese]
 
-    lines = [f"> {say('note')}", "", f"# {material.output_name or material.title or say('answer')}", ""]
-    if material.speaker:
-        lines += [f"{say('speaker')}: {material.speaker}", ""]
+    # In the note's own line, which later steps do not quote.
+    by = f" {say('speaker')}: {material.speaker}" if material.speaker else ""
+    lines = [f"> {say('note')}{by}", "", f"# {material.output_name or material.title or say('answer')}", ""]
     lines += _task(material, say("task"))
     for section in requested_sections(material.instruction):
         lines += [f"## {section}", "", *_section(material, section, say("nothing")), ""]

@@ -52,5 +52,7 @@ def _format(asked: Format | None, target: Path | None) -> Format:
             f"end its name in one of {', '.join(_BY_SUFFIX)}, or say --format",
         )
     if asked and by_suffix not in (None, asked):
-        raise UsageError(f"--format {asked} does not fit {target.name}", f"leave --format out, or say --format {by_suffix}")
+        raise UsageError(
+            f"--format {asked} does not fit {target.name}", f"leave --format out, or say --format {by_suffix}"
+        )
     return asked or by_suffix or "mermaid"

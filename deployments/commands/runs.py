@@ -11,6 +11,8 @@ from typing import Any
 
 from blocks.ledger import Ledger, LedgerReader, RunRow, StepRecord
 from blocks.settings import Settings
+from deployments.again import continuing_of
+from deployments.closing import tokens_of
 from deployments.display import Out
 from workflows.core.errors import UsageError, did_you_mean
 from workflows.core.units import shown_duration
@@ -49,7 +51,6 @@ def _list(reader: LedgerReader, limit: int, out: Out) -> None:
 
 def _cells(row: RunRow) -> tuple[Any, ...]:
     usage = row.usage or {}
-    tokens = int(usage.get("input_tokens", 0)) + int(usage.get("output_tokens", 0))
     state = f"{row.state} (offline)" if row.offline else row.state
     return (
         row.run_id,
@@ -57,7 +58,7 @@ def _cells(row: RunRow) -> tuple[Any, ...]:
         state,
         _time(row.created),
         shown_duration(row.active_us / 1e6),
-        tokens,
+        tokens_of(usage),
         _dollars(usage.get("usd", 0.0)),
     )
 
@@ -85,7 +86,8 @@ def _show(reader: LedgerReader, run_id: str, settings: Settings, out: Out) -> No
         known = [r.run_id for r in reader.list_runs(TENANT, 200)]
         hint = did_you_mean(run_id, known)
         raise UsageError(
-            f"there is no run '{run_id}'" + ("" if "://" in settings.database else f" in {settings.database}"),
+            f"there is no run '{run_id}'"
+            + ("" if "://" in settings.database else f" in {settings.database}"),
             hint if hint.startswith("did you mean") else "list them with: phaseline runs",
         )
     steps = reader.steps(TENANT, run_id)
@@ -144,7 +146,7 @@ def _print(row: RunRow, steps: list[StepRecord], out: Out) -> None:
             s.model,
             shown_duration(seconds) if (seconds := _seconds(s)) is not None else None,
             s.attempts,
-            int(s.usage.get("input_tokens", 0)) + int(s.usage.get("output_tokens", 0)),
+            tokens_of(s.usage or {}),
             _dollars(s.usage.get("usd", 0.0)),
         )
         for s in steps
@@ -156,7 +158,7 @@ def _print(row: RunRow, steps: list[StepRecord], out: Out) -> None:
     for name, ref in row.outputs.items():
         out.line(f"  {name}  {ref.get('summary', '')[:80]}")
     if row.state in ("failed", "interrupted", "stopped", "cancelled"):
-        out.line(f"continue it with: phaseline run {row.workflow} --run-id {row.run_id}")
+        out.line(f"continue it with: {continuing_of(row.labels, row.workflow, row.run_id)}")
 
 
 def _dollars(usd: float | None) -> str:

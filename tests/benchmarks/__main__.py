@@ -57,7 +57,11 @@ def measure(folder: Path, rounds: int) -> dict[str, str]:
 def command(environment: dict[str, str], *words: str) -> str:
     """Runs `phaseline WORDS`; its standard output."""
     done = subprocess.run(
-        [sys.executable, "-m", "deployments.cli", *words], cwd=ROOT, env=environment, capture_output=True, text=True
+        [sys.executable, "-m", "deployments.cli", *words],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
     )
     if done.returncode:
         raise SystemExit(f"phaseline {' '.join(words)} ended with {done.returncode}:\n{done.stderr}")
@@ -123,7 +127,7 @@ def running(environment: dict[str, str], folder: Path, rounds: int) -> dict[str,
         "end-to-end delivery offline, whole command, warm server": f"{whole:.2f} s",
         "  in the run itself": f"{inside:.2f} s",
         "  in the run itself, everything reused": f"{again:.2f} s",
-        "first model request after the command starts, warm server": f"{first_request(environment, folder):.2f} s",
+        "first model request after the command starts": f"{first_request(environment, folder):.2f} s",
     }
 
 

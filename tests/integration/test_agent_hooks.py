@@ -183,16 +183,30 @@ class TestInAFlow:
         assert "mend the hook agents/ann/hooks.py:next" in str(ran.step("a")["error"])
 
     def test_the_prompt_of_a_merge_is_a_template(self, tmp_path: Path) -> None:
-        written = (
-            "inputs: {place: {type: string}}\nsteps:\n  - id: p\n    agents: [ann, bob]\n    inputs: [place]\n"
-            '    prompt: "[p] go"\n    merge: {agent: ann, prompt: "Weigh it for {{ place }}."}\n'
+        bench = Bench(
+            tmp_path, w=panel('agent: ann, prompt: "[in {{ place }}, {{ steps.a.status }}] Weigh it."')
         )
-        bench = Bench(tmp_path, w=written)
+        assert bench.run(place="Lisbon").outcome.status == "completed"
+        assert bench.model.asked == ["a", "p", "p", "in Lisbon, completed"]
+
+    def test_offline_the_members_of_a_panel_say_who_speaks(self, tmp_path: Path) -> None:
+        bench = Bench(tmp_path, w=panel("agent: ann"))
         ran = bench.run(place="Lisbon", offline=True)
-        assert ran.outcome.status == "completed"
         body = bench.output(ran, "p")
-        assert "Weigh it for Lisbon." in body
-        assert "{{" not in body
-        # Offline members say who speaks, so that their answers are not the same bytes.
-        assert "Answered as: ann" in body
-        assert "Answered as: bob" in body
+        assert body.count("Answered as: ann") == 2  # her own answer, and the synthesis
+        assert body.count("Answered as: bob") == 1
+
+
+def panel(merge: str) -> str:
+    return f"""inputs: {{place: {{type: string}}}}
+steps:
+  - id: a
+    agent: ann
+    prompt: "[a] go"
+  - id: p
+    agents: [ann, bob]
+    depends_on: a
+    inputs: [place]
+    prompt: "[p] go"
+    merge: {{{merge}}}
+"""

@@ -109,8 +109,8 @@ def test_a_handler_gets_the_document_the_model_names(api: MessagesApi, desk: Des
     counted, unknown = called(
         api,
         desk,
-        ("shared_tool__count", given),
-        ("shared_tool__count", {"text": "ghost"}),
+        ("tool__count", given),
+        ("tool__count", {"text": "ghost"}),
         note="one two a b",
     )
     assert json.loads(counted["content"]) == {"words": 2}
@@ -120,7 +120,7 @@ def test_a_handler_gets_the_document_the_model_names(api: MessagesApi, desk: Des
 
 def test_a_large_result_becomes_an_artifact_with_its_beginning(api: MessagesApi, desk: Desk) -> None:
     desk.write("skills/shared/tool/handlers/big.py", BIG)
-    (result,) = called(api, desk, ("shared_tool__big", {}))
+    (result,) = called(api, desk, ("tool__big", {}))
     text = result["content"]
     assert text.startswith('[{"row": 0, ')
     assert len(text) < 40_000
@@ -132,7 +132,7 @@ def test_a_large_result_becomes_an_artifact_with_its_beginning(api: MessagesApi,
 
 
 def test_a_changed_handler_file_is_refused(api: MessagesApi, desk: Desk) -> None:
-    api.queue({"tools": [{"name": "shared_tool__count", "input": {"text": "note"}}]})
+    api.queue({"tools": [{"name": "tool__count", "input": {"text": "note"}}]})
     with pytest.raises(SkillChanged, match=r"handlers/count\.py changed"):
         desk.run({"note": "x"}, before=lambda: (desk.catalog / COUNT).write_text("def count(text): ...\n"))
 
@@ -176,7 +176,7 @@ def test_a_secret_that_a_handler_finds_is_not_stored(tmp_path: Path) -> None:
 
 def test_a_secret_in_a_tool_result_is_not_sent_to_the_model(api: MessagesApi, desk: Desk) -> None:
     desk.write("skills/shared/tool/handlers/leak.py", LEAK)
-    good, bad = called(api, desk, ("shared_tool__leak", {}), ("shared_tool__leak", {"raised": True}))
+    good, bad = called(api, desk, ("tool__leak", {}), ("tool__leak", {"raised": True}))
     assert json.loads(good["content"])["found"] == "[secret LEAKED_TOKEN]"
     assert "raised ValueError: [secret LEAKED_TOKEN]" in bad["content"]
 

@@ -259,12 +259,13 @@ def _check_plain(value: Any) -> None:
                 below += each
             elif isinstance(each, float) and not math.isfinite(each):
                 raise ValueError("write finite numbers")
-            elif isinstance(each, str) and not _is_unicode(each):
+            elif isinstance(each, str) and not is_unicode(each):
                 raise ValueError("write it in UTF-8: it holds half a character")
         level = below
 
 
-def _is_unicode(text: str) -> bool:
+def is_unicode(text: str) -> bool:
+    """Whether a text can be stored: no half of a surrogate pair, as bytes outside UTF-8 become."""
     try:
         text.encode()
     except UnicodeEncodeError:
