@@ -7,6 +7,7 @@ it is known which one is meant: `--version` should not pay for the rest.
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import signal
@@ -39,7 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         with _Terminable():
             code = _run(words, out)
-        out.flush()
+            out.flush()
+            if argv is None:
+                _ends_with(code)
     except OutputClosed:
         _silence_output()
         return CANCELLED
@@ -80,8 +83,19 @@ class _Terminable:
             self.before = signal.signal(signal.SIGTERM, _leave)
 
     def __exit__(self, *fault: object) -> None:
-        if self.before is not None:
+        if self.before is not None and signal.getsignal(signal.SIGTERM) is _leave:
             signal.signal(signal.SIGTERM, self.before)
+
+
+def _ends_with(code: int) -> None:
+    """Everything is said: a signal that comes while Python ends does not change the exit code."""
+
+    def handle(handler: Any) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, handler)
+
+    handle(lambda *_: os._exit(code))
+    atexit.register(handle, signal.SIG_IGN)  # last, Python puts its own handlers back to the system's
 
 
 def _leave(number: int, frame: object) -> None:

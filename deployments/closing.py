@@ -81,22 +81,25 @@ def _offline(document: Mapping[str, Any]) -> bool:
 
 
 def _print_failures(document: Mapping[str, Any], out: Out) -> None:
-    told = set()
+    told: set[str] = set()
     for step in document.get("steps") or ():
         message = error_text(step.get("error"))
         if message:
             told.add(message)
             out.line(f"  {step.get('id')}: {message}", "red" if step.get("status") == "failed" else "")
-            _print_cure(step.get("error"), out)
+            _print_cure(step.get("error"), told, out)
     message = error_text(document.get("error"))
     if message and message not in told:
         out.line(f"  {message}", "red")
-        _print_cure(document.get("error"), out)
+        _print_cure(document.get("error"), told, out)
 
 
-def _print_cure(error: Any, out: Out) -> None:
-    if isinstance(error, Mapping) and error.get("cure"):
-        out.line(f"    cure: {error['cure']}")
+def _print_cure(error: Any, told: set[str], out: Out) -> None:
+    """The cure of an error, once for all steps that need it."""
+    cure = str(error.get("cure") or "") if isinstance(error, Mapping) else ""
+    if cure and cure not in told:
+        told.add(cure)
+        out.line(f"    cure: {cure}")
 
 
 def _print_outputs(document: Mapping[str, Any], out: Out) -> None:

@@ -45,13 +45,12 @@ def read_inputs(plan: Plan, pairs: Iterable[str], inputs_file: str | None) -> di
             )
         if known[name].type == "file":
             _refuse_bare_path(name, given[name])
-    files = {
-        n: _opened(n, v, known[n].type) for n, v in given.items() if isinstance(v, str) and v.startswith("@")
-    }
-    plain = {n: v for n, v in given.items() if n not in files}
+    read = {n: _opened(n, v, known[n].type) for n, v in given.items()}
+    files = {n: v for n, v in read.items() if isinstance(v, GivenFile)}
+    plain = {n: v for n, v in read.items() if n not in files}
     whole = plan.model_copy(update={"inputs": tuple(i for i in plan.inputs if i.name in plain)})
     values = bind_inputs(whole, plain)
-    return {**values, **dict(files.items())}
+    return {**values, **files}
 
 
 def _from_words(pairs: Iterable[str]) -> dict[str, str]:
@@ -95,12 +94,15 @@ def _from_file(name: str) -> Mapping[str, Any]:
     return data
 
 
-def _opened(name: str, value: str, kind: str) -> Any:
+def _opened(name: str, value: Any, kind: str) -> Any:
+    """The value itself, or what the file that it names holds."""
+    if not isinstance(value, str) or not value.startswith("@"):
+        return value
     file = read_file(name, value[1:])
     if kind == "file":
         return file
     text = file.body.decode("utf-8-sig")
-    return read_json(text) if file.media_type == "application/json" else text
+    return read_json(text) if file.media_type == "application/json" and kind != "string" else text
 
 
 def read_file(name: str, written: str) -> GivenFile:

@@ -128,7 +128,9 @@ class Progress:
         return _joined(str(data.get("step")), text), "yellow"
 
     def _attempt_failed(self, data: Mapping[str, Any]) -> tuple[str, Style] | None:
-        text = self._tell(data, f"attempt {data.get('attempt')} failed: {data.get('reason')}")
+        cut_off = data.get("reason") == "CancelledError"
+        ending = "was cut off" if cut_off else f"failed: {data.get('reason')}"
+        text = self._tell(data, f"attempt {data.get('attempt')} {ending}")
         if not self._part(data):
             self._row(data).state = "retrying"
         return _joined(str(data.get("step")), text), "yellow"

@@ -13,7 +13,7 @@ import os
 import re
 import signal
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any, Literal
@@ -113,7 +113,7 @@ async def _body(plan: Plan, prices: Mapping[str, Mapping[str, float]], parameter
 
     known = replace(launch, flow_run_id=_flow_run_id(), on_outcome=on_outcome)
     try:
-        with _terminable() if own else contextlib.nullcontext():
+        with _terminable(own.cancel) if own else contextlib.nullcontext():
             outcome = await run_plan(plan, given, known, ensure_block)
     except asyncio.CancelledError:
         if not outcomes:
@@ -123,7 +123,7 @@ async def _body(plan: Plan, prices: Mapping[str, Mapping[str, float]], parameter
 
 
 @contextlib.contextmanager
-def _terminable() -> Iterator[None]:
+def _terminable(cancel: Callable[[], object] | None) -> Iterator[None]:
     """SIGTERM cancels the run, so that what runs is ended and `finally` steps still run.
 
     While a flow runs, Prefect has its own handler, which breaks off the whole event loop. A worker's run
@@ -135,7 +135,7 @@ def _terminable() -> Iterator[None]:
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
     before = signal.getsignal(signal.SIGTERM)
-    loop.add_signal_handler(signal.SIGTERM, task.cancel)
+    loop.add_signal_handler(signal.SIGTERM, cancel or task.cancel)
     try:
         yield
     finally:

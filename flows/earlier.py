@@ -32,7 +32,8 @@ def earlier_start(
     if row is not None:
         if offline and not row.offline:
             raise UsageError(
-                f"the run {run_id} began with a real model", "leave --offline (PHASELINE_MODEL=offline) out, or choose another --run-id"
+                f"the run {run_id} began with a real model",
+                "leave --offline (PHASELINE_MODEL=offline) out, or choose another --run-id",
             )
         return Earlier(row.offline, restored(row.inputs))
     if manifest is None:

@@ -98,11 +98,11 @@ async def _walked(
         failed = inner.failed()
         if inner.execution.stopped is not None:
             faults.append(inner.execution.stopped)
-            return Cancelled(name="Stopped", message=str(inner.execution.stopped))
+            return Cancelled(name="Stopped", message=shown_error(inner.execution.stopped)["message"])
         if fault is None and failed is None:
             return None
         faults.append(_inner_error(inner.plan, fault, failed))
-        return Failed(message=str(faults[-1]))
+        return Failed(message=shown_error(faults[-1])["message"])
 
     name = f"{step.id} · {inner.plan.workflow}"
     subflow = flow(name=inner.plan.workflow, flow_run_name=name, validate_parameters=False)(body)

@@ -52,6 +52,8 @@ class Launch:
     connections: Mapping[str, ModelConnection] = field(default_factory=dict)
     on_event: OnEvent = lambda name, data: None
     on_outcome: Callable[[RunOutcome], None] = lambda outcome: None
+    cancel: Callable[[], object] | None = None
+    """What SIGTERM does while the flow runs; default: cancel its task."""
 
 
 @dataclass(frozen=True)

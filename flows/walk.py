@@ -54,7 +54,7 @@ async def walk_to_end(scope: Scope, seconds: float | None) -> tuple[BaseExceptio
         _go_on(scope)
         cancelled = True
     execution = scope.execution
-    reason = "cancelled" if cancelled else str(error or execution.stopped or "")
+    reason = "cancelled" if cancelled else _why(error or execution.stopped)
     await _complete(scope, scope.plan.steps, reason)
     if execution.stopped is None:
         _expire_last(scope)
@@ -74,6 +74,10 @@ def _go_on(scope: Scope) -> None:
     task = asyncio.current_task()
     if task is not None:
         task.uncancel()
+
+
+def _why(error: BaseException | None) -> str:
+    return "" if error is None else shown_error(error)["message"]
 
 
 async def _complete(scope: Scope, steps: tuple[StepPlan, ...], reason: str) -> None:

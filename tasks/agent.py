@@ -79,9 +79,10 @@ async def answer(
     if cut:
         tools.append(read_input_tool(attached, cut, context.store))
     messages = await _created(agent, [{"role": "user", "content": blocks}], context)
+    connection = context.connection(agent)  # first: from here on its credential is a known secret
     with without_secrets(context.secrets):
         conversation = await converse(
-            context.connection(agent),
+            connection,
             model=agent.model,
             system=agent.system,
             messages=messages,

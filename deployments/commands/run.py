@@ -9,8 +9,8 @@ import logging
 import os
 import secrets
 import signal
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -184,8 +184,13 @@ def _run(start: Start, server: ServerInfo | None, out: Out) -> int:
         try:
             _walk(start, out, outcomes)
         except Exception as error:
-            if not outcomes or server_fault(error) is None or not ended(server, start.settings.home):
-                raise _told(error, start, server, out) from error.__cause__
+            fault = server_fault(error)
+            if fault is None:
+                raise
+            if not ended(server, start.settings.home):
+                raise fault from None
+            if not outcomes:
+                raise _lost(start, out) from None
     finally:
         gone = ended(server, start.settings.home)
         (give_up_sending if gone else drain)()
@@ -197,13 +202,8 @@ def _run(start: Start, server: ServerInfo | None, out: Out) -> int:
     return outcomes[-1].exit_code
 
 
-def _told(error: Exception, start: Start, server: ServerInfo | None, out: Out) -> Exception:
-    """What to raise for a run without an end; the error itself when it is not about Prefect's server."""
-    from deployments.server_end import ended, server_fault
-
-    fault = server_fault(error)
-    if fault is None or not ended(server, start.settings.home):
-        return fault or error
+def _lost(start: Start, out: Out) -> PhaselineError:
+    """The error of a run that has no end, since the local server is gone; its document is printed."""
     lost = PhaselineError("the local Prefect server ended", f"continue with: {start.again}")
     out.document(
         {
@@ -268,7 +268,8 @@ async def _started(plan: Plan, given: Mapping[str, Any], launch: Launch) -> None
     from deployments.stored_inputs import stored_inputs
     from flows.compiled import LAUNCH, build_flow
 
-    with _interruptible():
+    with _interruptible() as cancel:
+        launch = replace(launch, cancel=cancel)
         parameters = await stored_inputs(given, launch)
         token = LAUNCH.set(launch)
         try:
@@ -291,10 +292,10 @@ _PAUSE = 1.0
 
 
 @contextlib.contextmanager
-def _interruptible() -> Iterator[None]:
+def _interruptible() -> Iterator[Callable[[], None]]:
     """SIGINT and SIGTERM cancel the run: what runs is ended, `finally` steps still run.
 
-    Several at once are one; a later one cancels what still runs then.
+    Several at once are one; a later one cancels what still runs then. Gives what they do.
     """
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
@@ -310,7 +311,7 @@ def _interruptible() -> Iterator[None]:
     for number in numbers:
         loop.add_signal_handler(number, cancel)
     try:
-        yield
+        yield cancel
     finally:
         for number in numbers:
             loop.remove_signal_handler(number)

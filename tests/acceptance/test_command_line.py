@@ -307,6 +307,14 @@ def test_graph_into_a_file_by_its_ending(tmp_path: Path) -> None:
     assert answer.document["format"] == "svg"
     assert "<svg" in (tmp_path / "x.svg").read_text("utf-8")
     refused(phaseline("graph", "end-to-end-delivery", "-o", "none/x.svg", home=tmp_path), "cannot write")
+    refused(phaseline("graph", "end-to-end-delivery", "-o", "x.png", home=tmp_path), ".svg")
+    refused(
+        phaseline("graph", "end-to-end-delivery", "-o", "y.svg", "--format", "dot", home=tmp_path),
+        "say --format svg",
+    )
+    assert not (tmp_path / "x.png").exists() and not (tmp_path / "y.svg").exists()
+    answer = phaseline("graph", "end-to-end-delivery", "-o", "x.txt", "--format", "dot", home=tmp_path)
+    assert answer.code == 0 and "digraph" in (tmp_path / "x.txt").read_text("utf-8")
 
 
 def test_schema_lists_and_prints(tmp_path: Path) -> None:

@@ -195,3 +195,13 @@ def test_a_secret_in_the_models_answer_and_in_a_401_is_not_kept(tmp_path: Path, 
     told = f"{caught.value} {vars(caught.value)} {desk.events}"
     assert "t-98765432" not in told
     assert KEY not in told
+
+
+def test_a_credential_is_a_secret_whatever_its_variable_is_called(tmp_path: Path, api: MessagesApi) -> None:
+    desk = Desk(
+        tmp_path, STEP, {"TEAM_LOGIN": KEY, "ANTHROPIC_API_KEY": "", "ANTHROPIC_BASE_URL": api.base_url}
+    )
+    config = desk.catalog / "agents" / "ann" / "config.yaml"
+    config.write_text(config.read_text() + "  connector: $ENV.TEAM_LOGIN\n")
+    api.queue({"text": f"It is {KEY}."})
+    assert desk.run({"note": "x"}).body == "It is [secret TEAM_LOGIN].\n"

@@ -25,7 +25,7 @@ def test_order_of_keys_is_kept() -> None:
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), {1, 2}, b"x", object(), {(1, 2): 3}])
 def test_what_is_not_json_is_refused_by_name(value: Any) -> None:
-    with pytest.raises(LedgerError, match="it is not JSON") as caught:
+    with pytest.raises(LedgerError, match="it cannot be kept as JSON") as caught:
         to_text({"x": value} if not isinstance(value, dict) else value, "it")
     assert caught.value.cure
 

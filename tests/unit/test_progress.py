@@ -39,7 +39,13 @@ EVENTS: list[tuple[str, dict[str, Any]]] = [
             "status": "completed",
             "reused": False,
             "seconds": 62.0,
-            "usage": {"input_tokens": 1200, "output_tokens": 300, "usd": 0.0123},
+            "usage": {
+                "input_tokens": 200,
+                "cache_read_input_tokens": 700,
+                "cache_creation_input_tokens": 300,
+                "output_tokens": 300,
+                "usd": 0.0123,
+            },
             "offline": True,
         },
     ),
@@ -139,7 +145,7 @@ def panel(shown: dict[str, Any], ui: str | None = "http://127.0.0.1:4200/x", aut
 
 def test_the_panel_of_a_completed_run() -> None:
     text = panel(document())
-    assert "w  completed  1 of 1 steps, 1 reused" in text
+    assert "w  completed  1 of 1 step, 1 reused" in text
     assert "  product_spec  /data/a b/spec.md\n  方案          s3://b/c\n" in text
     assert "spent     1,000 tokens in, 20 out, $0.5000" in text
     assert "  UI        http://127.0.0.1:4200/x\n  UI login  u:p\n" in text
@@ -154,6 +160,35 @@ def test_the_panel_of_a_failed_run_says_how_to_go_on() -> None:
     assert "  a: refused\n    cure: ask otherwise\n" in text
     assert "go on  phaseline run w --run-id r1" in text
     assert "UI" not in text
+
+
+def test_the_panel_says_the_command_that_goes_on_and_a_cure_once() -> None:
+    error = {"message": "no key", "cure": "set ANTHROPIC_API_KEY"}
+    steps = [{"id": i, "status": "failed", "error": {**error, "message": f"no key for {i}"}} for i in "ab"]
+    out = Out(False, stdout := io.StringIO(), io.StringIO())
+    again = "phaseline --catalog 'my catalog' run w --run-id r1"
+    closing(out, document(status="failed", steps=steps, outputs={}, error=error), None, None, again)
+    assert f"  go on  {again}\n" in stdout.getvalue()
+    assert stdout.getvalue().count("set ANTHROPIC_API_KEY") == 1
+
+
+def test_tokens_of_the_cache_are_spent_too() -> None:
+    usage = {
+        "input_tokens": 10,
+        "output_tokens": 5,
+        "cache_read_input_tokens": 7000,
+        "cache_creation_input_tokens": 2000,
+        "usd": 0.01,
+    }
+    assert "spent     9,010 tokens in (7,000 from the cache), 5 out, $0.0100" in panel(document(usage=usage))
+
+
+def test_an_attempt_that_was_cut_off_did_not_fail() -> None:
+    out = Out(False, io.StringIO(), stderr := io.StringIO())
+    with Progress(out, delivery()) as progress:
+        told = {"step": "step-1", "attempt": 1, "reason": "CancelledError"}
+        progress.on_event("step.attempt_failed", told)
+    assert stderr.getvalue() == "step-1  attempt 1 was cut off\n"
 
 
 def test_offline_work_is_marked() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tasks.schema_dialect import Inexpressible, strict_schema
+from tasks.schema_dialect import Inexpressible, loses, strict_schema
 from tests.support.messages_api_rules import Refusal, check_request
 
 OBJECT = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}
@@ -99,3 +99,23 @@ def test_definitions_alternatives_and_literals_keep_their_meaning() -> None:
 def test_what_the_dialect_would_lose_is_refused_by_name(schema: dict[str, Any], named: str) -> None:
     with pytest.raises(Inexpressible, match=named):
         strict_schema(schema)
+
+
+@pytest.mark.parametrize(
+    ("schema", "lost"),
+    [
+        ({"type": "object", "properties": {"pattern": {"type": "string"}}, "required": ["pattern"]}, False),
+        ({"type": "array", "items": {"$ref": "#/$defs/a", "description": "x"}, "minItems": 1}, False),
+        ({"type": "string", "format": "date", "title": "t", "default": "x", "examples": ["y"]}, False),
+        ({"enum": [{"minimum": 1}]}, False),
+        ({"type": "string", "format": "phone"}, True),
+        ({"type": "array", "items": {"type": "integer", "minimum": 1}}, True),
+        ({"type": "array", "items": {"type": "string"}, "minItems": 2}, True),
+        ({"$ref": "#/$defs/a", "maximum": 3}, True),
+        ({"$ref": "#/$defs/a", "$defs": {"a": {"type": "string", "maxLength": 3}}}, True),
+        ({"anyOf": [{"type": "integer", "multipleOf": 2}, {"type": "null"}]}, True),
+        ({"oneOf": [{"type": "integer"}, {"type": "null"}]}, True),
+    ],
+)
+def test_what_the_dialect_does_not_enforce_is_known(schema: dict[str, Any], lost: bool) -> None:
+    assert loses(schema) is lost
