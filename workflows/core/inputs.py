@@ -248,11 +248,11 @@ def _check_plain(value: Any) -> None:
     """ValueError for what cannot be stored as JSON in UTF-8, or is nested too deep to be handed on."""
     level, depth = [value], 0
     while level:
-        if depth > MOST_DEPTH:
-            raise ValueError(_TOO_DEEP)
         depth += 1
         below: list[Any] = []
         for each in level:
+            if depth > MOST_DEPTH and isinstance(each, (Mapping, list, tuple)):
+                raise ValueError(_TOO_DEEP)
             if isinstance(each, Mapping):
                 below += [*each.keys(), *each.values()]
             elif isinstance(each, (list, tuple)):
