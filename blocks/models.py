@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
-from workflows.core.errors import PhaselineError, UsageError
+from workflows.core.errors import PhaselineError
 from workflows.core.usage import Usage
 
 Request = dict[str, Any]
@@ -149,26 +149,3 @@ class QuotaExhausted(ModelError):
         )
         super().__init__(message, f"continue the run {when}: run it again with the same --run-id")
         self.reset_at = reset_at
-
-
-def connect(
-    environ: Mapping[str, str], offline: bool, *, key_variable: str = "ANTHROPIC_API_KEY"
-) -> ModelConnection:
-    """The connection that the environment asks for.
-
-    `PHASELINE_MODEL=offline` means the same as `offline`. `key_variable` names the variable with the key
-    (an agent's `connector: $ENV.NAME`). Raises UsageError when there is no usable key.
-    """
-    if offline or environ.get("PHASELINE_MODEL") == "offline":
-        from blocks.offline import OfflineModel
-
-        return OfflineModel()
-    key = environ.get(key_variable, "").strip()
-    if not key:
-        raise UsageError(
-            f"no model key: {key_variable} is not set",
-            f"set {key_variable}, or add --offline to let the offline model answer",
-        )
-    from blocks.anthropic_api import AnthropicConnection
-
-    return AnthropicConnection(key, environ.get("ANTHROPIC_BASE_URL") or None)

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from blocks.models import connect
+from blocks.connections import connect
 from deployments.display import Out
 from workflows.core.catalog import Catalog
 from workflows.core.errors import UsageError

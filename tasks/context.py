@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from blocks.models import ModelConnection, connect
+from blocks.connections import connect
+from blocks.models import ModelConnection
 from blocks.storage import ArtifactStore
 from tasks.results import StepResult, StepUsage
 from tasks.secrets import Secrets, known_secrets, scrub_body, scrub_text

@@ -13,7 +13,7 @@ HEAVY = {"anthropic", "prefect", "httpx2", "jsonschema", "sqlalchemy"}
 def test_the_turn_loop_and_the_offline_model_import_nothing_heavy() -> None:
     program = (
         "import sys, tasks.turns, blocks.models, blocks.offline, blocks.anthropic_api\n"
-        "from blocks.models import connect\n"
+        "from blocks.connections import connect\n"
         "connect({'ANTHROPIC_API_KEY': 'k'}, False)\n"
         f"print(sorted({HEAVY!r} & set(sys.modules)))"
     )

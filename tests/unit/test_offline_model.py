@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from blocks.models import Answer, connect
+from blocks.connections import connect
+from blocks.models import Answer
 from blocks.offline import OfflineModel
 from blocks.offline.patterns import match_for
 from blocks.offline.writing import requested_sections
