@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+BUSY_TRIES = 20
+
 
 @dataclass(frozen=True)
 class PrefectApi:
@@ -25,11 +27,23 @@ class PrefectApi:
         return cls(exports["PREFECT_API_URL"], exports["PREFECT_API_AUTH_STRING"])
 
     def ask(self, path: str, body: Any = None, method: str = "") -> tuple[int, Any]:
-        """Status and JSON answer of a GET, or of a POST when there is a body."""
+        """Status and JSON answer of a GET, or of a POST when there is a body.
+
+        503 is asked again, as every client of Prefect does: SQLite was busy and nothing was done.
+        """
         data = None if body is None else json.dumps(body).encode()
         credentials = base64.b64encode(self.auth.encode()).decode()
         headers = {"Authorization": f"Basic {credentials}", "Content-Type": "application/json"}
         request = urllib.request.Request(f"{self.url}{path}", data, headers, method=method or None)
+        for _ in range(BUSY_TRIES):
+            status, answer = self._asked(request)
+            if status != 503:
+                break
+            time.sleep(0.5)
+        return status, answer
+
+    @staticmethod
+    def _asked(request: urllib.request.Request) -> tuple[int, Any]:
         try:
             with urllib.request.urlopen(request, timeout=30) as answer:
                 return answer.status, _parsed(answer.read())
