@@ -8,8 +8,9 @@ from blocks.ledger.errors import (
     RunHeld,
     RunMismatch,
 )
-from blocks.ledger.ledger import LEASE_SECONDS, Ledger, LedgerReader
+from blocks.ledger.ledger import LEASE_SECONDS, Ledger
 from blocks.ledger.process_identity import Owner
+from blocks.ledger.reader import LedgerReader
 from blocks.ledger.records import (
     DEFAULT_TENANT,
     ArtifactRecord,

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import threading
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from blocks.ledger import rows, runs, steps
+from blocks.ledger import runs, steps
+from blocks.ledger.access import Access, run_order
 from blocks.ledger.documents import RUN_LIMIT, to_text, to_text_or_none
-from blocks.ledger.engine import Database, explained, make_engine, prepare
-from blocks.ledger.errors import Fenced, InDoubt, LedgerError
+from blocks.ledger.engine import Database, prepare
+from blocks.ledger.errors import Fenced, LedgerError
 from blocks.ledger.process_identity import Owner
 from blocks.ledger.records import (
     ArtifactRecord,
@@ -27,56 +25,11 @@ from blocks.ledger.records import (
     RunStart,
     StepRecord,
 )
-from blocks.ledger.writer import Operation, Writer, closed_here
 from blocks.names import checked_run_id, checked_tenant
 from workflows.core.errors import PhaselineError
 from workflows.core.refs import Ref
 
-T = TypeVar("T")
-
 LEASE_SECONDS = 60.0
-_READERS = 4
-
-
-class LedgerReader:
-    """Reads without an event loop, as the command line does. Safe to use from several threads."""
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._engine = make_engine(database, write=False)
-        self._pid = os.getpid()
-
-    def get_run(self, tenant: str, run_id: str) -> RunRow | None:
-        """A run as it stands, None when there is none."""
-        return self.read(lambda c: rows.read_run(c, tenant, checked_run_id(run_id), Owner.current()))
-
-    def list_runs(self, tenant: str, limit: int = 50) -> list[RunRow]:
-        """The newest runs first."""
-        return self.read(lambda c: rows.read_runs(c, tenant, limit, Owner.current()))
-
-    def get_step(self, tenant: str, run_id: str, step_path: str) -> StepRecord | None:
-        """What is recorded of one step, None when nothing is."""
-        found = self.read(lambda c: rows.read_steps(c, tenant, run_id, step_path))
-        return found[0] if found else None
-
-    def steps(self, tenant: str, run_id: str) -> list[StepRecord]:
-        """The steps of a run in the order they started."""
-        return self.read(lambda c: rows.read_steps(c, tenant, run_id))
-
-    def artifacts(self, tenant: str, run_id: str) -> list[ArtifactRecord]:
-        """The artifacts of a run in the order they were recorded."""
-        return self.read(lambda c: rows.read_artifacts(c, tenant, run_id))
-
-    def read(self, query: Operation[T]) -> T:
-        """What a query returns; its transaction must be short, as it holds back the clean-up of SQLite."""
-        if self._pid != os.getpid():
-            raise closed_here()
-        with explained(self._database), self._engine.connect() as connection, connection.begin():
-            return query(connection)
-
-    def close(self) -> None:
-        """Give back connections."""
-        self._engine.dispose()
 
 
 class Ledger:
@@ -86,12 +39,10 @@ class Ledger:
     """
 
     def __init__(self, database: Database, lease_seconds: float) -> None:
-        self.reader = LedgerReader(database)
+        self.access = Access(database)
+        self.reader = self.access.reader
         self._database = database
-        self._writer = Writer(database)
         self._ttl_us = int(lease_seconds * 1_000_000)
-        self._readers: ThreadPoolExecutor | None = None
-        self._guard = threading.Lock()
 
     @classmethod
     def open(
@@ -115,12 +66,7 @@ class Ledger:
 
     def close(self) -> None:
         """Write what is queued and give everything back. Harmless when repeated."""
-        self._writer.close()
-        with self._guard:
-            readers, self._readers = self._readers, None
-        if readers is not None:
-            readers.shutdown()
-        self.reader.close()
+        self.access.close()
 
     def __enter__(self) -> Ledger:
         return self
@@ -147,12 +93,12 @@ class Ledger:
         values, token = runs.new_run(start), uuid.uuid4().hex
         holder = owner or Owner.current()
         operation = partial(runs.begin, values=values, owner=holder, token=token, ttl_us=self._ttl_us)
-        lease: Lease = await self._repeatable(operation, _order(start.tenant, start.run_id))
+        lease: Lease = await self.access.write(operation, run_order(start.tenant, start.run_id))
         return lease
 
     async def renew(self, lease: Lease) -> None:
         """Keep the run for another lease; to be called well within `lease_seconds`. Raises Fenced."""
-        await self._under(lease, partial(runs.renew, lease=lease, ttl_us=self._ttl_us))
+        await self.access.under(lease, partial(runs.renew, lease=lease, ttl_us=self._ttl_us))
 
     @asynccontextmanager
     async def kept(self, lease: Lease, on_lost: Callable[[PhaselineError], None]) -> AsyncIterator[None]:
@@ -187,7 +133,7 @@ class Ledger:
         }
         texts = {"plan_digest": plan_digest, "flow_run_id": flow_run_id}
         values.update({name: value for name, value in texts.items() if value is not None})
-        await self._under(lease, partial(runs.change, lease=lease, values=values))
+        await self.access.under(lease, partial(runs.change, lease=lease, values=values))
 
     async def finish_run(
         self,
@@ -204,15 +150,15 @@ class Ledger:
             if document is not None:
                 values[name] = to_text(document, f"the run's {name}", RUN_LIMIT)
         finish = partial(runs.finish, lease=lease, state=state, values=values, ttl_us=self._ttl_us)
-        await self._under(lease, finish)
+        await self.access.under(lease, finish)
 
     async def get_run(self, tenant: str, run_id: str) -> RunRow | None:
         """A run as it stands, None when there is none."""
-        return await self._read(partial(self.reader.get_run, tenant, run_id))
+        return await self.access.call(partial(self.reader.get_run, tenant, run_id))
 
     async def list_runs(self, tenant: str, limit: int = 50) -> list[RunRow]:
         """The newest runs first."""
-        return await self._read(partial(self.reader.list_runs, tenant, limit))
+        return await self.access.call(partial(self.reader.list_runs, tenant, limit))
 
     # --- steps and artifacts ---
 
@@ -220,44 +166,26 @@ class Ledger:
         """Write down a step, and the artifacts it made under their kinds, in one commit. Raises Fenced."""
         written = [steps.step_values(lease, record)]
         bodies = [steps.artifact_values(lease, ref, ref.kind, record.step_path) for ref in artifacts]
-        await self._under(lease, partial(steps.record, lease=lease, steps=written, artifacts=bodies))
+        await self.access.under(lease, partial(steps.record, lease=lease, steps=written, artifacts=bodies))
 
     async def record_artifact(self, lease: Lease, ref: Ref, *, name: str = "", step_path: str = "") -> None:
         """Write down an artifact of the run, by default under its kind and its own step. Raises Fenced."""
         body = steps.artifact_values(lease, ref, name or ref.kind, step_path or ref.step)
-        await self._under(lease, partial(steps.record, lease=lease, steps=[], artifacts=[body]))
+        await self.access.under(lease, partial(steps.record, lease=lease, steps=[], artifacts=[body]))
 
     async def get_step(self, tenant: str, run_id: str, step_path: str) -> StepRecord | None:
         """What is recorded of one step, None when nothing is."""
-        return await self._read(partial(self.reader.get_step, tenant, run_id, step_path))
+        return await self.access.call(partial(self.reader.get_step, tenant, run_id, step_path))
 
     async def steps(self, tenant: str, run_id: str) -> list[StepRecord]:
         """The steps of a run in the order they started."""
-        return await self._read(partial(self.reader.steps, tenant, run_id))
+        return await self.access.call(partial(self.reader.steps, tenant, run_id))
 
     async def artifacts(self, tenant: str, run_id: str) -> list[ArtifactRecord]:
         """The artifacts of a run in the order they were recorded."""
-        return await self._read(partial(self.reader.artifacts, tenant, run_id))
+        return await self.access.call(partial(self.reader.artifacts, tenant, run_id))
 
     # --- within ---
-
-    async def _under(self, lease: Lease, operation: Operation[None]) -> None:
-        await self._repeatable(operation, _order(lease.tenant, lease.run_id))
-
-    async def _repeatable(self, operation: Operation[T], order: str) -> T:
-        """Write, once more when it is unknown whether the first time was committed."""
-        try:
-            return await self._writer.write(operation, order)
-        except InDoubt:
-            return await self._writer.write(operation, order)
-
-    async def _read(self, query: Callable[[], T]) -> T:
-        # Its own few threads: the loop's default ones may all be held by long handlers.
-        with self._guard:
-            if self._readers is None:
-                self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="ledger-reader")
-            future = self._readers.submit(query)
-        return await asyncio.wrap_future(future)
 
     async def _beat(self, lease: Lease, on_lost: Callable[[PhaselineError], None]) -> None:
         lifetime = self._ttl_us / 1_000_000
@@ -274,7 +202,3 @@ class Ledger:
             except LedgerError as error:
                 if loop.time() > deadline:
                     return on_lost(error)
-
-
-def _order(tenant: str, run_id: str) -> str:
-    return f"run/{tenant}/{run_id}"

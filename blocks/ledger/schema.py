@@ -17,9 +17,10 @@ from sqlalchemy import (
     PrimaryKeyConstraint,
     Table,
     Text,
+    UniqueConstraint,
 )
 
-REVISION = "0001"
+REVISION = "0002"
 """The newest revision: what this code reads and writes."""
 VERSION_TABLE = "ledger_version"
 SCHEMA = "phaseline"
@@ -42,6 +43,22 @@ def _text(name: str, default: str = "") -> Column[str]:
 
 def _number(name: str) -> Column[int]:
     return Column(name, BigInteger, nullable=False, server_default="0")
+
+
+def _key(name: str) -> Column[str]:
+    return Column(name, Text, nullable=False)
+
+
+def _moment(name: str, *, known: bool = True) -> Column[int]:
+    return Column(name, BigInteger, nullable=not known)
+
+
+def _schema_version() -> Column[int]:
+    return Column("schema_version", Integer, nullable=False, server_default="1")
+
+
+def _of_run() -> ForeignKeyConstraint:
+    return ForeignKeyConstraint(["tenant", "run_id"], ["run.tenant", "run.run_id"], ondelete="CASCADE")
 
 
 run = Table(
@@ -74,6 +91,9 @@ run = Table(
     Column("lease_owner", Text),
     _number("lease_epoch"),
     _number("lease_until"),
+    Column("wake_at", BigInteger),
+    _text("wake_reason"),
+    Column("cancel_requested", BigInteger),
     PrimaryKeyConstraint("tenant", "run_id"),
     Index(None, "tenant", "created"),
     Index(None, "tenant", "root_run_id"),
@@ -122,3 +142,203 @@ artifact = Table(
     ForeignKeyConstraint(["tenant", "run_id"], ["run.tenant", "run.run_id"], ondelete="CASCADE"),
     Index(None, "tenant", "sha256"),
 )
+
+turn = Table(
+    "turn",
+    metadata,
+    _key("tenant"),
+    _key("run_id"),
+    _key("step_path"),
+    _key("content_key"),
+    Column("attempt", Integer, nullable=False),
+    Column("turn", Integer, nullable=False),
+    _key("part"),
+    _schema_version(),
+    _text("request_digest"),
+    _key("body"),
+    _text("usage", "{}"),
+    _text("model"),
+    _number("epoch"),
+    _moment("created"),
+    PrimaryKeyConstraint("tenant", "run_id", "step_path", "content_key", "attempt", "turn", "part"),
+    _of_run(),
+)
+"""What a step has paid for: answers, results of tool calls, inputs that vary by nature."""
+
+effect = Table(
+    "effect",
+    metadata,
+    _key("tenant"),
+    _key("run_id"),
+    _key("effect_key"),
+    _schema_version(),
+    _key("step_path"),
+    _key("kind"),
+    _key("tool"),
+    _key("effect"),
+    _text("arguments", "{}"),
+    _text("arguments_digest"),
+    _key("idempotency_key"),
+    _key("state"),
+    Column("outcome", Text),
+    Column("error", Text),
+    _text("wait_id"),
+    _number("sent"),
+    _number("epoch"),
+    _moment("intended"),
+    _moment("ended", known=False),
+    PrimaryKeyConstraint("tenant", "run_id", "effect_key"),
+    _of_run(),
+    Index(None, "tenant", "run_id", "step_path"),
+)
+"""Calls that change something outside: written before they are made, and again when they are known."""
+
+wait = Table(
+    "wait",
+    metadata,
+    _key("tenant"),
+    _key("wait_id"),
+    _schema_version(),
+    _key("run_id"),
+    _key("step_path"),
+    _key("wait_key"),
+    _key("kind"),
+    _text("ask"),
+    _text("form", "{}"),
+    _text("assignees", "[]"),
+    Column("quorum", Integer, nullable=False, server_default="1"),
+    _moment("deadline", known=False),
+    _text("on_timeout"),
+    _text("escalate_to", "[]"),
+    _text("subject"),
+    _text("detail", "{}"),
+    _text("evidence", "[]"),
+    _text("event_type"),
+    _text("event_key"),
+    _key("state"),
+    Column("answer", Text),
+    _text("decided_by", "[]"),
+    _moment("decided", known=False),
+    _moment("remind_at", known=False),
+    _number("reminders"),
+    _number("version"),
+    _moment("created"),
+    PrimaryKeyConstraint("tenant", "wait_id"),
+    UniqueConstraint("tenant", "run_id", "wait_key"),
+    _of_run(),
+    Index(None, "tenant", "state", "deadline"),
+    Index(None, "tenant", "event_type", "event_key"),
+)
+"""Questions to people and outside systems, and how they were decided."""
+
+vote = Table(
+    "vote",
+    metadata,
+    _key("tenant"),
+    _key("wait_id"),
+    _key("voter"),
+    _schema_version(),
+    _key("decision"),
+    Column("data", Text),
+    _text("note"),
+    _moment("created"),
+    PrimaryKeyConstraint("tenant", "wait_id", "voter"),
+    ForeignKeyConstraint(["tenant", "wait_id"], ["wait.tenant", "wait.wait_id"], ondelete="CASCADE"),
+)
+"""One answer of one identity to one wait."""
+
+signal = Table(
+    "signal",
+    metadata,
+    _key("tenant"),
+    _key("type"),
+    _key("event_id"),
+    _schema_version(),
+    _text("key"),
+    _text("payload", "{}"),
+    _text("wait_id"),
+    _moment("created"),
+    PrimaryKeyConstraint("tenant", "type", "event_id"),
+    Index(None, "tenant", "type", "key"),
+)
+"""Events of outside systems; `wait_id` is the wait that one has answered."""
+
+event = Table(
+    "event",
+    metadata,
+    _key("tenant"),
+    _key("run_id"),
+    Column("seq", BigInteger, nullable=False),
+    _schema_version(),
+    _key("name"),
+    _text("step_path"),
+    _text("data", "{}"),
+    _moment("created"),
+    PrimaryKeyConstraint("tenant", "run_id", "seq"),
+    _of_run(),
+)
+"""What happened in a run, numbered without gaps by its `last_seq`."""
+
+budget = Table(
+    "budget",
+    metadata,
+    _key("tenant"),
+    _key("budget_id"),
+    _schema_version(),
+    _text("run_id"),
+    _moment("tokens_limit", known=False),
+    _number("tokens_spent"),
+    _number("tokens_reserved"),
+    _moment("usd_limit", known=False),
+    _number("usd_spent"),
+    _number("usd_reserved"),
+    _moment("turns_limit", known=False),
+    _number("turns_spent"),
+    _number("turns_reserved"),
+    _number("unpriced"),
+    _number("version"),
+    _moment("created"),
+    _moment("updated"),
+    PrimaryKeyConstraint("tenant", "budget_id"),
+    Index(None, "tenant", "run_id"),
+)
+"""Ceilings and what is used of them. Dollars are whole micro-dollars; no limit is NULL."""
+
+reservation = Table(
+    "reservation",
+    metadata,
+    _key("tenant"),
+    _key("reservation_id"),
+    _schema_version(),
+    _key("run_id"),
+    _text("step_path"),
+    _text("budgets", "[]"),
+    _number("tokens"),
+    _number("usd"),
+    _number("turns"),
+    _key("state"),
+    _text("actual", "{}"),
+    _moment("expires"),
+    _moment("created"),
+    _moment("settled", known=False),
+    PrimaryKeyConstraint("tenant", "reservation_id"),
+    Index(None, "tenant", "state", "expires"),
+    Index(None, "tenant", "run_id"),
+)
+"""What a request may cost at most, held from its budgets while it is under way."""
+
+credential = Table(
+    "credential",
+    metadata,
+    _key("tenant"),
+    _key("credential"),
+    _schema_version(),
+    _text("limits", "{}"),
+    _moment("cooldown_until", known=False),
+    _moment("parked_until", known=False),
+    _text("park_reason"),
+    _number("version"),
+    _moment("updated"),
+    PrimaryKeyConstraint("tenant", "credential"),
+)
+"""What a provider allows one credential at this moment; `credential` is a digest, never the key."""

@@ -1,0 +1,56 @@
+"""Reads of the ledger for callers without an event loop."""
+
+from __future__ import annotations
+
+import os
+from typing import TypeVar
+
+from blocks.ledger import rows
+from blocks.ledger.engine import Database, explained, make_engine
+from blocks.ledger.process_identity import Owner
+from blocks.ledger.records import ArtifactRecord, RunRow, StepRecord
+from blocks.ledger.writer import Operation, closed_here
+from blocks.names import checked_run_id
+
+T = TypeVar("T")
+
+
+class LedgerReader:
+    """Reads without an event loop, as the command line does. Safe to use from several threads."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._engine = make_engine(database, write=False)
+        self._pid = os.getpid()
+
+    def get_run(self, tenant: str, run_id: str) -> RunRow | None:
+        """A run as it stands, None when there is none."""
+        return self.read(lambda c: rows.read_run(c, tenant, checked_run_id(run_id), Owner.current()))
+
+    def list_runs(self, tenant: str, limit: int = 50) -> list[RunRow]:
+        """The newest runs first."""
+        return self.read(lambda c: rows.read_runs(c, tenant, limit, Owner.current()))
+
+    def get_step(self, tenant: str, run_id: str, step_path: str) -> StepRecord | None:
+        """What is recorded of one step, None when nothing is."""
+        found = self.read(lambda c: rows.read_steps(c, tenant, run_id, step_path))
+        return found[0] if found else None
+
+    def steps(self, tenant: str, run_id: str) -> list[StepRecord]:
+        """The steps of a run in the order they started."""
+        return self.read(lambda c: rows.read_steps(c, tenant, run_id))
+
+    def artifacts(self, tenant: str, run_id: str) -> list[ArtifactRecord]:
+        """The artifacts of a run in the order they were recorded."""
+        return self.read(lambda c: rows.read_artifacts(c, tenant, run_id))
+
+    def read(self, query: Operation[T]) -> T:
+        """What a query returns; its transaction must be short, as it holds back the clean-up of SQLite."""
+        if self._pid != os.getpid():
+            raise closed_here()
+        with explained(self._database), self._engine.connect() as connection, connection.begin():
+            return query(connection)
+
+    def close(self) -> None:
+        """Give back connections."""
+        self._engine.dispose()
