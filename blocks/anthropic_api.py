@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from blocks.message_stream import MessageFold, checked_message
-from blocks.models import Answer, Malformed, ModelError, OnProgress, Request, Retryable
+from blocks.models import Answer, Malformed, ModelError, OnProgress, Request, Retryable, credential_id
 from workflows.core.errors import UsageError
 from workflows.core.usage import Usage
 
@@ -41,6 +41,8 @@ class AnthropicConnection:
                 "the model key has characters a key cannot have",
                 "copy the key again, without quotes, spaces or line breaks",
             )
+        self.credential = credential_id(api_key, base_url)
+        """Names the key and its address in the ledger, without giving it away."""
         self._api_key = api_key
         self._base_url = base_url
         self._idle = idle
@@ -67,6 +69,7 @@ class AnthropicConnection:
             model=str(message.get("model") or request["model"]),
             request_id=request_id,
             seconds=time.monotonic() - started,
+            limits=fold.limits,
         )
 
     async def models(self) -> list[dict[str, Any]]:
@@ -86,6 +89,7 @@ class AnthropicConnection:
     async def _receive(self, request: Request, fold: MessageFold) -> tuple[dict[str, Any], str]:
         stream = await self._client().messages.create(**request, stream=True)
         async with stream:
+            fold.add_headers(stream.response.headers)
             request_id = stream.response.headers.get("request-id") or ""
             if not stream.response.headers.get("content-type", "").startswith("text/event-stream"):
                 return checked_message(_parsed(await stream.response.aread())), request_id
@@ -113,7 +117,7 @@ class AnthropicConnection:
         try:
             yield
         except ModelError as error:
-            error.spent = fold.spent
+            error.spent, error.limits = fold.spent, fold.limits
             raise
         except TimeoutError:
             translated: ModelError = Retryable(f"no whole answer within {self._total:.0f} s", "timeout")
@@ -127,6 +131,7 @@ class AnthropicConnection:
         else:
             return
         translated.spent = fold.spent
+        translated.limits = translated.limits or fold.limits
         raise translated from None
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import anthropic
 import httpx2
 
+from blocks.message_stream import limits_of
 from blocks.models import AuthenticationFailed, Malformed, ModelError, QuotaExhausted, Retryable, Terminal
 
 _RETRYABLE_TYPES = {
@@ -21,6 +22,7 @@ _RETRYABLE_TYPES = {
 }
 _REGAIN = re.compile(r"regain access on (\d{4}-\d\d-\d\d)(?: at (\d\d:\d\d))?")
 _SPENT = ("credit balance", "usage limits", "spend limit", "spending limit")
+_SPENT_CODES = ("spend_limit", "billing_unavailable", "usage_limit_reached", "credit_balance")
 
 
 def translate(error: Exception, secret: str) -> ModelError | None:
@@ -53,6 +55,12 @@ def _translate(error: Exception) -> ModelError | None:
 
 
 def _from_status(error: anthropic.APIStatusError) -> ModelError:
+    found = _meaning(error)
+    found.limits = limits_of(error.response.headers)
+    return found
+
+
+def _meaning(error: anthropic.APIStatusError) -> ModelError:
     if _is_spent(error):
         return QuotaExhausted(f"the provider's limit is spent: {_said(error)}", _reset_at(error))
     kind = _retry_kind(error)
@@ -67,9 +75,9 @@ def _is_spent(error: anthropic.APIStatusError) -> bool:
     return (
         error.status_code == 402
         or error.type == "billing_error"
-        or "spend_limit" in code
+        or any(part in code for part in _SPENT_CODES)
         or (error.status_code == 429 and _should_retry(error) is False)
-        or (error.status_code in (400, 403, 429) and any(words in said for words in _SPENT))
+        or (error.status_code in (200, 400, 403, 429) and any(words in said for words in _SPENT))
     )
 
 

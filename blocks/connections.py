@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from blocks.models import ModelConnection
+from workflows.core.connectors import DEFAULT_KEY
 from workflows.core.errors import UsageError
+
+_KEY = re.compile(r"[A-Za-z0-9._~+/=-]{8,}")
+"""What the value of a variable that a connector names looks like: a bearer token (RFC 6750)."""
 
 
 def connect(
-    environ: Mapping[str, str], offline: bool, *, key_variable: str = "ANTHROPIC_API_KEY"
+    environ: Mapping[str, str], offline: bool, *, key_variable: str = DEFAULT_KEY
 ) -> ModelConnection:
     """The connection that the environment asks for.
 
@@ -20,7 +25,7 @@ def connect(
         from blocks.offline import OfflineModel
 
         return OfflineModel()
-    key = environ.get(key_variable, "").strip()
+    key = key_of(environ, key_variable)
     if not key:
         raise UsageError(
             f"no model key: {key_variable} is not set",
@@ -29,3 +34,19 @@ def connect(
     from blocks.anthropic_api import AnthropicConnection
 
     return AnthropicConnection(key, environ.get("ANTHROPIC_BASE_URL") or None)
+
+
+def key_of(environ: Mapping[str, str], variable: str) -> str:
+    """The model key that a variable holds; empty when it is not set.
+
+    Raises UsageError for a value that is no key: the catalog names the variable, so that a wrong name would
+    send something else to the provider.
+    """
+    key = environ.get(variable, "").strip()
+    if key and variable != DEFAULT_KEY and not _KEY.fullmatch(key):
+        raise UsageError(
+            f"what {variable} holds is no model key",
+            "set it to a key (letters, digits and ._~+/=- without blanks), "
+            f"or name another variable in the agent's `connector:`; unset, {DEFAULT_KEY} is used",
+        )
+    return key

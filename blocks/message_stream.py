@@ -8,10 +8,11 @@ whether the message came to its end.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from typing import Any
 
-from blocks.models import Malformed, OnProgress, Truncated
+from blocks.models import Malformed, OnProgress, ProviderHeaders, Truncated
 from workflows.core.usage import Usage
 
 _TEXT_DELTAS = {
@@ -26,6 +27,8 @@ _REQUIRED: dict[str, tuple[tuple[str, type], ...]] = {
     "tool_use": (("id", str), ("name", str), ("input", dict)),
 }
 _ECHOED = ("server_tool_use",)
+_LIMIT_HEADER = "anthropic-ratelimit-"
+_MOST_HEADERS = 40
 _STOP_REASONS = {
     "end_turn",
     "max_tokens",
@@ -45,6 +48,11 @@ class MessageFold:
         self._partial_input: dict[int, str] = {}
         self._stopped = False
         self._on_progress = on_progress
+        self.limits: ProviderHeaders = {}
+
+    def add_headers(self, headers: Mapping[str, str]) -> None:
+        """Take what the response's headers say of the provider's limits."""
+        self.limits = limits_of(headers)
 
     def add(self, event: Mapping[str, Any]) -> None:
         """Take one event. Raises Malformed when it fits nothing that came before."""
@@ -126,6 +134,16 @@ class MessageFold:
                 self._message[field] = event["delta"][field]
         counters = {k: v for k, v in (event.get("usage") or {}).items() if v is not None}
         self._message["usage"] = {**(self._message.get("usage") or {}), **counters}
+
+
+def limits_of(headers: Mapping[str, str]) -> ProviderHeaders:
+    """What the headers of a response that has just come say of the provider's limits; {} when nothing."""
+    found = {
+        name.lower().removeprefix(_LIMIT_HEADER): value[:100]
+        for name, value in headers.items()
+        if name.lower().startswith(_LIMIT_HEADER)
+    }
+    return {**dict(list(found.items())[:_MOST_HEADERS]), "at": time.time()} if found else {}
 
 
 def checked_message(message: Any) -> dict[str, Any]:

@@ -7,8 +7,9 @@ echoed unchanged. Every failure is one of the errors below; no provider exceptio
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -21,10 +22,23 @@ Request = dict[str, Any]
 OnProgress = Callable[[str, str], None]
 """Called with the kind of block that grows (`text`, `thinking`, `tool_use`) and the text it grew by."""
 
+ProviderHeaders = dict[str, Any]
+"""The `anthropic-ratelimit-*` headers of a response without that prefix, such as `requests-remaining`, as
+texts; and `at`, the seconds since 1970 at which they came."""
+
+
+def credential_id(key: str, base_url: str | None) -> str:
+    """What a credential is known by where its key must not stand: 16 hex characters."""
+    address = (base_url or "").rstrip("/") or "https://api.anthropic.com"
+    return hashlib.sha256(f"{key}\n{address}".encode()).hexdigest()[:16]
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """One message of a model. `seconds` is the wall time of the request; `model` is who really answered."""
+    """One message of a model. `seconds` is the wall time of the request; `model` is who really answered.
+
+    `limits` is news of the moment: it is not kept, and does not make two answers different.
+    """
 
     message: dict[str, Any]
     usage: Usage
@@ -32,6 +46,7 @@ class Answer:
     request_id: str = ""
     offline: bool = False
     seconds: float = 0.0
+    limits: ProviderHeaders = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def content(self) -> list[dict[str, Any]]:
@@ -90,11 +105,13 @@ class ModelConnection(Protocol):
 
 
 class ModelError(PhaselineError):
-    """A request was not answered. `spent` is what it is known to have cost all the same."""
+    """A request was not answered. `spent` is what it is known to have cost all the same, `limits` what the
+    provider said of its limits."""
 
     def __init__(self, message: str = "the model did not answer", cure: str = "") -> None:
         super().__init__(message, cure)
         self.spent = Usage()
+        self.limits: ProviderHeaders = {}
 
 
 class Retryable(ModelError):
@@ -142,10 +159,15 @@ class QuotaExhausted(ModelError):
     exit_code = 4
 
     def __init__(self, message: str = "", reset_at: datetime | None = None) -> None:
+        super().__init__(message)
+        self.wait_until(reset_at)
+
+    def wait_until(self, reset_at: datetime | None) -> None:
+        """Say when it may be tried again."""
         when = (
             f"after {reset_at:%Y-%m-%d %H:%M} UTC"
             if reset_at
             else "once the provider's limit is raised or reset"
         )
-        super().__init__(message, f"continue the run {when}: run it again with the same --run-id")
+        self.cure = f"continue the run {when}: run it again with the same --run-id"
         self.reset_at = reset_at

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,9 @@ from pathlib import Path
 from blocks.paths import expanded
 from workflows.core.catalog import DEFAULT_ROOT
 from workflows.core.errors import UsageError
+
+_SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):/(/?)", re.I)
+_ADDRESSES = ("s3", "s3a", "file")
 
 
 @dataclass(frozen=True)
@@ -26,9 +30,9 @@ class Settings:
     ) -> Settings:
         """PHASELINE_HOME, _STORAGE, _DATABASE_URL and _CATALOG, each with its default."""
         home = expanded(environ.get("PHASELINE_HOME") or "~/.phaseline", "PHASELINE_HOME").absolute()
-        named = storage or environ.get("PHASELINE_STORAGE") or str(home / "storage")
-        if "://" not in named:
-            named = str(expanded(named, "the storage (PHASELINE_STORAGE)").absolute())
+        if storage is not None and not storage.strip():
+            raise UsageError("--storage is empty", "name a folder or s3://bucket/prefix, or leave it out")
+        named = _storage(storage or environ.get("PHASELINE_STORAGE") or str(home / "storage"))
         database = environ.get("PHASELINE_DATABASE_URL") or str(home / "ledger.db")
         if "://" not in database:
             database = str(expanded(database, "PHASELINE_DATABASE_URL").absolute())
@@ -49,3 +53,17 @@ class Settings:
                 f"the folder {self.home} cannot be made: {fault.strerror}",
                 "set PHASELINE_HOME to one you may write",
             ) from None
+
+
+def _storage(written: str) -> str:
+    """A folder's full path, or an address as it is. Raises UsageError for an address that is none."""
+    scheme = _SCHEME.match(written.strip())
+    if scheme is None:
+        return str(expanded(written, "the storage (PHASELINE_STORAGE)").absolute())
+    if scheme[2] and scheme[1].lower() in _ADDRESSES:
+        return written
+    folder = "" if scheme[2] else f"; a folder of that name is ./{written.strip()}"
+    raise UsageError(
+        f"not a storage address: {scheme[0]}...",  # the rest may hold a password
+        f"name a folder, or s3://bucket/prefix, in --storage or PHASELINE_STORAGE{folder}",
+    )

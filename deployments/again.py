@@ -1,4 +1,4 @@
-"""The command that continues a run, in words that can be copied to a shell."""
+"""The commands that continue a run and answer its questions, in words that can be copied to a shell."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from blocks.paths import expanded
 
 LABEL = "started_with"
 """Label of a run in the ledger: the words it was started with, without its id and its inputs."""
+CATALOG = "catalog"
+"""Label of a run: the folder of its catalog."""
 
 
 def words_of(args: argparse.Namespace) -> list[str]:
@@ -43,13 +45,55 @@ def _workflow(named: str) -> str:
     return str(path.absolute()) if path.suffix in (".yaml", ".yml") and path.is_file() else named
 
 
+def labels_of(words: Sequence[str], catalog: Path) -> dict[str, Any]:
+    """What the ledger keeps of how a run was started."""
+    return {LABEL: list(words), CATALOG: str(catalog)}
+
+
+def started_with(labels: Mapping[str, Any]) -> tuple[str, ...]:
+    """The words a run was started with; none when another program started it, such as a worker."""
+    words = labels.get(LABEL)
+    return tuple(words) if isinstance(words, list) and all(isinstance(w, str) for w in words) else ()
+
+
+def catalog_of(labels: Mapping[str, Any]) -> str | None:
+    """The folder of the catalog a run was started with; None when that is not known."""
+    named = labels.get(CATALOG)
+    return named if isinstance(named, str) and named else None
+
+
+def places_of(words: Sequence[str]) -> tuple[str, ...]:
+    """The options among the words of a `run` command that say where things are."""
+    return tuple(words[1 : words.index("run")]) if "run" in words else ()
+
+
 def continuing(words: Sequence[str], run_id: str) -> str:
-    """The command line that continues a run, quoted for a shell."""
+    """The command line that starts a run, or continues it, quoted for a shell."""
     return shlex.join([*words, "--run-id", run_id])
 
 
-def continuing_of(labels: Mapping[str, Any], workflow: str, run_id: str) -> str:
-    """The same for a run of the ledger; one that another program started is continued by its workflow."""
-    words = labels.get(LABEL)
-    known = isinstance(words, list) and all(isinstance(w, str) for w in words)
-    return continuing(words if known else ["phaseline", "run", workflow], run_id)  # type: ignore[arg-type]
+def resuming(places: Sequence[str], run_id: str) -> str:
+    """The command line that continues a run that began."""
+    return shlex.join(["phaseline", *places, "resume", run_id])
+
+
+def answering(places: Sequence[str], wait: Mapping[str, Any]) -> str:
+    """The command line that answers a wait (as `inbox --json` gives it), with the fields it must have."""
+    if event := wait.get("event"):
+        key = ["--key", str(event["key"])] if event.get("key") else []
+        return shlex.join(["phaseline", *places, "event", str(event["type"]), *key])
+    words = ["phaseline", *places, "answer", str(wait["wait_id"])]
+    form = wait.get("form") or {}
+    fields = form.get("properties") or {}
+    for name in form.get("required") or ():
+        words += ["-f", f"{name}={_placeholder(fields.get(name))}"]
+    return shlex.join(words)
+
+
+def _placeholder(schema: Any) -> str:
+    """What stands for a value that people fill in."""
+    schema = schema if isinstance(schema, Mapping) else {}
+    if isinstance(schema.get("enum"), list):
+        return "|".join(str(value) for value in schema["enum"][:5])
+    kind = schema.get("type")
+    return "true|false" if kind == "boolean" else str(kind).upper() if isinstance(kind, str) else "VALUE"

@@ -12,7 +12,7 @@ from blocks.paths import expanded
 from workflows.core.errors import UsageError, did_you_mean
 
 LATER = (
-    *("resume", "inbox", "answer", "note", "serve", "deploy", "gateway", "worker", "test", "prove"),
+    *("note", "serve", "deploy", "gateway", "worker", "test", "prove"),
     *("doctor", "prune", "robot"),
 )
 """Commands of the contract that are not built yet."""
@@ -127,6 +127,8 @@ def build() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]
     made = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=_Parser, title="commands")
     adder = _Adder(made.add_parser)
     _add_runs(adder)
+    _add_going_on(adder)
+    _add_people(adder)
     _add_definitions(adder)
     _add_catalog(adder)
     _add_server(adder)
@@ -190,8 +192,64 @@ def _add_runs(add: _Adder) -> None:
     run.add_argument("--storage", metavar="URI", help="folder or s3://bucket/prefix (PHASELINE_STORAGE)")
     runs = add("runs", "list what has run")
     runs.add_argument("--limit", type=_positive, default=20, metavar="N", help="at most N (default 20)")
-    show = add("show", "show one run: steps, outputs, spend", "runs")
+    show = add("show", "show one run: steps, outputs, waits, effects, spend", "runs")
     show.add_argument("run_id", metavar="RUN_ID")
+    show.add_argument("--events", action="store_true", help="everything that happened, in order")
+    show.add_argument("--cost", action="store_true", help="what was spent by step, agent, model and budget")
+
+
+def _add_going_on(add: _Adder) -> None:
+    resume = add("resume", "continue a run where it stands")
+    resume.add_argument("run_id", metavar="RUN_ID")
+    resume.add_argument("--plan", action="store_true", help="only show what would be reused, and why not")
+    resume.add_argument("--from", dest="step", metavar="STEP", help="redo this step and what depends on it")
+    resume.add_argument(
+        "--use",
+        choices=("stored", "new"),
+        metavar="WHICH",
+        help="after a change of the workflow: the definition the run has (stored), or the catalog's (new)",
+    )
+    resume.add_argument(
+        "--raise-budget",
+        action="append",
+        default=[],
+        metavar="NAME=TOTAL",
+        help="a higher ceiling for the whole run: tokens, usd, turns or time; repeatable",
+    )
+    resume.add_argument("--repeat-effects", action="store_true", help="redone steps act again")
+    resume.add_argument("--storage", metavar="URI", help="default: where the run has been so far")
+    cancel = add("cancel", "end a run for good, with its open questions")
+    cancel.add_argument("run_id", metavar="RUN_ID")
+    cancel.add_argument("--undo", action="store_true", help="take completed steps back, the last one first")
+    add("wake", "continue every run that is due: answered, past a deadline, or past a quota's reset")
+
+
+def _add_people(add: _Adder) -> None:
+    inbox = add("inbox", "list the open questions")
+    inbox.add_argument("--run", metavar="RUN_ID", help="only those of this run")
+    answer = add("answer", "answer a question")
+    answer.add_argument("wait_id", metavar="WAIT_ID")
+    answer.add_argument("--data", metavar="JSON", help="the whole form as JSON; @file reads it from a file")
+    answer.add_argument(
+        "-f",
+        "--field",
+        dest="fields",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="one field of the form; repeatable",
+    )
+    answer.add_argument("--reject", action="store_true", help="say no")
+    answer.add_argument("--note", default="", metavar="TEXT", help="kept beside the answer")
+    answer.add_argument("--as", dest="name", metavar="NAME", help="for somebody else, on a local ledger")
+    answer.add_argument("--resume", action="store_true", help="continue the run at once")
+    event = add("event", "tell runs what happened outside")
+    event.add_argument("type", metavar="TYPE")
+    event.add_argument(
+        "--key", default="", metavar="KEY", help="which one of its kind, such as an order's id"
+    )
+    event.add_argument("--id", metavar="ID", help="the event's own id: told twice it counts once")
+    event.add_argument("--data", metavar="JSON", help="what it says, a JSON object; @file reads a file")
 
 
 def _add_definitions(add: _Adder) -> None:
@@ -200,6 +258,7 @@ def _add_definitions(add: _Adder) -> None:
     check.add_argument("--strict", action="store_true", help="warnings count as errors")
     plan = add("plan", "show what would run: order, doers, edges, worst-case tokens, cost and time")
     plan.add_argument("workflow", metavar="WORKFLOW", help="name or path")
+    plan.add_argument("--run-id", metavar="ID", help="show what this run would reuse instead")
     graph = add("graph", "draw a workflow")
     graph.add_argument("workflow", metavar="WORKFLOW", help="name or path")
     graph.add_argument("--format", choices=("mermaid", "dot", "svg"), help="default: by -o, else mermaid")

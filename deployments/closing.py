@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from deployments.again import continuing
+from deployments.again import answering, resuming
 from deployments.display import Out, Style, cell, padded, width
 
 _STYLES: dict[str, Style] = {
@@ -21,12 +21,16 @@ _STYLES: dict[str, Style] = {
 
 
 def closing(
-    out: Out, document: Mapping[str, Any], ui_url: str | None, auth: str | None, again: str | None = None
+    out: Out,
+    document: Mapping[str, Any],
+    ui_url: str | None,
+    auth: str | None,
+    places: Sequence[str] = (),
 ) -> None:
     """Prints the end of a run (`document` as `run --json` gives it); nothing under --json.
 
     ui_url: page of the run, or None when there is none; auth: the string its login asks for;
-    again: the command that continues the run, when that is more than its workflow and id.
+    places: options of the commands it tells, that say where things are.
     """
     if out.json_mode:
         return
@@ -40,11 +44,24 @@ def closing(
     pairs = [("run", document.get("run_id")), ("spent", _spent(document))]
     if ui_url:
         pairs += [("UI", ui_url), ("UI login", auth)]  # lines of their own: they are copied
-    pairs += [(f"wait {w.get('wait_id', '')}", w.get("ask")) for w in document.get("waits") or ()]
+    for wait in document.get("waits") or ():
+        pairs += wait_lines(wait, places)
     if status not in ("completed", "invalid") and document.get("run_id"):
-        plain = continuing(["phaseline", "run", str(document.get("workflow"))], str(document["run_id"]))
-        pairs.append(("go on", again or plain))
+        pairs.append(("go on", resuming(places, str(document["run_id"]))))
     _print_pairs([(name, str(value)) for name, value in pairs if value], out)
+
+
+def wait_lines(wait: Mapping[str, Any], places: Sequence[str]) -> list[tuple[str, str]]:
+    """What is asked, of whom, until when, and the command that answers it."""
+    quorum = int(wait.get("quorum") or 1)
+    given = len(wait.get("votes") or ())
+    needed = f" ({given} of {quorum} answers so far)" if quorum > 1 else ""
+    lines = [("waits for", f"{wait.get('ask')}{needed}")]
+    if wait.get("assignees"):
+        lines.append(("  of", ", ".join(str(person) for person in wait["assignees"])))
+    if wait.get("deadline"):
+        lines.append(("  until", f"{wait['deadline']}, then {wait.get('on_timeout') or 'fail'}"))
+    return [*lines, ("  answer", answering(places, wait))]
 
 
 def error_text(error: Any) -> str:
@@ -83,13 +100,15 @@ def _offline(document: Mapping[str, Any]) -> bool:
 def _print_failures(document: Mapping[str, Any], out: Out) -> None:
     told: set[str] = set()
     for step in document.get("steps") or ():
+        if step.get("status") == "waiting":
+            continue  # what it waits for is told below, with the way to answer it
         message = error_text(step.get("error"))
         if message:
             told.add(message)
             out.line(f"  {step.get('id')}: {message}", "red" if step.get("status") == "failed" else "")
             _print_cure(step.get("error"), told, out)
     message = error_text(document.get("error"))
-    if message and message not in told:
+    if message and message not in told and document.get("status") != "waiting":
         out.line(f"  {message}", "red")
         _print_cure(document.get("error"), told, out)
 

@@ -240,6 +240,8 @@ def _error_document(fault: PhaselineError, mistakes: tuple[Mistake, ...]) -> dic
         "status": _STATUS.get(fault.exit_code, "failed"),
         "error": {"message": fault.message, "cure": fault.cure},
     }
+    # What a script needs to go on with a run that was begun.
+    document |= {name: getattr(fault, name) for name in ("run_id", "workflow") if hasattr(fault, name)}
     if mistakes:
         document["errors"] = [m.to_json() for m in mistakes]
     return document

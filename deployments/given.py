@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
+import os
 import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -12,45 +11,73 @@ from pathlib import Path
 from typing import Any
 
 from blocks.paths import expanded
-from workflows.core.errors import UsageError, did_you_mean
-from workflows.core.inputs import SUFFIXES, bind_inputs, read_json, unreadable_suffix
-from workflows.core.plan import Plan
+from workflows.core.csv_table import UnreadableTable, read_csv
+from workflows.core.errors import UsageError, together
+from workflows.core.inputs import (
+    SUFFIXES,
+    coerce,
+    input_of,
+    missing_inputs,
+    read_json,
+    unreadable_suffix,
+)
+from workflows.core.plan import InputPlan, Plan
 from workflows.core.source import Unreadable, read_source, shortened
 
 MOST_BYTES = 64 * 1024 * 1024
+_EMPTY = b" \t\r\n\xef\xbb\xbf"
+"""Bytes of a file that says nothing: blanks, line ends, a byte order mark."""
 
 
 @dataclass(frozen=True)
 class GivenFile:
-    """A file read by the command; it is stored as an artifact before the run starts."""
+    """A file read by the command; it is stored as an artifact before the run starts.
+
+    `note` says what was assumed of it; empty when nothing was.
+    """
 
     path: Path
     body: bytes
     media_type: str
+    note: str = ""
 
 
-def read_inputs(plan: Plan, pairs: Iterable[str], inputs_file: str | None) -> dict[str, Any]:
-    """Typed values by input name; files as GivenFile. Raises UsageError for what cannot be used.
+def read_inputs(
+    plan: Plan,
+    pairs: Iterable[str],
+    inputs_file: str | None,
+    *,
+    routed: Mapping[str, Any] | None = None,
+    whole: bool = False,
+) -> dict[str, Any]:
+    """Typed values by input name; files as GivenFile. Raises UsageError that tells all that cannot be used.
 
-    What is missing is not told here: a run that is continued has its earlier inputs.
+    `routed` are values that are there already. What is missing is told when they are to be `whole`: a run
+    that is continued has its earlier inputs.
     """
     given: dict[str, Any] = dict(_from_file(inputs_file)) if inputs_file else {}
     given.update(_from_words(pairs))
-    known = {i.name: i for i in plan.inputs}
-    for name in given:
-        if name not in known:
-            raise UsageError(
-                f"the workflow '{plan.workflow}' has no input '{name}'",
-                did_you_mean(name, known) or "it takes none",
-            )
-        if known[name].type == "file":
-            _refuse_bare_path(name, given[name])
-    read = {n: _opened(n, v, known[n].type) for n, v in given.items()}
-    files = {n: v for n, v in read.items() if isinstance(v, GivenFile)}
-    plain = {n: v for n, v in read.items() if n not in files}
-    whole = plan.model_copy(update={"inputs": tuple(i for i in plan.inputs if i.name in plain)})
-    values = bind_inputs(whole, plain)
-    return {**values, **files}
+    read: dict[str, Any] = dict(routed or {})
+    faults = []
+    for name, value in given.items():
+        try:
+            read[name] = _read(input_of(plan, name), value)
+        except UsageError as fault:
+            faults.append(fault)
+    missing = [i for i in plan.inputs if i.required and i.name not in given and i.name not in read]
+    if missing and whole:
+        faults.append(missing_inputs(missing))
+    if faults:
+        raise together(faults)
+    return read
+
+
+def _read(spec: InputPlan, value: Any) -> Any:
+    """One value, typed; what a `@file` names is opened."""
+    if spec.type == "file":
+        _refuse_bare_path(spec.name, value)
+    read = _opened(spec.name, value, spec.type)
+    return read if isinstance(read, GivenFile) else coerce(spec, read)
 
 
 def _from_words(pairs: Iterable[str]) -> dict[str, str]:
@@ -100,6 +127,8 @@ def _opened(name: str, value: Any, kind: str) -> Any:
         return value
     file = read_file(name, value[1:])
     if kind == "file":
+        if not file.body.strip(_EMPTY):
+            raise UsageError(f"the input '{name}': {value[1:]} is empty", "name a file that holds something")
         return file
     text = file.body.decode("utf-8-sig")
     return read_json(text) if file.media_type == "application/json" and kind != "string" else text
@@ -108,45 +137,66 @@ def _opened(name: str, value: Any, kind: str) -> Any:
 def read_file(name: str, written: str) -> GivenFile:
     """A document for the input `name`. Raises UsageError when it cannot be read as what its suffix says."""
     path = expanded(written, f"the input '{name}'")
+    # That there is no such file is told before what its name ends in.
+    status = _status(name, written, path)
+    if stat.S_ISDIR(status.st_mode):
+        raise UsageError(f"the input '{name}': {written} is a folder, no file", "name a file in it")
     if path.suffix.lower() not in SUFFIXES:
         message, cure = unreadable_suffix(path.suffix.lower())
         raise UsageError(f"the input '{name}': {message}", cure)
+    if not stat.S_ISREG(status.st_mode):
+        raise UsageError(f"the input '{name}': {written} is no regular file", "save it as a file first")
+    if status.st_size > MOST_BYTES:
+        raise UsageError(f"the input '{name}': {written} is larger than 64 MiB", "split it")
     try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise UsageError(f"the input '{name}': {written} is no regular file", "save it as a file first")
-        if status.st_size > MOST_BYTES:
-            raise UsageError(f"the input '{name}': {written} is larger than 64 MiB", "split it")
         body = path.read_bytes()
-    except FileNotFoundError:
-        raise UsageError(f"the input '{name}': there is no file {written}", "check the path") from None
     except OSError as fault:
         raise UsageError(f"the input '{name}': {written}: {fault.strerror}", "check the file") from None
     media_type = SUFFIXES[path.suffix.lower()]
-    _check(name, written, body, media_type)
-    return GivenFile(path, body, media_type)
+    note = _check(name, written, body, media_type)
+    return GivenFile(path, body, media_type, note and f"{written}: {note}")
 
 
-def _check(name: str, written: str, body: bytes, media_type: str) -> None:
+def _status(name: str, written: str, path: Path) -> os.stat_result:
+    try:
+        return path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise UsageError(f"the input '{name}': there is no file {written}", "check the path") from None
+    except OSError as fault:
+        raise UsageError(f"the input '{name}': {written}: {fault.strerror}", "check the file") from None
+    except ValueError:  # a null byte
+        raise UsageError(f"the input '{name}': no file can have this name", "check the path") from None
+
+
+def _check(name: str, written: str, body: bytes, media_type: str) -> str:
+    """Refuses a body that is not what its type says; gives what is assumed of it."""
     try:
         text = body.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise UsageError(f"the input '{name}': {written} is no UTF-8 text", "save it as UTF-8") from None
     if media_type == "application/json":
-        try:
-            read_json(text)
-        except json.JSONDecodeError as fault:
-            raise UsageError(
-                f"the input '{name}': {written}:{fault.lineno}:{fault.colno}: {fault.msg}", "mend the JSON"
-            ) from None
-        except ValueError as fault:
-            raise UsageError(f"the input '{name}': {written} cannot be used", str(fault)) from None
-    if media_type == "text/csv":
-        try:
-            rows = list(csv.reader(io.StringIO(text, newline="")))
-        except csv.Error as fault:
-            raise UsageError(f"the input '{name}': {written}: {fault}", "mend the CSV") from None
-        if not rows or not any(cell.strip() for cell in rows[0]):
-            raise UsageError(
-                f"the input '{name}': {written} has no header line", "name the columns in its first line"
-            )
+        _check_json(name, written, text)
+    return _check_table(name, written, text) if media_type == "text/csv" else ""
+
+
+def _check_json(name: str, written: str, text: str) -> None:
+    try:
+        read_json(text)
+    except json.JSONDecodeError as fault:
+        raise UsageError(
+            f"the input '{name}': {written}:{fault.lineno}:{fault.colno}: {fault.msg}", "mend the JSON"
+        ) from None
+    except ValueError as fault:
+        raise UsageError(f"the input '{name}': {written} cannot be used", str(fault)) from None
+
+
+def _check_table(name: str, written: str, text: str) -> str:
+    try:
+        table = read_csv(text)
+    except UnreadableTable as fault:
+        raise UsageError(f"the input '{name}': {written}:{fault.line}: {fault}", fault.cure) from None
+    if not any(column.strip() for column in table.columns):
+        raise UsageError(
+            f"the input '{name}': {written} has no header line", "name the columns in its first line"
+        )
+    return table.note

@@ -1,4 +1,4 @@
-"""What `latest` means right now, asked of the provider instead of read from models.yaml."""
+"""What `latest` means: what the provider lists now, or what it meant when a run began."""
 
 from __future__ import annotations
 
@@ -28,6 +28,16 @@ def resolve_online(catalog: Catalog, environ: Mapping[str, str], out: Out) -> No
         if newest is not None and newest != family.latest:
             out.note(f"{name}: latest is {newest} (models.yaml says {family.latest})")
             families[name] = family.model_copy(update={"latest": newest})
+    catalog.models = catalog.models.model_copy(update={"families": families})
+
+
+def pin_latest(catalog: Catalog, models: Mapping[str, Any]) -> None:
+    """Lets `latest` mean what it meant when a run began; `models` are its model ids by agent."""
+    families = dict(catalog.models.families)
+    for name, agent in catalog.agents.items():
+        model, began_with = agent.config.model, models.get(name)
+        if began_with and model.version in ("", "latest") and model.name in families:
+            families[model.name] = families[model.name].model_copy(update={"latest": began_with})
     catalog.models = catalog.models.model_copy(update={"families": families})
 
 

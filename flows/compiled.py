@@ -15,7 +15,7 @@ import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from prefect import Flow, flow
@@ -24,10 +24,13 @@ from prefect.states import Cancelled, Completed, Failed
 
 from blocks.result_storage import ensure_block
 from blocks.settings import Settings
+from flows.holding import hold
 from flows.outcome import RunOutcome
 from flows.run import Launch, run_plan
 from workflows.core.catalog import Catalog, python_name
 from workflows.core.compiler import compile_workflow
+from workflows.core.errors import PhaselineError
+from workflows.core.models.skill import ProviderLimits
 from workflows.core.plan import InputPlan, Plan
 from workflows.core.refs import Ref
 
@@ -46,11 +49,24 @@ _TYPES: dict[str, Any] = {
 }
 
 
-def build_flow(plan: Plan, prices: Mapping[str, Mapping[str, float]] | None = None) -> Flow[..., Any]:
+@dataclass(frozen=True)
+class Rates:
+    """What the catalog says of models: prices by model id, limits by the variable of a key."""
+
+    prices: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    limits: Mapping[str, ProviderLimits] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, catalog: Catalog) -> Rates:
+        """From models.yaml."""
+        return cls(price_table(catalog), catalog.models.limits)
+
+
+def build_flow(plan: Plan, rates: Rates | None = None) -> Flow[..., Any]:
     """The Prefect flow of a plan. Its parameters are the workflow's inputs, `run_id` and `offline`."""
 
     async def body(**parameters: Any) -> Any:
-        return await _body(plan, prices or {}, parameters)
+        return await _body(plan, rates or Rates(), parameters)
 
     name = python_name(plan.workflow)
     # A compiled function that looks written: Prefect takes name, schema and documentation from it.
@@ -100,25 +116,31 @@ def _own_parameters() -> list[inspect.Parameter]:
     ]
 
 
-async def _body(plan: Plan, prices: Mapping[str, Mapping[str, float]], parameters: dict[str, Any]) -> Any:
+async def _body(plan: Plan, rates: Rates, parameters: dict[str, Any]) -> Any:
     run_id, offline = parameters.pop("run_id", None), parameters.pop("offline", False)
     given = {n: v for n, v in parameters.items() if v is not None}
     own = LAUNCH.get()
-    launch = own or _from_environment(plan, run_id, offline, prices)
+    launch = own or _from_environment(plan, run_id, offline, rates)
     outcomes: list[RunOutcome] = []
 
     def on_outcome(outcome: RunOutcome) -> None:
         outcomes.append(outcome)
         launch.on_outcome(outcome)
 
-    known = replace(launch, flow_run_id=_flow_run_id(), on_outcome=on_outcome)
+    known = replace(launch, flow_run_id=own_flow_run_id(), on_outcome=on_outcome)
     try:
         with _terminable(own.cancel) if own else contextlib.nullcontext():
             outcome = await run_plan(plan, given, known, ensure_block)
+    except PhaselineError as fault:
+        # Raised, Prefect would pickle it to a place of its own.
+        launch.on_fault(fault)
+        return Failed(message=f"run {launch.run_id}: {fault}")
     except asyncio.CancelledError:
         if not outcomes:
             raise
         outcome = outcomes[-1]  # everything is done that was left to do: Prefect shows it as cancelled
+    if outcome.status == "waiting":
+        await hold(outcome.waits)
     return final_state(outcome)
 
 
@@ -143,28 +165,34 @@ def _terminable(cancel: Callable[[], object] | None) -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _flow_run_id() -> str:
+ROOT: ContextVar[str] = ContextVar("phaseline_root_flow_run", default="")
+"""The flow run that began it all, where a flow is called by another: it is what waits and is woken."""
+
+
+def own_flow_run_id() -> str:
+    """The flow run that people see: the outermost one; empty outside of a flow."""
+    if ROOT.get():
+        return ROOT.get()
     context = FlowRunContext.get()
     return str(context.flow_run.id) if context and context.flow_run else ""
 
 
-def _from_environment(
-    plan: Plan, run_id: str | None, offline: bool, prices: Mapping[str, Mapping[str, float]]
-) -> Launch:
+def _from_environment(plan: Plan, run_id: str | None, offline: bool, rates: Rates) -> Launch:
     return Launch(
         settings=Settings.read(os.environ),
         environ=dict(os.environ),
         # A retry of the same flow run continues the same run.
-        run_id=run_id or _run_id(plan),
+        run_id=run_id or run_id_of(plan.workflow),
         offline=offline or os.environ.get("PHASELINE_MODEL") == "offline",
-        prices=prices,
+        prices=rates.prices,
+        limits=rates.limits,
     )
 
 
-def _run_id(plan: Plan) -> str:
+def run_id_of(workflow: str) -> str:
     """A run id out of the workflow's name and the flow run's id."""
-    name = re.sub(r"[^A-Za-z0-9]+", "-", plan.workflow).strip("-")
-    return f"{name[:60] or 'run'}-{_flow_run_id()[:8]}"
+    name = re.sub(r"[^A-Za-z0-9]+", "-", workflow).strip("-")
+    return f"{name[:60] or 'run'}-{own_flow_run_id()[:8]}"
 
 
 def final_state(outcome: RunOutcome) -> Any:
@@ -178,6 +206,8 @@ def final_state(outcome: RunOutcome) -> Any:
     error = (outcome.error or {}).get("message", outcome.status)
     if outcome.status == "cancelled":
         return Cancelled(message=f"run {outcome.run_id}: cancelled", data=document)
+    if outcome.status == "waiting":
+        return Cancelled(name="Waiting", message=f"run {outcome.run_id}: {error}", data=document)
     name = "Stopped" if outcome.status == "stopped" else "Failed"
     return Failed(name=name, message=f"run {outcome.run_id}: {error}", data=document)
 
@@ -186,7 +216,7 @@ def catalog_flow(name: str) -> Flow[..., Any]:
     """The flow of a workflow of the catalog. Raises UsageError or InvalidDefinition."""
     catalog = Catalog.load(Settings.read(os.environ).catalog)
     plan = compile_workflow(catalog.find_workflow(name), catalog)
-    return build_flow(plan, price_table(catalog))
+    return build_flow(plan, Rates.of(catalog))
 
 
 def price_table(catalog: Catalog) -> dict[str, dict[str, float]]:

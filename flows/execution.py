@@ -8,11 +8,12 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from blocks.boundaries import reached
 from blocks.ledger import Fenced
-from blocks.models import QuotaExhausted
 from flows.keeper import Keeper, now, shown_error
-from flows.unit import Outcome, Unit, run_directly, run_unit
+from flows.unit import NoResult, Outcome, Unit, run_directly, run_unit
 from tasks.context import RunContext
+from tasks.failures import ending
 from tasks.results import StepResult
 from workflows.core.errors import PhaselineError
 
@@ -28,8 +29,8 @@ class Execution:
     keeper: Keeper
     storage: Any
     """Prefect's result storage."""
-    stopped: QuotaExhausted | None = None
-    """Set once the provider's quota is spent: nothing more is started."""
+    stopped: PhaselineError | None = None
+    """Set once a budget or the provider's quota is spent: nothing more is started."""
     lost: PhaselineError | None = None
     """Set once another process may have taken the run over: nothing more is written."""
     begun: set[str] = field(default_factory=set)
@@ -38,7 +39,7 @@ class Execution:
     """Paths whose end was recorded here."""
     _replaced: set[str] = field(default_factory=set)
     """Paths with an earlier result that is not used again."""
-    _stale: set[str] = field(default_factory=set)
+    stale: set[str] = field(default_factory=set)
     """Paths of which Prefect's stored result must not be used either."""
 
     async def unit(self, unit: Unit, follows: Mapping[str, Any], slots: Slots) -> Outcome:
@@ -76,7 +77,7 @@ class Execution:
         self.context.spent[path] = known.usage
         self._replaced.add(path)
         if stale:
-            self._stale.add(path)
+            self.stale.add(path)
         self.context.on_event("step.rerun", {"step": path, "reason": reason})
 
     async def record(
@@ -126,7 +127,9 @@ class Execution:
     async def _called(
         self, unit: Unit, follows: Mapping[str, Any], on_retry: Callable[[], Awaitable[None]]
     ) -> Outcome:
-        outcome = await self._asked(unit, follows, on_retry, refresh=unit.path in self._stale)
+        outcome = await self._asked(unit, follows, on_retry, refresh=unit.path in self.stale)
+        if isinstance(outcome.error, NoResult):
+            outcome = await self._asked(unit, follows, on_retry, refresh=True)
         if outcome.reused and unit.path not in self.context.finished:
             # Prefect had a result that the ledger does not know.
             reason = await self._mistrust(unit, outcome.result)
@@ -160,16 +163,15 @@ class Execution:
     ) -> Outcome:
         """The unit's rows around its work: running, then how it ended, also when it is cut off."""
         started = unit.started or now()
-        before = self.context.attempts.get(unit.path, 0)
 
         async def running() -> None:
-            attempts = self.context.attempts.get(unit.path, 0) - before
+            # The row says which attempt is under way, so that a later process goes on in it.
             await self.keeper.started(
                 unit.path,
                 unit.key,
                 unit.agent,
                 usage=self.context.paid(unit.path),
-                attempts=attempts,
+                attempts=self.context.attempts.get(unit.path, 0) + 1,
                 started=started,
             )
 
@@ -178,10 +180,10 @@ class Execution:
         try:
             outcome = await call(running)
         except asyncio.CancelledError:
-            attempts = self.context.attempts.get(unit.path, 0) - before
-            await self._cut(unit, attempts, started)
+            await self._cut(unit, self.context.attempts.get(unit.path, 0), started)
             raise
         if outcome.result is not None:
+            reached("step.stored", unit.path)
             return await self._completed(unit, outcome, outcome.result, started)
         await self._failed(unit, outcome, started)
         return outcome
@@ -197,9 +199,9 @@ class Execution:
     async def _completed(self, unit: Unit, outcome: Outcome, result: StepResult, started: int) -> Outcome:
         elsewhere = self._made_elsewhere(result) if outcome.reused else ""
         paid = self.context.paid(unit.path)
-        if outcome.reused and not elsewhere and unit.path not in self._replaced:
-            # Paid by a process that ended before it could write the row.
-            paid = paid + result.usage
+        if outcome.reused and not elsewhere and unit.path not in self.context.spent:
+            # Restored from storage alone: nothing but the result says what it cost.
+            paid = result.usage
         own = result.model_copy(update={"path": unit.path, "usage": paid})
         self.context.spent[unit.path] = paid
         self.context.finished[unit.path] = own
@@ -208,10 +210,10 @@ class Execution:
         return replace(outcome, result=own)
 
     async def _failed(self, unit: Unit, outcome: Outcome, started: int) -> None:
-        state = "failed"
-        if isinstance(outcome.error, QuotaExhausted):
+        kind = ending(outcome.error)
+        if kind == "stopped" and isinstance(outcome.error, PhaselineError):
             self.stopped = self.stopped or outcome.error
-            state = "not_started"
+        state = "not_started" if kind == "stopped" else kind
         await self.record(
             unit.path,
             unit.key,

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from flows.execution import within
 from flows.keeper import now
 from flows.scope import Scope
 from flows.unit import Outcome, Unit, agent_of, worst
-from tasks.failures import StepFailed
+from tasks.failures import StepFailed, ending
 from tasks.outputs_stored import store_output
 from tasks.results import StepResult
 from tasks.values import Value
@@ -71,6 +71,9 @@ async def run_items(
         units = [make(i.path, i.key, i.extra) for i in items]
         ends = await _batches(scope, step, path, units, slots, follows)
     failed = worst(ends)
+    waits = next((e for e in ends if not e.done and ending(e.error) == "waiting"), None)
+    if waits is not None and (failed is waits or step.on_failure == "continue"):
+        return replace(waits, path=path)
     if failed is not None and (step.on_failure == "fail" or scope.execution.stopped is not None):
         return _failed(path, ends, failed, scope)
     # One edge per task run, also where many items were done in one.

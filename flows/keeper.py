@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
+from blocks.boundaries import reached
 from blocks.ledger import Lease, Ledger, StepRecord, StepState
-from blocks.storage import ArtifactStore
+from tasks.context import RunContext
 from tasks.results import StepResult, StepUsage
 from workflows.core.errors import PhaselineError
+from workflows.core.usage import Usage
 
 
 def now() -> int:
@@ -19,25 +22,33 @@ def now() -> int:
 class Keeper:
     """Records units of one run under its lease. The row of a unit, written last, is the truth."""
 
-    def __init__(self, ledger: Ledger, lease: Lease, store: ArtifactStore) -> None:
+    def __init__(self, ledger: Ledger, lease: Lease, context: RunContext) -> None:
         self._ledger = ledger
         self._lease = lease
-        self._store = store
+        self._context = context
+        self._store = context.store
 
-    async def recorded(self) -> tuple[dict[str, StepResult], dict[str, StepUsage]]:
-        """Results of completed units, and what units that did not complete have cost, both by path."""
+    async def restore(self) -> set[str]:
+        """Fills in what earlier processes of the run left: results, attempts, generations, costs.
+
+        Gives the paths of units that were held up: Prefect has stored an empty result of them.
+        """
+        context = self._context
+        if self._lease.created:
+            return set()
         rows = await self._ledger.steps(self._lease.tenant, self._lease.run_id)
-        done = {
-            row.step_path: StepResult.model_validate(row.result)
-            for row in rows
-            if row.state == "completed" and row.result is not None
-        }
-        lost = {
-            row.step_path: StepUsage.model_validate(row.usage)
-            for row in rows
-            if row.step_path not in done and row.usage
-        }
-        return done, lost
+        for row in rows:
+            if row.state == "completed" and row.result is not None:
+                context.finished[row.step_path] = StepResult.model_validate(row.result)
+            context.generations[row.step_path] = row.generation
+            # What failed, and what is done again, opens another attempt; what was cut off goes on in its own.
+            ended = row.state in ("completed", "failed", "dropped")
+            context.attempts[row.step_path] = row.attempts if ended else max(row.attempts - 1, 0)
+        # Every paid turn is in the journal, also those of a process that died before it wrote anything else.
+        for path, model, usage in await self._ledger.journal.costs(self._lease.tenant, self._lease.run_id):
+            if path not in context.finished:
+                context.pay(path, Usage.from_json(usage), model)
+        return {row.step_path for row in rows if row.state in ("waiting", "not_started")}
 
     async def unreadable(self, result: StepResult) -> str | None:
         """Why a recorded result cannot be reused; None when every ref of it is readable and unchanged."""
@@ -59,8 +70,28 @@ class Keeper:
             agent=agent,
             usage=usage.model_dump(),
             started=started,
+            generation=self._context.generations.get(path, 0),
         )
         await self._ledger.record_step(self._lease, record)
+        reached("step.running", path)
+
+    async def drop(self, paths: Sequence[str]) -> None:
+        """Takes results back for good: also after a crash they are done again."""
+        await self._ledger.drop_steps(self._lease, paths)
+        for path in paths:
+            self._context.generations[path] = self._context.generations.get(path, 0) + 1
+
+    async def redo(self, steps: Sequence[str]) -> None:
+        """Takes back what these steps and their parts left."""
+        wanted = set(steps)
+        paths = [p for p in self._context.attempts if p.split("/")[0] in wanted]
+        if not paths:
+            return
+        await self.drop(paths)
+        for path in paths:
+            known = self._context.finished.pop(path, None)
+            if known is not None:
+                self._context.spent[path] = known.usage  # what it cost stays paid
 
     async def completed(
         self, result: StepResult, *, attempts: int, started: int, reused_from: str = ""
@@ -78,8 +109,10 @@ class Keeper:
             started=started,
             ended=now(),
             reused_from=reused_from,
+            generation=self._context.generations.get(result.path, 0),
         )
         await self._ledger.record_step(self._lease, record, result.refs)
+        reached("step.completed", result.path)
 
     async def ended(
         self,
@@ -104,8 +137,10 @@ class Keeper:
             error=error,
             started=started,
             ended=now(),
+            generation=self._context.generations.get(path, 0),
         )
         await self._ledger.record_step(self._lease, record)
+        reached("step.ended", path, state)
 
 
 def shown_error(error: BaseException) -> dict[str, str]:

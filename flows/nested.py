@@ -15,7 +15,7 @@ from flows.inputs import bound_values
 from flows.keeper import now, shown_error
 from flows.scope import Scope
 from flows.unit import Outcome, Unit, as_edges
-from tasks.failures import StepFailed, TimedOut
+from tasks.failures import StepFailed, TimedOut, ending
 from tasks.options import attempts_allowed, is_final, retry_waits
 from tasks.outputs_stored import store_output
 from tasks.results import StepResult
@@ -47,6 +47,8 @@ async def run_nested(
             path, key, plan.workflow, usage=execution.context.paid(path), attempts=0, started=started
         )
     values = await _inner_values(scope, step, plan, extra)
+    if execution.context.budgets is not None:
+        await execution.context.budgets.bound(path, plan.budget, "/workflow")
 
     async def once() -> tuple[Scope, State[Any], BaseException | None]:
         inner = Scope(plan, dict(values), execution, prefix=f"{path}/", outer_slots=scope.slots)
@@ -56,7 +58,7 @@ async def run_nested(
     if error is not None:
         if execution.stopped is None:
             await execution.record(
-                path, key, "failed", error=error, attempts=attempts, started=started, agent=plan.workflow
+                path, key, ending(error), error=error, attempts=attempts, started=started, agent=plan.workflow
             )
         return Outcome(path, state=state, error=error, attempts=attempts)
 
@@ -96,9 +98,13 @@ async def _walked(
         with TagsContext(current_tags=set()):
             fault = await descend(inner)
         failed = inner.failed()
+        waiting = inner.waiting()
         if inner.execution.stopped is not None:
             faults.append(inner.execution.stopped)
             return Cancelled(name="Stopped", message=shown_error(inner.execution.stopped)["message"])
+        if fault is None and failed is None and waiting is not None and waiting.error is not None:
+            faults.append(waiting.error)
+            return Cancelled(name="Waiting", message=shown_error(waiting.error)["message"])
         if fault is None and failed is None:
             return None
         faults.append(_inner_error(inner.plan, fault, failed))

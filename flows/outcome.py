@@ -6,10 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from blocks.boundaries import reached
+from blocks.ledger.wait_documents import wait_document
 from flows.keeper import shown_error
 from flows.scope import Scope, StepEnd
 from flows.unit import agent_of
+from tasks.context import RunContext
 from tasks.results import StepUsage
+from workflows.core.errors import PhaselineError
 from workflows.core.refs import Ref
 
 EXIT_CODES = {"completed": 0, "failed": 1, "cancelled": 1, "invalid": 2, "waiting": 3, "stopped": 4}
@@ -32,6 +36,8 @@ class RunOutcome:
     failed_steps: tuple[str, ...] = ()
     seconds: float = 0.0
     flow_run_id: str = ""
+    waits: tuple[dict[str, Any], ...] = ()
+    """What is open when the run waits."""
 
     @property
     def exit_code(self) -> int:
@@ -53,7 +59,7 @@ class RunOutcome:
             "outputs": {n: r.model_dump(mode="json") for n, r in self.outputs.items()},
             "places": dict(self.places),
             "usage": shown_usage(self.usage),
-            "waits": [],
+            "waits": list(self.waits),
             "failed_steps": list(self.failed_steps),
             "error": self.error,
             "seconds": round(self.seconds, 3),
@@ -98,10 +104,19 @@ async def outcome_of(scope: Scope, error: BaseException | None, cancelled: bool)
         status, shown = "stopped", shown_error(execution.stopped)
     elif error is not None:
         status, shown = "failed", shown_error(error)
+    elif failed is None and (waiting := scope.waiting()) is not None:
+        status, shown = "waiting", {**shown_error(waiting.error or RuntimeError()), "step": waiting.path}
     elif failed is not None:
         status, shown = "failed", {**shown_error(failed.error or RuntimeError()), "step": failed.path}
     refs = {n: v.ref for n in plan.outputs if (v := scope.values.get(n)) and v.ref}
-    places = {n: await context.store.publish(r, run_id=context.run_id, name=n) for n, r in refs.items()}
+    places: dict[str, str] = {}
+    try:
+        for name, ref in refs.items():
+            places[name] = await context.store.publish(ref, run_id=context.run_id, name=name)
+            reached("outputs.published", subject=name)
+    except PhaselineError as fault:
+        # The steps are done and stay so; continued, the run publishes again.
+        status, shown = ("failed", shown_error(fault)) if status == "completed" else (status, shown)
     return RunOutcome(
         run_id=context.run_id,
         status=status,
@@ -112,5 +127,14 @@ async def outcome_of(scope: Scope, error: BaseException | None, cancelled: bool)
         places=places,
         usage=context.usage_in_all(),
         error=shown,
+        waits=await _open_waits(execution.context) if status == "waiting" else (),
         failed_steps=scope.failed_paths(),
     )
+
+
+async def _open_waits(context: RunContext) -> tuple[dict[str, Any], ...]:
+    if context.durable is None:
+        return ()
+    lease = context.durable.lease
+    rows = await context.durable.ledger.waits.of_run_async(lease.tenant, lease.run_id)
+    return tuple(wait_document(row) for row in rows if row.state == "open")

@@ -13,6 +13,7 @@ from flows.scope import Scope
 from flows.unit import Outcome, Unit, worst
 from tasks.agent import run_agent
 from tasks.panel import merge_panel
+from tasks.people import run_approval, run_await_event
 from tasks.results import StepResult
 from tasks.skill import run_skill
 from tasks.values import Value, evaluate
@@ -51,6 +52,10 @@ def _unit(scope: Scope, step: StepPlan, path: str, key: str, extra: Mapping[str,
     async def work() -> StepResult:
         if step.kind == "skill":
             return await run_skill(step, scope.values, names, context, path)
+        if step.kind == "approval":
+            return await run_approval(step, scope.values, names, context, path)
+        if step.kind == "await_event":
+            return await run_await_event(step, scope.values, names, context, path)
         return await run_agent(step, step.agents[0], scope.values, names, context, path)
 
     return Unit(step, path, key, work)

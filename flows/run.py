@@ -9,21 +9,30 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from blocks.boundaries import reached
 from blocks.ledger import Lease, Ledger, RunStart
-from blocks.models import ModelConnection
+from blocks.models import ModelConnection, QuotaExhausted
 from blocks.settings import Settings
 from blocks.storage import ArtifactStore
 from flows.earlier import earlier_start
 from flows.execution import Execution
+from flows.holding import close_held, take_answers
 from flows.inputs import bound_values, recorded
 from flows.keeper import Keeper, shown_error
 from flows.outcome import RunOutcome, outcome_of
 from flows.scope import Scope
-from flows.walk import walk_to_end
+from flows.walk import TimeLeft, walk_to_end
 from tasks import context as run_context
+from tasks.budget import Budgets
 from tasks.context import OnEvent, RunContext
-from workflows.core.errors import PhaselineError
-from workflows.core.plan import Plan, StepPlan
+from tasks.durable import Durable
+from workflows.core.errors import PhaselineError, UsageError
+from workflows.core.models.skill import ProviderLimits
+from workflows.core.plan import Plan
+from workflows.core.plan_agents import agents_of
+
+PARKED_SECONDS = 3600.0
+"""After which a run is tried again whose provider does not say when its quota resets."""
 
 StorageOf = Callable[[ArtifactStore], Awaitable[Any]]
 """Gives Prefect's result storage for an artifact store."""
@@ -50,8 +59,20 @@ class Launch:
     prices: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     labels: Mapping[str, Any] = field(default_factory=dict)
     connections: Mapping[str, ModelConnection] = field(default_factory=dict)
+    limits: Mapping[str, ProviderLimits] = field(default_factory=dict)
+    """What the catalog says of each credential, by the variable of its key."""
+    allow_effects: bool = False
+    """Whether an offline run may act beyond this machine."""
+    redo: tuple[str, ...] = ()
+    """Ids of steps whose results are taken back before the run goes on."""
+    lift_parks: bool = False
+    """Whether a person says that the provider's quota is there again, before the time it was parked for."""
+    repeat_effects: bool = False
+    """Whether steps that are done again act again, instead of getting the recorded outcomes."""
     on_event: OnEvent = lambda name, data: None
     on_outcome: Callable[[RunOutcome], None] = lambda outcome: None
+    on_fault: Callable[[PhaselineError], None] = lambda fault: None
+    """Called with what kept the run from starting, or broke it off, when it runs as a Prefect flow."""
     cancel: Callable[[], object] | None = None
     """What SIGTERM does while the flow runs; default: cancel its task."""
 
@@ -80,7 +101,9 @@ async def run_plan(plan: Plan, given: Mapping[str, Any], launch: Launch, storage
     with ArtifactStore.open(launch.settings.storage, environ=launch.environ) as store:
         await store.probe()
         async with Ledger.open(launch.settings.database) as ledger:
+            await _refuse_other_storage(ledger, store, launch)
             lease = await ledger.begin_run(_start(plan, launch, store))
+            reached("run.begun")
             held = _Held(plan, launch, store, ledger, lease, started)
             try:
                 outcome = await _walked(held, given, storage_of)
@@ -94,6 +117,18 @@ async def run_plan(plan: Plan, given: Mapping[str, Any], launch: Launch, storage
     return outcome
 
 
+async def _refuse_other_storage(ledger: Ledger, store: ArtifactStore, launch: Launch) -> None:
+    """A run is continued where its bodies are, or where they were moved to; elsewhere all would be redone."""
+    row = await ledger.get_run(launch.tenant, launch.run_id)
+    if row is None or row.storage in ("", store.root):
+        return
+    if await store.read_manifest(launch.tenant, launch.run_id) is None:
+        raise UsageError(
+            f"the run {launch.run_id} keeps its bodies in {row.storage}, not in {store.root}",
+            f"add --storage {row.storage} (PHASELINE_STORAGE), or choose another --run-id",
+        )
+
+
 async def _abandon(held: _Held, fault: BaseException) -> None:
     """A run that broke off is not running for ever. Its fault is raised by the caller."""
     state = "cancelled" if isinstance(fault, asyncio.CancelledError) else "failed"
@@ -102,7 +137,6 @@ async def _abandon(held: _Held, fault: BaseException) -> None:
 
 
 def _start(plan: Plan, launch: Launch, store: ArtifactStore) -> RunStart:
-    agents = [a for s in (*plan.steps, *plan.finally_) for a in s.agents]
     return RunStart(
         run_id=launch.run_id,
         workflow=plan.workflow,
@@ -110,7 +144,7 @@ def _start(plan: Plan, launch: Launch, store: ArtifactStore) -> RunStart:
         offline=launch.offline,
         storage=store.root,
         plan_digest=plan.definition,
-        models={a.id: a.model.id for a in agents},
+        models={a.id: a.model.id for a in agents_of(plan)},
         flow_run_id=launch.flow_run_id,
         labels=dict(launch.labels),
     )
@@ -122,22 +156,50 @@ async def _walked(held: _Held, given: Mapping[str, Any], storage_of: StorageOf) 
     earlier = earlier_start(plan, launch.run_id, launch.offline, lease.previous, manifest)
     context = _context(held, earlier.offline)
     async with _current(context):
-        for step in (*plan.steps, *plan.finally_):
-            _connect(step, context)
+        for agent in agents_of(plan):
+            context.connection(agent)  # a missing key is told before anything starts
         known = {i.name for i in plan.inputs}
         before = {n: v for n, v in earlier.inputs.items() if n in known}
         values = await bound_values(plan, {**before, **given}, context)
         inputs = recorded(values)
-        await held.ledger.change_run(lease, inputs=inputs)
+        await held.ledger.change_run(lease, inputs=inputs, plan_digest=plan.definition)
+        reached("run.bound")
         manifest = _manifest(plan, launch.run_id, inputs, earlier.offline)
         await held.store.write_manifest(launch.tenant, launch.run_id, manifest)
-        keeper = Keeper(held.ledger, lease, held.store)
-        context.finished, context.spent = await keeper.recorded()
-        execution = Execution(context, keeper, await storage_of(held.store))
+        reached("run.described")
+        keeper = Keeper(held.ledger, lease, context)
+        held_up = await keeper.restore()
+        await _welcome_answers(held)
+        await keeper.redo(launch.redo)
+        execution = Execution(context, keeper, await storage_of(held.store), stale=held_up)
         told = {"run_id": launch.run_id, "workflow": plan.workflow, "offline": earlier.offline}
+        if launch.lift_parks and lease.previous is not None:
+            for credential in context.credentials():
+                await asyncio.to_thread(held.ledger.credentials.unpark, launch.tenant, credential)
+        if not lease.created:
+            # What was under way when an earlier process died may have been billed: it stays charged.
+            await held.ledger.budgets.forfeit_left(lease)
+        context.budgets = Budgets(Durable(held.ledger, lease))
+        await context.budgets.bound("", plan.budget)
         context.on_event("run.started", told)
         async with _guarded(held, execution):
             return await _ended(held, Scope(plan, values, execution))
+
+
+async def _welcome_answers(held: _Held) -> None:
+    """What was answered in Prefect's form, and the flow run that asked: it does not wait any more."""
+    previous = held.lease.previous
+    if previous is None or previous.state != "waiting":
+        return
+    waits = await held.ledger.waits.of_run_async(held.launch.tenant, held.launch.run_id)
+    await take_answers(
+        held.ledger,
+        held.launch.tenant,
+        [w for w in waits if w.state == "open"],
+        held.launch.flow_run_id,
+    )
+    if previous.flow_run_id not in ("", held.launch.flow_run_id):
+        await close_held(previous.flow_run_id)
 
 
 def _context(held: _Held, offline: bool) -> RunContext:
@@ -146,31 +208,24 @@ def _context(held: _Held, offline: bool) -> RunContext:
         run_id=launch.run_id,
         catalog_root=launch.settings.catalog,
         store=held.store,
+        durable=Durable(held.ledger, held.lease),
         environ=launch.environ,
         offline=offline,
         tenant=launch.tenant,
         on_event=launch.on_event,
         prices=launch.prices,
+        limits=launch.limits,
+        allow_effects=launch.allow_effects,
+        repetition=f"epoch {held.lease.epoch}" if launch.repeat_effects else "",
+        redone=frozenset(launch.redo),
         connections=dict(launch.connections),
     )
 
 
-def _connect(step: StepPlan, context: RunContext) -> None:
-    """Every model connection of the plan, so that a missing key is told before anything starts."""
-    merging = [step.merge.agent] if step.merge and step.merge.agent else []
-    for agent in (*step.agents, *merging):
-        context.connection(agent)
-    inner = step.workflow
-    for below in (*inner.steps, *inner.finally_) if inner else ():
-        _connect(below, context)
-
-
 async def _ended(held: _Held, scope: Scope) -> RunOutcome:
     """The walk, then its end in the ledger."""
-    total = held.plan.total_timeout
     active = held.lease.previous.active_us / 1e6 if held.lease.previous else 0.0
-    rest = None if total is None else max(0.001, total - active)
-    error, cancelled = await walk_to_end(scope, rest)
+    error, cancelled = await walk_to_end(scope, _time_left(held.plan, active))
     outcome = await outcome_of(scope, error, cancelled)
     outcome = outcome.of_launch(held.launch.flow_run_id, time.monotonic() - held.started)
     await held.ledger.finish_run(
@@ -179,8 +234,25 @@ async def _ended(held: _Held, scope: Scope) -> RunOutcome:
         outputs={n: r.model_dump(mode="json") for n, r in outcome.outputs.items()},
         usage=outcome.usage.model_dump(),
         error=outcome.error,
+        **_waking(scope.execution.stopped if outcome.status == "stopped" else None),
     )
+    reached("run.finished", subject=outcome.status)
     return outcome
+
+
+def _waking(stopped: PhaselineError | None) -> dict[str, Any]:
+    """When a run that a quota stopped goes on by itself; one that spent its budget does not."""
+    if not isinstance(stopped, QuotaExhausted):
+        return {}
+    at = stopped.reset_at.timestamp() if stopped.reset_at else time.time() + PARKED_SECONDS
+    return {"wake_at": int(at * 1_000_000), "wake_reason": stopped.message}
+
+
+def _time_left(plan: Plan, active: float) -> TimeLeft:
+    """Active seconds the run still has, of those its timeout and its budget allow."""
+    ceiling = plan.budget.time if plan.budget else None
+    left = [None if most is None else max(0.001, most - active) for most in (plan.total_timeout, ceiling)]
+    return TimeLeft(timeout=left[0], budget=left[1])
 
 
 def _manifest(plan: Plan, run_id: str, inputs: Mapping[str, Any], offline: bool) -> dict[str, Any]:
@@ -208,14 +280,14 @@ async def _current(context: RunContext) -> AsyncIterator[None]:
 async def _guarded(held: _Held, execution: Execution) -> AsyncIterator[None]:
     """Keeps the lease; when it is lost, what runs here is stopped at once."""
     here = asyncio.current_task()
+    assert here is not None
 
     def on_lost(error: PhaselineError) -> None:
         execution.lost = error
-        if here is not None:
-            here.cancel()
+        here.cancel()
 
     try:
-        async with held.ledger.kept(held.lease, on_lost):
+        async with held.ledger.kept(held.lease, on_lost, held.launch.cancel or here.cancel):
             yield
     except asyncio.CancelledError:
         if execution.lost is not None:

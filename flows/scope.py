@@ -37,7 +37,7 @@ class StepEnd:
     def blocks(self) -> bool:
         """Whether followers cannot start."""
         failed = self.status == "failed" and self.step.on_failure == "fail"
-        return failed or self.status in ("not_started", "cancelled")
+        return failed or self.status in ("waiting", "not_started", "cancelled")
 
     @property
     def void(self) -> bool:
@@ -97,6 +97,10 @@ class Scope:
     def failed(self) -> StepEnd | None:
         """The first step whose failure makes the walk fail."""
         return next((e for e in self.ends.values() if e.status == "failed" and e.blocks), None)
+
+    def waiting(self) -> StepEnd | None:
+        """The first step that waits for people or an outside system."""
+        return next((e for e in self.ends.values() if e.status == "waiting"), None)
 
     def failed_paths(self) -> tuple[str, ...]:
         """Every step that failed, also those that were allowed to, and items of completed ones."""

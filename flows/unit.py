@@ -10,15 +10,20 @@ from typing import Any
 
 from prefect import allow_failure, task
 from prefect.client.schemas.objects import State
-from prefect.states import Completed
+from prefect.states import Cancelled, Completed
 
-from blocks.models import QuotaExhausted
 from flows.keeper import now, shown_error
 from tasks.context import RunContext, current
-from tasks.failures import TimedOut
+from tasks.failures import TimedOut, ending
 from tasks.options import attempts_allowed, is_final, retry_waits, task_name, task_options
 from tasks.results import StepResult
+from workflows.core.errors import PhaselineError
 from workflows.core.plan import StepPlan
+
+
+class NoResult(Exception):
+    """What Prefect stored is the empty result of a unit that was held up: it says nothing."""
+
 
 Work = Callable[[], Awaitable[StepResult]]
 OnRetry = Callable[[], Awaitable[None]]
@@ -64,10 +69,10 @@ class Outcome:
 
 
 def worst(ends: Sequence[Outcome]) -> Outcome | None:
-    """The first that has no result; a spent quota before any other failure, since it fails no step."""
+    """The first that has no result: what stops the run before a failure, a failure before a wait."""
     failed = [e for e in ends if not e.done]
-    stopped = [e for e in failed if isinstance(e.error, QuotaExhausted)]
-    return next(iter((*stopped, *failed)), None)
+    order = {"stopped": 0, "failed": 1, "waiting": 2}
+    return min(failed, key=lambda end: order[ending(end.error)], default=None)
 
 
 _WORK: ContextVar[Mapping[str, Unit]] = ContextVar("phaseline_units")
@@ -82,7 +87,15 @@ async def step_task(unit: dict[str, Any]) -> Any:
     recorded = context.finished.get(doing.path)
     if recorded is not None and recorded.key == doing.key:
         return recorded.model_dump_json()
-    result = await attempted(doing, context)
+    try:
+        result = await attempted(doing, context)
+    except PhaselineError as error:
+        if ending(error) == "failed":
+            raise
+        # Neither a wait nor a spent budget is a failure of the step: people should not see it in red.
+        context.held_up[doing.path] = error
+        name = "Waiting" if ending(error) == "waiting" else "Stopped"
+        return Cancelled(name=name, message=error.message)
     # One text: Prefect would take every value of a mapping for something that other tasks may follow.
     return result.model_dump_json()
 
@@ -105,6 +118,7 @@ def agent_of(step: StepPlan) -> str:
 async def attempted(unit: Unit, context: RunContext) -> StepResult:
     """One attempt at a unit's work: counted, told, and stamped with its key and time."""
     attempt = context.attempts[unit.path] = context.attempts.get(unit.path, 0) + 1
+    context.keys[unit.path] = unit.key
     started = unit.started or now()
     if not unit.collects:
         context.on_event("step.started", {"step": unit.path, "agent": unit.agent, "attempt": attempt})
@@ -127,6 +141,7 @@ async def run_unit(
     Never raises for a failed unit: the error is in the outcome. Cancellation passes through.
     """
     waits = [] if unit.collects else retry_waits(unit.step.retries)
+    before = context.attempts.get(unit.path, 0)
     options = task_options(
         unit.step,
         unit.path,
@@ -135,14 +150,13 @@ async def run_unit(
         storage=storage,
         refresh=refresh,
         waits=waits,
-        on_retry=lambda error: _again(unit, context, error, waits, on_retry),
+        on_retry=lambda error: _again(unit, context, error, waits, on_retry, before),
         limited=not unit.collects,
         member=unit.member,
     )
     # Tasks run in this process and context: the unit is found by its path, so that what travels through
     # Prefect (and is shown in its UI) stays small.
     token = _WORK.set({unit.path: unit})
-    before = context.attempts.get(unit.path, 0)
     try:
         called = {"path": unit.path, "follows": as_edges(follows)}
         state = await step_task.with_options(**options)(called, return_state=True)
@@ -160,13 +174,19 @@ def as_edges(follows: Mapping[str, Any]) -> dict[str, Any]:
 
 
 async def _again(
-    unit: Unit, context: RunContext, error: BaseException, waits: list[float], on_retry: OnRetry
+    unit: Unit,
+    context: RunContext,
+    error: BaseException,
+    waits: list[float],
+    on_retry: OnRetry,
+    before: int,
 ) -> None:
     """Before another attempt: what it cost so far is kept, and people are told."""
     attempt = context.attempts.get(unit.path, 1)
+    tried = attempt - before
     reason = shown_error(_timed_out(unit, error) or error)["message"]
     await on_retry()
-    delay = waits[min(attempt, len(waits)) - 1]
+    delay = waits[min(tried, len(waits)) - 1]
     context.on_event(
         "step.attempt_failed", {"step": unit.path, "attempt": attempt, "reason": reason, "delay": delay}
     )
@@ -179,34 +199,45 @@ def _timed_out(unit: Unit, error: BaseException) -> TimedOut | None:
 
 
 async def _outcome(unit: Unit, state: State[Any], context: RunContext, before: int) -> Outcome:
-    attempts = context.attempts.get(unit.path, 0) - before
+    attempts = context.attempts.get(unit.path, 0)
+    worked = attempts > before
     # Prefect knows results by their address in memory: one that is given back, and used again for another
     # task's parameter, would become an edge that nobody declared.
     context.held.append(state)
+    if (held_up := context.held_up.pop(unit.path, None)) is not None:
+        return Outcome(unit.path, state=state, error=held_up, attempts=attempts)
     value = await state.aresult(raise_on_failure=False) if state.is_final() else None
     if isinstance(value, BaseException) or not state.is_completed():
         error = value if isinstance(value, BaseException) else RuntimeError(state.message or state.name)
         return Outcome(unit.path, state=state, error=_timed_out(unit, error) or error, attempts=attempts)
+    if value is None:
+        return Outcome(unit.path, state=state, error=NoResult(), attempts=attempts)
     result = StepResult.model_validate_json(value)
-    reused = attempts == 0
-    return Outcome(unit.path, result=result, state=state, reused=reused, attempts=attempts or result.attempts)
+    count = attempts if worked else result.attempts
+    return Outcome(unit.path, result=result, state=state, reused=not worked, attempts=count)
 
 
 async def run_directly(unit: Unit, context: RunContext, on_retry: OnRetry) -> Outcome:
     """Does a unit's work without a task run, with the step's retries and timeout."""
-    waits = retry_waits(unit.step.retries)
+    waits, before = retry_waits(unit.step.retries), _count(unit, context)
     for attempt in range(1, attempts_allowed(unit.step.retries) + 1):
         try:
             async with asyncio.timeout(unit.step.timeout):
                 result = await attempted(unit, context)
         except Exception as error:  # noqa: BLE001 - whatever the unit fails with is its outcome
             if is_final(error) or attempt > unit.step.retries.max:
-                return Outcome(unit.path, error=_timed_out(unit, error) or error, attempts=attempt)
-            await _again(unit, context, error, waits, on_retry)
+                return Outcome(
+                    unit.path, error=_timed_out(unit, error) or error, attempts=_count(unit, context)
+                )
+            await _again(unit, context, error, waits, on_retry, before)
             await asyncio.sleep(waits[min(attempt, len(waits)) - 1])
         else:
-            return Outcome(unit.path, result=result, attempts=attempt)
+            return Outcome(unit.path, result=result, attempts=_count(unit, context))
     raise AssertionError("the last attempt returns")
+
+
+def _count(unit: Unit, context: RunContext) -> int:
+    return context.attempts.get(unit.path, 0)
 
 
 async def mark_skipped(step: StepPlan, path: str, reason: str, follows: Mapping[str, Any]) -> State[Any]:

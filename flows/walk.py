@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from blocks.ledger import LedgerError
-from blocks.models import QuotaExhausted
+from blocks.ledger import Fenced, LedgerError
 from flows.keeper import now, shown_error
 from flows.parts import run_parts
 from flows.scope import Scope, StepEnd
 from flows.unit import Outcome, agent_of, mark_skipped
+from tasks.budget import BudgetSpent
+from tasks.failures import ending
 from workflows.core.errors import PhaselineError
 from workflows.core.plan import StepPlan, content_key
 from workflows.core.units import shown_duration
+
+_LOG = logging.getLogger(__name__)
 
 
 class TimeIsUp(PhaselineError):
@@ -27,16 +32,44 @@ class TimeIsUp(PhaselineError):
         )
 
 
+@dataclass(frozen=True)
+class TimeLeft:
+    """Active seconds a walk may take: its timeout makes it fail, its budget stops the run."""
+
+    timeout: float | None = None
+    budget: float | None = None
+
+    @property
+    def seconds(self) -> float | None:
+        """What ends first; None for neither."""
+        return min((s for s in (self.timeout, self.budget) if s is not None), default=None)
+
+    @property
+    def stops(self) -> bool:
+        """Whether the budget is what ends first."""
+        return self.budget is not None and self.seconds == self.budget
+
+
+def _time_spent(scope: Scope) -> BudgetSpent:
+    limit = scope.plan.budget.time if scope.plan.budget and scope.plan.budget.time else 0.0
+    run_id = scope.execution.context.run_id
+    return BudgetSpent(
+        f"the budget of '{scope.plan.workflow}' is spent: {shown_duration(limit)} of active time",
+        f"phaseline resume {run_id} --raise-budget time=SECONDS",
+    )
+
+
 async def walk_inner(scope: Scope) -> BaseException | None:
     """Walks a nested plan. Raises CancelledError when it is cut off, after its `finally` steps."""
-    error, cancelled = await walk_to_end(scope, scope.plan.total_timeout)
+    ceiling = scope.plan.budget.time if scope.plan.budget else None
+    error, cancelled = await walk_to_end(scope, TimeLeft(scope.plan.total_timeout, ceiling))
     if cancelled:
         raise asyncio.CancelledError
     return error
 
 
-async def walk_to_end(scope: Scope, seconds: float | None) -> tuple[BaseException | None, bool]:
-    """Steps within `seconds`, then `finally` whatever happened, unless the provider's quota is spent.
+async def walk_to_end(scope: Scope, left: TimeLeft) -> tuple[BaseException | None, bool]:
+    """Steps within the time that is left, then `finally` whatever happened, unless the run stopped or waits.
 
     Gives what ended the walk as a whole (its total time), and whether it was cancelled. Raises what is
     nobody's step: a ledger that cannot be written.
@@ -44,19 +77,23 @@ async def walk_to_end(scope: Scope, seconds: float | None) -> tuple[BaseExceptio
     error: BaseException | None = None
     cancelled = False
     try:
-        async with asyncio.timeout(seconds) as timer:
+        async with asyncio.timeout(left.seconds) as timer:
             await Walk(scope).run(scope.plan.steps)
     except TimeoutError:
         if not timer.expired():
             raise
-        error = TimeIsUp(scope.plan.workflow, scope.plan.total_timeout or 0.0)
+        if left.stops:
+            scope.execution.stopped = _time_spent(scope)
+        else:
+            error = TimeIsUp(scope.plan.workflow, scope.plan.total_timeout or 0.0)
     except asyncio.CancelledError:
         _go_on(scope)
         cancelled = True
     execution = scope.execution
     reason = "cancelled" if cancelled else _why(error or execution.stopped)
     await _complete(scope, scope.plan.steps, reason)
-    if execution.stopped is None:
+    if execution.stopped is None and (cancelled or error or scope.waiting() is None or scope.failed()):
+        # A run that waits has not ended: its last steps come when it has.
         _expire_last(scope)
         try:
             await Walk(scope, last=True).run(scope.plan.finally_)
@@ -168,10 +205,12 @@ class Walk:
     async def _decide(self, step: StepPlan, ups: Mapping[str, StepEnd]) -> StepEnd:
         blocked = next((u for u in ups.values() if u.blocks), None)
         if blocked is not None and not self._last:
-            why = "failed" if blocked.status == "failed" else "did not start"
+            why = {"failed": "failed", "waiting": "waits"}.get(blocked.status, "did not start")
             return await not_started(self._scope, step, f"{blocked.step.id} {why}")
         if (stopped := self._scope.execution.stopped) is not None:
             return await not_started(self._scope, step, stopped.message)
+        if (refused := await self._refused(step)) is not None:
+            return await self._skip(step, ups, f"{refused} was rejected")
         void = [u for u in ups.values() if u.void]
         if void and step.requires == "all":
             return await self._skip(step, ups, f"requires: all, and {void[0].step.id} left no output")
@@ -183,9 +222,24 @@ class Walk:
             return await self._run(step, ups)
         except LedgerError:
             raise
-        except PhaselineError as error:
-            # What is wrong with the step's own words: a condition, a list, an argument.
+        except Fenced:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is this step's and no other's
+            # Mostly what is wrong with the step's own words: a condition, a list, an argument.
+            if not isinstance(error, PhaselineError):
+                _LOG.exception("step %s failed unexpectedly", self._scope.path(step))
             return await self._failed(step, Outcome(self._scope.path(step), error=error))
+
+    async def _refused(self, step: StepPlan) -> str | None:
+        """The approval that was rejected and that the step's own condition does not decide about."""
+        for guard in step.guards:
+            end = self._scope.ends.get(guard)
+            if end is None or end.result is None or end.result.output is None:
+                continue
+            answer = await self._scope.values[end.step.output.name].data(self._scope.execution.context.store)
+            if answer.get("approved") is False:
+                return guard
+        return None
 
     async def _run(self, step: StepPlan, ups: Mapping[str, StepEnd]) -> StepEnd:
         scope, path = self._scope, self._scope.path(step)
@@ -194,6 +248,8 @@ class Walk:
         known = context.finished.get(path)
         if _has_parts(step) and (known is None or known.key != key):
             context.on_event("step.started", {"step": path, "agent": agent_of(step), "attempt": 1})
+        if context.budgets is not None:
+            await context.budgets.bound(path, step.budget)
         outcome = await run_parts(scope, step, path, key, edges(ups), walk_inner)
         if outcome.result is None:
             return await self._failed(step, outcome, key)
@@ -211,16 +267,17 @@ class Walk:
     async def _failed(self, step: StepPlan, outcome: Outcome, key: str = "") -> StepEnd:
         scope, path = self._scope, self._scope.path(step)
         error = outcome.error or RuntimeError("it ended without a result")
-        if isinstance(error, QuotaExhausted):
+        kind = ending(error)
+        if kind == "stopped" and isinstance(error, PhaselineError):
             return await not_started(scope, step, error.message)
         if path not in scope.execution.written:
             await scope.execution.record(
-                path, key, "failed", error=error, attempts=outcome.attempts, agent=agent_of(step)
+                path, key, kind, error=error, attempts=outcome.attempts, agent=agent_of(step)
             )
         return StepEnd(
             step,
             path,
-            "failed",
+            "waiting" if kind == "waiting" else "failed",
             state=outcome.state,
             error=error,
             attempts=outcome.attempts,

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from prefect import flow
+from prefect.exceptions import Pause
 
-from flows.compiled import catalog_flow
+from flows.compiled import ROOT, catalog_flow, own_flow_run_id, run_id_of
+from flows.holding import hold, open_waits
 
 
 @flow(name="run-workflow", persist_result=False)
@@ -22,4 +24,13 @@ async def run_workflow(
         offline: Let the offline model answer, at no cost.
     """
     inner = catalog_flow(workflow)
-    return await inner(**(inputs or {}), run_id=run_id, offline=offline, return_state=True)
+    # By this flow run, not by the inner one: woken after a wait it begins again, and the run must go on.
+    known = run_id or run_id_of(workflow)
+    token = ROOT.set(own_flow_run_id())
+    try:
+        return await inner(**(inputs or {}), run_id=known, offline=offline, return_state=True)
+    except Pause:
+        await hold(await open_waits(known))
+        raise
+    finally:
+        ROOT.reset(token)

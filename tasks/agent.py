@@ -13,17 +13,24 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from blocks.models import Answer, ModelConnection, Request
+from tasks import requests
+from tasks.agent_tools import step_tools
+from tasks.budget import BudgetGate
 from tasks.context import RunContext
-from tasks.documents import message_blocks, read_input_tool
+from tasks.documents import message_blocks
 from tasks.failures import OutputRejected
+from tasks.gates import Gates
 from tasks.handlers import HandlerFault, run_handler
+from tasks.journal import StepJournal, journal_of
 from tasks.outputs import Accepted, Contract, Rejected
 from tasks.outputs_stored import store_output
+from tasks.requests import Gate, OnEvent
 from tasks.results import StepResult
 from tasks.secrets import scrub_value, without_secrets
-from tasks.toolbox import HANDLER_TIMEOUT, SkillChanged, skill_tools, without_known_secrets
+from tasks.toolbox import HANDLER_TIMEOUT, SkillChanged, without_known_secrets
 from tasks.tools import ToolSet
-from tasks.turns import Conversation, converse
+from tasks.turns import Conversation, Notice, converse
 from tasks.values import Value, render
 from workflows.core.agents import hook_digest
 from workflows.core.errors import PhaselineError
@@ -75,14 +82,20 @@ async def answer(
     blocks, cut = await message_blocks(attached, instruction, context.store)
     # Handlers may open what the step reads, whether or not it is attached to the message.
     readable = {v.name: v for v in [*attached, *(values[n] for n in step.reads if n in values)]}
-    tools = skill_tools(agent.skills, readable, context, path)
-    if cut:
-        tools.append(read_input_tool(attached, cut, context.store))
-    messages = await _created(agent, [{"role": "user", "content": blocks}], context)
+    tools = await step_tools(step, agent, readable, attached, cut, context, path)
+    journal = journal_of(context, path)
+    messages = await _created(agent, [{"role": "user", "content": blocks}], context, journal)
     connection = context.connection(agent)  # first: from here on its credential is a known secret
+    gates, notice = await _gates(agent, context, path)
+
+    async def ask(to: ModelConnection, request: Request, on_event: OnEvent) -> Answer:
+        return await requests.ask(to, request, on_event=on_event, gate=gates)
+
     with without_secrets(context.secrets):
         conversation = await converse(
             connection,
+            ask=ask,
+            notice=notice,
             model=agent.model,
             system=agent.system,
             messages=messages,
@@ -91,6 +104,7 @@ async def answer(
             max_turns=agent.max_turns,
             on_event=lambda name, data: _tell(context, name, {"step": path, "agent": agent.id, **data}),
             on_spent=lambda usage, model: context.pay(path, usage, model),
+            journal=journal,
         )
     kept, accepted = await _nexted(agent, conversation, contract, context)
     ref = await store_output(accepted.text, accepted.data, kept, context, path, kind=kind)
@@ -107,12 +121,27 @@ async def answer(
     )
 
 
+async def _gates(agent: AgentPlan, context: RunContext, path: str) -> tuple[Gates, Notice | None]:
+    """What stands before each request of a conversation: the provider's limits, then budgets."""
+    gates: list[Gate] = []
+    governor = context.governor(agent)
+    if governor is not None:
+        gates.append(governor)
+    notice: Notice | None = None
+    if context.budgets is not None:
+        day = "" if context.offline else await context.budgets.bound_agent(agent)
+        budget = BudgetGate(context, context.budgets, path, agent, day)
+        gates.append(budget)
+        notice = budget.notice if budget.bounded else None
+    return Gates(gates, path), notice
+
+
 def _tell(context: RunContext, name: str, data: dict[str, Any]) -> None:
     context.on_event(name, scrub_value(data, context.secrets))
 
 
 async def _created(
-    agent: AgentPlan, messages: list[dict[str, Any]], context: RunContext
+    agent: AgentPlan, messages: list[dict[str, Any]], context: RunContext, journal: StepJournal | None
 ) -> list[dict[str, Any]]:
     """The messages with what the Create hook adds: after the documents, before the instruction."""
     hook = next((h for h in agent.hooks if h.event == "create"), None)
@@ -120,7 +149,11 @@ async def _created(
         return messages
     *documents, instruction = messages[-1]["content"]
     text = "\n\n".join(b["text"] for b in messages[-1]["content"])
-    added = await _call_hook(agent, hook, {"message": text}, context)
+
+    async def call() -> Any:
+        return await _call_hook(agent, hook, {"message": text}, context)
+
+    added = await (call() if journal is None else journal.input(0, "create", call))
     if not added:
         return messages
     extra = added if isinstance(added, str) else json.dumps(added, ensure_ascii=False)

@@ -7,13 +7,21 @@ from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+from blocks.boundaries import reached
 from blocks.connections import connect
 from blocks.models import ModelConnection
 from blocks.storage import ArtifactStore
+from tasks.budget import Budgets
+from tasks.durable import Durable
+from tasks.governor import Governor
+from tasks.requests import Gate
 from tasks.results import StepResult, StepUsage
 from tasks.secrets import Secrets, known_secrets, scrub_body, scrub_text
+from workflows.core.connectors import DEFAULT_KEY
+from workflows.core.errors import PhaselineError
+from workflows.core.models.skill import ProviderLimits
 from workflows.core.plan import AgentPlan
 from workflows.core.refs import Ref
 from workflows.core.usage import Usage, cost
@@ -22,6 +30,12 @@ OnEvent = Callable[[str, dict[str, Any]], None]
 
 INLINE_BYTES = 64 * 1024
 """A larger value is an artifact."""
+
+
+class Service(Protocol):
+    """Something a run opens and has to give back."""
+
+    async def close(self) -> None: ...
 
 
 @dataclass
@@ -38,22 +52,71 @@ class RunContext:
     prices: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     finished: dict[str, StepResult] = field(default_factory=dict)
     """Results the ledger holds, by unit path: returned instead of working again."""
+    limits: Mapping[str, ProviderLimits] = field(default_factory=dict)
+    """What the catalog says of each credential, by the variable of its key."""
+    allow_effects: bool = False
+    """Whether an offline run may act beyond this machine."""
+    repetition: str = ""
+    """Names a repetition of effects that a person asked for; empty for none."""
+    redone: frozenset[str] = frozenset()
+    """Ids of steps that are done again in this start of the run."""
+    services: list[Service] = field(default_factory=list)
+    """What was opened on demand; closed at the end of the run, the last one first."""
+    governors: dict[str, Governor] = field(default_factory=dict)
+    budgets: Budgets | None = None
+    durable: Durable | None = None
+    """None outside of a run: then nothing is journalled, and nothing can wait or act once."""
     attempts: dict[str, int] = field(default_factory=dict)
+    """Attempts begun over the whole life of the run, by unit path."""
+    keys: dict[str, str] = field(default_factory=dict)
+    """Content keys of the units at work, by path."""
+    generations: dict[str, int] = field(default_factory=dict)
+    """How often a unit's result was dropped, by path."""
     spent: dict[str, StepUsage] = field(default_factory=dict)
     """What was paid, by unit path: now, and before by units that did not finish; failed attempts included."""
     connections: dict[str, ModelConnection] = field(default_factory=dict)
+    held_up: dict[str, PhaselineError] = field(default_factory=dict)
+    """What keeps a unit from going on without having failed, by path: a wait, a spent budget."""
     held: list[Any] = field(default_factory=list)
     """What must not be given back before the run ends."""
 
     def connection(self, agent: AgentPlan) -> ModelConnection:
         """The model connection an agent asks for; one per credential."""
-        variable = agent.model.connection or "ANTHROPIC_API_KEY"
-        if variable != "ANTHROPIC_API_KEY" and not self.environ.get(variable):
-            # A connector that names nothing falls back to the default key.
-            variable = "ANTHROPIC_API_KEY"
+        variable = self._key_variable(agent)
         if variable not in self.connections:
             self.connections[variable] = connect(self.environ, self.offline, key_variable=variable)
         return self.connections[variable]
+
+    def _key_variable(self, agent: AgentPlan) -> str:
+        variable = agent.model.connection or DEFAULT_KEY
+        # A connector that names nothing falls back to the default key; the command says so.
+        return variable if self.environ.get(variable, "").strip() else DEFAULT_KEY
+
+    def governor(self, agent: AgentPlan) -> Gate | None:
+        """What keeps the requests of an agent's credential within the provider's limits; None without one."""
+        credential = getattr(self.connection(agent), "credential", "")
+        if not credential or self.durable is None:
+            return None
+        if credential not in self.governors:
+            limits = self.limits.get(self._key_variable(agent))
+            self.governors[credential] = Governor(
+                self.durable.ledger, self.tenant, credential, limits, self.on_event
+            )
+        return self.governors[credential]
+
+    @property
+    def reaches_out(self) -> bool:
+        """Whether effects beyond this machine may be performed."""
+        return self.allow_effects or not self.offline
+
+    def repeat(self, path: str) -> str:
+        """The repetition that a unit's effects belong to: with it, recorded outcomes do not count."""
+        return self.repetition if path.split("/")[0] in self.redone else ""
+
+    def credentials(self) -> list[str]:
+        """What stands in the ledger for the keys of the run's connections."""
+        found = (getattr(connection, "credential", "") for connection in self.connections.values())
+        return [credential for credential in found if credential]
 
     @property
     def secrets(self) -> Secrets:
@@ -93,7 +156,7 @@ class RunContext:
     async def keep(self, body: bytes, *, media_type: str, kind: str, summary: str, step: str) -> Ref:
         """Stores a body this run made, without secrets. A storage fault is raised, never only logged."""
         secrets = self.secrets
-        return await self.store.put(
+        ref = await self.store.put(
             scrub_body(body, media_type, secrets),
             tenant=self.tenant,
             media_type=media_type,
@@ -103,9 +166,15 @@ class RunContext:
             step=step,
             offline=self.offline,
         )
+        reached("artifact.stored", step, kind)
+        return ref
 
     async def close(self) -> None:
-        """Gives back the connections."""
+        """Writes down what governors still know, and gives back everything that was opened."""
+        for service in reversed(self.services):
+            await asyncio.shield(service.close())
+        for governor in self.governors.values():
+            await asyncio.shield(governor.close())
         for connection in self.connections.values():
             await asyncio.shield(connection.close())
 

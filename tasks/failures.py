@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from workflows.core.errors import PhaselineError
 from workflows.core.units import shown_duration
 from workflows.core.usage import Usage
+
+Ending = Literal["failed", "waiting", "stopped"]
+
+
+def ending(error: BaseException | None) -> Ending:
+    """What an error means for its run: a failure, a wait for people, or a stop by a budget or quota."""
+    code = error.exit_code if isinstance(error, PhaselineError) else 1
+    return "waiting" if code == 3 else "stopped" if code == 4 else "failed"
 
 
 class StepFailed(PhaselineError):

@@ -61,11 +61,14 @@ def task_options(
 def result_path(step: StepPlan, path: str, key: str, context: RunContext) -> str:
     """Where Prefect keeps a unit's result: within the run, or shared by the runs of a tenant.
 
-    What the offline model made is never handed to a run with a real one.
+    What the offline model made is never handed to a run with a real one, and what was made before the
+    result was dropped is not found again.
     """
     if step.cache == "always":
         return f"{context.tenant}/shared/{key}" + ("-offline" if context.offline else "")
-    return f"{context.tenant}/{context.run_id}/{path}/{key}"
+    generation = context.generations.get(path, 0)
+    later = f"-{generation}" if generation else ""
+    return f"{context.tenant}/{context.run_id}/{path}/{key}{later}"
 
 
 def task_name(step: StepPlan, path: str, member: str = "") -> str:

@@ -23,7 +23,12 @@ OnEvent = Callable[[str, dict[str, Any]], None]
 - `request.progress`: kind (text, thinking, tool_use), characters (received so far in this request)
 - `request.retry`: attempt, kind, reason, delay (seconds)
 - `request.answered`: attempt, model, request_id, stop_reason, usage, seconds, offline
+
+A gate tells its own before `request.started`; those of the governor are in tasks.governor.
 """
+
+RETRY_AFTER_CAP = 60.0
+"""Seconds: a rate limit that lasts longer is no hiccup but a spent quota."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,14 +37,15 @@ class RetryPolicy:
 
     Waits double from `base` up to `cap`, shortened by up to `jitter` (a share) so that parallel steps
     spread. The provider's `retry-after` is obeyed up to `retry_after_cap`; a longer one gives up. `budget`
-    bounds all tries and waits of one request together; a try that runs is not interrupted by it.
+    bounds all tries and waits of one request together, but not how long it stands at a gate; a try that
+    runs is not interrupted by it.
     """
 
     max_attempts: int = 6
     base: float = 1.0
     cap: float = 30.0
     jitter: float = 0.5
-    retry_after_cap: float = 60.0
+    retry_after_cap: float = RETRY_AFTER_CAP
     budget: float = 600.0
     max_malformed: int = 2
 
@@ -52,8 +58,8 @@ class RetryPolicy:
 class Gate(Protocol):
     """Stands between a request and the provider: a shared governor, a budget.
 
-    `before` waits, reserves or raises; exactly one of `after` and `failed` follows it, also when the
-    request is cancelled. It is asked for every try.
+    `before` waits, reserves or raises; when it returns, exactly one of `after` and `failed` follows it in
+    the same asyncio task, also when the request is cancelled. It is asked for every try.
     """
 
     async def before(self, request: Request) -> None: ...
@@ -86,9 +92,9 @@ async def ask(
     policy = policy or RetryPolicy()
     deadline, malformed, failures = time.monotonic() + policy.budget, 0, []
     for attempt in range(1, policy.max_attempts + 1):
-        on_event("request.started", {"attempt": attempt})
         try:
-            answer = await _send(connection, request, gate, _progress(on_event))
+            deadline += await _let_in(gate, request)
+            answer = await _send(connection, request, gate, attempt, on_event)
         except ModelError as error:
             failures.append(error)
             malformed += isinstance(error, Malformed)
@@ -104,18 +110,27 @@ async def ask(
     raise ValueError("a retry policy needs at least one attempt")
 
 
-async def _send(
-    connection: ModelConnection, request: Request, gate: Gate | None, on_progress: Callable[[str, str], None]
-) -> Answer:
+async def _let_in(gate: Gate | None, request: Request) -> float:
+    """Seconds the request stood at the gate."""
     if gate is None:
-        return await connection.send(request, on_progress=on_progress)
+        return 0.0
+    began = time.monotonic()
     await gate.before(request)
+    return time.monotonic() - began
+
+
+async def _send(
+    connection: ModelConnection, request: Request, gate: Gate | None, attempt: int, on_event: OnEvent
+) -> Answer:
     try:
-        answer = await connection.send(request, on_progress=on_progress)
+        on_event("request.started", {"attempt": attempt})
+        answer = await connection.send(request, on_progress=_progress(on_event))
     except BaseException as error:
-        await gate.failed(error)
+        if gate is not None:
+            await gate.failed(error)
         raise
-    await gate.after(answer)
+    if gate is not None:
+        await gate.after(answer)
     return answer
 
 

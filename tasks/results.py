@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from workflows.core.refs import Ref
 
-Status = Literal["completed", "failed", "skipped", "not_started", "cancelled"]
+Status = Literal["completed", "failed", "skipped", "waiting", "not_started", "cancelled"]
 
 
 class StepUsage(BaseModel):

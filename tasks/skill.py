@@ -9,22 +9,28 @@ from typing import Any
 
 from jsonschema import Draft202012Validator
 
-from tasks.context import RunContext
-from tasks.failures import OutputRejected
+from tasks.context import INLINE_BYTES, RunContext
+from tasks.effect_calls import Unsure
+from tasks.effect_tools import gate_of
+from tasks.failures import OutputRejected, StepFailed
+from tasks.handlers import HandlerCrashed, HandlerTimeout
 from tasks.outputs_stored import store_output
 from tasks.results import StepResult
 from tasks.toolbox import call_handler
-from tasks.tools import ToolError, argument_problems
+from tasks.tools import ToolError, ToolResult, argument_problems
 from tasks.values import Value, argument
 from workflows.core.errors import PhaselineError
 from workflows.core.handlers import with_documents
 from workflows.core.plan import StepPlan
+from workflows.core.refs import Ref
 
 
 class WrongArguments(PhaselineError):
     """The arguments of a skill step do not fit its handler."""
 
     final = True
+    before_sending = True
+    """Nothing was called yet."""
 
 
 async def run_skill(
@@ -49,10 +55,7 @@ async def run_skill(
         raise WrongArguments(
             f"{step.handler.handler}: " + "; ".join(problems), f"mend `args` of the step '{step.id}'"
         )
-    try:
-        result = await call_handler(step.skill, step.handler, arguments, values, context)
-    except ToolError as fault:
-        raise WrongArguments(str(fault), f"mend `args` of the step '{step.id}'") from None
+    result = await _called(step, arguments, values, context, path)
     _accept(step, result)
     text = result if isinstance(result, str) else json.dumps(result, ensure_ascii=False, indent=2)
     ref = await store_output(text, result, step.output, context, path)
@@ -64,6 +67,71 @@ async def run_skill(
         offline=context.offline,
         seconds=time.monotonic() - started,
     )
+
+
+async def _called(
+    step: StepPlan, arguments: dict[str, Any], values: Mapping[str, Value], context: RunContext, path: str
+) -> Any:
+    """The handler's result; one that acts is called through the effect gate, so that it acts once."""
+    skill, handler = step.skill, step.handler
+    assert skill is not None and handler is not None
+    gate = gate_of(context, path, repeat=context.repeat(path), remote=context.reaches_out)
+    if handler.effect == "none" or gate is None:
+        return await _handled(step, arguments, values, context)
+
+    async def send(_key: str) -> ToolResult:
+        try:
+            made = await _handled(step, arguments, values, context)
+        except (HandlerTimeout, HandlerCrashed) as fault:
+            raise Unsure(str(fault)) from None  # what it did before its end is not known
+        return ToolResult(await _enveloped(made, handler.handler, context, path))
+
+    done = await gate.perform(
+        kind="tool",
+        tool=f"{skill.id}.{handler.handler}",
+        arguments=arguments,
+        effect=handler.effect,
+        ordinal=0,
+        send=send,
+        key_fields=step.effect_key,
+    )
+    return await _opened(done, step, context)
+
+
+async def _enveloped(made: Any, name: str, context: RunContext, path: str) -> str:
+    """A result as the gate keeps it, which is text of some length: itself, or where it is stored."""
+    text = json.dumps({"value": made}, ensure_ascii=False)
+    body = text.encode("utf-8", "surrogatepass")
+    if len(body) <= INLINE_BYTES // 2:
+        return text
+    ref = await context.keep(
+        body, media_type="application/json", kind="tool-result", summary=f"result of {name}", step=path
+    )
+    return json.dumps({"ref": ref.model_dump(mode="json")})
+
+
+async def _opened(done: ToolResult, step: StepPlan, context: RunContext) -> Any:
+    """A recorded result; an outcome that a person told is text."""
+    text = done.content if isinstance(done.content, str) else json.dumps(done.content, ensure_ascii=False)
+    if done.is_error:
+        raise StepFailed(text, f"see what happened: phaseline show, then resume or change '{step.id}'")
+    try:
+        kept = json.loads(text)
+    except ValueError:
+        return text
+    if isinstance(kept, dict) and set(kept) == {"ref"}:
+        kept = json.loads(await context.store.get(Ref.model_validate(kept["ref"])))
+    return kept["value"] if isinstance(kept, dict) and set(kept) == {"value"} else kept
+
+
+async def _handled(
+    step: StepPlan, arguments: dict[str, Any], values: Mapping[str, Value], context: RunContext
+) -> Any:
+    assert step.skill is not None and step.handler is not None
+    try:
+        return await call_handler(step.skill, step.handler, arguments, values, context)
+    except ToolError as fault:
+        raise WrongArguments(str(fault), f"mend `args` of the step '{step.id}'") from None
 
 
 def _accept(step: StepPlan, result: Any) -> None:

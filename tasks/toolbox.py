@@ -10,7 +10,8 @@ from typing import Any
 
 from blocks.storage import ArtifactStore
 from tasks.context import INLINE_BYTES, RunContext
-from tasks.handlers import DocumentFile, HandlerFault, run_handler
+from tasks.effect_calls import Unsure
+from tasks.handlers import DocumentFile, HandlerCrashed, HandlerFault, HandlerTimeout, run_handler
 from tasks.secrets import scrub_text, scrub_value, without_secrets
 from tasks.tools import Tool, ToolError, ToolResult
 from tasks.values import Value
@@ -30,6 +31,8 @@ class SkillChanged(PhaselineError):
     """A skill's file is not the one that was compiled into the plan."""
 
     final = True
+    before_sending = True
+    """Nothing was called yet."""
 
 
 def skill_tools(
@@ -56,7 +59,7 @@ def without_known_secrets(tool: Tool, context: RunContext) -> Tool:
         try:
             result = await tool.run(arguments)
         except ToolError as fault:
-            raise ToolError(scrub_text(str(fault), context.secrets)) from None
+            raise type(fault)(scrub_text(str(fault), context.secrets)) from None
         return replace(result, content=scrub_value(result.content, context.secrets))
 
     return replace(tool, run=run)
@@ -111,14 +114,16 @@ def _handler_tool(
     async def run(arguments: dict[str, Any]) -> ToolResult:
         try:
             result = await call_handler(skill, handler, arguments, values, context)
+        except (HandlerTimeout, HandlerCrashed) as fault:
+            raise Unsure(str(fault)) from None  # what it did before its end is not known
         except HandlerFault as fault:
             raise ToolError(str(fault)) from None
-        return ToolResult(await _shown(result, handler.name, context, step))
+        return ToolResult(await shown(result, handler.name, context, step))
 
     return Tool(handler.name, handler.description, schema, run, handler.effect)
 
 
-async def _shown(result: Any, name: str, context: RunContext, step: str) -> str:
+async def shown(result: Any, name: str, context: RunContext, step: str) -> str:
     """A tool's result as text; a large one becomes an artifact and its beginning."""
     text = result if isinstance(result, str) else json.dumps(result, ensure_ascii=False)
     body = text.encode("utf-8", "replace")

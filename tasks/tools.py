@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Awaitable, Callable, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -15,6 +16,17 @@ _LOG = logging.getLogger(__name__)
 
 Effect = Literal["none", "idempotent", "once"]
 """none: reads only; idempotent: a second equal call changes nothing more; once: must not be repeated."""
+
+
+_AMONG_EQUAL: ContextVar[int] = ContextVar("phaseline_among_equal", default=0)
+
+
+def among_equal() -> int:
+    """For a tool at work: which one this call is among the equal calls of its step, from 0.
+
+    A call is known by what it asks for and this number, never by the attempt or the provider's id.
+    """
+    return _AMONG_EQUAL.get()
 
 
 class ToolError(Exception):
@@ -77,8 +89,11 @@ class ToolSet:
             for tool in self.tools
         ]
 
-    async def call(self, name: str, arguments: dict[str, Any]) -> ToolResult:
-        """Run one call. What the model did wrong comes back as an error result; for the rest see `Tool`."""
+    async def call(self, name: str, arguments: dict[str, Any], among_equal: int = 0) -> ToolResult:
+        """Run one call. What the model did wrong comes back as an error result; for the rest see `Tool`.
+
+        among_equal: which one it is among the equal calls of its step, from 0.
+        """
         tool = next((tool for tool in self.tools if tool.name == name), None)
         if tool is None:
             known = ", ".join(tool.name for tool in self.tools) or "none"
@@ -86,7 +101,11 @@ class ToolSet:
         problems = argument_problems(tool.input_schema, arguments)
         if problems:
             return ToolResult("Wrong arguments: " + "; ".join(problems), is_error=True)
-        return await _run(tool, arguments)
+        token = _AMONG_EQUAL.set(among_equal)
+        try:
+            return await _run(tool, arguments)
+        finally:
+            _AMONG_EQUAL.reset(token)
 
 
 async def _run(tool: Tool, arguments: dict[str, Any]) -> ToolResult:

@@ -8,13 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from blocks.models import Answer, ModelConnection, ModelError, Request
 from tasks import requests
-from tasks.failures import AnswerTooLong, ContextExceeded, OutputRejected, Refused, StepFailed, TurnsExhausted
+from tasks.failures import (
+    AnswerTooLong,
+    ContextExceeded,
+    OutputRejected,
+    Refused,
+    StepFailed,
+    TurnsExhausted,
+    ending,
+)
 from tasks.outputs import Accepted, Contract, Rejected, Rule
 from tasks.prompt_shape import build_request, echoed, with_blocks
 from tasks.requests import OnEvent, ignore_event
@@ -34,9 +43,10 @@ _CONTINUE = "Your answer was cut off by its length limit. Continue exactly where
 
 
 class Journal(Protocol):
-    """Keeps what a step has already paid for. Both methods return what was kept, or produce and keep it.
+    """Keeps what a step has already paid for: each returns what was kept, or produces and keeps it.
 
     `request_digest` is verified by the journal, not searched. `ordinal` counts the calls of one turn.
+    `input` is for what varies by nature; `lost` notes the cost of requests that were not answered.
     """
 
     async def turn(
@@ -51,6 +61,16 @@ class Journal(Protocol):
         arguments: dict[str, Any],
         produce: Callable[[], Awaitable[ToolResult]],
     ) -> ToolResult: ...
+
+    async def input(self, index: int, name: str, produce: Callable[[], Awaitable[Any]]) -> Any: ...
+
+    async def notice(self, index: int, produce: Callable[[], Awaitable[str]]) -> str: ...
+
+    async def lost(self, index: int, usage: Usage, model: str) -> None: ...
+
+
+Notice = Callable[[], Awaitable[str]]
+"""What the agent should know before its next turn (that its budget is nearly spent); "" for nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,13 +111,14 @@ async def converse(
     journal: Journal | None = None,
     rules: Sequence[Rule] = (),
     on_spent: OnSpent | None = None,
+    notice: Notice | None = None,
 ) -> Conversation:
     """Talk until the output keeps its contract.
 
     `messages` ends with the user's; the contract's note is added to it. Raises a `StepFailed` of
     tasks.failures or a `ModelError`, which carry the whole cost in `spent`, or the PhaselineError that a
     tool ended the step with. `on_spent` learns every cost as it arises, also when the step is cancelled or
-    a tool ends it; replayed turns of a journal count as well.
+    a tool ends it; a turn that the journal had is not paid again, and counts in the sum alone.
 
     Events, beside those of tasks.requests: `turn.started`, `turn.answered`, `tool.started`,
     `tool.finished`, `output.rejected`, `answer.continued`.
@@ -118,12 +139,13 @@ async def converse(
         on_event,
         journal,
         on_spent or _ignore_cost,
+        notice,
         history=with_blocks(list(messages), [{"type": "text", "text": contract.note}]),
     )
     try:
         return await loop.run(output.repair)
     except ModelError as error:
-        loop.on_spent(error.spent, model.id)
+        await loop.lose(error.spent)
         error.spent = loop.usage + error.spent
         raise
     except StepFailed as error:
@@ -145,12 +167,15 @@ class _Loop:
     on_event: OnEvent
     journal: Journal | None
     on_spent: OnSpent
+    notice: Notice | None
     history: list[dict[str, Any]]
     usage: Usage = field(default_factory=Usage)
     turns: int = 0
     last_text: str = ""
     begun: str = ""  # text of this answer that earlier turns already gave
     continuations: int = 0
+    called: Counter[str] = field(default_factory=Counter)
+    """How often each call (tool and arguments) was made so far, replayed ones included."""
 
     async def run(self, repairs: int) -> Conversation:
         """Turn after turn, until an answer is accepted or something is final."""
@@ -175,20 +200,37 @@ class _Loop:
         """One request and its answer, from the journal when it is already there."""
         self.turns += 1
         self.on_event("turn.started", {"turn": self.turns})
+        await self._notify()
         request = build_request(self.model, self.system, self.tools, self.contract, self.history)
 
         async def produce() -> Answer:
-            return await self.ask(self.connection, request, self.on_event)
+            answer = await self.ask(self.connection, request, self.on_event)
+            self.on_spent(answer.usage, answer.model)
+            return answer
 
         if self.journal is None:
             answer = await produce()
         else:
             answer = await self.journal.turn(self.turns, digest(request), produce)
         self.usage = self.usage + answer.usage
-        self.on_spent(answer.usage, answer.model)
         self.last_text = self.begun + answer.text
         self._tell_turn(answer)
         return answer
+
+    async def _notify(self) -> None:
+        """Says what the agent should know, once a conversation is under way and it is the user's turn."""
+        if self.notice is None or self.turns == 1 or self.history[-1]["role"] != "user":
+            return
+        notice = self.notice
+        text = await (notice() if self.journal is None else self.journal.notice(self.turns, notice))
+        if text:
+            self.history = with_blocks(self.history, [{"type": "text", "text": text}])
+
+    async def lose(self, spent: Usage) -> None:
+        """Counts what a request cost that was not answered."""
+        self.on_spent(spent, self.model.id)
+        if self.journal is not None and spent != Usage():
+            await self.journal.lost(self.turns, spent, self.model.id)
 
     def _refuse_final_stops(self, answer: Answer) -> None:
         if answer.stop_reason == "refusal":
@@ -252,24 +294,33 @@ class _Loop:
 
     async def _call_tools(self, calls: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """All calls of one answer at once; every one ends before an error of one ends the step."""
-        pending = [self._call_tool(n, call) for n, call in enumerate(calls)]
+        pending = [self._call_tool(n, call, self._count(call)) for n, call in enumerate(calls)]
         results = await asyncio.gather(*pending, return_exceptions=True)
         blocks = []
+        faults = [r for r in results if isinstance(r, BaseException)]
+        if faults:
+            # What broke says more than a wait, which is there again the next time.
+            raise min(faults, key=lambda fault: ending(fault) == "waiting")
         for call, result in zip(calls, results, strict=True):
-            if isinstance(result, BaseException):
-                raise result
+            assert not isinstance(result, BaseException)
             content = result.content or ("failed without a message" if result.is_error else "(no output)")
             block = {"type": "tool_result", "tool_use_id": call["id"], "content": content}
             blocks.append({**block, "is_error": True} if result.is_error else block)
         return blocks
 
-    async def _call_tool(self, ordinal: int, call: dict[str, Any]) -> ToolResult:
+    def _count(self, call: dict[str, Any]) -> int:
+        """Which one this is among the equal calls of the conversation, from 0."""
+        same = digest({"tool": call["name"], "arguments": call["input"]})
+        self.called[same] += 1
+        return self.called[same] - 1
+
+    async def _call_tool(self, ordinal: int, call: dict[str, Any], among_equal: int) -> ToolResult:
         name, arguments, started = call["name"], call["input"], time.monotonic()
         about = {"turn": self.turns, "ordinal": ordinal, "tool": name}
         self.on_event("tool.started", about)
 
         async def produce() -> ToolResult:
-            return await self.tools.call(name, arguments)
+            return await self.tools.call(name, arguments, among_equal)
 
         if self.journal is None:
             result = await produce()

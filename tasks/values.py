@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -11,6 +9,7 @@ from typing import Any
 
 from blocks.storage import ArtifactStore
 from tasks.handlers import DocumentFile
+from workflows.core.csv_table import UnreadableTable, read_csv
 from workflows.core.errors import PhaselineError
 from workflows.core.expressions import Expression, Template
 from workflows.core.refs import Ref, canonical_json, digest
@@ -61,10 +60,16 @@ class Value:
 
 
 def parse_body(body: bytes, media_type: str, name: str) -> Any:
-    """A body's data: CSV as a list of rows (texts by column), JSON as its value, anything else as text."""
+    """A body's data: CSV as a list of rows (texts by column), JSON as its value, anything else as text.
+
+    Raises UnreadableValue for what is not what its type says.
+    """
     text = body.decode("utf-8-sig", "replace")
     if media_type == "text/csv":
-        return [dict(row) for row in csv.DictReader(io.StringIO(text, newline=""))]
+        try:
+            return list(read_csv(text).rows)
+        except UnreadableTable as fault:
+            raise UnreadableValue(f"'{name}' is no table: line {fault.line}: {fault}", fault.cure) from None
     if media_type == "application/json":
         try:
             return json.loads(text)

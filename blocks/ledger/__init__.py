@@ -1,5 +1,15 @@
 """The ledger: the SQL database of everything about runs that must be atomic."""
 
+from blocks.ledger.budgets import Amount, BudgetLedger, BudgetRefusal, BudgetRow, ReservationRow
+from blocks.ledger.credentials import CredentialLedger, CredentialRow, CredentialState
+from blocks.ledger.effects import (
+    EffectClass,
+    EffectIntent,
+    EffectKind,
+    EffectLedger,
+    EffectRow,
+    EffectState,
+)
 from blocks.ledger.errors import (
     Fenced,
     InDoubt,
@@ -8,6 +18,9 @@ from blocks.ledger.errors import (
     RunHeld,
     RunMismatch,
 )
+from blocks.ledger.events import EventLedger, EventRow
+from blocks.ledger.forms import UnfitAnswer, UnfitForm
+from blocks.ledger.journal import JournalLedger, TurnRecord
 from blocks.ledger.ledger import LEASE_SECONDS, Ledger
 from blocks.ledger.process_identity import Owner
 from blocks.ledger.reader import LedgerReader
@@ -22,20 +35,49 @@ from blocks.ledger.records import (
     StepRecord,
     StepState,
 )
+from blocks.ledger.votes import NotAsked, UnknownWait, VotedAlready, WaitClosed, WaitOverdue
+from blocks.ledger.waits import (
+    Decision,
+    UnfitWait,
+    WaitKind,
+    WaitLedger,
+    WaitRow,
+    WaitStart,
+    WaitState,
+)
 
 __all__ = [
     "DEFAULT_TENANT",
     "LEASE_SECONDS",
+    "Amount",
     "ArtifactRecord",
+    "BudgetLedger",
+    "BudgetRefusal",
+    "BudgetRow",
+    "CredentialLedger",
+    "CredentialRow",
+    "CredentialState",
+    "Decision",
+    "EffectClass",
+    "EffectIntent",
+    "EffectKind",
+    "EffectLedger",
+    "EffectRow",
+    "EffectState",
     "EndState",
+    "EventLedger",
+    "EventRow",
     "Fenced",
     "InDoubt",
+    "JournalLedger",
     "Lease",
     "Ledger",
     "LedgerError",
     "LedgerReader",
     "NewerLedger",
+    "NotAsked",
     "Owner",
+    "ReservationRow",
     "RunHeld",
     "RunMismatch",
     "RunRow",
@@ -43,4 +85,17 @@ __all__ = [
     "RunState",
     "StepRecord",
     "StepState",
+    "TurnRecord",
+    "UnfitAnswer",
+    "UnfitForm",
+    "UnfitWait",
+    "UnknownWait",
+    "VotedAlready",
+    "WaitClosed",
+    "WaitKind",
+    "WaitLedger",
+    "WaitOverdue",
+    "WaitRow",
+    "WaitStart",
+    "WaitState",
 ]

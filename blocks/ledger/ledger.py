@@ -5,16 +5,21 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from blocks.ledger import runs, steps
 from blocks.ledger.access import Access, run_order
-from blocks.ledger.documents import RUN_LIMIT, to_text, to_text_or_none
+from blocks.ledger.budgets import BudgetLedger
+from blocks.ledger.credentials import CredentialLedger
+from blocks.ledger.documents import RUN_LIMIT, plain, to_text, to_text_or_none
+from blocks.ledger.effects import EffectLedger
 from blocks.ledger.engine import Database, prepare
 from blocks.ledger.errors import Fenced, LedgerError
+from blocks.ledger.events import EventLedger
+from blocks.ledger.journal import JournalLedger
 from blocks.ledger.process_identity import Owner
 from blocks.ledger.records import (
     ArtifactRecord,
@@ -25,11 +30,15 @@ from blocks.ledger.records import (
     RunStart,
     StepRecord,
 )
+from blocks.ledger.steering import SteeringLedger, finish_cancelled
+from blocks.ledger.waits import WaitLedger
 from blocks.names import checked_run_id, checked_tenant
 from workflows.core.errors import PhaselineError
 from workflows.core.refs import Ref
 
 LEASE_SECONDS = 60.0
+_LOOK = 1.0
+"""Seconds between two looks at whether the run is to end."""
 
 
 class Ledger:
@@ -41,6 +50,13 @@ class Ledger:
     def __init__(self, database: Database, lease_seconds: float) -> None:
         self.access = Access(database)
         self.reader = self.access.reader
+        self.journal = JournalLedger(self.access)
+        self.effects = EffectLedger(self.access)
+        self.events = EventLedger(self.access)
+        self.credentials = CredentialLedger(self.access)
+        self.waits = WaitLedger(self.access)
+        self.budgets = BudgetLedger(self.access)
+        self.steering = SteeringLedger(self.access)
         self._database = database
         self._ttl_us = int(lease_seconds * 1_000_000)
 
@@ -101,18 +117,27 @@ class Ledger:
         await self.access.under(lease, partial(runs.renew, lease=lease, ttl_us=self._ttl_us))
 
     @asynccontextmanager
-    async def kept(self, lease: Lease, on_lost: Callable[[PhaselineError], None]) -> AsyncIterator[None]:
+    async def kept(
+        self,
+        lease: Lease,
+        on_lost: Callable[[PhaselineError], None],
+        on_cancel: Callable[[], object] | None = None,
+    ) -> AsyncIterator[None]:
         """Renew a lease in the background while the body runs.
 
         `on_lost` is called once, in the event loop, when the run was taken over, or when the ledger
-        could not be reached for so long that it may have been.
+        could not be reached for so long that it may have been; `on_cancel` once, within some seconds,
+        when somebody asks for the run's end (`steering.request_cancel`).
         """
-        beat = asyncio.create_task(self._beat(lease, on_lost), name=f"heartbeat-{lease.run_id}")
+        tasks = [asyncio.create_task(self._beat(lease, on_lost), name=f"heartbeat-{lease.run_id}")]
+        if on_cancel is not None:
+            tasks.append(asyncio.create_task(self._watch(lease, on_cancel), name=f"watch-{lease.run_id}"))
         try:
             yield
         finally:
-            beat.cancel()
-            await asyncio.gather(beat, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def change_run(
         self,
@@ -143,13 +168,25 @@ class Ledger:
         outputs: Document | None = None,
         usage: Document | None = None,
         error: Document | None = None,
+        wake_at: int | None = None,
+        wake_reason: str = "",
+        keep_waits: bool = False,
     ) -> None:
-        """Put the run into an end state and give the lease back. Raises Fenced."""
-        values: dict[str, Any] = {"error": to_text_or_none(error, "the run's error", RUN_LIMIT)}
+        """Put the run into an end state and give the lease back. Raises Fenced.
+
+        From `wake_at` on a stopped run is among those that are due (`steering.due`). The open waits of a
+        cancelled run are cancelled with it, unless `keep_waits`.
+        """
+        values: dict[str, Any] = {
+            "error": to_text_or_none(error, "the run's error", RUN_LIMIT),
+            "wake_at": wake_at,
+            "wake_reason": plain(wake_reason)[:500],
+        }
         for name, document in (("outputs", outputs), ("usage", usage)):
             if document is not None:
                 values[name] = to_text(document, f"the run's {name}", RUN_LIMIT)
-        finish = partial(runs.finish, lease=lease, state=state, values=values, ttl_us=self._ttl_us)
+        how = finish_cancelled if state == "cancelled" and not keep_waits else runs.finish
+        finish = partial(how, lease=lease, state=state, values=values, ttl_us=self._ttl_us)
         await self.access.under(lease, finish)
 
     async def get_run(self, tenant: str, run_id: str) -> RunRow | None:
@@ -167,6 +204,10 @@ class Ledger:
         written = [steps.step_values(lease, record)]
         bodies = [steps.artifact_values(lease, ref, ref.kind, record.step_path) for ref in artifacts]
         await self.access.under(lease, partial(steps.record, lease=lease, steps=written, artifacts=bodies))
+
+    async def drop_steps(self, lease: Lease, paths: Sequence[str]) -> int:
+        """Take back the results of steps, so that they are done again also after a crash. Raises Fenced."""
+        return int(await self.access.under(lease, partial(steps.drop, lease=lease, paths=list(paths))))
 
     async def record_artifact(self, lease: Lease, ref: Ref, *, name: str = "", step_path: str = "") -> None:
         """Write down an artifact of the run, by default under its kind and its own step. Raises Fenced."""
@@ -202,3 +243,12 @@ class Ledger:
             except LedgerError as error:
                 if loop.time() > deadline:
                     return on_lost(error)
+
+    async def _watch(self, lease: Lease, on_cancel: Callable[[], object]) -> None:
+        while True:
+            await asyncio.sleep(_LOOK)
+            # A ledger that does not answer is told by the heartbeat.
+            with suppress(LedgerError):
+                if await self.steering.asked_to_end(lease):
+                    on_cancel()
+                    return

@@ -12,7 +12,10 @@ DEFAULT_TENANT = "default"
 
 RunState = Literal["running", "completed", "failed", "waiting", "stopped", "interrupted", "cancelled"]
 EndState = Literal["completed", "failed", "waiting", "stopped", "interrupted", "cancelled"]
-StepState = Literal["running", "completed", "failed", "skipped", "waiting", "cancelled", "not_started"]
+StepState = Literal[
+    "running", "completed", "failed", "skipped", "waiting", "cancelled", "not_started", "dropped"
+]
+"""`dropped`: its result was taken back, so that it is done again."""
 
 Document = dict[str, Any]
 """A JSON object."""
@@ -66,6 +69,11 @@ class RunRow:
     epoch: int
     holder: Owner | None
     """Who works on it now; None when nobody does."""
+    wake_at: int | None = None
+    """When a stopped run may go on by itself; None: only when somebody says so."""
+    wake_reason: str = ""
+    cancel_requested: int | None = None
+    """When somebody asked its holder to end it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +109,8 @@ class StepRecord:
     started: int | None = None
     ended: int | None = None
     reused_from: str = ""
+    generation: int = 0
+    """How often its result was dropped: what Prefect stored of earlier generations is not used."""
     epoch: int = 0
     """The lease epoch that wrote it; set by the ledger."""
 

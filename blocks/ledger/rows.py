@@ -13,10 +13,10 @@ from sqlalchemy import (
     Row,
     Select,
     and_,
+    bindparam,
     cast,
     extract,
     func,
-    literal,
     select,
 )
 
@@ -29,9 +29,18 @@ from workflows.core.refs import Ref
 
 def now(connection: Connection) -> ColumnElement[int]:
     """The clock that leases go by: the database's where machines share it, this host's on SQLite."""
-    if connection.dialect.name == "sqlite":
-        return literal(time.time_ns() // 1000, BigInteger)
+    return clock(connection.dialect.name)
+
+
+def clock(dialect: str) -> ColumnElement[int]:
+    """The same of that dialect. A statement that is kept reads it anew whenever it runs."""
+    if dialect == "sqlite":
+        return bindparam(None, type_=BigInteger(), callable_=_host_clock, unique=True)
     return cast(extract("epoch", func.clock_timestamp()) * 1_000_000, BigInteger)
+
+
+def _host_clock() -> int:
+    return time.time_ns() // 1000
 
 
 def this(tenant: str, run_id: str) -> ColumnElement[bool]:
@@ -104,6 +113,9 @@ def run_row(found: Row[Any], viewer: Owner) -> RunRow:
         version=found.version,
         epoch=found.lease_epoch,
         holder=holder,
+        wake_at=found.wake_at,
+        wake_reason=found.wake_reason,
+        cancel_requested=found.cancel_requested,
     )
 
 
@@ -121,6 +133,7 @@ def _step_record(found: Row[Any]) -> StepRecord:
         started=found.started,
         ended=found.ended,
         reused_from=found.reused_from,
+        generation=found.generation,
         epoch=found.epoch,
     )
 

@@ -18,7 +18,7 @@ from blocks.ledger.errors import Fenced, RunHeld, RunMismatch
 from blocks.ledger.process_identity import Owner
 from blocks.ledger.records import EndState, Lease, RunStart
 from blocks.ledger.rows import holder_of, now, run_query, run_row, this
-from blocks.ledger.schema import run
+from blocks.ledger.schema import run, step
 
 Values = dict[str, Any]
 
@@ -81,7 +81,7 @@ def begin(connection: Connection, values: Values, owner: Owner, token: str, ttl_
     if _token(found.lease_owner) != token:  # else this very operation was committed already
         epoch += 1
         if not connection.execute(_taken_over(found, values, lease, at)).rowcount:
-            return _held(found, "another process")
+            return held_run(found.run_id, "another process")
     return Lease(tenant, run_id, epoch, token, False, run_row(found, owner))
 
 
@@ -94,12 +94,13 @@ def _refusal(found: Row[Any], values: Values, owner: Owner, token: str) -> Excep
     holder = holder_of(found, owner)
     if holder is None or _token(found.lease_owner) == token:
         return None
-    return _held(found, holder.shown)
+    return held_run(found.run_id, holder.shown)
 
 
-def _held(found: Row[Any], holder: str) -> RunHeld:
+def held_run(run_id: str, holder: str) -> RunHeld:
+    """What somebody else is told who wants to work on a run that is held."""
     return RunHeld(
-        f"run {found.run_id} is being worked on by {holder}",
+        f"run {run_id} is being worked on by {holder}",
         "wait for it to end, or end that process, then run the command again",
     )
 
@@ -115,6 +116,9 @@ def _taken_over(found: Row[Any], values: Values, lease: Values, at: ColumnElemen
             state="running",
             error=None,
             ended=None,
+            wake_at=None,
+            wake_reason="",
+            cancel_requested=None,
             updated=at,
             lease_epoch=found.lease_epoch + 1,
             version=found.version + 1,
@@ -151,10 +155,17 @@ def finish(connection: Connection, lease: Lease, state: EndState, values: Values
         version=run.c.version + 1,
     )
     if connection.execute(ended).rowcount:
+        connection.execute(_cut_off(lease))
         return None
     # The same lease has ended it before: this is a repetition after a lost connection.
     again = select(run.c.state).where(this(lease.tenant, lease.run_id), run.c.lease_epoch == lease.epoch)
     return None if connection.execute(again).scalar() == state else fenced(lease)
+
+
+def _cut_off(lease: Lease) -> Any:
+    """Steps still marked as running when their run ends: nobody works on them any more."""
+    of_run = and_(step.c.tenant == lease.tenant, step.c.run_id == lease.run_id)
+    return update(step).where(of_run, step.c.state == "running").values(state="cancelled")
 
 
 def change(connection: Connection, lease: Lease, values: Values) -> Any:

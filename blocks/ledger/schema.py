@@ -97,6 +97,7 @@ run = Table(
     PrimaryKeyConstraint("tenant", "run_id"),
     Index(None, "tenant", "created"),
     Index(None, "tenant", "root_run_id"),
+    Index(None, "tenant", "state"),
 )
 
 step = Table(
@@ -118,6 +119,7 @@ step = Table(
     Column("ended", BigInteger),
     _text("reused_from"),
     _number("epoch"),
+    _number("generation"),
     PrimaryKeyConstraint("tenant", "run_id", "step_path"),
     ForeignKeyConstraint(["tenant", "run_id"], ["run.tenant", "run.run_id"], ondelete="CASCADE"),
 )
@@ -289,12 +291,15 @@ budget = Table(
     _moment("tokens_limit", known=False),
     _number("tokens_spent"),
     _number("tokens_reserved"),
+    _moment("tokens_raised", known=False),
     _moment("usd_limit", known=False),
     _number("usd_spent"),
     _number("usd_reserved"),
+    _moment("usd_raised", known=False),
     _moment("turns_limit", known=False),
     _number("turns_spent"),
     _number("turns_reserved"),
+    _moment("turns_raised", known=False),
     _number("unpriced"),
     _number("version"),
     _moment("created"),
@@ -302,7 +307,8 @@ budget = Table(
     PrimaryKeyConstraint("tenant", "budget_id"),
     Index(None, "tenant", "run_id"),
 )
-"""Ceilings and what is used of them. Dollars are whole micro-dollars; no limit is NULL."""
+"""Ceilings and what is used of them. Dollars are whole micro-dollars; no limit is NULL; `_raised` is what a
+person raised a limit to."""
 
 reservation = Table(
     "reservation",
@@ -318,6 +324,7 @@ reservation = Table(
     _number("turns"),
     _key("state"),
     _text("actual", "{}"),
+    _number("epoch"),
     _moment("expires"),
     _moment("created"),
     _moment("settled", known=False),

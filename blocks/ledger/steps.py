@@ -35,6 +35,7 @@ def step_values(lease: Lease, record: StepRecord) -> Values:
         "started": record.started,
         "ended": record.ended,
         "reused_from": record.reused_from,
+        "generation": record.generation,
         "epoch": lease.epoch,
     }
 
@@ -69,6 +70,21 @@ def record(connection: Connection, lease: Lease, steps: list[Values], artifacts:
         known = _artifact_insert(dialect).values(created=at)
         connection.execute(known, artifacts)
     return None
+
+
+def drop(connection: Connection, lease: Lease, paths: list[str]) -> Any:
+    """The number of rows whose result is dropped; else Fenced. A row that is dropped already stays so."""
+    fence = update(run).where(held_by(lease)).values(updated=now(connection))
+    if not connection.execute(fence).rowcount:
+        return fenced(lease)
+    dropped = update(step).where(
+        step.c.tenant == lease.tenant,
+        step.c.run_id == lease.run_id,
+        step.c.step_path.in_(paths),
+        step.c.state != "dropped",
+    )
+    values = {"state": "dropped", "result": None, "generation": step.c.generation + 1, "epoch": lease.epoch}
+    return connection.execute(dropped.values(values)).rowcount
 
 
 @lru_cache(maxsize=2)

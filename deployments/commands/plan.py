@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from typing import Any
 
 from deployments.definitions import compile_named, open_catalog
 from deployments.display import Out
-from workflows.core.estimate import Estimate, Spend, critical_path, estimate_plan, estimate_step
+from workflows.core.errors import UsageError
+from workflows.core.estimate import (
+    Estimate,
+    Spend,
+    critical_path,
+    estimate_plan,
+    estimate_step,
+    estimate_waiting,
+)
+from workflows.core.graph_picture import shown_deadline, shown_people
 from workflows.core.models.skill import Price
-from workflows.core.plan import Plan, StepPlan
+from workflows.core.plan import BudgetPlan, Plan, StepPlan
+from workflows.core.source import shortened
 from workflows.core.units import shown_duration
 
 
@@ -17,6 +28,8 @@ def execute(args: argparse.Namespace, out: Out) -> int:
     """Prints the plan; raises UsageError or InvalidDefinition when there is none."""
     catalog = open_catalog(args.catalog)
     plan = compile_named(catalog, args.workflow)
+    if args.run_id is not None:
+        return _show_reuse(args, plan, out)
     prices = catalog.models.models
     if out.json_mode:
         out.document(_document(plan, prices))
@@ -25,9 +38,36 @@ def execute(args: argparse.Namespace, out: Out) -> int:
     return 0
 
 
+def _show_reuse(args: argparse.Namespace, plan: Plan, out: Out) -> int:
+    """What the run of --run-id would reuse of this plan."""
+    from deployments.drift import drifted, preview_of, stored_plan
+    from deployments.recorded import find_run, opened, settings_of
+
+    settings = settings_of(args)
+    with opened(settings) as ledger:
+        row = find_run(ledger.reader, args.run_id, settings)
+        if row.workflow != plan.workflow:
+            raise UsageError(
+                f"the run {row.run_id} is one of the workflow '{row.workflow}'",
+                f"phaseline show {row.run_id}",
+            )
+        settings = replace(settings, storage=row.storage or settings.storage)
+        drift = drifted(row, stored_plan(settings, row), plan)
+        shown = preview_of(ledger, settings, row, plan, drift=drift)
+    out.document(shown.to_document())
+    shown.print(out)
+    return 0
+
+
 def _document(plan: Plan, prices: dict[str, Price]) -> dict[str, Any]:
     steps = {s.id: _bounds(estimate_step(s, prices)) for s in (*plan.steps, *plan.finally_)}
-    whole = {**_bounds(estimate_plan(plan, prices)), "critical_path": critical_path(plan), "steps": steps}
+    waiting = estimate_waiting(plan)
+    whole = {
+        **_bounds(estimate_plan(plan, prices)),
+        "critical_path": critical_path(plan),
+        "waiting": {"steps": waiting.steps, "seconds": waiting.seconds},
+        "steps": steps,
+    }
     return {
         **plan.model_dump(mode="json", by_alias=True),
         "definition": plan.definition,
@@ -54,6 +94,9 @@ def _print(plan: Plan, prices: dict[str, Price], out: Out) -> None:
     rows = [_row(number, step, prices, step in plan.finally_) for number, step in enumerate(steps, 1)]
     out.table(columns, rows)
     out.line()
+    for step in steps:
+        _print_wait(step, out)
+        _print_more(step, out)
     _print_bounds(plan, estimate_plan(plan, prices), out)
 
 
@@ -82,12 +125,53 @@ def _row(number: int, step: StepPlan, prices: dict[str, Price], last: bool) -> t
 
 
 def doer(step: StepPlan) -> str:
-    """Who does a step: agents, a skill's handler, or a workflow."""
+    """Who does a step: agents, a skill's handler, a workflow, people, or an outside system."""
     if step.agents:
         return ", ".join(agent.id for agent in step.agents)
+    if step.approval is not None:
+        return f"approval by {shown_people(step.approval)}"
+    if step.await_event is not None:
+        return f"event {step.await_event.type}"
     if step.workflow is not None:
         return f"workflow {step.workflow.workflow}"
     return step.handler.name if step.handler else "-"
+
+
+def _print_wait(step: StepPlan, out: Out) -> None:
+    """What a step asks, of whom, and until when."""
+    wait = step.approval or step.await_event
+    if wait is None:
+        return
+    if step.approval is not None:
+        ask = shortened(" ".join(step.approval.ask.split()))
+        out.line(f"{step.id} asks {shown_people(step.approval)}: {ask}")
+        fields = ", ".join(step.approval.form.get("properties", ())) or "text"
+        out.line(f"  answer: approve or reject, with {fields}", "dim")
+    if step.await_event is not None:
+        key = f" with the key {step.await_event.key}" if step.await_event.key else ""
+        out.line(f"{step.id} waits for the event {step.await_event.type}{key}")
+    out.line(f"  deadline: {shown_deadline(wait) or 'none; it waits until there is an answer'}", "dim")
+
+
+def _print_more(step: StepPlan, out: Out) -> None:
+    """What limits a step's spending, stops it, and takes it back."""
+    if step.budget is not None:
+        out.line(f"{step.id} may spend {shown_budget(step.budget)}")
+    if step.guards:
+        out.line(f"{step.id} is skipped when {' or '.join(step.guards)} is rejected")
+    if step.undo is not None:
+        out.line(f"{step.id} is taken back by {step.undo.handler.name}")
+
+
+def shown_budget(budget: BudgetPlan) -> str:
+    """A ceiling for people: `200,000 tokens, $5.00, 30m, 40 turns`."""
+    parts = {
+        "tokens": f"{budget.tokens or 0:,} tokens",
+        "usd": f"${budget.usd or 0:,.2f}" if (budget.usd or 0) >= 0.01 else f"${budget.usd or 0:g}",
+        "time": shown_duration(budget.time or 0),
+        "turns": f"{budget.turns or 0:,} turns",
+    }
+    return ", ".join(text for name, text in parts.items() if getattr(budget, name) is not None)
 
 
 def _repeated(step: StepPlan) -> str:
@@ -110,6 +194,12 @@ def _print_bounds(plan: Plan, bounds: Estimate, out: Out) -> None:
             out.line(f"  with every retry: {shown_duration(bounds.seconds_with_retries)}")
     if plan.total_timeout is not None:
         out.line(f"time limit of the run: {shown_duration(plan.total_timeout)}")
+    if plan.budget is not None:
+        out.line(f"budget of the run: {shown_budget(plan.budget)}")
+    waiting = estimate_waiting(plan)
+    if waiting.steps:
+        longest = "without end" if waiting.seconds is None else f"up to {shown_duration(waiting.seconds)}"
+        out.line(f"waits {longest} for answers, which counts as no time: {', '.join(waiting.steps)}")
     if bounds.answer.tokens:
         out.line(f"output if every answer is full and repaired: {_spent(bounds.answer)}")
         out.line(f"output at most, all turns and retries used: {_spent(bounds.ceiling)}")

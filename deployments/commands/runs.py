@@ -3,40 +3,29 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import os
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
 from blocks.ledger import Ledger, LedgerReader, RunRow, StepRecord
-from blocks.settings import Settings
-from deployments.again import continuing_of
+from deployments.again import places_of, resuming, started_with
 from deployments.closing import tokens_of
 from deployments.display import Out
-from workflows.core.errors import UsageError, did_you_mean
+from deployments.recorded import TENANT, find_run, opened, settings_of
+from deployments.run_details import Details
+from deployments.sweep import sweep
 from workflows.core.units import shown_duration
-
-TENANT = "default"
 
 
 def execute(args: argparse.Namespace, out: Out) -> int:
     """Lists runs, or shows the one that is named."""
-    settings = Settings.read({**os.environ, "PHASELINE_HOME": str(args.home)}, catalog=str(args.catalog))
-    with _ledger(settings) as reader:
+    settings = settings_of(args)
+    with opened(settings) as ledger:
+        sweep(ledger, out, args.places)
         if args.command == "show":
-            _show(reader, args.run_id, settings, out)
+            _show(ledger, find_run(ledger.reader, args.run_id, settings), args, out)
         else:
-            _list(reader, args.limit, out)
+            _list(ledger.reader, args.limit, out)
     return 0
-
-
-@contextlib.contextmanager
-def _ledger(settings: Settings) -> Iterator[LedgerReader]:
-    """The ledger for reading; an empty one where nothing ran yet."""
-    settings.prepare()
-    with Ledger.open(settings.database) as ledger:
-        yield ledger.reader
 
 
 def _list(reader: LedgerReader, limit: int, out: Out) -> None:
@@ -77,21 +66,14 @@ def _summary(row: RunRow) -> dict[str, Any]:
         "storage": row.storage,
         "flow_run_id": row.flow_run_id,
         "held_by": row.holder.shown if row.holder else None,
+        "wake_at": _iso(row.wake_at) if row.wake_at else None,
     }
 
 
-def _show(reader: LedgerReader, run_id: str, settings: Settings, out: Out) -> None:
-    row = reader.get_run(TENANT, run_id)
-    if row is None:
-        known = [r.run_id for r in reader.list_runs(TENANT, 200)]
-        hint = did_you_mean(run_id, known)
-        raise UsageError(
-            f"there is no run '{run_id}'"
-            + ("" if "://" in settings.database else f" in {settings.database}"),
-            hint if hint.startswith("did you mean") else "list them with: phaseline runs",
-        )
-    steps = reader.steps(TENANT, run_id)
-    artifacts = reader.artifacts(TENANT, run_id)
+def _show(ledger: Ledger, row: RunRow, args: argparse.Namespace, out: Out) -> None:
+    steps = ledger.reader.steps(TENANT, row.run_id)
+    artifacts = ledger.reader.artifacts(TENANT, row.run_id)
+    details = Details.read(ledger, row, steps, events=args.events)
     out.document(
         {
             **_summary(row),
@@ -102,9 +84,14 @@ def _show(reader: LedgerReader, run_id: str, settings: Settings, out: Out) -> No
             "error": row.error,
             "steps": [_step(s) for s in steps],
             "artifacts": [{"name": a.name, **a.ref.model_dump(mode="json")} for a in artifacts],
+            **details.to_document(cost=args.cost, events=args.events),
         }
     )
+    places = places_of(started_with(row.labels)) or args.places
     _print(row, steps, out)
+    details.print(out, places, cost=args.cost, events=args.events)
+    if row.state in ("failed", "interrupted", "stopped", "cancelled", "waiting"):
+        out.line(f"continue it with: {resuming(places, row.run_id)}")
 
 
 def _step(record: StepRecord) -> dict[str, Any]:
@@ -133,7 +120,9 @@ def _print(row: RunRow, steps: list[StepRecord], out: Out) -> None:
     out.line(f"{row.run_id}  {row.workflow}  {state}", "bold")
     held = f", held by {row.holder.shown}" if row.holder else ""
     out.line(f"started {_time(row.created)}, active {shown_duration(row.active_us / 1e6)}{held}")
-    if row.error:
+    if row.wake_at:
+        out.line(f"it goes on at {_time(row.wake_at)}: {row.wake_reason}", "yellow")
+    if row.error and row.state != "waiting":
         out.line(f"error: {row.error.get('message', '')}", "red")
         if row.error.get("cure"):
             out.line(f"  cure: {row.error['cure']}")
@@ -153,12 +142,10 @@ def _print(row: RunRow, steps: list[StepRecord], out: Out) -> None:
     ]
     out.table(("step", "state", "by", "model", "time", "tries", "tokens", "cost"), rows)
     for record in steps:
-        if record.error:
+        if record.error and record.state != "waiting":
             out.line(f"{record.step_path}: {record.error.get('message', '')}", "red")
     for name, ref in row.outputs.items():
         out.line(f"  {name}  {ref.get('summary', '')[:80]}")
-    if row.state in ("failed", "interrupted", "stopped", "cancelled"):
-        out.line(f"continue it with: {continuing_of(row.labels, row.workflow, row.run_id)}")
 
 
 def _dollars(usd: float | None) -> str:

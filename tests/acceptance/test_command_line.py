@@ -105,8 +105,8 @@ def test_usage_errors(tmp_path: Path, words: tuple[str, ...], expected: str) -> 
 
 
 def test_commands_that_come_later_say_so(tmp_path: Path) -> None:
-    refused(phaseline("resume", "some-run", "--plan", home=tmp_path), "not available yet")
-    assert "resume" in LATER
+    refused(phaseline("note", "some-run", "text", home=tmp_path), "not available yet")
+    assert "note" in LATER
     refused(phaseline("robot", "run", "x", "--trigger", "clock", home=tmp_path), "not available yet")
 
 

@@ -19,6 +19,8 @@ WORKFLOWS = sorted(
     for file in (Path(__file__).resolve().parents[2] / "workflows").glob("*.yaml")
     if file.stem != "models"
 )
+ASKING = ("refund-with-approval",)
+"""Examples that do not complete by themselves: tests/acceptance/test_refund_example.py answers them."""
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +122,9 @@ def test_people_are_told_where_everything_is(user: User, exports: dict[str, str]
     assert list(user.folder.iterdir()) == []
 
 
-@pytest.mark.parametrize("workflow", [name for name in WORKFLOWS if name != "end-to-end-delivery"])
+@pytest.mark.parametrize(
+    "workflow", [name for name in WORKFLOWS if name not in ("end-to-end-delivery", *ASKING)]
+)
 def test_every_example_completes_offline(user: User, workflow: str) -> None:
     document = user.phaseline("run", workflow, "--offline", "--json").completed
     assert {s["status"] for s in document["steps"]} <= {"completed", "skipped"}

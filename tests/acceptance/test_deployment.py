@@ -18,6 +18,7 @@ from tests.support.delivery import EDGES, NODES
 from tests.support.prefect_api import PrefectApi
 
 DELIVERY = "end-to-end-delivery"
+REFUND = "refund-with-approval"
 SHELL = """\
 set -euo pipefail
 eval "$("$PYTHON" -m deployments.cli env)"
@@ -172,6 +173,51 @@ def test_a_worker_without_a_key_says_so(api: PrefectApi, operator: User, runs: d
     assert "ANTHROPIC_API_KEY" in run["state"]["message"]
     assert api.post("/task_runs/filter", {"flow_runs": {"id": {"any_": [run["id"]]}}}) == []
     assert not (operator.home / "storage" / "default" / "runs" / "keyless" / "outputs").exists()
+
+
+# ---------------------------------------------------------------- runs that wait
+
+APPROVED = {"approved": True, "data": {"amount": 12}}
+
+
+def resumed(api: PrefectApi, flow_run: str, given: dict[str, Any] | None) -> str:
+    """What the server makes of the form that a person filled in: ACCEPT or REJECT."""
+    status, answer = api.ask(f"/flow_runs/{flow_run}/resume", {"run_input": given} if given else {})
+    assert status in (200, 201), answer
+    return str(answer["status"])
+
+
+def test_a_waiting_run_is_suspended_and_goes_on_by_the_form(
+    operator: User, api: PrefectApi, deployed: dict[str, Any], worker: None
+) -> None:
+    flow_run = created(api, deployed[REFUND], {"offline": True, "run_id": "by-form"})
+    held = api.flow_run(flow_run, ("PAUSED", "FAILED", "COMPLETED", "CRASHED"))
+    assert held["state_name"] == "Suspended", held["state"]
+    assert "RF-2026-0117" in held["state"]["message"]
+    assert resumed(api, flow_run, {"approved": True, "data": {"amount": -1}}) == "REJECT"
+    assert resumed(api, flow_run, None) == "REJECT", "nothing is approved without a decision"
+    assert resumed(api, flow_run, APPROVED) == "ACCEPT"
+    run = api.flow_run(flow_run, ("COMPLETED", "FAILED", "CRASHED"))
+    assert run["state_type"] == "COMPLETED", run["state"]["message"]
+    shown = operator.phaseline("show", "by-form", "--json").document
+    (decided,) = [w for w in shown["waits"] if w["state"] == "answered"]
+    assert [vote["voter"] for vote in decided["votes"]] == ["prefect"]
+
+
+def test_an_answer_wakes_a_suspended_run(
+    operator: User, api: PrefectApi, deployed: dict[str, Any], worker: None
+) -> None:
+    """Of the generic flow: what waits is inside it, and what is suspended is the whole."""
+    parameters = {"workflow": REFUND, "inputs": {"number": "RF-7"}, "offline": True, "run_id": "by-answer"}
+    flow_run = created(api, deployed["run-workflow"], parameters)
+    held = api.flow_run(flow_run, ("PAUSED", "FAILED", "COMPLETED", "CRASHED"))
+    assert held["state_name"] == "Suspended", held["state"]
+    (wait,) = operator.phaseline("inbox", "--json").document["waits"]
+    answer = operator.phaseline("answer", wait["wait_id"], "--data", '{"amount": 5}', "--json")
+    assert answer.code == 0, answer
+    run = api.flow_run(flow_run, ("COMPLETED", "FAILED", "CRASHED"))
+    assert run["state_type"] == "COMPLETED", run["state"]["message"]
+    assert operator.phaseline("show", "by-answer", "--json").document["status"] == "completed"
 
 
 def test_the_checkout_is_not_written_to(deployed: dict[str, Any], operator: User) -> None:

@@ -161,9 +161,14 @@ def bad_inputs() -> dict[str, tuple[Callable[[Path], list[str]], str]]:
         "twice": (lambda _: ["-i", "text=a", "-i", "text=b"], "given twice"),
         "nobody's file": (lambda _: ["-i", "text=@~nobody-at-all/x.md"], "no home folder"),
         "fifo": (fifo, "no regular file"),
-        "folder": (lambda folder: [(folder / "d.md").mkdir() or "-i", "text=@d.md"], "no regular file"),
+        "folder": (lambda folder: [(folder / "d.md").mkdir() or "-i", "text=@d.md"], "d.md is a folder"),
+        "no file": (lambda _: ["-i", "text=@nope"], "there is no file nope"),
+        "wide row": (file("wide.csv", "a,b\n1,2,3\n"), "wide.csv:2: it has 3 cells"),
+        "two at once": (lambda _: ["-i", "data=[", "-i", "texts=a"], "2 inputs cannot be used"),
         "no run id": (lambda _: ["--run-id", ""], "not a run id"),
         "odd run id": (lambda _: ["--run-id", "../x"], "begin with a letter or digit"),
+        "no storage": (lambda _: ["--storage", ""], "--storage is empty"),
+        "half an address": (lambda _: ["--storage", "s3:/bucket"], "not a storage address: s3:/..."),
         "nobody's storage": (lambda _: ["--storage", "~nobody-at-all/x"], "no home folder"),
     }
 
@@ -172,6 +177,13 @@ def bad_inputs() -> dict[str, tuple[Callable[[Path], list[str]], str]]:
 def test_what_cannot_be_used_is_refused(user: User, catalog: Path, case: str) -> None:
     make, expected = bad_inputs()[case]
     refused(user.phaseline(*words(catalog, user.folder, *make(user.folder))), expected)
+
+
+def test_a_new_run_id_has_no_earlier_inputs(user: User, catalog: Path) -> None:
+    """Nothing is continued: a missing input is told before there is a run."""
+    answer = user.phaseline("--catalog", str(catalog), "run", "asks", "--offline", "--run-id", "new")
+    refused(answer, "missing input: brief (no run 'new' is there that could have it)", "-i brief=@FILE")
+    assert user.phaseline("runs", "--json").document == {"runs": []}
 
 
 def test_a_forgotten_at_sign(user: User, catalog: Path) -> None:

@@ -203,5 +203,8 @@ def test_a_credential_is_a_secret_whatever_its_variable_is_called(tmp_path: Path
     )
     config = desk.catalog / "agents" / "ann" / "config.yaml"
     config.write_text(config.read_text() + "  connector: $ENV.TEAM_LOGIN\n")
+    (desk.catalog / "models.yaml").write_text(
+        "connections: [TEAM_LOGIN]\nfamilies: {claude-opus: {latest: claude-opus-5-5}}\n"
+    )
     api.queue({"text": f"It is {KEY}."})
     assert desk.run({"note": "x"}).body == "It is [secret TEAM_LOGIN].\n"

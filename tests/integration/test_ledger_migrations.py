@@ -12,22 +12,30 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import text
+from sqlalchemy import Connection, text
 
 import blocks.ledger
-from blocks.ledger import Ledger, LedgerError, NewerLedger, RunStart, StepRecord
+from blocks.ledger import Ledger, LedgerError, NewerLedger, Owner, RunStart, StepRecord, TurnRecord
 from blocks.ledger.engine import Database, make_engine
-from blocks.ledger.schema import REVISION, VERSION_TABLE, metadata
+from blocks.ledger.schema import REVISION, SCHEMA, VERSION_TABLE, metadata
 from tests.support.ledgers import DATABASES, new_address
 from tests.support.postgres import Cluster, postgres_cluster
 from tests.support.prefect_server import finished, run_python
 from workflows.core.errors import UsageError
 
 needs_postgresql = pytest.mark.cluster
+
+OPENER = """if 1:
+    import sys
+    from blocks.ledger import Ledger
+    with Ledger.open(sys.argv[1], migrate=True) as ledger:
+        print(len(ledger.reader.list_runs("default")))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -68,15 +76,135 @@ def test_a_newer_ledger_is_refused(address: str) -> None:
     assert "upgrade" in caught.value.cure
 
 
+FIRST_ROWS = (
+    """INSERT INTO run (tenant, run_id, workflow, state, offline, storage, plan_digest, models, inputs,
+        labels, outputs, usage, active_us, created, updated, ended, heartbeat, root_run_id, version, last_seq,
+        lease_epoch)
+    VALUES ('default', 'r-old', '交付', 'failed', TRUE, 'file:///s', 'd', '{"m":"id"}', '{"goal":"一"}', '{}',
+        '{"o":1}', '{"usd":2}', 7, 1, 2, 3, 4, 'r-old', 5, 0, 6)""",
+    """INSERT INTO run (tenant, run_id, workflow, state, offline, created, updated)
+    VALUES ('other', 'r-old', 'w', 'completed', FALSE, 1, 2)""",
+    """INSERT INTO step (tenant, run_id, step_path, content_key, state, attempts, result, started, ended,
+        epoch)
+    VALUES ('default', 'r-old', 'step-1/项', 'k', 'completed', 2, '{"x":"结果"}', 1, 9007199254740993, 6)""",
+    f"""INSERT INTO artifact (tenant, run_id, step_path, name, sha256, kind, media_type, size, summary, uri,
+        offline, created)
+    VALUES ('default', 'r-old', 'step-1/项', 'spec', '{1:064x}', 'spec', 'text/markdown', 1, 's', 'file:///x',
+        TRUE, 1)""",
+)
+"""What a ledger of the first revision holds."""
+
+
+@pytest.fixture
+def first_address(address: str) -> str:
+    """A ledger of the first revision, with rows."""
+    database = Database.parse(address)
+    if database.path is not None:
+        database.path.parent.mkdir(parents=True)
+    config = Config()
+    config.set_main_option("script_location", str(Path(blocks.ledger.__file__).parent / "migrations"))
+    config.set_main_option("path_separator", "os")
+    engine = make_engine(database, write=True)
+    with engine.begin() as connection:
+        if not database.sqlite:
+            connection.execute(text(f"CREATE SCHEMA {SCHEMA}"))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+    with engine.begin() as connection:
+        for statement in FIRST_ROWS:
+            connection.exec_driver_sql(statement)
+    engine.dispose()
+    return address
+
+
+def rows_of(address: str) -> dict[str, list[dict[str, object]]]:
+    """The revision and the rows of the tables that the first revision has."""
+
+    def read(connection: Connection, table: str) -> list[dict[str, object]]:
+        return [dict(row._mapping) for row in connection.execute(text(f"SELECT * FROM {table}"))]
+
+    engine = make_engine(Database.parse(address), write=False)
+    with engine.connect() as connection, connection.begin():
+        found = {table: read(connection, table) for table in (VERSION_TABLE, "run", "step", "artifact")}
+    engine.dispose()
+    return found
+
+
+def test_a_ledger_of_the_first_revision_is_brought_up_to_date_with_nothing_lost(first_address: str) -> None:
+    before = rows_of(first_address)
+    assert before[VERSION_TABLE] == [{"version_num": "0001"}] and len(before["run"]) == 2
+    Ledger.open(first_address, migrate=True).close()
+    after = rows_of(first_address)
+    assert after.pop(VERSION_TABLE) == [{"version_num": REVISION}]
+    for table, rows in after.items():
+        old_columns = [{name: row[name] for name in before[table][0]} for row in rows]
+        assert sorted(old_columns, key=str) == sorted(before[table], key=str)
+    added = {name: after["run"][0][name] for name in after["run"][0].keys() - before["run"][0].keys()}
+    assert added == {"wake_at": None, "wake_reason": "", "cancel_requested": None}
+
+
+def test_a_run_of_the_first_revision_is_read_and_continued(first_address: str) -> None:
+    with Ledger.open(first_address, migrate=True) as ledger:
+        row = ledger.reader.get_run("default", "r-old")
+        assert row is not None and (row.workflow, row.state, row.inputs) == ("交付", "failed", {"goal": "一"})
+        step = ledger.reader.get_step("default", "r-old", "step-1/项")
+        assert step is not None and step.result == {"x": "结果"}
+        assert (step.ended, step.generation) == (2**53 + 1, 0)
+        assert [item.ref.summary for item in ledger.reader.artifacts("default", "r-old")] == ["s"]
+        lease = asyncio.run(ledger.begin_run(RunStart(run_id="r-old", workflow="交付"), Owner.current()))
+        assert lease.epoch == 7 and not lease.created
+        turn = TurnRecord(
+            step_path="s", content_key="k", attempt=1, turn=1, part="answer", request_digest="", body={}
+        )
+        asyncio.run(ledger.journal.keep(lease, turn))
+        assert asyncio.run(ledger.events.append(lease, [("run.resumed", "", {})])) == 1
+
+
+def test_processes_that_open_an_old_ledger_together_bring_it_up_to_date_once(first_address: str) -> None:
+    processes = [run_python(OPENER, first_address) for _ in range(4)]
+    assert [finished(process).strip() for process in processes] == ["1"] * 4
+    assert rows_of(first_address)[VERSION_TABLE] == [{"version_num": REVISION}]
+
+
+def test_a_migration_that_fails_leaves_the_ledger_as_it_was(first_address: str) -> None:
+    before = rows_of(first_address)
+    engine = make_engine(Database.parse(first_address), write=True)
+    with engine.begin() as connection:
+        # The last table that the migration makes: all before it must be taken back.
+        connection.execute(text("CREATE TABLE credential (of_somebody_else INTEGER)"))
+    with pytest.raises(LedgerError, match="already exists") as caught:
+        Ledger.open(first_address, migrate=True)
+    assert caught.value.cure and rows_of(first_address) == before
+    with engine.begin() as connection:
+        assert not engine.dialect.has_table(connection, "turn")
+        connection.execute(text("DROP TABLE credential"))
+    engine.dispose()
+    Ledger.open(first_address, migrate=True).close()
+
+
+def test_a_ledger_that_may_not_be_changed_is_refused_as_outdated(first_address: str) -> None:
+    before = rows_of(first_address)
+    with pytest.raises(LedgerError, match=f"revision 0001, needed {REVISION}") as caught:
+        Ledger.open(first_address, migrate=False)
+    assert "phaseline up" in caught.value.cure and rows_of(first_address) == before
+
+
+def test_a_newer_ledger_with_rows_is_refused_and_left_alone(first_address: str) -> None:
+    newer = f"{int(REVISION) + 1:04}"
+    engine = make_engine(Database.parse(first_address), write=True)
+    with engine.begin() as connection:
+        connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '{newer}'"))
+    engine.dispose()
+    before = rows_of(first_address)
+    for migrate in (True, False):
+        with pytest.raises(NewerLedger, match=f"revision {newer}, this one knows {REVISION}"):
+            Ledger.open(first_address, migrate=migrate)
+    assert rows_of(first_address) == before
+
+
 def test_processes_that_open_a_new_ledger_together_all_succeed(address: str) -> None:
-    program = """if 1:
-        import sys
-        from blocks.ledger import Ledger
-        with Ledger.open(sys.argv[1], migrate=True) as ledger:
-            print(ledger.reader.list_runs("default"))
-    """
-    processes = [run_python(program, address) for _ in range(4)]
-    assert [finished(process).strip() for process in processes] == ["[]"] * 4
+    processes = [run_python(OPENER, address) for _ in range(4)]
+    assert [finished(process).strip() for process in processes] == ["0"] * 4
 
 
 @needs_postgresql

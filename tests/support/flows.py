@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prefect.exceptions import Pause
 
 from blocks.ledger import Ledger, RunRow, StepRecord
 from blocks.models import Answer, OnProgress, Request
@@ -22,6 +23,7 @@ from flows.outcome import RunOutcome
 from flows.run import Launch
 from tests.support.catalogs import compiled, make_catalog
 from tests.support.prefect_api import PrefectApi, step_of_run
+from workflows.core.errors import PhaselineError
 from workflows.core.plan import Plan
 from workflows.core.usage import Usage
 
@@ -89,6 +91,7 @@ class Script:
     running: int = 0
     most: int = 0
     closed: int = 0
+    requests: list[Request] = field(default_factory=list)
     name: str = "script"
     offline: bool = False
 
@@ -96,6 +99,7 @@ class Script:
         """The next reply."""
         word = _word(request)
         self.asked.append(word)
+        self.requests.append(request)
         self.log.append(f"begin {word}")
         self.running += 1
         self.most = max(self.most, self.running)
@@ -190,12 +194,21 @@ class Bench:
         return Settings(self.home, self.storage, str(self.home / "ledger.db"), self.catalog)
 
     async def go(
-        self, name: str = "w", run_id: str = "r", *, offline: bool = False, listen: Any = None, **given: Any
+        self,
+        name: str = "w",
+        run_id: str = "r",
+        *,
+        offline: bool = False,
+        listen: Any = None,
+        redo: tuple[str, ...] = (),
+        repeat_effects: bool = False,
+        **given: Any,
     ) -> Ran:
         """One start of a run as the command does it, up to its end."""
         plan = self.plan(name)
         events: list[tuple[str, dict[str, Any]]] = []
         outcomes: list[RunOutcome] = []
+        faults: list[PhaselineError] = []
 
         def on_event(event: str, data: dict[str, Any]) -> None:
             events.append((event, data))
@@ -210,14 +223,22 @@ class Bench:
             tenant=self.tenant,
             prices={a.model.id: PRICES for s in plan.steps for a in s.agents},
             connections={} if offline else {"ANTHROPIC_API_KEY": self.model},
+            lift_parks=True,
+            redo=redo,
+            repeat_effects=repeat_effects,
             on_event=on_event,
             on_outcome=outcomes.append,
+            on_fault=faults.append,
         )
         token = LAUNCH.set(launch)
         try:
             state = await build_flow(plan)(**given, run_id=run_id, return_state=True)
+        except Pause as pause:
+            state = pause.state
         finally:
             LAUNCH.reset(token)
+        if faults:
+            raise faults[0]
         if not outcomes:
             fault = await state.aresult(raise_on_failure=False)
             raise fault if isinstance(fault, BaseException) else AssertionError(state)

@@ -9,7 +9,8 @@ A REPLY is a JSON object:
 - `{}`: a generic answer made from the request (Markdown, or JSON that satisfies its schema)
 - beside these: `latency` (seconds before the answer), `chunk_delay` (seconds between the pieces of a stream),
   `usage` (counters that replace the computed ones), `model`, `thinking` (text of the thinking block; null
-  for an answer without one), `headers`
+  for an answer without one), `headers`, and `limits`: `{KIND: [LIMIT, REMAINING, SECONDS]}` gives
+  the `anthropic-ratelimit-KIND-*` headers of a limit that resets in so many seconds
 - `{"fault": NAME, ...}` with one of:
   rate_limit (`retry_after`), overloaded, server_error, timeout, spend_limit, credit (402), quota_text
   (400 with the words of an exhausted limit), forbidden, too_large, bad_request, unauthorized (status and
@@ -28,6 +29,7 @@ import json
 import re
 import uuid
 from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tests.support.messages_api_rules import blocks_of, merged, signature, version
@@ -208,14 +210,28 @@ def example(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> Any:
 async def send_message(wire: Wire, message: dict[str, Any], stream: bool, reply: Mapping[str, Any]) -> None:
     """The message, whole or streamed."""
     if not stream:
-        await wire.send_json(200, message, reply.get("headers"))
+        await wire.send_json(200, message, headers_of(reply))
         return
-    wire.begin_stream(reply.get("headers"))
+    wire.begin_stream(headers_of(reply))
     for event in events_of(message):
         if event["type"] == "content_block_delta":
             await asyncio.sleep(reply.get("chunk_delay", 0))
         await wire.send_event(event)
     await wire.end_stream()
+
+
+def headers_of(reply: Mapping[str, Any]) -> dict[str, str]:
+    """The headers a reply asks for, those of its limits included."""
+    headers = dict(reply.get("headers") or {})
+    for kind, (limit, remaining, seconds) in (reply.get("limits") or {}).items():
+        reset = datetime.now(UTC) + timedelta(seconds=seconds)
+        said = {
+            "limit": limit,
+            "remaining": remaining,
+            "reset": reset.isoformat().replace("+00:00", "Z"),
+        }
+        headers |= {f"anthropic-ratelimit-{kind}-{name}": str(value) for name, value in said.items()}
+    return headers
 
 
 def events_of(message: dict[str, Any]) -> list[dict[str, Any]]:
@@ -269,7 +285,7 @@ async def send_fault(wire: Wire, body: dict[str, Any], reply: Mapping[str, Any])
     name = reply["fault"]
     if name in _ERRORS:
         status, type_, words, code = _ERRORS[name]
-        headers = dict(reply.get("headers", {}))
+        headers = headers_of(reply)
         if "retry_after" in reply:
             headers["retry-after"] = str(reply["retry_after"])
         said = reply.get("message", words)
@@ -316,7 +332,7 @@ async def _fault_whole(wire: Wire, name: str, message: dict[str, Any]) -> tuple[
 async def _fault_stream(
     wire: Wire, name: str, message: dict[str, Any], reply: Mapping[str, Any]
 ) -> tuple[int, bool]:
-    wire.begin_stream()
+    wire.begin_stream(headers_of(reply))
     if name in ("no_usage", "unknown_block"):
         await _send_spoiled_stream(wire, name, message)
         return 200, True

@@ -138,7 +138,7 @@ def test_agent_registry_facts() -> None:
 def test_phase_agent(phase: str) -> None:
     place = CATALOG / "agents" / "phaseline" / phase
     manifest = json.loads((place / "package.yao").read_text(encoding="utf-8"))
-    assert manifest["type"] == f"robot-{phase}" and manifest["connector"] == "$ENV.DEFAULT_CONNECTOR"
+    assert manifest["type"] == f"robot-{phase}" and manifest["connector"] == "$ENV.ANTHROPIC_API_KEY"
     assert manifest["automated"] is (phase != "host") and manifest["mentionable"] is False
     assert manifest["options"]["max_tokens"] > 0
     (prompt,) = load(place / "prompts.yml")
@@ -257,7 +257,8 @@ def test_registries_carry_the_documents_facts(name: str) -> None:
     ours = load(CATALOG / f"orchestrator/{name}.yaml")
     theirs = load(DOCUMENTS / f"openclaw/orchestrator/{name}.yaml")
     ((key, entries),) = theirs.items()
-    for our, their in zip(ours[key], entries, strict=True):
+    assert len(ours[key]) >= len(entries)
+    for our, their in zip(ours[key], entries, strict=False):  # ours may add to them
         assert {k: our[k] for k in their if k != "handlers"} == {
             k: v for k, v in their.items() if k != "handlers"
         }

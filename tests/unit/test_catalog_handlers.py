@@ -301,6 +301,69 @@ def test_capacity_follows_queueing_theory(handler: Callable[[str], Call]) -> Non
 # --- shared ---
 
 
+ENTRY = {
+    "number": "RF-1",
+    "kind": "refund",
+    "amount": 947.004,
+    "currency": "cny",
+    "reason": " Not used. ",
+    "decided_by": ["bob", "alice", "bob"],
+}
+
+
+def test_an_entry_is_recorded_once(handler: Callable[[str], Call], tmp_path: Path) -> None:
+    record, books = handler("bookkeeping/record_entry"), tmp_path / "books"
+    first = record(**ENTRY, register=str(books))
+    assert first["new"] and first["amount"] == 947.0 and first["currency"] == "CNY"
+    assert first["decided_by"] == ["alice", "bob"] and first["reason"] == "Not used."
+    kept = (books / "RF-1.json").read_text("utf-8")
+    again = record(**ENTRY, register=str(books))
+    assert not again["new"] and {**again, "new": True} == first
+    with pytest.raises(ValueError, match="recorded already, with other facts"):
+        record(**{**ENTRY, "amount": 5}, register=str(books))
+    assert (books / "RF-1.json").read_text("utf-8") == kept
+    assert [f.name for f in books.iterdir()] == ["RF-1.json"]
+
+
+def test_an_entry_is_taken_back_once_and_for_good(handler: Callable[[str], Call], tmp_path: Path) -> None:
+    record, void = handler("bookkeeping/record_entry"), handler("bookkeeping/void_entry")
+    assert void("RF-1", "x", register=str(tmp_path))["voided"] is False
+    record(**ENTRY, register=str(tmp_path))
+    kept = (tmp_path / "RF-1.json").read_text("utf-8")
+    assert [void("RF-1", "x", register=str(tmp_path))["new"] for _ in range(2)] == [True, False]
+    assert (tmp_path / "RF-1.json").read_text("utf-8") == kept
+    with pytest.raises(ValueError, match="taken back"):
+        record(**ENTRY, register=str(tmp_path))
+    assert sorted(f.name for f in tmp_path.iterdir()) == ["RF-1.json", "RF-1.void.json"]
+
+
+def test_without_a_register_the_entry_is_all_there_is(
+    handler: Callable[[str], Call], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    record, void = handler("bookkeeping/record_entry"), handler("bookkeeping/void_entry")
+    entry = record(**ENTRY)
+    assert entry["file"] == "" and entry["digest"] == record(**ENTRY)["digest"]
+    assert void("RF-1", "x") == {"number": "RF-1", "voided": True, "reason": "x", "file": "", "new": False}
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"amount": 0}, "above zero"),
+        ({"amount": -5}, "above zero"),
+        ({"decided_by": []}, "nobody decided"),
+        ({"number": "../RF-1"}, "no number of an entry"),
+        ({"number": ""}, "no number of an entry"),
+        ({"register": "books"}, "no absolute path"),
+    ],
+)
+def test_what_cannot_be_an_entry(change: dict[str, Any], told: str, handler: Callable[[str], Call]) -> None:
+    with pytest.raises(ValueError, match=told):
+        handler("bookkeeping/record_entry")(**{**ENTRY, **change})
+
+
 def test_table_is_described(handler: Callable[[str], Call]) -> None:
     found = handler("data-analysis/describe_table")(FEEDBACK)
     columns = {entry["name"]: entry for entry in found["columns"]}

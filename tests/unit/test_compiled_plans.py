@@ -159,21 +159,16 @@ VALUES: dict[str, Any] = {
     "phase": "goals",
     "mcp": "server.tool",
     "process": "models.order.Find",
-    "approval": {"ask": "Go on?"},
-    "await_event": {"type": "paid"},
     "dispatch": "task_list",
     "idle_timeout": "5m",
-    "undo": {"process": "x"},
-    "effect_key": ["order"],
     "context": {"goal": "recall"},
     "placement": {"pool": "gpu"},
-    "budget": {"tokens": 5},
     "rules": ["not empty"],
     "expectations": [{"type": "expect_table_row_count_to_be_between"}],
     "review": {"agent": "bob"},
     "triggers": {"clock": [{"cron": "0 9 * * 1"}]},
 }
-DOERS_TO_COME = ("phase", "mcp", "process", "approval", "await_event", "dispatch")
+DOERS_TO_COME = ("phase", "mcp", "process", "dispatch")
 
 
 @pytest.mark.parametrize(("level", "key"), [(level, key) for level, keys in NOT_YET.items() for key in keys])
@@ -182,14 +177,14 @@ def test_keys_that_are_not_available_yet(level: str, key: str, tmp_path: Path) -
     whole: dict[str, Any] = {"workflow": "w", "steps": [step]}
     if level == "workflow":
         whole[key] = VALUES[key]
-    elif level == "output":
-        step["output"] = {key: VALUES[key]}
+    elif level in ("output", "undo"):
+        step[level] = {key: VALUES[key]}
     else:
         step[key] = VALUES[key]
         if key in DOERS_TO_COME:
             del step["agent"]
     (mistake,) = examined(make_catalog(tmp_path, w=json.dumps(whole))).errors
-    shown = f"output.{key}" if level == "output" else key
+    shown = f"{level}.{key}" if level in ("output", "undo") else key
     assert mistake.message == f"`{shown}` is not available yet" and mistake.path.endswith(key)
     assert mistake.line == 1 and mistake.column > 1 and mistake.cure
 

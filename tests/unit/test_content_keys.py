@@ -61,6 +61,11 @@ def rename(old: str, new: str) -> Change:
 
 ANN, SOUL = "agents/ann/config.yaml", "agents/ann/SOUL.md"
 TOOL = "skills/shared/tool"
+TOOLS_FILE = "agents/ann/tools-config.json"
+WEB, FILES = '"web": {"url": "https://x/mcp"}', '"files": {"command": "npx", "env": {"TOKEN": "${TOKEN}"}}'
+READ, PUT = '"files.read": {"effect": "none"}', '"files.put": {"effect": "idempotent"}'
+TOOLS_TEXT = f'{{"mcpServers": {{{WEB}, {FILES}}}, "tools": {{{READ}, {PUT}}}}}'
+TOOLS_REORDERED = f'{{"tools": {{{PUT}, {READ}}}, "mcpServers": {{{FILES}, {WEB}}}}}'
 
 SAME: dict[str, Change] = {
     "timeout": edit("w.yaml", "timeout: 60", "timeout: 2h"),
@@ -78,6 +83,8 @@ SAME: dict[str, Change] = {
     "memory": edit(ANN, "  skills:", "  memory: {type: persistent, ttl: 1d}\n  skills:"),
     "max_turns": edit(ANN, "  skills:", "  max_turns: 5\n  skills:"),
     "permissions": edit(ANN, "  skills:", "  permissions: [{file_access: true}]\n  skills:"),
+    "timeout of an MCP server": edit(TOOLS_FILE, '"npx"', '"npx", "timeout": "5s"'),
+    "order of MCP servers and rules": write(TOOLS_FILE, TOOLS_REORDERED),
     "timeout of a skill binding": edit(ANN, "shared/tool", "shared/tool\n      timeout: 5"),
     "folder of the agent": rename("agents/ann", "agents/anna"),
     "registry of agents": write(
@@ -109,6 +116,14 @@ DIFFERENT: dict[str, Change] = {
     "SKILL.md": edit(f"{TOOL}/SKILL.md", "Count.", "Count well."),
     "description of the skill": edit(f"{TOOL}/SKILL.md", "Counts words.", "Counts letters."),
     "handler": edit(f"{TOOL}/handlers/count.py", ">= least", "> least"),
+    "MCP server": edit(TOOLS_FILE, '"npx"', '"uvx"'),
+    "another MCP server": edit(TOOLS_FILE, '"web"', '"net"'),
+    "tools of an MCP server": edit(TOOLS_FILE, '"npx"', '"npx", "tools": ["read"]'),
+    "no MCP servers": write(TOOLS_FILE, "{}"),
+    "rule of a tool": edit(TOOLS_FILE, '"none"', '"once"'),
+    "network access": edit(
+        ANN, "  skills:", "  permissions: {network_access: true, allowed_endpoints: [a.org]}\n  skills:"
+    ),
     "reference file": write(f"{TOOL}/references/words.md", "a"),
 }
 
@@ -119,7 +134,9 @@ def key(root: Path, step: str = "a") -> str:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    return make_catalog(tmp_path, w=WORKFLOW, inner=INNER)
+    made = make_catalog(tmp_path, w=WORKFLOW, inner=INNER)
+    write(TOOLS_FILE, TOOLS_TEXT)(made)
+    return made
 
 
 @pytest.mark.parametrize("name", SAME)

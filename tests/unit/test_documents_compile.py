@@ -128,7 +128,8 @@ def test_the_phase_agents_load() -> None:
     found = check_catalog(catalog)
     assert found.errors == []
     assert {m.message for m in found.warnings} == {
-        "the agent has no SOUL.md; its name and description are all it is told"
+        "the agent has no SOUL.md; its name and description are all it is told",
+        "DEFAULT_CONNECTOR is not the name of a key; ANTHROPIC_API_KEY is used",
     }
     kinds = {a.config.type: a.id for a in catalog.agents.values()}
     assert {f"robot-{phase}": agent for phase, agent in catalog.uses.model_dump().items()} == kinds

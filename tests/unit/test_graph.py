@@ -17,14 +17,22 @@ from workflows.core.graph import draw
 from workflows.core.graph_layout import Box, arrange, layers_of
 from workflows.core.graph_picture import picture_of
 from workflows.core.graph_svg import text_width
-from workflows.core.plan import ForEachPlan, MergePlan, Plan, RepeatPlan, SkillPlan
+from workflows.core.plan import (
+    ApprovalPlan,
+    AwaitEventPlan,
+    ForEachPlan,
+    MergePlan,
+    Plan,
+    RepeatPlan,
+    SkillPlan,
+)
 
 SVG = "{http://www.w3.org/2000/svg}"
 FORMATS: tuple[Any, ...] = ("mermaid", "dot", "svg")
 
 MERMAID_LINE = re.compile(
     r"\s*("
-    r'n\d+(_m\d+)?(\(\[|\[)"[^"\n]+"(\]\)|\])'
+    r'n\d+(_m\d+)?(\(\[|\[|\{\{|>)"[^"\n]+"(\]\)|\]|\}\})'
     r'|subgraph n\d+\["[^"\n]+"\]|direction TB|end'
     r'|n\d+ (-->\|"[^"\n]+"\||-\.->) n\d+'
     r"|style n\d+ fill:#\w{6},stroke:#\w{6},color:#\w{6}(,stroke-dasharray:4 3)?"
@@ -113,10 +121,21 @@ def boxes_of(root: ET.Element) -> Iterator[tuple[str, float, float, float, float
     """Each node's id with x, y, width and height in its own group."""
     for group in root.iter(f"{SVG}g"):
         if group.get("id"):
-            box = group.find(f"{SVG}rect")
-            assert box is not None
-            x, y, width, height = (float(box.get(k, "0")) for k in ("x", "y", "width", "height"))
-            yield group.get("id", ""), x, y, width, height
+            yield group.get("id", ""), *_bounds(group)
+
+
+def _bounds(group: ET.Element) -> tuple[float, float, float, float]:
+    box, cut = group.find(f"{SVG}rect"), group.find(f"{SVG}polygon")
+    if cut is not None:
+        points = [tuple(map(float, point.split(","))) for point in cut.get("points", "").split()]
+        (left, top), (right, bottom) = (
+            map(min, zip(*points, strict=True)),
+            map(max, zip(*points, strict=True)),
+        )
+        return left, top, right - left, bottom - top
+    assert box is not None
+    x, y, width, height = (float(box.get(k, "0")) for k in ("x", "y", "width", "height"))
+    return x, y, width, height
 
 
 def test_mermaid_of_the_delivery() -> None:
@@ -144,6 +163,45 @@ def test_everything_is_shown_in_every_format() -> None:
             *("unread", "event", "scores"),
         ):
             assert part in text, part
+
+
+def asking() -> Plan:
+    """Steps that wait: people with a deadline, anybody, an outside system."""
+    several = ApprovalPlan(
+        ask="?",
+        assignees=("alice", "bob"),
+        quorum=2,
+        deadline=86_400,
+        on_timeout="escalate",
+        escalate_to=("carol",),
+    )
+    event = AwaitEventPlan(type="payment.settled", key="{{ decision\n.data.id }}", deadline=60)
+    return plan(
+        "asking",
+        step("decide", (), kind="approval", approval=several, reads=("order",), makes="decision"),
+        step("any", (), kind="approval", approval=ApprovalPlan(ask="?"), depends_on=("decide",)),
+        step(
+            "paid",
+            (),
+            kind="await_event",
+            await_event=event,
+            depends_on=("any",),
+            reads=("order", "decision"),
+        ),
+        step("three", (), kind="approval", approval=ApprovalPlan(ask="?", quorum=3), depends_on=("paid",)),
+        inputs=("order",),
+    )
+
+
+def test_steps_that_wait_have_shapes_of_their_own() -> None:
+    chart, graph, root = mermaid_of(asking()), dot_of(asking()), svg_of(asking())
+    assert 'n1{{"decide<br/>approval by 2 of alice, bob<br/>deadline 1d, then escalate to carol"}}' in chart
+    assert 'n2{{"any<br/>approval by anybody"}}' in chart
+    assert 'n3>"paid<br/>event payment.settled, key #123;#123; decision .data.id #125;#125;' in chart
+    assert 'n4{{"three<br/>approval by any 3 people"}}' in chart
+    assert graph.count("shape=hexagon") == 3 and graph.count("shape=cds") == 1
+    assert len(list(root.iter(f"{SVG}polygon"))) == 4
+    assert sorted(box[0] for box in boxes_of(root)) == ["any", "decide", "input:order", "paid", "three"]
 
 
 def test_what_people_wrote_never_becomes_syntax() -> None:
@@ -244,11 +302,17 @@ def plans(make: st.DrawFn) -> Plan:
         reads = [f"out-{s}" for s in make(choose)] + make(
             st.lists(st.sampled_from(["in1", "nobody"]), max_size=1)
         )
-        doers = make(st.sampled_from(["agent", ["p", "q"], []]))
+        doers = make(st.sampled_from(["agent", ["p", "q"], [], "approval", "await_event"]))
+        waits = {
+            "approval": {"kind": "approval", "approval": ApprovalPlan(ask="?", deadline=5)},
+            "await_event": {"kind": "await_event", "await_event": AwaitEventPlan(type=make(TEXT) or "x")},
+        }
+        more: dict[str, Any] = waits.get(str(doers), {})
         steps.append(
             step(
                 f"s{n}",
-                doers,
+                [] if more else doers,
+                **more,
                 name=make(TEXT),
                 makes=f"out-s{n}",
                 reads=tuple(reads),
@@ -270,7 +334,7 @@ def test_any_plan_draws_every_step_once(source: Plan) -> None:
     nodes = picture_of(source).flat()
     text = mermaid_of(source)
     for number in range(len(nodes)):
-        assert len(re.findall(rf'^\s*(?:subgraph )?n{number}(?:\(\[|\[)"', text, re.MULTILINE)) == 1
+        assert len(re.findall(rf'^\s*(?:subgraph )?n{number}(?:\(\[|\[|\{{\{{|>)"', text, re.MULTILINE)) == 1
     graph = dot_of(source)
     for number in range(len(nodes)):
         assert len(re.findall(rf"^\s*(?:subgraph cluster_)?n{number} (?:\[|\{{)", graph, re.MULTILINE)) == 1

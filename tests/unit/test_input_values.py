@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from deployments.again import LABEL, continuing, continuing_of
+from deployments.again import continuing, places_of, resuming
 from workflows.core.errors import UsageError
 from workflows.core.inputs import MOST_DEPTH, coerce, read_json
 from workflows.core.plan import InputPlan
@@ -56,5 +56,5 @@ def test_what_can_be_stored_is_read() -> None:
 def test_the_command_that_continues_is_quoted() -> None:
     words = ["phaseline", "--catalog", "/my catalog", "run", "--text", "it's"]
     line = "phaseline --catalog '/my catalog' run --text 'it'\"'\"'s' --run-id r1"
-    assert continuing(words, "r1") == continuing_of({LABEL: words}, "w", "r1") == line
-    assert continuing_of({}, "a b", "r1") == "phaseline run 'a b' --run-id r1"
+    assert continuing(words, "r1") == line
+    assert resuming(places_of(words), "r1") == "phaseline --catalog '/my catalog' resume r1"

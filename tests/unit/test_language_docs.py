@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from workflows.core.catalog import DEFAULT_ROOT, Catalog
 from workflows.core.compiler import examine
+from workflows.core.models import people
 from workflows.core.models import workflow as models
 from workflows.core.models.agent import AgentFile
 from workflows.core.models.registry import RoutingRule, RoutingRules
@@ -25,8 +26,9 @@ WORKFLOWS = {
 OTHERS = {"agent:": AgentFile, "routing_rules:": RoutingRules}
 MODELS = [
     value
-    for value in vars(models).values()
-    if isinstance(value, type) and issubclass(value, BaseModel) and value.__module__ == models.__name__
+    for module in (models, people)
+    for value in vars(module).values()
+    if isinstance(value, type) and issubclass(value, BaseModel) and value.__module__ == module.__name__
 ]
 
 
@@ -67,7 +69,7 @@ def test_what_is_not_available_is_marked() -> None:
 def test_every_available_doer_has_an_example() -> None:
     shown = "\n".join(WORKFLOWS.values())
     for doer in DOERS:
-        assert (doer in NOT_YET["step"]) != (re.search(rf"^ +{doer}: ", shown, re.MULTILINE) is not None), (
+        assert (doer in NOT_YET["step"]) != (re.search(rf"^ +{doer}:\s", shown, re.MULTILINE) is not None), (
             doer
         )
 
@@ -77,3 +79,11 @@ def test_every_available_key_of_a_step_has_an_example() -> None:
     keys = [key for key in models.Step.model_fields if key not in NOT_YET["step"] and key not in DOERS]
     told = ("name", "description", "skills")
     assert [k for k in keys if k not in told and not re.search(rf"\b{k}: ?", shown)] == []
+
+
+@pytest.mark.parametrize(
+    "model", [people.Approval, people.AwaitEvent, models.Budget], ids=lambda m: m.__name__
+)
+def test_every_key_of_waits_and_budgets_has_an_example(model: type[BaseModel]) -> None:
+    shown = "\n".join(WORKFLOWS.values())
+    assert [key for key in model.model_fields if not re.search(rf"\b{key}: ?", shown)] == []

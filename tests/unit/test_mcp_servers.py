@@ -1,18 +1,22 @@
-"""Variables in the settings of MCP servers, and the warning that servers are not connected yet."""
+"""Variables in the settings of MCP servers, and what is wrong with what is said of their tools."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.support.catalogs import examined, make_catalog
+from tests.support.catalogs import compiled, make_catalog
 from workflows.core.catalog import Catalog
 from workflows.core.catalog_check import check_catalog
+from workflows.core.effects import acting
 from workflows.core.errors import UsageError
+from workflows.core.findings import Findings
 from workflows.core.mcp_servers import expand
 from workflows.core.models.agent import McpServer
+from workflows.core.plan import Plan
 
 VALUES = {"TOKEN": "s3cret", "HOST": "example.com", "EMPTY": "", "NESTED": "${TOKEN}", "SOME_NAME": "x"}
 
@@ -74,22 +78,108 @@ def test_what_names_no_variable(written: str) -> None:
         expand(McpServer(command="c", args=(written,)), VALUES)
 
 
-def test_an_agent_with_servers_is_warned_of_once(tmp_path: Path) -> None:
-    steps = "steps: [{id: a, agent: ann}, {id: b, agent: ann, skills: []}, {id: c, agents: [bob, ann]}]\n"
-    root = make_catalog(tmp_path, w=f"workflow: w\n{steps}", v=f"workflow: v\n{steps}")
-    tools = {"mcpServers": {"files": {"command": "npx"}}}
+def configured(tmp_path: Path, tools: dict[str, Any], agent: str = "") -> Findings:
+    """What is wrong with a catalog whose agent `ann` has this tools-config.json."""
+    root = make_catalog(tmp_path, w="workflow: w\nsteps: [{id: a, agent: ann}]\n")
     (root / "agents/ann/tools-config.json").write_text(json.dumps(tools, indent=1))
-    for warnings in (examined(root).warnings, check_catalog(Catalog.load(root)).warnings):
-        (warning,) = warnings
-        assert (warning.file, warning.line, warning.path) == (
-            "agents/ann/tools-config.json",
-            2,
-            "mcpServers",
-        )
-        assert "not connected yet; steps run without them" in warning.message and warning.cure
+    if agent:
+        config = root / "agents/ann/config.yaml"
+        config.write_text(config.read_text() + agent)
+    return check_catalog(Catalog.load(root))
 
 
-def test_an_agent_no_step_uses_is_not_warned_of(tmp_path: Path) -> None:
-    root = make_catalog(tmp_path, w="workflow: w\nsteps: [{id: a, agent: bob}]\n")
-    (root / "agents/ann/tools-config.json").write_text('{"mcpServers": {"files": {"command": "npx"}}}')
-    assert check_catalog(Catalog.load(root)).warnings == []
+FILES = {"mcpServers": {"files": {"command": "npx"}}}
+
+
+def test_a_plain_entry_is_right(tmp_path: Path) -> None:
+    found = configured(tmp_path, {**FILES, "tools": {"files.read": {"effect": "none"}, "http_request": {}}})
+    assert (found.errors, found.warnings) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("tools", "told", "cure"),
+    [
+        ({**FILES, "tools": {"file.read": {}}}, "unknown server 'file'", "did you mean 'files'?"),
+        ({"tools": {"files.read": {}}}, "unknown server 'files'", "add it below mcpServers"),
+        ({**FILES, "tools": {"files.": {}}}, "names no tool", "write server.tool"),
+        (
+            {"mcpServers": {"files": {"command": "c", "tools": ["read"], "trust_annotations": True}},
+             "tools": {"files.raed": {}}},
+            "'raed' is not among the tools of 'files'",
+            "did you mean 'read'?",
+        ),
+        ({"mcpServers": {"my files": {"command": "npx"}}}, "no name of a server", "letters, digits"),
+    ],
+)  # fmt: skip
+def test_wrong_rules_are_errors(tmp_path: Path, tools: dict[str, Any], told: str, cure: str) -> None:
+    (mistake,) = configured(tmp_path, tools).errors
+    assert told in mistake.message and cure in mistake.cure
+    assert (mistake.file, mistake.line > 1) == ("agents/ann/tools-config.json", True)
+
+
+def test_undeclared_tools_and_open_secrets_are_warned_of(tmp_path: Path) -> None:
+    server = {"command": "npx", "tools": ["read", "pay"], "env": {"API_KEY": "sk-1", "B_TOKEN": "${B}"}}
+    tools = {"mcpServers": {"files": server}, "tools": {"files.read": {"effect": "none"}}}
+    secret, undeclared = sorted(configured(tmp_path, tools).warnings, key=lambda m: m.message)
+    assert "'API_KEY' looks like a secret" in secret.message and "sk-1" not in str(secret.to_json())
+    assert "nothing says what 'pay' of 'files' does" in undeclared.message
+    assert '"files.pay": {"effect": "none"}' in undeclared.cure
+
+
+def test_effect_key_without_an_effect_is_warned_of(tmp_path: Path) -> None:
+    tools = {**FILES, "tools": {"files.read": {"effect": "none", "effect_key": "path"}}}
+    (warning,) = configured(tmp_path, tools).warnings
+    assert "has no effect" in warning.message
+
+
+@pytest.mark.parametrize(
+    ("pattern", "right"),
+    [
+        ("*.example.com", True),
+        ("https://example.com:8443", True),
+        ("*", True),
+        ("exa*mple.com", False),
+        ("*example.com", False),
+        ("example.com/path", False),
+        ("ftp://example.com", False),
+    ],
+)
+@pytest.mark.parametrize("listed", [True, False])
+def test_host_patterns(tmp_path: Path, pattern: str, right: bool, listed: bool) -> None:
+    inner = f"network_access: true, allowed_endpoints: ['{pattern}']"
+    written = f"[{{file_access: true}}, {{{inner}}}]" if listed else f"{{{inner}}}"
+    errors = configured(tmp_path, {}, f"  permissions: {written}\n").errors
+    assert [m.message for m in errors] == ([] if right else [f"'{pattern}' is no pattern of hosts"])
+    assert all(m.path.endswith("allowed_endpoints[0]") or "allowed_endpoints" in m.path for m in errors)
+
+
+def test_network_access_to_nobody_is_warned_of(tmp_path: Path) -> None:
+    (warning,) = configured(tmp_path, {}, "  permissions: {network_access: true}\n").warnings
+    assert "reaches nobody" in warning.message
+
+
+def test_a_plan_holds_what_the_files_give_without_values(tmp_path: Path) -> None:
+    server = {"command": "npx", "env": {"TOKEN": "${BANK_TOKEN}"}}
+    tools = {
+        "mcpServers": {"b": server, "a": {"url": "https://x/mcp"}},
+        "tools": {"b.pay": {"effect": "once", "effect_key": ["to"], "approval": True}},
+    }
+    root = make_catalog(tmp_path, w="workflow: w\nsteps: [{id: a, agent: ann}, {id: b, agent: bob}]\n")
+    (root / "agents/ann/tools-config.json").write_text(json.dumps(tools))
+    config = root / "agents/ann/config.yaml"
+    config.write_text(
+        config.read_text() + "  permissions: {network_access: true, allowed_endpoints: [h.org]}\n"
+    )
+    ann, bob = (step.agents[0] for step in compiled(root).steps)
+    assert [entry.name for entry in ann.servers] == ["a", "b"]
+    assert ann.servers[1].server.env == {"TOKEN": "${BANK_TOKEN}"}
+    (rule,) = ann.tool_rules
+    assert (rule.name, rule.effect, rule.effect_key, rule.approval) == ("b.pay", "once", ("to",), True)
+    assert ann.http is not None and ann.http.endpoints == ("h.org",)
+    assert (bob.servers, bob.tool_rules, bob.http) == ((), (), None)
+    assert [what for what, _ in acting(compiled(root).steps[0])][-3:] == [
+        "ann has the MCP server 'a'",
+        "ann has the MCP server 'b'",
+        "ann may make HTTP requests",
+    ]
+    assert Plan.model_validate_json(compiled(root).model_dump_json(by_alias=True)) == compiled(root)

@@ -158,7 +158,7 @@ def test_the_panel_of_a_failed_run_says_how_to_go_on() -> None:
     text = panel(document(status="failed", steps=steps, outputs={}, error={"message": "refused"}), None, None)
     assert text.count("refused") == 1
     assert "  a: refused\n    cure: ask otherwise\n" in text
-    assert "go on  phaseline run w --run-id r1" in text
+    assert "go on  phaseline resume r1" in text
     assert "UI" not in text
 
 
@@ -166,9 +166,9 @@ def test_the_panel_says_the_command_that_goes_on_and_a_cure_once() -> None:
     error = {"message": "no key", "cure": "set ANTHROPIC_API_KEY"}
     steps = [{"id": i, "status": "failed", "error": {**error, "message": f"no key for {i}"}} for i in "ab"]
     out = Out(False, stdout := io.StringIO(), io.StringIO())
-    again = "phaseline --catalog 'my catalog' run w --run-id r1"
-    closing(out, document(status="failed", steps=steps, outputs={}, error=error), None, None, again)
-    assert f"  go on  {again}\n" in stdout.getvalue()
+    places = ("--catalog", "my catalog")
+    closing(out, document(status="failed", steps=steps, outputs={}, error=error), None, None, places)
+    assert "  go on  phaseline --catalog 'my catalog' resume r1\n" in stdout.getvalue()
     assert stdout.getvalue().count("set ANTHROPIC_API_KEY") == 1
 
 

@@ -59,6 +59,10 @@ def test_a_schema_stands_for_itself(kind: str) -> None:
     "step",
     [
         {"id": "a", "agent": "x", "depends_on": "b", "retries": 2, "output": "json", "timeout": "5m"},
+        {"id": "w", "approval": {"ask": "Go on?", "assignees": "alice", "deadline": "2d"}},
+        {"id": "w", "approval": {"ask": "Go on?", "assignees": ["a@b.c"], "form": {"type": "object"}}},
+        {"id": "w", "await_event": {"type": "paid", "on_timeout": "continue", "deadline": 5}},
+        {"id": "w", "agent": "x", "budget": {"usd": 0.5}, "effect_key": "order", "undo": {"skill": "a"}},
         {"id": 7, "agents": ["x"], "retries": {"max": 1, "jitter": "50%"}, "inputs": None},
     ],
 )
@@ -68,7 +72,18 @@ def test_short_spellings(step: dict[str, Any]) -> None:
 
 
 def test_wrong_values_are_refused() -> None:
-    for step in ({"id": "a", "agent": "x", "timeoutt": 1}, {"id": "a", "agent": []}, {"agent": "x"}):
+    ask = {"ask": "Go on?"}
+    for step in (
+        {"id": "a", "agent": "x", "timeoutt": 1},
+        {"id": "a", "agent": []},
+        {"agent": "x"},
+        {"id": "a", "approval": {}},
+        {"id": "a", "approval": {**ask, "assignees": {"user": "alice"}}},
+        {"id": "a", "approval": {**ask, "quorum": 0}},
+        {"id": "a", "await_event": {"type": "x", "on_timeout": "escalate"}},
+        {"id": "a", "agent": "x", "budget": {"tokens": 0}},
+        {"id": "a", "agent": "x", "undo": {"skil": "a"}},
+    ):
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate({"workflow": "w", "steps": [step]}, schema("workflow"))
 

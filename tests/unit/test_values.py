@@ -38,6 +38,18 @@ def test_a_body_that_is_no_json_is_told_with_its_line() -> None:
         parse_body(b'{\n"a": }', "application/json", "j")
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [("a,b\n1,2,3\n", "line 2: it has 3 cells"), ('a\n"x', "line 2: a quote is never closed")],
+)
+def test_a_body_that_is_no_table_is_told_with_its_line(text: str, told: str) -> None:
+    """A worker takes inputs that no command has looked at."""
+    with pytest.raises(UnreadableValue, match=f"'t' is no table: {told}") as caught:
+        parse_body(text.encode(), "text/csv", "t")
+    assert caught.value.cure and caught.value.final
+    assert parse_body(b"a,b\n1\n", "text/csv", "t") == [{"a": "1", "b": ""}]
+
+
 def test_a_content_key_sees_the_body_of_a_ref_and_not_where_it_lies(
     store: ArtifactStore, tmp_path: Path
 ) -> None:

@@ -12,6 +12,7 @@ from workflows.core.models.written import Written
 from workflows.core.plan import HookPlan
 from workflows.core.refs import digest, digest_bytes
 from workflows.core.source import Key, Source
+from workflows.core.tool_rules import check_endpoints, check_tools
 from workflows.core.validation import read_model
 
 MAX_TEXT = 20_000
@@ -92,6 +93,8 @@ def load_agent(root: Path, file: Path, findings: Findings) -> CatalogAgent | Non
     identity = _identity(root, folder / "IDENTITY.md", findings)
     _compare_identity(source, config, identity, findings)
     _warn_settings(source, config, findings)
+    if "agent" in (source.data or {}):
+        check_endpoints(source, ("agent", "permissions"), config.permissions, findings)
     tools = _tools(root, folder / "tools-config.json", findings)
     return CatalogAgent(
         config=config,
@@ -228,6 +231,8 @@ def _prompts(root: Path, file: Path, findings: Findings) -> str:
 
 def _tools(root: Path, file: Path, findings: Findings) -> tuple[Source | None, ToolsConfig]:
     read = findings.read(root, file, ToolsConfig) if file.is_file() else None
+    if read is not None:
+        check_tools(*read, findings)
     return read or (None, ToolsConfig())
 
 

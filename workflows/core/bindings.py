@@ -6,14 +6,16 @@ from typing import Literal, cast
 
 from workflows.core.agents import CatalogAgent
 from workflows.core.catalog import Catalog
+from workflows.core.connectors import check_connector
 from workflows.core.errors import did_you_mean
 from workflows.core.findings import Findings
 from workflows.core.models.agent import THINKING, Model, SkillBinding
 from workflows.core.models.workflow import Step
 from workflows.core.plan import AgentPlan, ModelPlan, SkillPlan
-from workflows.core.prompts import system_prompt
+from workflows.core.prompts import ASK_PERSON, system_prompt
 from workflows.core.skills import CatalogSkill
 from workflows.core.source import Key, Source
+from workflows.core.tool_rules import http_plan, rule_plans, server_plans
 
 Effort = Literal["low", "medium", "high", "xhigh", "max"]
 
@@ -26,7 +28,6 @@ class Binder:
         self.source = source
         self.findings = findings
         # A thousand steps share a handful of agents; each is built once, so that plans stay small too.
-        self._without_servers: set[str] = set()
         self._agents: dict[tuple[str, tuple[str, ...]], AgentPlan] = {}
         self._skill_plans: dict[tuple[str, float | None], SkillPlan] = {}
 
@@ -48,23 +49,11 @@ class Binder:
                 f"the agent '{agent.id}' is {entry.status} in the agent registry",
                 "set its status to active, or give the step another agent",
             )
-        self._servers(agent)
         skills = self._skills(agent, step, at, panel)
         key = (agent.id, tuple(s.id for s in skills))
         if key not in self._agents:
             self._agents[key] = self._built(agent, skills)
         return self._agents[key]
-
-    def _servers(self, agent: CatalogAgent) -> None:
-        if not agent.tools.mcpServers or agent.tools_source is None or agent.id in self._without_servers:
-            return
-        self._without_servers.add(agent.id)
-        self.findings.warn(
-            agent.tools_source,
-            ("mcpServers",),
-            f"{agent.id}: its MCP servers are not connected yet; steps run without them",
-            "give its steps what they need as inputs or skills, or remove the servers",
-        )
 
     def _built(self, agent: CatalogAgent, skills: tuple[SkillPlan, ...]) -> AgentPlan:
         return AgentPlan(
@@ -76,6 +65,11 @@ class Binder:
             skills=skills,
             hooks=agent.hooks,
             max_turns=agent.config.max_turns,
+            tokens_per_day=agent.config.rate_limits.tokens_per_day,
+            ask_person=_asks(agent),
+            servers=server_plans(agent.tools),
+            tool_rules=rule_plans(agent.tools),
+            http=http_plan(agent.config.permissions),
         )
 
     def model(self, agent: CatalogAgent) -> ModelPlan:
@@ -88,7 +82,7 @@ class Binder:
             id=self._model_id(written, agent.source, base),
             effort=self._effort(written, agent.source, base),
             max_tokens=written.max_tokens,
-            connection=(agent.config.connector or "").removeprefix("$ENV."),
+            connection=check_connector(agent, self.catalog.models, self.findings),
         )
 
     def _model_id(self, model: Model, source: Source, base: Key) -> str:
@@ -209,6 +203,12 @@ def _skill_plan(skill: CatalogSkill, timeout: float | None) -> SkillPlan:
         timeout=timeout,
         memory=skill.memory,
     )
+
+
+def _asks(agent: CatalogAgent) -> bool:
+    """Whether the agent has the tool that asks people; tools-config.json decides before its permissions."""
+    rule = agent.tools.tools.get(ASK_PERSON)
+    return rule.allow if rule is not None else ASK_PERSON in agent.config.permissions.tools
 
 
 def owns(agent: CatalogAgent, skill: CatalogSkill) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -24,8 +23,6 @@ SYSTEM = "system"
 
 UNREGISTERED = "template"
 """Folder of the agent that is only there to be copied."""
-
-_CONNECTOR = re.compile(r"(\$ENV\.)?[A-Za-z_][A-Za-z0-9_.-]*")
 
 
 def check_catalog(catalog: Catalog) -> Findings:
@@ -95,7 +92,6 @@ def _check_python_names(catalog: Catalog, found: Findings) -> None:
 def _check_agents(catalog: Catalog, found: Findings) -> None:
     for agent in catalog.agents.values():
         Binder(catalog, agent.source, found).model(agent)
-        _check_connector(agent, found)
         seen: set[str] = set()
         for index, binding in enumerate(agent.config.skills):
             place: Key = (*agent.base, "skills", index)
@@ -133,17 +129,6 @@ def _check_binding(
             (*place, "version"),
             f"'{skill.id}' is at version {skill.version}, not {binding.version}",
             f"write version: {skill.version}, or latest",
-        )
-
-
-def _check_connector(agent: CatalogAgent, found: Findings) -> None:
-    written = agent.config.connector
-    if written is not None and not _CONNECTOR.fullmatch(written):
-        found.error(
-            agent.source,
-            (*agent.base, "connector"),
-            f"'{written}' names no model connection",
-            "write $ENV.NAME, where NAME is a variable of the environment",
         )
 
 

@@ -7,19 +7,33 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from workflows.core.bindings import Binder
+from workflows.core.budgets import budget_plan, check_budget, check_step_budget, warn_unpriced
+from workflows.core.calls import Calls, documents
 from workflows.core.catalog import Catalog, WorkflowFile
 from workflows.core.definition import definition
-from workflows.core.edges import edges, find_cycle, ordered, output_name, producers, upstream
-from workflows.core.effects import acting
+from workflows.core.edges import (
+    MADE_UP,
+    as_written,
+    edges,
+    find_cycle,
+    ordered,
+    output_name,
+    producers,
+    shown_id,
+    upstream,
+)
+from workflows.core.effects import acting, check_effect_key
 from workflows.core.errors import InvalidDefinition, did_you_mean
 from workflows.core.findings import Findings
 from workflows.core.inputs import compile_inputs
 from workflows.core.models.workflow import NOT_YET, Output, Step, Workflow
+from workflows.core.models.written import plain
 from workflows.core.names import Scope, step_names
 from workflows.core.output_schemas import check_schema
+from workflows.core.people import asking, check_condition, check_end, check_wait, guards, wait_fields
 from workflows.core.plan import (
+    AgentPlan,
     ForEachPlan,
-    HandlerPlan,
     InputPlan,
     MergePlan,
     OutputPlan,
@@ -31,6 +45,7 @@ from workflows.core.plan import (
 from workflows.core.prompts import default_instruction, merge_instruction
 from workflows.core.shapes import check_shape
 from workflows.core.source import Key, Source
+from workflows.core.undo import undo_plan
 
 Placed = tuple[Key, Step]
 
@@ -67,6 +82,10 @@ class _Compilation:
     """Plans of workflows already met: one that is called a hundred times is compiled once."""
     binder: Binder = field(init=False)
     agent_digests: dict[int, str] = field(default_factory=dict)
+    approvals: dict[str, str] = field(default_factory=dict)
+    """Ids of the steps that ask people, with the names of their answers."""
+    silent: dict[int, AgentPlan] = field(default_factory=dict)
+    """Agents without the tool that asks people, by the identity of the agent with it."""
 
     def __post_init__(self) -> None:
         self.binder = Binder(self.catalog, self.source, self.findings)
@@ -77,8 +96,7 @@ class _Compilation:
         main, last = self._unique(main, last)
         everything: list[Placed] = [*main, *last]
         self._not_yet(everything)
-        for at, step in everything:
-            check_shape(self.source, at, step, self.findings)
+        self._check_keys(main, last)
         made_by = producers(everything, self.workflow.inputs, self.source, self.findings)
         later = {s.id: s for _, s in last}
         after = edges(main, made_by, self.source, self.findings, known_only_later=later)
@@ -100,6 +118,7 @@ class _Compilation:
         steps = tuple(self._step(*placed[i], after[i], before, inputs, made_by) for i in order)
         finals = tuple(self._step(*placed[i], after_last[i], before, inputs, made_by) for i in order_last)
         self._outputs(made_by)
+        self._budget((*steps, *finals))
         if not cycle:
             self._total_timeout(after, order, placed)
         return Plan(
@@ -112,7 +131,27 @@ class _Compilation:
             outputs=self.workflow.outputs or tuple(output_name(s) for _, s in main),
             total_timeout=self.workflow.total_timeout,
             max_concurrent=self.workflow.max_concurrent,
+            budget=budget_plan(self.workflow.budget),
         )
+
+    def _check_keys(self, main: list[Placed], last: list[Placed]) -> None:
+        """Keys that do not go together, in every step."""
+        for at, step in (*main, *last):
+            check_shape(self.source, at, step, self.findings)
+            check_wait(self.source, at, step, self.catalog, self.findings, last=at[0] == "finally")
+            check_step_budget(self.source, at, step, self.workflow.budget, self.findings)
+            if step.approval is not None:
+                self.approvals[step.id] = output_name(step)
+        for at, step in (*main, *last):
+            check_condition(self.source, at, step, self.approvals, self.findings)
+
+    def _budget(self, steps: tuple[StepPlan | None, ...]) -> None:
+        """The ceiling of the run, where it can have no effect."""
+        check_budget(self.source, ("budget",), self.workflow.budget, self.findings)
+        made = [step for step in steps if step is not None]
+        if self.workflow.budget is not None and self.workflow.budget.usd is not None:
+            priced = frozenset(self.catalog.models.models)
+            warn_unpriced(self.source, ("budget", "usd"), made, priced, self.findings)
 
     def _unique(self, *lists: list[Placed]) -> list[list[Placed]]:
         """The steps, a second one of the same id under a made-up id, so that it is checked as well."""
@@ -129,7 +168,7 @@ class _Compilation:
                         f"the step id '{step.id}' is already used in line {line}",
                         "give the step another id",
                     )
-                    step = step.model_copy(update={"id": f"{step.id}#{len(first)}.{len(out[-1])}"})
+                    step = step.model_copy(update={"id": f"{step.id}{MADE_UP}{len(first)}.{len(out[-1])}"})
                 first.setdefault(step.id, at)
                 out[-1].append((at, step))
         return out
@@ -145,7 +184,7 @@ class _Compilation:
         self.findings.error(
             self.source,
             at,
-            "steps wait for each other: " + " -> ".join(reversed(cycle)),
+            "steps wait for each other: " + " -> ".join(map(shown_id, reversed(cycle))),
             "take one of these edges out (depends_on, or an input one of them makes)",
         )
 
@@ -153,7 +192,7 @@ class _Compilation:
         for index, name in enumerate(self.workflow.outputs):
             if name not in made_by:
                 self.findings.error(
-                    self.source, ("outputs", index), f"no step makes '{name}'", did_you_mean(name, made_by)
+                    self.source, ("outputs", index), f"no step makes '{name}'", did_you_mean(name, as_written(made_by))
                 )
 
     def _total_timeout(
@@ -199,18 +238,18 @@ class _Compilation:
         if step.doers[0] in NOT_YET["step"]:
             return None
         fields = self._doer(at, step, scope)
-        reads = tuple(dict.fromkeys((*reads, *_documents(step, fields.get("handler")))))
+        reads = tuple(dict.fromkeys((*reads, *documents(step, fields.get("handler")))))
         plan = StepPlan(
             id=step.id,
             name=step.name or step.id,
             prompt=prompt,
-            args=_plain(step.args),
+            args=plain(step.args),
             inputs=step.inputs,
             reads=reads,
             depends_on=depends_on,
             requires=step.requires,
             when=_condition(step),
-            for_each=ForEachPlan(items=_plain(step.for_each), max_concurrent=step.max_concurrent)
+            for_each=ForEachPlan(items=plain(step.for_each), max_concurrent=step.max_concurrent)
             if step.for_each is not None
             else None,
             repeat=RepeatPlan(until=step.repeat.until, max=step.repeat.max) if step.repeat else None,
@@ -221,9 +260,16 @@ class _Compilation:
             cache=step.cache,
             ttl=step.ttl,
             on_failure=step.on_failure,
+            budget=budget_plan(step.budget),
+            undo=undo_plan(self.binder, at, step, scope, reads, self.findings),
+            effect_key=step.effect_key,
+            guards=guards(step, depends_on, self.approvals),
             **fields,
         )
         self._shared(at, plan)
+        check_effect_key(self.source, at, step, plan, self.findings)
+        if at[0] == "finally":
+            check_end(self.source, at, plan, self.findings)
         return plan.model_copy(update={"definition": definition(plan, self.agent_digests)})
 
     def _shared(self, at: Key, plan: StepPlan) -> None:
@@ -236,16 +282,37 @@ class _Compilation:
                 f"`cache: always` leaves out what may act outside: {found[0]}",
                 f"{found[1]}; else drop `cache: always`" if found[1] else "drop `cache: always`",
             )
+        asked = next(asking(plan), None) if plan.cache == "always" else None
+        if asked is not None:
+            self.findings.error(
+                self.source,
+                (*at, "cache"),
+                f"`cache: always` would give other runs what this one was told: {asked[0]}",
+                f"{asked[1]}; else drop `cache: always`" if asked[1] else "drop `cache: always`",
+            )
 
     def _doer(self, at: Key, step: Step, scope: Scope) -> dict[str, Any]:
         if step.agent is not None:
             agent = self.binder.agent(step.agent, (*at, "agent"), step, at)
-            return {"kind": "agent", "agents": (agent,) if agent else ()}
+            return {"kind": "agent", "agents": self._present(at, (agent,) if agent else ())}
         if step.agents is not None:
-            return {"kind": "panel", "agents": tuple(self._members(at, step))}
+            return {"kind": "panel", "agents": self._present(at, tuple(self._members(at, step)))}
         if step.workflow is not None:
             return {"kind": "workflow", "workflow": self._nested(at, step)}
-        return {"kind": "skill", **self._skill(at, step, scope)}
+        if step.approval is not None or step.await_event is not None:
+            return wait_fields(step)
+        calls = Calls(self.binder, self.findings, lambda name, place: scope.check(name, place, self.findings))
+        found = calls.handler(at, step)
+        return {"kind": "skill", **({"skill": found[0], "handler": found[1]} if found else {})}
+
+    def _present(self, at: Key, agents: tuple[AgentPlan, ...]) -> tuple[AgentPlan, ...]:
+        """Agents as they work there: a step of `finally` may not wait, so that nobody is asked by it."""
+        return tuple(self._silent(a) for a in agents) if at[0] == "finally" else agents
+
+    def _silent(self, agent: AgentPlan) -> AgentPlan:
+        if not agent.ask_person:
+            return agent
+        return self.silent.setdefault(id(agent), agent.model_copy(update={"ask_person": False}))
 
     def _members(self, at: Key, step: Step) -> Iterator[Any]:
         panel = step.agents or ()
@@ -265,64 +332,8 @@ class _Compilation:
             return MergePlan()
         bare = step.model_copy(update={"skills": ()})
         agent = self.binder.agent(step.merge.agent, (*at, "merge", "agent"), bare, at)
+        agent = self._silent(agent) if agent else None
         return MergePlan(agent=agent, prompt=merge_instruction(step.name or step.id, step.merge.prompt))
-
-    def _skill(self, at: Key, step: Step, scope: Scope) -> dict[str, Any]:
-        skill = self.catalog.skills.get(step.skill or "")
-        if skill is None:
-            self.findings.error(
-                self.source,
-                (*at, "skill"),
-                f"unknown skill '{step.skill}'",
-                did_you_mean(step.skill or "", self.catalog.skills),
-            )
-            return {}
-        if skill.visibility == "private":
-            self.findings.error(
-                self.source,
-                (*at, "skill"),
-                f"the skill '{skill.id}' is private to '{skill.owner}' and cannot run without that agent",
-                f"write `agent:` with that agent and `skills: [{skill.id}]`",
-            )
-        by_name = {h.handler: h for h in skill.handlers}
-        if step.handler is None and len(by_name) == 1:
-            return {"skill": self.binder.skill(skill), "handler": next(iter(by_name.values()))}
-        handler = by_name.get(step.handler or "")
-        if handler is None:
-            wrong = f"'{skill.id}' has no handler '{step.handler}'" if step.handler else "which handler?"
-            place = (*at, "handler") if step.handler else (*at, "skill")
-            self.findings.error(
-                self.source, place, wrong, did_you_mean(step.handler or "", by_name) or "add a handler"
-            )
-            return {}
-        self._arguments(at, step, handler.input_schema, handler.documents, scope)
-        return {"skill": self.binder.skill(skill), "handler": handler}
-
-    def _arguments(
-        self, at: Key, step: Step, schema: dict[str, Any], documents: tuple[str, ...], scope: Scope
-    ) -> None:
-        known = schema["properties"]
-        for name, value in step.args.items():
-            place = (*at, "args", name)
-            if name not in known:
-                self.findings.error(
-                    self.source,
-                    place,
-                    f"'{step.handler}' takes no argument '{name}'",
-                    did_you_mean(name, known),
-                    of_key=True,
-                )
-            elif name in documents:
-                for given in document_names(value):
-                    scope.check(given, place, self.findings)
-        for name in schema.get("required", ()):
-            if name not in step.args:
-                self.findings.error(
-                    self.source,
-                    at,
-                    f"the argument '{name}' of '{step.handler}' is missing",
-                    "add it under `args:`",
-                )
 
     def _nested(self, at: Key, step: Step) -> Plan | None:
         name = step.workflow or ""
@@ -383,23 +394,14 @@ class _Compilation:
         return OutputPlan(
             name=output_name(step),
             type=written.type or _default_type(step, written),
-            schema_=_plain(written.schema_),
+            schema_=plain(written.schema_),
             repair=written.repair,
         )
 
 
 def _default_type(step: Step, output: Output) -> Any:
-    return "json" if output.schema_ is not None or step.skill or step.workflow else "markdown"
-
-
-def document_names(value: Any) -> list[str]:
-    """The names in a document argument: one, or a list of them."""
-    return [str(v) for v in value] if isinstance(value, (list, tuple)) else [str(value)]
-
-
-def _documents(step: Step, handler: HandlerPlan | None) -> list[str]:
-    parameters = handler.documents if handler else ()
-    return [name for p in parameters if p in step.args for name in document_names(step.args[p])]
+    data = step.skill or step.workflow or step.approval or step.await_event
+    return "json" if output.schema_ is not None or data else "markdown"
 
 
 def _condition(step: Step) -> str | None:
@@ -416,17 +418,9 @@ def _unavailable(workflow: Workflow, steps: list[Placed]) -> Iterator[tuple[Key,
         for key in NOT_YET["step"]:
             if getattr(step, key) not in (None, ()):
                 yield (*at, key), key
+        for key in NOT_YET["undo"] if step.undo is not None else ():
+            if getattr(step.undo, key) is not None:
+                yield (*at, "undo", key), f"undo.{key}"
         for key in NOT_YET["output"]:
             if getattr(step.output, key) not in (None, ()):
                 yield (*at, "output", key), f"output.{key}"
-
-
-def _plain(value: Any) -> Any:
-    """Written data without the spellings of its numbers."""
-    if isinstance(value, dict):
-        return {str(k): _plain(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(v) for v in value]
-    if isinstance(value, bool) or value is None or isinstance(value, str):
-        return value
-    return int(value) if isinstance(value, int) else float(value)

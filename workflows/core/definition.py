@@ -15,7 +15,8 @@ def definition(plan: StepPlan, known: dict[int, str] | None = None) -> str:
     """
     facts = _AgentDigests({} if known is None else known)
     return digest(
-        {
+        _asked(plan)
+        | {
             "kind": plan.kind,
             "agents": [facts.of(a) for a in plan.agents],
             "skill": {"id": plan.skill.id, "digest": plan.skill.digest} if plan.skill else None,
@@ -33,16 +34,29 @@ def definition(plan: StepPlan, known: dict[int, str] | None = None) -> str:
     )
 
 
+def _asked(plan: StepPlan) -> dict[str, Any]:
+    """What a wait is about; who is asked, and until when, is not part of the question."""
+    if plan.approval is not None:
+        return {"approval": {"ask": plan.approval.ask, "form": plan.approval.form}}
+    if plan.await_event is not None:
+        return {"await_event": {"type": plan.await_event.type, "key": plan.await_event.key}}
+    return {}
+
+
 def _nested_facts(plan: Plan) -> dict[str, Any]:
     """What decides the outputs of a workflow that is one step of another."""
     return {
         "inputs": [[i.name, i.type, i.default, i.default_file] for i in plan.inputs],
         "steps": [
-            [s.id, s.definition, s.output.name, s.when, s.for_each.items if s.for_each else None]
+            [s.id, s.definition, s.output.name, s.when, s.for_each.items if s.for_each else None, *_guards(s)]
             for s in (*plan.steps, *plan.finally_)
         ],
         "outputs": list(plan.outputs),
     }
+
+
+def _guards(step: StepPlan) -> list[list[str]]:
+    return [list(step.guards)] if step.guards else []
 
 
 class _AgentDigests:
@@ -66,4 +80,19 @@ def _agent_facts(agent: AgentPlan) -> dict[str, Any]:
         "skills": [{"id": s.id, "digest": s.digest} for s in agent.skills],
         "tools": [[h.name, h.description, h.input_schema] for s in agent.skills for h in s.handlers],
         "hooks": [[h.event, h.function, h.sha256] for h in agent.hooks],
+        **({"ask_person": True} if agent.ask_person else {}),
+        **_outside(agent),
     }
+
+
+def _outside(agent: AgentPlan) -> dict[str, Any]:
+    """Servers, rules and network; an agent without them has a digest that does not speak of them.
+
+    Values of variables are not in it: a new credential is no new definition.
+    """
+    facts: dict[str, Any] = {
+        "servers": [[s.name, s.server.model_dump(mode="json", exclude={"timeout"})] for s in agent.servers],
+        "rules": [rule.model_dump(mode="json") for rule in agent.tool_rules],
+        "http": agent.http.model_dump(mode="json") if agent.http else None,
+    }
+    return {name: value for name, value in facts.items() if value}

@@ -4,12 +4,26 @@ from __future__ import annotations
 
 import heapq
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from workflows.core.errors import did_you_mean
 from workflows.core.findings import Findings
 from workflows.core.models.workflow import Step
 from workflows.core.source import Key, Source
+
+
+MADE_UP = "#"
+"""In ids that nobody wrote: they stand for one that is wrong, so that its step is looked at as well."""
+
+
+def as_written(names: Iterable[str]) -> list[str]:
+    """Ids and names that somebody wrote, without made-up ones."""
+    return [name for name in names if MADE_UP not in name]
+
+
+def shown_id(step_id: str) -> str:
+    """A step's id for people: a made-up one as the id it was made from."""
+    return step_id.partition(MADE_UP)[0] or "(no id)"
 
 
 def output_name(step: Step) -> str:
@@ -18,8 +32,8 @@ def output_name(step: Step) -> str:
 
 
 def default_name(step_id: str) -> str:
-    """A step's id as a name: `step-1` becomes step_1."""
-    return re.sub(r"[^A-Za-z0-9_\u4e00-\u9fff]", "_", step_id)
+    """A step's id as a name: `step-1` becomes step_1. That of a made-up id is made up as well."""
+    return re.sub(rf"[^A-Za-z0-9_{MADE_UP}\u4e00-\u9fff]", "_", step_id)
 
 
 def producers(
@@ -34,7 +48,7 @@ def producers(
             findings.error(
                 source,
                 place,
-                f"the output '{name}' is already made by {out[name]}",
+                f"the output '{name}' is already made by {shown_id(out[name])}",
                 "give one of the two another expected_output",
             )
         elif name in inputs:
@@ -73,7 +87,7 @@ def edges(
             )
             resolved = resolve_id(written, ids)
             if resolved == step.id:
-                findings.error(source, place, f"the step '{step.id}' depends on itself", "remove it")
+                findings.error(source, place, f"the step '{shown_id(step.id)}' depends on itself", "remove it")
             elif resolved is not None:
                 found[resolved] = None
             elif written in known_only_later:
@@ -84,7 +98,7 @@ def edges(
                     "move it from `finally` to `steps`",
                 )
             else:
-                findings.error(source, place, f"unknown step '{written}'", did_you_mean(written, ids))
+                findings.error(source, place, f"unknown step '{written}'", did_you_mean(written, as_written(ids)))
         for name in step.inputs:
             maker = made_by.get(name)
             if maker is not None and maker in ids and maker != step.id:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,14 @@ class UsageError(PhaselineError):
 
     exit_code = 2
     final = True
+
+
+def together(faults: Sequence[UsageError]) -> UsageError:
+    """One error that tells several, each with its own cure below it; a lone one as it is."""
+    if len(faults) == 1:
+        return faults[0]
+    told = [f.message + (f"\n    cure: {f.cure}" if f.cure else "") for f in faults]
+    return UsageError("\n".join([f"{len(faults)} inputs cannot be used", *(f"  {t}" for t in told)]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from workflows.core.plan import Plan, StepPlan
+from workflows.core.plan import ApprovalPlan, AwaitEventPlan, Plan, StepPlan
+from workflows.core.units import shown_duration
 
-Kind = Literal["input", "agent", "panel", "skill", "workflow", "finally"]
+Kind = Literal["input", "agent", "panel", "skill", "workflow", "approval", "await_event", "finally"]
 
 
 STATE_COLOURS = {
@@ -27,6 +28,8 @@ KIND_COLOURS = {
     "panel": ("#fbefff", "#8250df"),
     "skill": ("#ffffff", "#1b7c83"),
     "workflow": ("#f6f8fa", "#57606a"),
+    "approval": ("#fff8f2", "#bc4c00"),
+    "await_event": ("#fff5fa", "#bf3989"),
     "finally": ("#f6f8fa", "#9a6700"),
 }
 
@@ -134,14 +137,39 @@ def _doer(step: StepPlan) -> tuple[str, ...]:
         return (f"panel of {len(step.agents)}" + (f", merged by {merger}" if merger else ""),)
     if step.kind == "workflow":
         return (f"workflow {step.workflow.workflow}",) if step.workflow else ()
+    if step.approval is not None:
+        return (f"approval by {shown_people(step.approval)}",)
+    if step.await_event is not None:
+        key = f", key {_line(step.await_event.key)}" if step.await_event.key else ""
+        return (f"event {step.await_event.type}{key}",)
     if step.kind == "skill":
         name = step.handler.name if step.handler else ""
         return tuple(t for t in (f"skill {step.skill.id}" if step.skill else "", name) if t)
     return tuple(f"{agent.id} · {agent.model.id}" for agent in step.agents)
 
 
+def shown_people(approval: ApprovalPlan) -> str:
+    """Who decides: `anybody`, `any 2 people`, `alice`, `2 of alice, bob, carol`."""
+    people = approval.assignees
+    if not people:
+        return "anybody" if approval.quorum == 1 else f"any {approval.quorum} people"
+    return people[0] if len(people) == 1 else f"{approval.quorum} of {', '.join(people)}"
+
+
+def shown_deadline(wait: ApprovalPlan | AwaitEventPlan) -> str:
+    """What happens when nobody answers: `2d, then escalate to boss`; empty without a deadline."""
+    if wait.deadline is None:
+        return ""
+    people = ", ".join(wait.escalate_to) if isinstance(wait, ApprovalPlan) else ""
+    target = f" to {people}" if people else ""
+    return f"{shown_duration(wait.deadline)}, then {wait.on_timeout}{target}"
+
+
 def _notes(step: StepPlan) -> tuple[str, ...]:
     notes = []
+    wait = step.approval or step.await_event
+    if wait is not None and wait.deadline is not None:
+        notes.append(f"deadline {shown_deadline(wait)}")
     if step.when is not None:
         notes.append(f"when {_line(step.when)}")
     if step.for_each is not None:

@@ -26,6 +26,8 @@ _CARD = (130.0, 280.0)
 _TITLE, _SMALL = 13.0, 11.5
 _GAP = 32.0
 _BEND = 10.0
+_CUT = 10.0
+"""How far a corner is cut: less than the margin of the text."""
 _PAGE = (1000.0, 1500.0)
 """A page people look at without scrolling sideways; the direction that fits it better is taken."""
 
@@ -303,12 +305,10 @@ def _drawn_card(card: _Card, x: float, y: float) -> list[str]:
     fill, line = colours(node)
     group = card.inside is not None
     dash = ' stroke-dasharray="6 4"' if node.state == "skipped" or node.kind == "finally" else ""
-    radius = card.height / 2 if node.kind == "input" else 8.0
     parts = [
         f'<g id="{_xml(node.id)}">',
         f"<title>{_xml(_tip(node))}</title>",
-        f'<rect x="{x:.1f}" y="{y:.1f}" width="{card.width:.1f}" height="{card.height:.1f}" '
-        f'rx="{radius:.1f}" fill="{fill}" stroke="{line}" stroke-width="1.3"{dash}/>',
+        f'{_outline(card, x, y)} fill="{fill}" stroke="{line}" stroke-width="1.3"{dash}/>',
     ]
     at = y + _PAD * 0.75
     for row in card.rows:
@@ -320,6 +320,23 @@ def _drawn_card(card: _Card, x: float, y: float) -> list[str]:
         parts += [*_drawn(card.inside), "</g>"]
     parts.append("</g>")
     return parts
+
+
+def _outline(card: _Card, x: float, y: float) -> str:
+    """The beginning of a card's shape: a box; with its corners cut, or a point, for a step that waits."""
+    left, top, right, bottom = x, y, x + card.width, y + card.height
+    if card.node.kind == "approval":
+        ends = [(left + _CUT, top), (right - _CUT, top), (right, top + _CUT), (right, bottom - _CUT)]
+        ends += [(right - _CUT, bottom), (left + _CUT, bottom), (left, bottom - _CUT), (left, top + _CUT)]
+    elif card.node.kind == "await_event":
+        ends = [(left, top), (right - _CUT, top), (right, (top + bottom) / 2)]
+        ends += [(right - _CUT, bottom), (left, bottom)]
+    else:
+        radius = card.height / 2 if card.node.kind == "input" else 8.0
+        size = f'width="{card.width:.1f}" height="{card.height:.1f}"'
+        return f'<rect x="{x:.1f}" y="{y:.1f}" {size} rx="{radius:.1f}"'
+    points = " ".join(f"{across:.1f},{down:.1f}" for across, down in ends)
+    return f'<polygon points="{points}" stroke-linejoin="round"'
 
 
 def _drawn_row(row: _Row, card: _Card, x: float, y: float, group: bool) -> list[str]:

@@ -12,6 +12,8 @@ _MERMAID_PLAIN = frozenset(" ,:()/=_-.")
 _MERMAID_ROOM = (
     '%%{init: {"flowchart": {"wrappingWidth": 420, "subGraphTitleMargin": {"top": 4, "bottom": 12}}}}%%'
 )
+_MERMAID_SHAPES = {"input": ("([", "])"), "approval": ("{{", "}}"), "await_event": (">", "]")}
+_DOT_SHAPES = {"input": "ellipse", "approval": "hexagon", "await_event": "cds"}
 _MARKDOWN_LIST = re.compile(r"(\d+)[.)](?=\s)|[-+*](?=\s)")
 
 
@@ -49,10 +51,9 @@ def _mermaid_picture(picture: Picture, names: dict[str, str], indent: str) -> It
 def _mermaid_node(node: Node, names: dict[str, str], indent: str) -> Iterator[str]:
     name = names[node.id]
     label = "<br/>".join(_mermaid_text(line) for line in _label_lines(node))
-    if node.kind == "input":
-        yield f'{indent}{name}(["{label}"])'
-    elif not _is_group(node):
-        yield f'{indent}{name}["{label}"]'
+    if not _is_group(node):
+        left, right = _MERMAID_SHAPES.get(node.kind, ("[", "]"))
+        yield f'{indent}{name}{left}"{label}"{right}'
     else:
         title = _mermaid_text(" · ".join(_label_lines(node)))
         yield f'{indent}subgraph {name}["{title}"]'
@@ -115,7 +116,7 @@ def _dot_picture(picture: Picture, names: dict[str, str], indent: str) -> Iterat
         label = _dot_text("\n".join(" ".join(t.split()) for t in _label_lines(node)))
         style = f'fillcolor="{fill}", color="{line}"'
         if not _is_group(node):
-            shape = ", shape=ellipse" if node.kind == "input" else ""
+            shape = f", shape={_DOT_SHAPES[node.kind]}" if node.kind in _DOT_SHAPES else ""
             yield f"{indent}{names[node.id]} [label={label}, {style}{shape}];"
             continue
         yield f"{indent}subgraph cluster_{names[node.id]} {{"

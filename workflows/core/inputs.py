@@ -11,7 +11,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from workflows.core.catalog import Catalog
-from workflows.core.errors import UsageError, did_you_mean
+from workflows.core.edges import as_written
+from workflows.core.errors import UsageError, did_you_mean, together
 from workflows.core.findings import Findings, inside, is_file
 from workflows.core.models.workflow import InputSpec, Step, Workflow
 from workflows.core.plan import InputPlan, Plan
@@ -64,7 +65,7 @@ def compile_inputs(
             if not _allowed(source, name, (*at, "inputs", step.inputs.index(name)), findings):
                 out[name] = InputPlan(name=name, type="file", declared=False)  # told once
                 continue
-            near = did_you_mean(name, [*out, *made_by])
+            near = did_you_mean(name, as_written([*out, *made_by]))
             if workflow.inputs and near.startswith("did you mean"):
                 findings.error(source, (*at, "inputs"), f"nothing makes or declares '{name}'", near)
                 continue
@@ -151,31 +152,40 @@ def unreadable_suffix(suffix: str) -> tuple[str, str]:
 
 
 def bind_inputs(plan: Plan, given: Mapping[str, Any]) -> dict[str, Any]:
-    """Values by input name, typed, with defaults; raises UsageError for unknown, missing or wrong ones.
+    """Values by input name, typed, with defaults; raises UsageError that tells all unknown, missing, wrong.
 
     Values of files are left as they are; a default of a file is not opened here (see `default_file`).
     """
-    known = {i.name: i for i in plan.inputs}
-    for name in given:
-        if name not in known:
-            raise UsageError(
-                f"the workflow '{plan.workflow}' has no input '{name}'",
-                did_you_mean(name, known) or "it takes none",
-            )
     out: dict[str, Any] = {}
-    missing = []
-    for spec in plan.inputs:
-        if spec.name in given:
-            out[spec.name] = coerce(spec, given[spec.name])
-        elif spec.required:
-            missing.append(spec)
-        elif not spec.default_file:
-            out[spec.name] = spec.default
+    faults = []
+    for name, value in given.items():
+        try:
+            out[name] = coerce(input_of(plan, name), value)
+        except UsageError as fault:
+            faults.append(fault)
+    missing = [s for s in plan.inputs if s.required and s.name not in given]
     if missing:
-        ways = " ".join(f"-i {s.name}=" + ("@FILE" if s.type == "file" else "VALUE") for s in missing)
-        names = ", ".join(s.name for s in missing)
-        raise UsageError(f"missing input: {names}", f"add {ways}")
-    return out
+        faults.append(missing_inputs(missing))
+    if faults:
+        raise together(faults)
+    return {**{s.name: s.default for s in plan.inputs if not s.default_file}, **out}
+
+
+def input_of(plan: Plan, name: str) -> InputPlan:
+    """The input of that name. Raises UsageError when the workflow has none."""
+    found = next((i for i in plan.inputs if i.name == name), None)
+    if found is None:
+        raise UsageError(
+            f"the workflow '{plan.workflow}' has no input '{name}'",
+            did_you_mean(name, [i.name for i in plan.inputs]) or "it takes none",
+        )
+    return found
+
+
+def missing_inputs(missing: Sequence[InputPlan]) -> UsageError:
+    """The error of required inputs that nobody gave."""
+    ways = " ".join(f"-i {s.name}=" + ("@FILE" if s.type == "file" else "VALUE") for s in missing)
+    return UsageError(f"missing input: {', '.join(s.name for s in missing)}", f"add {ways}")
 
 
 def coerce(spec: InputPlan, value: Any) -> Any:
@@ -291,6 +301,12 @@ def _list(value: Any) -> list[Any]:
     return list(read)
 
 
+def _document(value: Any) -> Any:
+    if isinstance(value, str) and not value.strip():
+        raise ValueError("an empty text is no document: give one as @FILE, or its text")
+    return value
+
+
 def _string(value: Any) -> str:
     if isinstance(value, (dict, list)):
         raise ValueError("write a text")
@@ -304,6 +320,6 @@ _READ: dict[str, Any] = {
     "boolean": _boolean,
     "json": _json,
     "list": _list,
-    "file": lambda value: value,
+    "file": _document,
     "secret": _string,
 }

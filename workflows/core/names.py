@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from workflows.core.edges import as_written, shown_id
 from workflows.core.errors import did_you_mean
 from workflows.core.expressions import Expression, ExpressionError, Template
 from workflows.core.findings import Findings
@@ -43,14 +44,18 @@ class Scope:
             findings.error(
                 self.source,
                 place,
-                f"'{name}' is made by {maker}, which does not come before this step",
-                f"add '{maker}' to depends_on, or '{name}' to inputs",
+                f"'{name}' is made by {shown_id(maker)}, which does not come before this step",
+                f"add '{shown_id(maker)}' to depends_on, or '{name}' to inputs",
                 within=within,
             )
         else:
             known = [*self.inputs, *local, *(n for n, m in self.made_by.items() if m in self.upstream)]
             findings.error(
-                self.source, place, f"unknown name '{name}'", did_you_mean(name, known), within=within
+                self.source,
+                place,
+                f"unknown name '{name}'",
+                did_you_mean(name, as_written(known)),
+                within=within,
             )
         return False
 
@@ -63,7 +68,7 @@ class Scope:
                 self.source,
                 place,
                 f"the step '{step_id}' does not come before this one",
-                did_you_mean(step_id, self.upstream) or f"add '{step_id}' to depends_on",
+                did_you_mean(step_id, as_written(self.upstream)) or f"add '{step_id}' to depends_on",
                 within=read_by.locate(step_id, after="steps"),
             )
 
@@ -113,15 +118,21 @@ def _sources(step: Step, at: Key) -> Iterator[tuple[Key, str, bool, bool]]:
         yield (*at, "prompt"), step.prompt, False, True
     if step.merge is not None and step.merge.prompt:
         yield (*at, "merge", "prompt"), step.merge.prompt, False, True
-    yield from _templates((*at, "args"), step.args)
+    if step.approval is not None:
+        yield (*at, "approval", "ask"), step.approval.ask, False, True
+    if step.await_event is not None:
+        yield (*at, "await_event", "key"), step.await_event.key, False, True
+    for place, text in templates((*at, "args"), step.args):
+        yield place, text, False, True
 
 
-def _templates(place: Key, value: Any) -> Iterator[tuple[Key, str, bool, bool]]:
+def templates(place: Key, value: Any) -> Iterator[tuple[Key, str]]:
+    """Every text in a value that was written, with its place."""
     if isinstance(value, str):
-        yield place, value, False, True
+        yield place, value
     elif isinstance(value, Mapping):
         for key, inner in value.items():
-            yield from _templates((*place, key), inner)
+            yield from templates((*place, key), inner)
     elif isinstance(value, (list, tuple)):
         for index, inner in enumerate(value):
-            yield from _templates((*place, index), inner)
+            yield from templates((*place, index), inner)

@@ -11,9 +11,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from workflows.core.models.agent import McpServer
 from workflows.core.refs import digest
 
-StepKind = Literal["agent", "panel", "skill", "workflow"]
+StepKind = Literal["agent", "panel", "skill", "workflow", "approval", "await_event"]
 
 
 class _Frozen(BaseModel):
@@ -77,8 +78,33 @@ class HookPlan(_Frozen):
     sha256: str
 
 
+class ServerPlan(_Frozen):
+    """An MCP server an agent may use. Variables stand as written, so that no secret is in a plan."""
+
+    name: str
+    server: McpServer
+
+
+class ToolRulePlan(_Frozen):
+    """What tools-config.json says of one tool; it wins over what the tool says of itself."""
+
+    name: str = Field(description="server.tool, or a tool's name.")
+    effect: Literal["none", "idempotent", "once"] | None = Field(default=None, description="None: not said.")
+    allow: bool = True
+    effect_key: tuple[str, ...] = Field(default=(), description="Argument names that identify a call.")
+    approval: bool = Field(default=False, description="Whether a person has to agree to each call.")
+
+
+class HttpPlan(_Frozen):
+    """That an agent may make HTTP requests, and to whom."""
+
+    endpoints: tuple[str, ...] = Field(
+        description="Hosts, such as *.example.com or https://example.com:8443."
+    )
+
+
 class AgentPlan(_Frozen):
-    """An agent as one step uses it: persona, model, skills, hooks."""
+    """An agent as one step uses it: persona, model, skills, hooks, servers."""
 
     id: str
     name: str
@@ -90,6 +116,11 @@ class AgentPlan(_Frozen):
     skills: tuple[SkillPlan, ...] = ()
     hooks: tuple[HookPlan, ...] = ()
     max_turns: int = 30
+    tokens_per_day: int | None = Field(default=None, description="Ceiling over all runs of a day (UTC).")
+    ask_person: bool = Field(default=False, description="Whether the agent has the tool that asks people.")
+    servers: tuple[ServerPlan, ...] = ()
+    tool_rules: tuple[ToolRulePlan, ...] = ()
+    http: HttpPlan | None = Field(default=None, description="None: it makes no HTTP requests.")
 
 
 class OutputPlan(_Frozen):
@@ -143,6 +174,47 @@ class MergePlan(_Frozen):
     prompt: str = ""
 
 
+class ApprovalPlan(_Frozen):
+    """A question to people; the step's output is `{approved, data, votes, by_timeout}`."""
+
+    ask: str = Field(description="Template of the question.")
+    form: dict[str, Any] = Field(default_factory=dict, description="JSON Schema of the answer's `data`.")
+    assignees: tuple[str, ...] = Field(default=(), description="Who may answer; nobody named: anybody.")
+    quorum: int = Field(default=1, description="How many must agree.")
+    deadline: float | None = Field(default=None, description="Seconds the question stays open.")
+    on_timeout: Literal["approve", "reject", "fail", "escalate"] = "fail"
+    escalate_to: tuple[str, ...] = Field(default=(), description="Who is asked after the deadline.")
+
+
+class AwaitEventPlan(_Frozen):
+    """A wait for an outside system; the step's output is `{payload, event_id, by_timeout}`."""
+
+    type: str
+    key: str = Field(default="", description="Template of the correlation key.")
+    deadline: float | None = Field(default=None, description="Seconds to wait.")
+    on_timeout: Literal["fail", "continue"] = "fail"
+
+
+class BudgetPlan(_Frozen):
+    """A ceiling of what may be spent; None is no ceiling."""
+
+    tokens: int | None = Field(default=None, description="Input and output tokens together.")
+    usd: float | None = Field(default=None, description="US dollars by the catalog's prices.")
+    time: float | None = Field(default=None, description="Active seconds.")
+    turns: int | None = Field(default=None, description="Model requests.")
+
+
+class UndoPlan(_Frozen):
+    """What takes a completed step back when its run is abandoned."""
+
+    skill: SkillPlan
+    handler: HandlerPlan
+    args: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Templates by argument name; they read `output`, the step's reads and its output's name.",
+    )
+
+
 class StepPlan(_Frozen):
     """One node of the plan. Names in `reads` are bound before the step starts."""
 
@@ -153,6 +225,8 @@ class StepPlan(_Frozen):
     skill: SkillPlan | None = None
     handler: HandlerPlan | None = None
     workflow: Plan | None = None
+    approval: ApprovalPlan | None = None
+    await_event: AwaitEventPlan | None = None
     prompt: str = Field(default="", description="Template of the user message's instruction.")
     args: dict[str, Any] = Field(default_factory=dict, description="Templates by argument name.")
     inputs: tuple[str, ...] = Field(default=(), description="Names attached to the request as documents.")
@@ -169,6 +243,14 @@ class StepPlan(_Frozen):
     cache: Literal["run", "always", "never"] = "run"
     ttl: float | None = Field(default=None, description="Seconds a shared result stays valid.")
     on_failure: Literal["fail", "continue"] = "fail"
+    budget: BudgetPlan | None = None
+    undo: UndoPlan | None = None
+    effect_key: tuple[str, ...] = Field(default=(), description="Argument names that identify an effect.")
+    guards: tuple[str, ...] = Field(
+        default=(),
+        description="Approvals it depends on directly and whose answer `when` does not read: "
+        "a rejection skips the step.",
+    )
     definition: str = Field(default="", description="Digest of what reaches a request or decides acceptance.")
 
 
@@ -198,6 +280,7 @@ class Plan(_Frozen):
     outputs: tuple[str, ...] = Field(default=(), description="Output names the workflow publishes.")
     total_timeout: float | None = None
     max_concurrent: int = 16
+    budget: BudgetPlan | None = None
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
 

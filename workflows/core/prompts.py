@@ -15,6 +15,7 @@ HOUSE_RULES = """## House rules
 - Use only facts that the documents and tool results hold, and say where they come from.
 - Answer with the requested output only, in the language of the instruction."""
 
+ASK_PERSON = "ask_person"
 READ_SKILL = "read_skill"
 READ_INPUT = "read_input"
 

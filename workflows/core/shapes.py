@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from workflows.core.edges import shown_id
 from workflows.core.findings import Findings
 from workflows.core.models.workflow import Step
 from workflows.core.source import Key, Source
@@ -42,8 +43,8 @@ def _doers(source: Source, at: Key, step: Step, findings: Findings) -> None:
         findings.error(
             source,
             at,
-            f"the step '{step.id}' has nobody to do it",
-            "add `agent:`, `agents:`, `skill:` or `workflow:`",
+            f"the step '{shown_id(step.id)}' has nobody to do it",
+            "add `agent:`, `agents:`, `skill:`, `workflow:`, `approval:` or `await_event:`",
         )
         return
     both = " and ".join(f"`{d}`" for d in step.doers)
@@ -58,6 +59,8 @@ def _doers(source: Source, at: Key, step: Step, findings: Findings) -> None:
 
 def _conflicts(at: Key, step: Step) -> Iterator[tuple[Key, str, str]]:
     doers = set(step.doers)
+    if len(doers) == 1 and doers <= {"approval", "await_event"}:
+        return  # what goes with a wait is told in people
     doer = step.doers[0] if step.doers else ""
     takes_args = ("skill", "mcp", "process", "workflow")
     if step.args and doers and not doers & set(takes_args):
@@ -71,6 +74,12 @@ def _conflicts(at: Key, step: Step) -> Iterator[tuple[Key, str, str]]:
         yield (*at, "skills"), f"`skills` does nothing beside `{doer}`", "remove it"
     if step.merge and doers and "agents" not in doers:
         yield (*at, "merge"), "`merge` goes with `agents` only", "remove it"
+    if step.effect_key and doers == {"workflow"}:
+        yield (
+            (*at, "effect_key"),
+            "`effect_key` does nothing beside `workflow`",
+            "set it on the steps inside that act",
+        )
     if step.ttl is not None and step.cache != "always":
         yield (*at, "ttl"), "`ttl` goes with `cache: always` only", "remove it, or write `cache: always`"
     if step.for_each is not None and step.repeat is not None:

@@ -59,13 +59,15 @@ class Model(Written):
 
 
 class Permissions(Written):
-    """What an agent is meant to reach. Read and checked, not yet enforced."""
+    """What an agent is meant to reach. `network_access` is enforced; the others are read and checked."""
 
     gpu_access: bool = False
     max_allocation: Count | None = Field(None, description="GPUs at most.")
     file_access: bool = False
     paths: Names = Field((), description="Folders it may open.")
-    network_access: bool = False
+    network_access: bool = Field(
+        False, description="Offers the tool http_request, to allowed_endpoints only."
+    )
     allowed_endpoints: Names = Field((), description="Host patterns, such as *.huggingface.co.")
     tools: Names = Field((), description="Tool names it may call; empty means those of its skills.")
 
@@ -223,10 +225,20 @@ class McpServer(Written):
 
 
 class ToolRule(Written):
-    """What calling a tool does."""
+    """What calling a tool does, and who decides about it."""
 
-    effect: Literal["none", "idempotent", "once"] = "once"
-    allow: bool = True
+    effect: Literal["none", "idempotent", "once"] | None = Field(
+        None,
+        description="none: it reads only; idempotent: an equal call changes nothing more; once: it must not "
+        "be repeated. Not given: what a trusted server says, else once.",
+    )
+    allow: bool = Field(True, description="Whether the tool is offered at all.")
+    effect_key: Names = Field(
+        (), description="Arguments that say which effect it is; the others may differ. Default: all."
+    )
+    approval: bool = Field(
+        False, description="Whether a person has to agree to each call, arguments and all."
+    )
 
 
 class ToolsConfig(Written):

@@ -6,7 +6,17 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator
 
-from workflows.core.models.written import Count, Duration, Name, Rate, Size, SkillId, Text, Written
+from workflows.core.models.written import (
+    Count,
+    Duration,
+    Name,
+    Positive,
+    Rate,
+    Size,
+    SkillId,
+    Text,
+    Written,
+)
 
 
 class Frontmatter(Written):
@@ -104,10 +114,38 @@ class Family(Written):
     versions: dict[str, Text] = Field(default_factory=dict)
 
 
+class ProviderLimits(Written):
+    """What one credential may ask of its provider, over all runs that share a ledger.
+
+    The provider's own headers are obeyed beside it.
+    """
+
+    requests_per_minute: Positive | None = Field(
+        None, description="Requests sent in any minute; up to a twelfth of them at once."
+    )
+    tokens_per_minute: Positive | None = Field(
+        None,
+        description="Input (without what the cache answers) and output tokens in a minute. A request counts "
+        "with its max_tokens until its answer says what it really used.",
+    )
+    park: Duration = Field(
+        3600.0, description="How long nothing is sent after a spent quota whose reset nobody states."
+    )
+
+
 class ModelTable(Written):
-    """models.yaml: which id a family means, and what it costs."""
+    """models.yaml: which id a family means, what it costs, and how much may be asked."""
 
     prices_as_of: Text | None = Field(None, description="Date of the prices.")
     default: Text = Field("claude-sonnet", description="Family of agents that name none.")
     families: dict[str, Family] = Field(default_factory=dict)
     models: dict[str, Price] = Field(default_factory=dict)
+    connections: tuple[Name, ...] = Field(
+        (),
+        description="Variables that hold a model key though their names do not end in _API_KEY; others may "
+        "not be named by an agent's connector.",
+    )
+    limits: dict[Name, ProviderLimits] = Field(
+        default_factory=dict,
+        description="By the variable that holds the credential, such as ANTHROPIC_API_KEY.",
+    )

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from workflows.core.models.people import Approval, AwaitEvent
 from workflows.core.models.written import (
     AgentId,
     Count,
@@ -40,18 +41,14 @@ NOT_YET = {
         "phase",
         "mcp",
         "process",
-        "approval",
-        "await_event",
         "dispatch",
         "idle_timeout",
-        "undo",
-        "effect_key",
         "context",
         "placement",
-        "budget",
     ),
+    "undo": ("process", "mcp"),
     "output": ("rules", "expectations", "review"),
-    "workflow": ("budget", "triggers"),
+    "workflow": ("triggers",),
 }
 """Keys the language knows whose behaviour is not built yet."""
 
@@ -116,29 +113,6 @@ class Placement(Written):
     gpu: Literal["none", "optional", "required"] = Field("none", description="Whether a GPU is needed.")
 
 
-class Approval(Written):
-    """A question to people that holds no process."""
-
-    ask: str = Field(description="The question, a template.")
-    form: dict[str, Any] = Field(default_factory=dict, description="JSON Schema of the answer.")
-    assignees: Names = Field((), description="Who may answer.")
-    quorum: Positive = Field(1, description="How many must agree.")
-    deadline: Duration | None = Field(None, description="How long the question stays open.")
-    on_timeout: Literal["approve", "reject", "fail", "escalate"] = Field(
-        "fail", description="After the deadline."
-    )
-    escalate_to: Names = Field((), description="Who is asked next.")
-
-
-class AwaitEvent(Written):
-    """Wait for an outside system."""
-
-    type: Text = Field(description="Event type.")
-    key: str = Field("", description="Correlation key, a template.")
-    deadline: Duration | None = Field(None, description="How long to wait.")
-    on_timeout: Literal["fail", "continue"] = Field("fail", description="After the deadline.")
-
-
 class Expectation(Written):
     """One Great Expectations expectation."""
 
@@ -182,11 +156,13 @@ class Merge(Written):
 class Undo(Written):
     """What takes a completed step back when the run is abandoned."""
 
-    process: Text | None = None
-    mcp: Text | None = None
-    skill: SkillId | None = None
-    handler: Name | None = None
-    args: dict[str, Any] = Field(default_factory=dict)
+    process: Text | None = Field(None, description="A registered process.")
+    mcp: Text | None = Field(None, description="server.tool")
+    skill: SkillId | None = Field(None, description="A skill of the catalog.")
+    handler: Name | None = Field(None, description="The skill's function; default: its only one.")
+    args: dict[str, Any] = Field(
+        default_factory=dict, description="Arguments by name; texts are templates, `output` is the step's."
+    )
 
 
 class Step(Written):

@@ -26,13 +26,24 @@ def _text(value: Any) -> Any:
     return value
 
 
-def _names(value: Any) -> Any:
+def listed(value: Any) -> Any:
     """A single name is a list of one; null is an empty list."""
     if value is None:
         return ()
     if isinstance(value, (str, int, float)) and not isinstance(value, bool):
         return (value,)
     return value
+
+
+def plain(value: Any) -> Any:
+    """Written data as JSON, without the spellings of its numbers."""
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(v) for v in value]
+    if isinstance(value, bool) or value is None or isinstance(value, str):
+        return value
+    return int(value) if isinstance(value, int) else float(value)
 
 
 def _integer(value: Any) -> Any:
@@ -54,14 +65,14 @@ def _flow_name(value: str) -> str:
 
 Text = Annotated[str, BeforeValidator(_text, json_schema_input_type=str | int | float)]
 Names = Annotated[
-    tuple[Text, ...], BeforeValidator(_names, json_schema_input_type=str | int | list[str] | None)
+    tuple[Text, ...], BeforeValidator(listed, json_schema_input_type=str | int | list[str] | None)
 ]
 Duration = Annotated[float, BeforeValidator(parse_duration, json_schema_input_type=int | float | str)]
 Size = Annotated[int, BeforeValidator(parse_size, json_schema_input_type=int | str)]
 Rate = Annotated[tuple[float, float], BeforeValidator(parse_rate, json_schema_input_type=int | float | str)]
 Share = Annotated[float, BeforeValidator(parse_share, json_schema_input_type=float | str)]
-Count = Annotated[int, BeforeValidator(_integer), Field(ge=0)]
-Positive = Annotated[int, BeforeValidator(_integer), Field(ge=1)]
+Count = Annotated[int, Field(ge=0), BeforeValidator(_integer)]
+Positive = Annotated[int, Field(ge=1), BeforeValidator(_integer)]
 
 AGENT_ID = r"^[A-Za-z0-9][A-Za-z0-9_.-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)*$"
 STEP_ID = r"^[A-Za-z0-9_\u4e00-\u9fff][A-Za-z0-9_.\u4e00-\u9fff-]*$"

@@ -16,6 +16,8 @@ def upgrade() -> None:
     op.add_column("run", _moment("wake_at", known=False))
     op.add_column("run", _text("wake_reason"))
     op.add_column("run", _moment("cancel_requested", known=False))
+    op.create_index("ix_run_tenant_state", "run", ["tenant", "state"])
+    op.add_column("step", _number("generation"))
     _make_turn()
     _make_effect()
     _make_wait()
@@ -204,12 +206,15 @@ def _make_budget() -> None:
         _moment("tokens_limit", known=False),
         _number("tokens_spent"),
         _number("tokens_reserved"),
+        _moment("tokens_raised", known=False),
         _moment("usd_limit", known=False),
         _number("usd_spent"),
         _number("usd_reserved"),
+        _moment("usd_raised", known=False),
         _moment("turns_limit", known=False),
         _number("turns_spent"),
         _number("turns_reserved"),
+        _moment("turns_raised", known=False),
         _number("unpriced"),
         _number("version"),
         _moment("created"),
@@ -230,6 +235,7 @@ def _make_budget() -> None:
         _number("turns"),
         _key("state"),
         _text("actual", "{}"),
+        _number("epoch"),
         _moment("expires"),
         _moment("created"),
         _moment("settled", known=False),

@@ -1,0 +1,189 @@
+"""The forms of waits: JSON Schemas of an object, whose properties are the fields that people fill in.
+
+A form may come from a model or another server, so that nothing in it is fetched and no pattern of it may
+run for long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from workflows.core.errors import UsageError, did_you_mean
+
+FREE_FIELD = "text"
+"""The one field of a wait that gives no form."""
+
+_SHOWN = 5
+_LENGTH = 300
+_PATTERN_SECONDS = 0.5
+_LOCAL = "write the form out, with references inside of it only, such as '#/$defs/name'"
+_EXAMPLE = "write it as {type: object, properties: {amount: {type: integer}}, required: [amount]}"
+
+
+class UnfitForm(UsageError):
+    """The form of a wait is no JSON Schema of an object."""
+
+
+class UnfitAnswer(UsageError):
+    """An answer does not fit the form of its wait."""
+
+
+def free_form(*, required: bool) -> dict[str, Any]:
+    """The form with one field of free text."""
+    field = {"type": "string", "minLength": 1} if required else {"type": "string"}
+    needed = {"required": [FREE_FIELD]} if required else {}
+    return {"type": "object", "properties": {FREE_FIELD: field}, **needed, "additionalProperties": False}
+
+
+def checked_form(form: Any) -> dict[str, Any]:
+    """A form with its `type` written out; UnfitForm when it is not a JSON Schema of an object."""
+    if not isinstance(form, Mapping):
+        raise UnfitForm(f"the form is {_kind(form)}, not a JSON Schema of an object", _EXAMPLE)
+    whole = {**({"type": "object"} if isinstance(form.get("properties"), Mapping) else {}), **form}
+    if whole.get("type") != "object":
+        known = whole.get("type", "not given")
+        raise UnfitForm(f"the form describes no object: its `type` is {known}", _EXAMPLE)
+    _check_schema(whole)
+    return whole
+
+
+def check_answer(form: Mapping[str, Any], data: Any) -> None:
+    """UnfitAnswer, naming the fields, when `data` does not fit the form."""
+    if not isinstance(data, dict):
+        raise UnfitAnswer(f"the answer is {_kind(data)}, not an object with fields", _cure(form))
+    problems = _problems(form, data)
+    if problems:
+        shown = "; ".join(problems[:_SHOWN])
+        more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
+        raise UnfitAnswer(f"the answer does not fit the form: {shown}{more}", _cure(form))
+
+
+def _check_schema(form: dict[str, Any]) -> None:
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import SchemaError
+    from jsonschema.validators import validator_for
+
+    try:
+        validator_for(form, default=Draft202012Validator).check_schema(form)
+    except SchemaError as error:
+        where = _path(error.absolute_path)
+        raise UnfitForm(f"the form is no JSON Schema: {where}: {_cut(error.message)}", _EXAMPLE) from None
+    except RecursionError:
+        raise UnfitForm("the form is nested too deeply", "make it flatter") from None
+    _check_references(form)
+
+
+def _check_references(form: dict[str, Any]) -> None:
+    from referencing import Registry
+    from referencing.exceptions import Unresolvable
+    from referencing.jsonschema import DRAFT202012
+
+    resolver = Registry().with_resource("", DRAFT202012.create_resource(form)).resolver()
+    for reference in _references(form):
+        if not reference.startswith("#"):
+            raise UnfitForm(f"the form refers to something outside of it: {_cut(reference)}", _LOCAL)
+        try:
+            resolver.lookup(reference)
+        except Unresolvable:
+            raise UnfitForm(f"the form refers to nothing: {_cut(reference)}", _LOCAL) from None
+
+
+def _references(form: Any) -> Iterator[str]:
+    waiting = [form]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, list):
+            waiting.extend(part)
+        elif isinstance(part, dict):
+            for key, value in part.items():
+                if key in ("$ref", "$dynamicRef") and isinstance(value, str):
+                    yield value
+                else:
+                    waiting.append(value)
+
+
+def _problems(form: Mapping[str, Any], data: dict[str, Any]) -> list[str]:
+    import regex
+    from referencing.exceptions import Unresolvable
+
+    try:
+        errors = sorted(_validator(form).iter_errors(data), key=lambda error: error.json_path)
+    except (RecursionError, Unresolvable, regex.error) as error:
+        name = type(error).__name__
+        raise UnfitAnswer(f"the form itself cannot be used ({name})", "reject with a note") from error
+    except TimeoutError:
+        raise UnfitAnswer("a pattern of the form takes too long to check", "give a shorter text") from None
+    return list(dict.fromkeys(_cut(line) for error in errors for line in _lines(error)))
+
+
+def _validator(form: Mapping[str, Any]) -> Any:
+    from jsonschema import Draft202012Validator
+    from jsonschema.validators import extend, validator_for
+    from referencing import Registry
+
+    kind: Any = validator_for(form, default=Draft202012Validator)
+    # An empty registry fetches nothing; the default one would open any address a form names.
+    return extend(kind, {"pattern": _matches})(form, registry=Registry(), format_checker=kind.FORMAT_CHECKER)
+
+
+def _matches(validator: Any, pattern: str, value: Any, _schema: Any) -> Iterator[Exception]:
+    import regex
+    from jsonschema.exceptions import ValidationError
+
+    if isinstance(value, str) and not regex.search(pattern, value, timeout=_PATTERN_SECONDS):
+        yield ValidationError(f"{value!r} does not match {pattern!r}")
+
+
+def _lines(error: Any) -> Iterator[str]:
+    """An error as sentences that begin with the field they are about."""
+    where = list(error.absolute_path)
+    if error.validator == "required":
+        for name in error.validator_value:
+            if name not in error.instance:
+                yield f"{_path([*where, name])} is missing"
+    elif error.validator == "additionalProperties" and error.validator_value is False:
+        known = error.schema.get("properties", {})
+        for name in error.instance:
+            if name not in known and not error.schema.get("patternProperties"):
+                yield f"{_path([*where, name])} is no field of it ({did_you_mean(name, known)})"
+    else:
+        yield f"{_path(where)}: {error.message}"
+
+
+def _path(parts: Any) -> str:
+    """Such as `items[0].price`."""
+    shown = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts)
+    return shown.removeprefix(".") or "the whole"
+
+
+def field_lines(form: Mapping[str, Any]) -> list[str]:
+    """The fields of a form for people, at most twelve: `amount (integer, required)`."""
+    required = form.get("required", [])
+    return [
+        f"{name} ({_type(schema)}{', required' if name in required else ''})"
+        for name, schema in list(form.get("properties", {}).items())[:12]
+    ]
+
+
+def _cure(form: Mapping[str, Any]) -> str:
+    shown = field_lines(form)
+    return f"give a JSON object with the fields {', '.join(shown)}" if shown else "give a JSON object"
+
+
+def _type(schema: Any) -> str:
+    if not isinstance(schema, Mapping):
+        return "any"
+    if isinstance(schema.get("enum"), list):
+        return "one of " + ", ".join(map(str, schema["enum"][:8]))
+    kind = schema.get("type", "any")
+    return " or ".join(map(str, kind)) if isinstance(kind, list) else str(kind)
+
+
+def _kind(value: Any) -> str:
+    names: dict[type, str] = {list: "a list", str: "a text", bool: "true or false", type(None): "empty"}
+    return names.get(type(value), "a number" if isinstance(value, int | float) else type(value).__name__)
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _LENGTH else text[: _LENGTH - 3] + "..."

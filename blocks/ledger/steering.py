@@ -1,0 +1,101 @@
+"""What other processes may ask of a run, and which runs may go on by themselves."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any, Literal
+
+from sqlalchemy import Connection, select, text, update
+
+from blocks.ledger.access import Access, run_order
+from blocks.ledger.process_identity import Owner
+from blocks.ledger.records import EndState, Lease
+from blocks.ledger.rows import holder_of, now, run_query, this
+from blocks.ledger.runs import Values, finish
+from blocks.ledger.schema import run
+from blocks.ledger.wait_deadlines import cancel_of_run, runs_to_resume
+
+CancelResult = Literal["requested", "cancelled", "ended", "unknown"]
+"""`requested`: somebody works on it and was asked to end. `cancelled`: nobody did, and it is cancelled now.
+`ended`: it was completed or cancelled before. `unknown`: there is no such run."""
+
+
+_STIRRING = text(
+    "SELECT EXISTS (SELECT 1 FROM run WHERE tenant = :tenant AND state IN ('waiting', 'stopped')), "
+    "EXISTS (SELECT 1 FROM wait WHERE tenant = :tenant AND state = 'open')"
+)
+# Written out, since every command asks: putting a statement together costs more than running it.
+
+
+class SteeringLedger:
+    """Cancelling runs and finding those that are due, as the ledger's attribute `steering`."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    def request_cancel(self, tenant: str, run_id: str) -> CancelResult:
+        """Cancel a run with its open waits, or ask the process that works on it to do so.
+
+        A holder sees it within some seconds (`Ledger.kept`). Blocks.
+        """
+        operation = partial(_cancel, tenant=tenant, run_id=run_id, viewer=Owner.current())
+        result: CancelResult = self._access.write_now(operation, run_order(tenant, run_id))
+        return result
+
+    async def asked_to_end(self, lease: Lease) -> bool:
+        """Whether somebody asked for the end of the run while this lease holds it."""
+        return await self._access.read(partial(_asked, lease=lease))
+
+    def idle(self, tenant: str) -> bool:
+        """Whether nothing waits and nothing is stopped, so that nothing can be due. Blocks; cheap."""
+        return self._access.reader.read(lambda c: not any(c.execute(_STIRRING, {"tenant": tenant}).one()))
+
+    def due(self, tenant: str) -> list[str]:
+        """The runs that can go on now, the longest waiting first. Blocks.
+
+        Waiting ones that were answered, and stopped ones whose `wake_at` has passed.
+        """
+        return self._access.reader.read(partial(_due, tenant=tenant))
+
+
+def _cancel(connection: Connection, tenant: str, run_id: str, viewer: Owner) -> CancelResult:
+    found = connection.execute(run_query(connection, tenant, run_id).with_for_update()).first()
+    if found is None:
+        return "unknown"
+    at = now(connection)
+    if holder_of(found, viewer) is not None:
+        asked = update(run).where(this(tenant, run_id)).values(cancel_requested=at)
+        connection.execute(asked)
+        return "requested"
+    if found.state in ("completed", "cancelled"):
+        return "ended"
+    ended: dict[str, Any] = {"state": "cancelled", "ended": at, "updated": at, "wake_at": None}
+    # A holder that only lost touch with the ledger writes nothing more: its epoch is over.
+    over = {"lease_until": 0, "lease_epoch": found.lease_epoch + 1, "version": found.version + 1}
+    connection.execute(update(run).where(this(tenant, run_id)).values(**ended, **over, wake_reason=""))
+    cancel_of_run(connection, tenant, run_id)
+    return "cancelled"
+
+
+def finish_cancelled(
+    connection: Connection, lease: Lease, state: EndState, values: Values, ttl_us: int
+) -> Any:
+    """`runs.finish`, with the run's open waits cancelled in the same commit."""
+    refusal = finish(connection, lease, state, values, ttl_us)
+    if refusal is None:
+        cancel_of_run(connection, lease.tenant, lease.run_id)
+    return refusal
+
+
+def _asked(connection: Connection, lease: Lease) -> bool:
+    mine = (this(lease.tenant, lease.run_id), run.c.lease_epoch == lease.epoch)
+    found = connection.execute(select(run.c.cancel_requested).where(*mine)).first()
+    return found is not None and found.cancel_requested is not None
+
+
+def _due(connection: Connection, tenant: str) -> list[str]:
+    woken = select(run.c.run_id).where(
+        run.c.tenant == tenant, run.c.state == "stopped", run.c.wake_at <= now(connection)
+    )
+    stopped = connection.execute(woken.order_by(run.c.wake_at, run.c.run_id)).scalars()
+    return [*runs_to_resume(connection, tenant), *stopped]

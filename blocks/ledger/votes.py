@@ -1,0 +1,196 @@
+"""How people answer a wait: one vote per identity, counted exactly once across processes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, insert
+
+from blocks.ledger.documents import plain, to_text, to_text_or_none
+from blocks.ledger.errors import LedgerError
+from blocks.ledger.forms import check_answer
+from blocks.ledger.records import Document
+from blocks.ledger.schema import vote
+from blocks.ledger.wait_rows import WaitRow, WaitState, change, clock, locked, shown_time, tell
+from workflows.core.errors import UsageError, did_you_mean
+
+_VOTER_LENGTH = 200
+_NOTE_LENGTH = 4000
+_CLOSED = {
+    "answered": "is answered already",
+    "rejected": "is rejected already",
+    "expired": "got no answer in time",
+    "cancelled": "was cancelled with its run",
+}
+_SAID = {"approve": "approved", "reject": "rejected"}
+
+
+class UnknownWait(UsageError):
+    """No wait has that id."""
+
+
+class WaitClosed(UsageError):
+    """The wait is decided, or its run was cancelled."""
+
+
+class WaitOverdue(UsageError):
+    """The deadline of the wait has passed."""
+
+
+class VotedAlready(UsageError):
+    """This identity has answered the wait before."""
+
+
+class NotAsked(UsageError):
+    """The wait is assigned to others."""
+
+
+def unknown_wait(wait_id: str, known: Sequence[str]) -> UnknownWait:
+    """The refusal of an id; `known` are those of open waits."""
+    cure = did_you_mean(wait_id, known) if known else "nothing waits for an answer: phaseline inbox"
+    return UnknownWait(f"there is no wait {plain(wait_id)[:100]!r}", cure)
+
+
+def refusal(row: WaitRow, voter: str, at: int) -> UsageError | None:
+    """Why this identity cannot answer the wait at that moment; None when it can."""
+    mine = [entry for entry in row.decided_by if entry["voter"] == voter]
+    if row.state != "open":
+        return WaitClosed(f"the wait {row.wait_id} {_CLOSED[row.state]}", f"{_history(row)}{_see(row)}")
+    if mine:
+        return VotedAlready(
+            f"{voter} has answered the wait {row.wait_id} already",
+            f"{_history(row)}; one answer per person counts, and it stays: let another one answer",
+        )
+    if row.assignees and voter not in row.assignees:
+        people = ", ".join(row.assignees)
+        return NotAsked(
+            f"the wait {row.wait_id} does not ask {voter}",
+            f"it asks {people}; one of them answers, or an administrator for one of them with --as NAME",
+        )
+    if row.deadline is not None and at >= row.deadline:
+        return WaitOverdue(
+            f"the deadline of the wait {row.wait_id} passed at {shown_time(row.deadline)}",
+            f"{_history(row)}; now `on_timeout: {row.on_timeout}` decides{_see(row)}",
+        )
+    return None
+
+
+@dataclass(slots=True, kw_only=True)
+class Ballot:
+    """One vote on one wait, as an operation: the wait afterwards, or why it does not count."""
+
+    tenant: str
+    run_id: str
+    wait_id: str
+    voter: str
+    decision: str
+    data: Document | None
+    note: str
+    by_admin: bool
+    entry: Document = field(default_factory=dict)
+    """What the operation wrote, by which it knows its own vote again when its commit was in doubt."""
+
+    def __call__(self, connection: Connection) -> WaitRow | Exception:
+        """Counts the vote."""
+        row = locked(connection, self.tenant, self.run_id, self.wait_id)
+        if row is None:
+            return unknown_wait(self.wait_id, ())
+        if self.entry and self.entry in row.decided_by:
+            return row
+        at = clock(connection)
+        return refusal(row, self.voter, at) or self._counted(connection, row, at)
+
+    def _counted(self, connection: Connection, row: WaitRow, at: int) -> WaitRow | Exception:
+        self.entry = {"voter": self.voter, "at": at, "decision": self.decision, "note": self.note}
+        if self.by_admin:
+            self.entry["by_admin"] = True
+        votes = [*row.decided_by, self.entry]
+        values: Document = {"decided_by": votes}
+        state = outcome(row, votes)
+        if state != "open":
+            answer = {"approved": state == "answered", "data": self.data, "votes": votes}
+            values.update(state=state, answer=answer, decided=at)
+        counted = change(connection, row, **values)
+        if counted is None:
+            return LedgerError(f"the wait {row.wait_id} was changed just now", "answer it again")
+        self._written(connection, counted, at)
+        return counted
+
+    def _written(self, connection: Connection, row: WaitRow, at: int) -> None:
+        connection.execute(
+            insert(vote).values(
+                tenant=self.tenant,
+                wait_id=self.wait_id,
+                voter=self.voter,
+                decision=self.decision,
+                data=to_text_or_none(self.data, "the answer"),
+                note=self.note,
+                created=at,
+            )
+        )
+        tell(connection, row, "voted", voter=self.voter, decision=self.decision)
+        if row.state != "open":
+            tell(connection, row, row.state, approved=row.state == "answered", voter=self.voter)
+
+
+def make_ballot(
+    row: WaitRow, voter: str, decision: str, data: Any, note: str, local_admin: bool, at: int
+) -> Ballot:
+    """A vote that may count. UsageError for what is wrong with it; LedgerError for data that is too large."""
+    if not 0 < len(voter) <= _VOTER_LENGTH or not voter.isprintable():
+        raise UsageError(f"not an identity: {plain(voter)[:100]!r}", "give a name with --as")
+    if decision not in _SAID:
+        raise UsageError(f"not a decision: {decision!r}", did_you_mean(decision, _SAID))
+    if len(note) > _NOTE_LENGTH:
+        raise UsageError(f"the note is longer than {_NOTE_LENGTH} characters", "shorten it")
+    refused = refusal(row, voter, at)
+    if refused is not None:
+        raise refused
+    given = {} if data is None and decision == "approve" else data
+    if given is not None:
+        check_answer(row.form, given)
+        to_text(given, "the answer")
+    return Ballot(
+        tenant=row.tenant,
+        run_id=row.run_id,
+        wait_id=row.wait_id,
+        voter=voter,
+        decision=decision,
+        data=given,
+        note=plain(note),
+        by_admin=local_admin,
+    )
+
+
+def outcome(row: WaitRow, votes: Sequence[Document]) -> WaitState:
+    """What these votes make of the wait.
+
+    Answered when the quorum has approved. Rejected by the first rejection that leaves too few assignees
+    for the quorum; where anybody may answer, by the first one.
+    """
+    approvals = sum(entry["decision"] == "approve" for entry in votes)
+    if approvals >= row.quorum:
+        return "answered"
+    if all(entry["decision"] == "approve" for entry in votes):
+        return "open"
+    voted = {entry["voter"] for entry in votes}
+    left = sum(person not in voted for person in row.assignees)
+    return "open" if approvals + left >= row.quorum else "rejected"
+
+
+def _history(row: WaitRow) -> str:
+    said = [
+        f"{entry['voter']} {_SAID[entry['decision']]} it at {shown_time(entry['at'])}"
+        for entry in row.decided_by
+    ]
+    if row.decided is not None and (row.answer or {}).get("by_timeout"):
+        said.append(f"its deadline decided at {shown_time(row.decided)}")
+    elif row.decided is not None and row.state == "cancelled":
+        said.append(f"cancelled at {shown_time(row.decided)}")
+    return ", ".join(said) or "nobody has answered it"
+
+
+def _see(row: WaitRow) -> str:
+    return f"; see the run: phaseline show {row.run_id}"

@@ -1,0 +1,102 @@
+"""`phaseline answer`: decide a wait, as oneself or, on a local ledger, for somebody else."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from blocks.ledger import Ledger
+from blocks.ledger.waits import Decision, WaitRow
+from blocks.settings import Settings
+from deployments.display import Out
+from deployments.given_json import read_object, typed
+from deployments.going_on import going_on
+from deployments.recorded import TENANT, opened, settings_of
+from deployments.sweep import sweep
+from workflows.core.errors import UsageError
+
+
+def execute(args: argparse.Namespace, out: Out) -> int:
+    """Records the answer and says how the run goes on, or lets it go on. Raises UsageError."""
+    settings = settings_of(args)
+    voter, by_admin, note = _identity(args, settings)
+    with opened(settings) as ledger:
+        sweep(ledger, out, args.places)
+        row = _voted(args, ledger, voter, by_admin, note)
+        after = going_on(ledger, row.run_id, args.home, args.places, out)
+    said = "rejected" if args.reject else "approved"
+    still = f"{_approvals(row)} of {row.quorum} so far" if row.state == "open" else f"it is {row.state}"
+    out.line(f"{row.wait_id}: {said} by {voter}; {still}", "green")
+    if args.resume and not after.woken:
+        return _resumed(row.run_id, args, out)
+    out.document({**_document(row, voter), **after.to_document()})
+    after.print(out)
+    return 0
+
+
+def _resumed(run_id: str, args: argparse.Namespace, out: Out) -> int:
+    from deployments.arguments import read
+    from deployments.commands import resume
+
+    # As it began: who answers has not seen what changed.
+    return resume.execute(read([*args.places, "resume", run_id, "--use", "stored"]), out)
+
+
+def _voted(args: argparse.Namespace, ledger: Ledger, voter: str, by_admin: bool, note: str) -> WaitRow:
+    known = ledger.waits.get(TENANT, args.wait_id)
+    data = _data(args.data, args.fields, known.form if known is not None else {})
+    decision: Decision = "reject" if args.reject else "approve"
+    vote = ledger.waits.vote
+    return vote(TENANT, args.wait_id, voter, decision, data, note=note, local_admin=by_admin)
+
+
+def _identity(args: argparse.Namespace, settings: Settings) -> tuple[str, bool, str]:
+    """Who answers, whether another one spoke for them, and the note that is kept."""
+    user = _user()
+    if args.name is None or args.name == user:
+        return user, False, args.note
+    if "://" in settings.database and not settings.database.startswith("sqlite"):
+        raise UsageError(
+            "--as is for a ledger on this machine; this one is shared",
+            f"answer as yourself ({user})",
+        )
+    return args.name, True, f"{args.note} (by {user})".strip()
+
+
+def _user() -> str:
+    """The operating system's user; a number where it has no name (containers)."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return str(os.getuid())
+
+
+def _data(given: str | None, fields: Sequence[str], form: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The answer's fields; None when none is given."""
+    data = read_object(given, "--data") if given is not None else None
+    known = form.get("properties") or {}
+    for pair in fields:
+        name, equals, text = pair.partition("=")
+        if not equals or not name:
+            raise UsageError(f"'{pair}' is no field", "write -f name=value")
+        data = {**(data or {}), name: typed(text, known.get(name))}
+    return data
+
+
+def _approvals(row: WaitRow) -> int:
+    return sum(vote["decision"] == "approve" for vote in row.decided_by)
+
+
+def _document(row: WaitRow, voter: str) -> dict[str, Any]:
+    return {
+        "wait_id": row.wait_id,
+        "run_id": row.run_id,
+        "step": row.step_path,
+        "state": row.state,
+        "voter": voter,
+        "answer": row.answer,
+        "decided_by": row.decided_by,
+    }

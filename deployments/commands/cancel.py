@@ -1,0 +1,86 @@
+"""`phaseline cancel`: end a run for good, and take back what it did."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from blocks.ledger import Ledger, RunRow
+from blocks.settings import Settings
+from deployments.again import catalog_of
+from deployments.display import Out
+from deployments.drift import stored_plan
+from deployments.recorded import TENANT, find_run, opened, settings_of
+from workflows.core.errors import PhaselineError, UsageError
+
+if TYPE_CHECKING:
+    from flows.undo import Undone
+
+PATIENCE = 60.0
+"""Seconds in which a run that was asked to end is waited for."""
+_LOOK = 0.2
+
+
+def execute(args: argparse.Namespace, out: Out) -> int:
+    """Cancels the run; 1 when it did not end, or when something could not be taken back."""
+    settings = settings_of(args)
+    with opened(settings) as ledger:
+        row = _ended(ledger, find_run(ledger.reader, args.run_id, settings), out)
+        if row.state == "completed" and not args.undo:
+            raise UsageError(
+                f"the run {row.run_id} is completed",
+                f"take back what it did with: phaseline cancel {row.run_id} --undo",
+            )
+        undone = _taken_back(args, ledger, row) if args.undo else ()
+        now = ledger.reader.get_run(TENANT, row.run_id) or row
+    told = {"run_id": now.run_id, "status": now.state, "workflow": now.workflow}
+    out.document({**told, "undone": [end.to_document() for end in undone]})
+    _print(now, undone, out)
+    return 0 if now.state == "cancelled" and all(end.done for end in undone) else 1
+
+
+def _ended(ledger: Ledger, row: RunRow, out: Out) -> RunRow:
+    """The run once nobody works on it. Raises PhaselineError when it does not end."""
+    deadline, asked = time.monotonic() + PATIENCE, False
+    while True:
+        if row.holder is None:
+            ledger.steering.request_cancel(TENANT, row.run_id)
+        elif not asked:
+            asked = ledger.steering.request_cancel(TENANT, row.run_id) == "requested"
+            out.note(f"{row.holder.shown} works on it and is asked to end it")
+        row = ledger.reader.get_run(TENANT, row.run_id) or row
+        if row.holder is None and row.state in ("completed", "cancelled"):
+            return row
+        if time.monotonic() > deadline:
+            who = row.holder.shown if row.holder else "its process"
+            raise PhaselineError(
+                f"the run {row.run_id} was asked to end, and {who} has not ended it yet",
+                "its last steps may take long: run the command again, or end that process",
+            )
+        time.sleep(_LOOK)
+
+
+def _taken_back(args: argparse.Namespace, ledger: Ledger, row: RunRow) -> Sequence[Undone]:
+    from flows.undo import undo_run
+
+    environ = {**os.environ, "PHASELINE_HOME": str(args.home)}
+    catalog = str(args.catalog) if "--catalog" in args.places else catalog_of(row.labels)
+    settings = Settings.read(environ, catalog=catalog or str(args.catalog), storage=row.storage or None)
+    plan = stored_plan(settings, row)
+    if plan is None:
+        raise UsageError(
+            f"what the run {row.run_id} did cannot be read from {settings.storage}", "restore its storage"
+        )
+    return asyncio.run(undo_run(ledger, row, plan, settings, environ))
+
+
+def _print(row: RunRow, undone: Sequence[Undone], out: Out) -> None:
+    out.line(f"the run {row.run_id} is {row.state}", "yellow")
+    for end in undone:
+        out.line(f"  {end.step}: {end.message}", "" if end.done else "red")
+        if end.cure:
+            out.line(f"    cure: {end.cure}")

@@ -1,0 +1,33 @@
+"""`phaseline event`: what happened outside, for the steps that await it."""
+
+from __future__ import annotations
+
+import argparse
+import uuid
+from typing import Any
+
+from deployments.display import Out
+from deployments.given_json import read_object
+from deployments.going_on import going_on
+from deployments.recorded import TENANT, opened, settings_of
+from deployments.sweep import sweep
+
+
+def execute(args: argparse.Namespace, out: Out) -> int:
+    """Keeps the event and says which wait it answers; the same --id twice is one event."""
+    payload = read_object(args.data, "--data") if args.data is not None else {}
+    event_id = args.id or uuid.uuid4().hex
+    document: dict[str, Any] = {"event_id": event_id, "type": args.type, "key": args.key}
+    with opened(settings_of(args)) as ledger:
+        sweep(ledger, out, args.places)
+        row = ledger.waits.signal(TENANT, args.type, args.key, event_id, payload)
+        if row is None:
+            out.document({**document, "wait_id": None, "run_id": None})
+            out.line(f"kept as {event_id}; nothing waits for it yet")
+            return 0
+        after = going_on(ledger, row.run_id, args.home, args.places, out)
+    answers = {"wait_id": row.wait_id, "run_id": row.run_id, "step": row.step_path}
+    out.document({**document, **answers, **after.to_document()})
+    out.line(f"it answers {row.wait_id} ({row.run_id}, step {row.step_path})", "green")
+    after.print(out)
+    return 0

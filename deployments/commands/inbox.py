@@ -1,0 +1,42 @@
+"""`phaseline inbox`: what people and outside systems are asked."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from blocks.ledger.forms import field_lines
+from blocks.ledger.wait_documents import wait_document
+from deployments.again import answering
+from deployments.closing import wait_lines
+from deployments.display import Out
+from deployments.recorded import TENANT, find_run, opened, settings_of
+from deployments.sweep import sweep
+
+
+def execute(args: argparse.Namespace, out: Out) -> int:
+    """Lists the open waits, of one run or of all."""
+    settings = settings_of(args)
+    with opened(settings) as ledger:
+        sweep(ledger, out, args.places)
+        if args.run is not None:
+            find_run(ledger.reader, args.run, settings)
+        rows = [r for r in ledger.waits.list_open(TENANT) if args.run in (None, r.run_id)]
+    waits = [wait_document(row) for row in rows]
+    out.document({"waits": [{**wait, "answer_with": answering(args.places, wait)} for wait in waits]})
+    if not waits:
+        out.line("nothing waits for an answer")
+    for wait in waits:
+        _print(wait, args.places, out)
+    return 0
+
+
+def _print(wait: Mapping[str, Any], places: Sequence[str], out: Out) -> None:
+    out.line(f"{wait['wait_id']}  {wait['run_id']}  {wait['step']}", "bold")
+    for name, text in wait_lines(wait, places):
+        out.line(f"  {name:<10}  {text}")
+    if not wait["event"] and (fields := field_lines(wait["form"])):
+        out.line(f"  {'  fields':<10}  {', '.join(fields)}")
+    for ref in wait["evidence"]:
+        out.line(f"  {'  see':<10}  {ref.get('kind', '')}: {ref.get('uri', '')}")

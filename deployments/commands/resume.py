@@ -1,0 +1,215 @@
+"""`phaseline resume`: continue a run where it stands."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from blocks.ledger import Ledger, RunRow
+from blocks.ledger.runs import held_run
+from blocks.ledger.wait_documents import wait_document
+from blocks.settings import Settings
+from deployments.again import catalog_of, places_of, resuming, started_with
+from deployments.closing import wait_lines
+from deployments.commands.run import answers_offline
+from deployments.definitions import open_catalog
+from deployments.display import Out
+from deployments.drift import drifted, plan_now, preview_of, stored_plan
+from deployments.model_keys import say_keys
+from deployments.recorded import TENANT, find_run, opened, settings_of
+from deployments.running import Start, run_here
+from deployments.sweep import sweep
+from flows.preview import dependants
+from workflows.core.catalog import Catalog
+from workflows.core.errors import PhaselineError, UsageError, did_you_mean
+from workflows.core.plan import Plan
+from workflows.core.units import parse_duration, shown_duration
+
+WAITING = 3
+_MICRO = 1_000_000
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A run that may be continued: its row, where it is, and its definition then and now."""
+
+    row: RunRow
+    settings: Settings
+    catalog: Catalog
+    stored: Plan | None
+    now: Plan
+    drift: bool
+
+
+def execute(args: argparse.Namespace, out: Out) -> int:
+    """Continues the run, or says why not. Exit codes as in the contract."""
+    with opened(settings_of(args)) as ledger:
+        sweep(ledger, out, args.places, but=args.run_id)
+        start = _start(args, ledger, out)
+    return start if isinstance(start, int) else run_here(start, out)
+
+
+def _start(args: argparse.Namespace, ledger: Ledger, out: Out) -> Start | int:
+    """What is to be run; the exit code when nothing is."""
+    row = find_run(ledger.reader, args.run_id, settings_of(args))
+    raised = _raised(args.raise_budget)
+    if row.holder is not None and not args.plan:
+        raise held_run(row.run_id, row.holder.shown)
+    if not args.plan and not args.step and args.use != "new":
+        if row.state == "completed":
+            return _say_completed(row, out)
+        if row.state == "waiting" and (code := _say_waiting(row, ledger, args.places, out)):
+            return code
+    found = _found(args, row)
+    plan = _chosen(found, args.use)
+    redo = _redo(args.step, plan)
+    if args.plan or (found.drift and args.use is None):
+        shown = preview_of(ledger, found.settings, row, plan, drift=found.drift, redo=redo)
+        shown.print(out)
+        if args.plan:
+            out.document(shown.to_document())
+            return 0
+        raise _refuse_drift(row, out, shown.to_document(), args.places)
+    _refuse_taken_back(row, ledger)
+    plan = _with_time(plan, raised.pop("time", None))
+    if raised:
+        ledger.budgets.raise_limits(TENANT, f"run/{row.run_id}", raised)
+    environ = dict(os.environ)
+    offline = answers_offline(False, plan, environ, row, out)
+    if not offline:
+        say_keys(plan, found.catalog, environ, out)
+    words = started_with(row.labels) or ("phaseline", *args.places, "run", row.workflow)
+    settings, run_id = found.settings, row.run_id
+    start = Start(plan, found.catalog, {}, settings, environ, run_id, offline, words)
+    return replace(start, redo=redo, repeat_effects=args.repeat_effects)
+
+
+def _found(args: argparse.Namespace, row: RunRow) -> _Found:
+    """The run's catalog and storage: as given, else as it began."""
+    given = "--catalog" in args.places
+    folder = args.catalog if given else Path(catalog_of(row.labels) or args.catalog)
+    catalog = open_catalog(folder)
+    storage = row.storage or None if args.storage is None else args.storage
+    environ = {**os.environ, "PHASELINE_HOME": str(args.home)}
+    settings = Settings.read(environ, catalog=str(catalog.root), storage=storage)
+    stored = stored_plan(settings, row)
+    if args.use == "stored" and stored is not None:
+        return _Found(row, settings, catalog, stored, stored, drift=False)
+    now = plan_now(row, catalog, stored)
+    return _Found(row, settings, catalog, stored, now, drifted(row, stored, now))
+
+
+def _chosen(found: _Found, use: str | None) -> Plan:
+    if use != "stored" or not found.drift:
+        return found.stored if found.stored is not None and not found.drift else found.now
+    raise UsageError(
+        f"the definition that the run {found.row.run_id} has cannot be read from {found.settings.storage}",
+        "continue it with the catalog's: --use new; or name the storage it is in: --storage URI",
+    )
+
+
+def _refuse_drift(
+    row: RunRow, out: Out, document: Mapping[str, Any], places: Sequence[str]
+) -> PhaselineError:
+    again = resuming(places, row.run_id)
+    fault = UsageError(
+        f"the workflow '{row.workflow}' changed since the run {row.run_id} began; nothing was started",
+        f"{again} --use stored (go on as it began) or --use new (as the preview says)",
+    )
+    error = {"message": fault.message, "cure": fault.cure}
+    out.document({**document, "status": "invalid", "error": error})
+    return fault
+
+
+def _redo(step: str | None, plan: Plan) -> tuple[str, ...]:
+    """The steps to be done again. Raises UsageError for one that the workflow does not have."""
+    if step is None:
+        return ()
+    known = [s.id for s in (*plan.steps, *plan.finally_)]
+    if step not in known:
+        inner = step.split("/")[0]
+        cure = f"name the step it is a part of: --from {inner}" if inner in known else ""
+        raise UsageError(
+            f"the workflow '{plan.workflow}' has no step '{step}'", cure or did_you_mean(step, known)
+        )
+    return dependants(plan, step)
+
+
+def _say_completed(row: RunRow, out: Out) -> int:
+    document = {"run_id": row.run_id, "status": row.state, "workflow": row.workflow}
+    out.document({**document, "outputs": row.outputs, "usage": row.usage, "waits": [], "error": None})
+    out.line(f"the run {row.run_id} is completed; nothing is left to do", "green")
+    out.line(f"  do a step again: phaseline resume {row.run_id} --from STEP")
+    return 0
+
+
+def _say_waiting(row: RunRow, ledger: Ledger, places: Sequence[str], out: Out) -> int:
+    """3 for a run that nobody has answered; 0 for one that can go on."""
+    waits = [wait_document(w) for w in ledger.waits.of_run(TENANT, row.run_id) if w.state == "open"]
+    if not waits or row.run_id in ledger.steering.due(TENANT):
+        return 0
+    places = places_of(started_with(row.labels)) or places
+    message = "it waits for an answer" if len(waits) == 1 else f"it waits for one of {len(waits)} answers"
+    error = {"message": message, "cure": "answer it, then resume"}
+    document = {"run_id": row.run_id, "status": "waiting", "workflow": row.workflow}
+    out.document({**document, "waits": waits, "error": error})
+    out.line(f"the run {row.run_id} waits; nothing was started", "yellow")
+    for wait in waits:
+        for name, text in wait_lines(wait, places):
+            out.line(f"  {name:<10}  {text}")
+    return WAITING
+
+
+def _refuse_taken_back(row: RunRow, ledger: Ledger) -> None:
+    """What was undone is not half of a run: doing the rest of it would build on nothing."""
+    if row.state != "cancelled":
+        return
+    from blocks.ledger.effects import read_effects
+
+    effects = ledger.reader.read(lambda c: read_effects(c, TENANT, row.run_id))
+    if any(e.state == "undone" or e.step_path.endswith("/undo") for e in effects):
+        raise UsageError(
+            f"the run {row.run_id} was cancelled and taken back",
+            f"start a new one: phaseline run {row.workflow}",
+        )
+
+
+def _raised(pairs: Sequence[str]) -> dict[str, Any]:
+    """Ceilings by name: tokens and turns as numbers, usd in micro-dollars, time in seconds."""
+    raised: dict[str, Any] = {}
+    for pair in (part for word in pairs for part in word.split(",")):
+        name, equals, text = pair.partition("=")
+        if name not in ("tokens", "usd", "turns", "time") or not equals:
+            raise UsageError(
+                f"'{pair}' raises no budget", "write --raise-budget tokens=N (or usd=, turns=, time=)"
+            )
+        raised[name] = _amount(name, text)
+    return raised
+
+
+def _amount(name: str, text: str) -> float | int:
+    try:
+        if name == "time":
+            return parse_duration(text)
+        return round(float(text) * _MICRO) if name == "usd" else int(text.replace("_", ""))
+    except (ValueError, OverflowError):
+        example = {"time": "2h", "usd": "12.50"}.get(name, "2000000")
+        raise UsageError(
+            f"'{text}' is no amount of {name}", f"write --raise-budget {name}={example}"
+        ) from None
+
+
+def _with_time(plan: Plan, seconds: float | None) -> Plan:
+    """The plan with more active time; it is part of the run's definition from here on."""
+    if seconds is None:
+        return plan
+    limit = plan.budget.time if plan.budget is not None else None
+    if plan.budget is None or limit is None:
+        raise UsageError(f"the run has no budget of time to raise ({plan.workflow})", "leave time= out")
+    if seconds < limit:
+        raise UsageError(f"the run's budget of time is {shown_duration(limit)} already", "name a longer one")
+    return plan.model_copy(update={"budget": plan.budget.model_copy(update={"time": seconds})})

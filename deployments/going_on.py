@@ -1,0 +1,82 @@
+"""How a run goes on once it may: by a command that is told, or, where a worker runs it, through Prefect."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from blocks.ledger import Ledger, RunRow
+from deployments import local_server
+from deployments.again import places_of, resuming, started_with
+from deployments.display import Out
+from deployments.recorded import TENANT
+
+
+@dataclass(frozen=True)
+class GoingOn:
+    """What follows an answer."""
+
+    run_id: str
+    due: bool
+    """Whether the run can go on now."""
+    command: str
+    woken: bool = False
+    """Whether a worker goes on with it."""
+
+    def to_document(self) -> dict[str, object]:
+        """Fields of the document of an answer."""
+        return {"due": self.due, "woken": self.woken, "resume": self.command}
+
+    def print(self, out: Out) -> None:
+        """For people."""
+        if self.woken:
+            out.line(f"the run {self.run_id} goes on, on its worker", "green")
+        elif self.due:
+            out.line(f"continue it with: {self.command}")
+        else:
+            out.line(f"the run {self.run_id} still waits for more, or is at work; later: {self.command}")
+
+
+def is_deployed(row: RunRow) -> bool:
+    """Whether a worker runs it: commands leave the words they were started with."""
+    return bool(row.flow_run_id) and not started_with(row.labels)
+
+
+def going_on(ledger: Ledger, run_id: str, home: Path, places: Sequence[str], out: Out) -> GoingOn:
+    """What can be done for a run whose wait was decided; a suspended deployed one is woken."""
+    row = ledger.reader.get_run(TENANT, run_id)
+    known = places_of(started_with(row.labels)) if row is not None else ()
+    command = resuming(known or places, run_id)
+    due = run_id in ledger.steering.due(TENANT)
+    woken = due and row is not None and is_deployed(row) and wake_deployed(row, home, out)
+    return GoingOn(run_id, due, command, woken)
+
+
+def wake_deployed(row: RunRow, home: Path, out: Out) -> bool:
+    """Asks Prefect to let the flow run go on; says so when its server cannot be reached."""
+    if not os.environ.get("PREFECT_API_URL"):
+        info = local_server.status(home)
+        if info is None:
+            _tell_unreachable(row, out, "no Prefect server runs here, and PREFECT_API_URL names none")
+            return False
+        os.environ.update(local_server.prefect_environment(info, home, os.environ, quiet=True))
+    os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "3")
+    from deployments.server_end import server_fault
+    from flows.holding import wake_flow_run
+
+    try:
+        return asyncio.run(wake_flow_run(row.flow_run_id))
+    except Exception as error:
+        fault = server_fault(error)
+        if fault is None:
+            raise
+        _tell_unreachable(row, out, fault.message)
+        return False
+
+
+def _tell_unreachable(row: RunRow, out: Out, why: str) -> None:
+    out.note(f"the run {row.run_id} is not woken: {why}", "yellow")
+    out.note(f"  cure: press Resume on its flow run {row.flow_run_id} in Prefect, or continue it here")

@@ -1,0 +1,40 @@
+"""Runs of the ledger, as commands find and open them."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+from collections.abc import Iterator
+
+from blocks.ledger import Ledger, LedgerReader, RunRow
+from blocks.settings import Settings
+from workflows.core.errors import UsageError, did_you_mean
+
+TENANT = "default"
+
+
+def settings_of(args: argparse.Namespace) -> Settings:
+    """Where this installation keeps its things."""
+    return Settings.read({**os.environ, "PHASELINE_HOME": str(args.home)}, catalog=str(args.catalog))
+
+
+@contextlib.contextmanager
+def opened(settings: Settings) -> Iterator[Ledger]:
+    """The ledger; an empty one where nothing ran yet. Raises LedgerError, UsageError."""
+    settings.prepare()
+    with Ledger.open(settings.database) as ledger:
+        yield ledger
+
+
+def find_run(reader: LedgerReader, run_id: str, settings: Settings) -> RunRow:
+    """The run of that id. Raises UsageError when there is none."""
+    row = reader.get_run(TENANT, run_id)
+    if row is not None:
+        return row
+    known = [r.run_id for r in reader.list_runs(TENANT, 200)]
+    hint = did_you_mean(run_id, known)
+    raise UsageError(
+        f"there is no run '{run_id}'" + ("" if "://" in settings.database else f" in {settings.database}"),
+        hint if hint.startswith("did you mean") else "list them with: phaseline runs",
+    )

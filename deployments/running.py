@@ -1,0 +1,245 @@
+"""One run in this process, against the kept Prefect server: from what is known before it to its exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from blocks.settings import Settings
+from deployments.again import continuing, labels_of, places_of
+from deployments.closing import closing
+from deployments.display import Out
+from deployments.local_server import ServerInfo, for_command, prefect_environment
+from workflows.core.catalog import Catalog
+from workflows.core.errors import PhaselineError
+from workflows.core.plan import Plan
+
+if TYPE_CHECKING:
+    from flows.outcome import RunOutcome
+    from flows.run import Launch
+
+
+def run_here(start: Start, out: Out) -> int:
+    """Runs it against the kept server, started when there is none; gives the exit code."""
+
+    def meanwhile(info: ServerInfo) -> None:
+        out.note("starting the local Prefect server (some seconds; it stays for later commands)")
+        _import_flows(info, start.settings, start.environ)
+
+    with for_command(start.settings.home, start.environ, meanwhile=meanwhile) as server:
+        _import_flows(server, start.settings, start.environ)
+        return _run(start, server, out)
+
+
+_ready: list[bool] = []
+
+
+def _import_flows(server: ServerInfo | None, settings: Settings, environ: dict[str, str]) -> None:
+    """Points Prefect at the server, then imports it (2 s, spent while a new server loads)."""
+    if _ready:
+        return
+    if server is not None:
+        os.environ.update(prefect_environment(server, settings.home, environ, quiet=True))
+        # A local server answers at once or is gone: 14 s of trying, not a minute.
+        os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "3")
+    if "PREFECT_LOGGING_LEVEL" not in environ:
+        # Failures are shown once, by the progress and the closing panel; the API still gets every line.
+        os.environ["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "CRITICAL"
+        os.environ.setdefault("PREFECT_LOGGING_HANDLERS_DEBUG_LEVEL", "CRITICAL")
+        logging.raiseExceptions = False  # or a log line that cannot be sent is told on standard error
+    import flows.compiled
+
+    _ready.append(bool(flows.compiled))
+
+
+@dataclass(frozen=True)
+class Start:
+    """Everything that is known before a run begins."""
+
+    plan: Plan
+    catalog: Catalog
+    given: Mapping[str, Any]
+    settings: Settings
+    environ: Mapping[str, str]
+    run_id: str
+    offline: bool
+    words: tuple[str, ...]
+    redo: tuple[str, ...] = ()
+    """Ids of steps that are to be done again."""
+    repeat_effects: bool = False
+
+    @property
+    def again(self) -> str:
+        """The command that continues it."""
+        return continuing(self.words, self.run_id)
+
+
+def _run(start: Start, server: ServerInfo | None, out: Out) -> int:
+    """Runs it, prints how it ended, gives the exit code."""
+    from deployments.server_end import drain, ended, give_up_sending, server_fault
+
+    outcomes: list[RunOutcome] = []
+    try:
+        try:
+            _walk(start, out, outcomes)
+        except PhaselineError as fault:
+            raise _of_run(fault, start) from None
+        except Exception as error:
+            fault = server_fault(error)
+            if fault is None:
+                raise
+            if not ended(server, start.settings.home):
+                raise fault from None
+            if not outcomes:
+                raise _lost(start, out) from None
+    finally:
+        gone = ended(server, start.settings.home)
+        (give_up_sending if gone else drain)()
+    if gone:
+        out.note(
+            "the local Prefect server ended meanwhile: its UI does not show the end of this run", "yellow"
+        )
+    _print(outcomes[-1], start, None if gone else server, out)
+    return outcomes[-1].exit_code
+
+
+def _of_run(fault: PhaselineError, start: Start) -> PhaselineError:
+    """The error with what a script needs to go on: which run it was."""
+    fault.run_id, fault.workflow = start.run_id, start.plan.workflow  # type: ignore[attr-defined]
+    return fault
+
+
+def _lost(start: Start, out: Out) -> PhaselineError:
+    """The error of a run that has no end, since the local server is gone; its document is printed."""
+    lost = PhaselineError("the local Prefect server ended", f"continue with: {start.again}")
+    out.document(
+        {
+            "run_id": start.run_id,
+            "status": "failed",
+            "workflow": start.plan.workflow,
+            "offline": start.offline,
+            "error": {"message": lost.message, "cure": lost.cure},
+        }
+    )
+    return lost
+
+
+def _walk(start: Start, out: Out, outcomes: list[RunOutcome]) -> None:
+    """Runs the plan as a Prefect flow. How it ended is appended to `outcomes`."""
+    from prefect.exceptions import TerminationSignal
+
+    from deployments.progress import Progress
+    from flows.compiled import price_table
+    from flows.run import Launch
+
+    faults: list[PhaselineError] = []
+    with Progress(out, start.plan) as progress:
+        launch = Launch(
+            settings=start.settings,
+            environ=start.environ,
+            run_id=start.run_id,
+            offline=start.offline,
+            prices=price_table(start.catalog),
+            limits=start.catalog.models.limits,
+            labels=labels_of(start.words, start.settings.catalog),
+            redo=start.redo,
+            repeat_effects=start.repeat_effects,
+            lift_parks=True,
+            on_event=progress.on_event,
+            on_outcome=outcomes.append,
+            on_fault=faults.append,
+        )
+        try:
+            asyncio.run(run_flow(start.plan, start.given, launch))
+        except (asyncio.CancelledError, KeyboardInterrupt, TerminationSignal):
+            if not outcomes:
+                raise PhaselineError(
+                    "cancelled before the run started", f"start it with: {start.again}"
+                ) from None
+    if faults:
+        raise faults[0]
+
+
+def _print(outcome: RunOutcome, start: Start, server: ServerInfo | None, out: Out) -> None:
+    document = outcome.to_document()
+    if server is not None:
+        document["ui_url"] = _ui(server, outcome)
+    out.document(document)
+    lasting = server if start.environ.get("PHASELINE_SERVER") != "command" else None
+    ui, login = (_ui(lasting, outcome), lasting.auth) if lasting else (None, None)
+    closing(out, document, ui, login, places_of(start.words))
+
+
+def _ui(server: ServerInfo, outcome: RunOutcome) -> str:
+    # Without /v2 Prefect shows its old UI, which gives a browser without a login no place to log in.
+    return (
+        f"{server.ui_url.rstrip('/')}/v2/runs/flow-run/{outcome.flow_run_id}"
+        if outcome.flow_run_id
+        else server.ui_url
+    )
+
+
+async def run_flow(plan: Plan, given: Mapping[str, Any], launch: Launch) -> None:
+    """Runs the plan as a Prefect flow; how it ended is told to the launch. Prefect knows its server by now."""
+    from prefect.exceptions import Pause
+
+    from deployments.stored_inputs import stored_inputs
+    from flows.compiled import LAUNCH, build_flow
+
+    with _interruptible() as cancel:
+        launch = replace(launch, cancel=cancel)
+        parameters = await stored_inputs(given, launch)
+        token = LAUNCH.set(launch)
+        try:
+            # The inputs are checked already; Prefect would not take a ref for every type, nor none for
+            # what an earlier start of the run was given.
+            named = build_flow(plan).with_options(flow_run_name=launch.run_id, validate_parameters=False)
+            missing = {i.name: None for i in plan.inputs}
+            known = {**missing, **parameters, "run_id": launch.run_id, "offline": launch.offline}
+            state: Any = await named(**known, return_state=True)  # type: ignore[misc]
+        except Pause:
+            return  # the run waits; its outcome was told
+        finally:
+            LAUNCH.reset(token)
+        if not state.is_completed():
+            value = await state.aresult(raise_on_failure=False)
+            if isinstance(value, BaseException):
+                raise value
+
+
+_PAUSE = 1.0
+"""Seconds in which further signals are taken for the same one."""
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[Callable[[], None]]:
+    """SIGINT and SIGTERM cancel the run: what runs is ended, `finally` steps still run.
+
+    Several at once are one; a later one cancels what still runs then. Gives what they do.
+    """
+    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    assert task is not None
+    heard = [-_PAUSE]
+
+    def cancel() -> None:
+        if loop.time() - heard[0] >= _PAUSE:
+            heard[0] = loop.time()
+            task.cancel()
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in numbers}
+    for number in numbers:
+        loop.add_signal_handler(number, cancel)
+    try:
+        yield cancel
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+            # Once it is cancelled the command only says how it ended.
+            signal.signal(number, signal.SIG_IGN if heard[0] > 0 else before[number])

@@ -1,0 +1,73 @@
+"""Everything an agent may call in one step; what acts goes through the effect gate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from tasks.context import RunContext
+from tasks.documents import read_input_tool
+from tasks.effect_tools import gate_of, guarded_all
+from tasks.effects import EffectGate
+from tasks.people import ask_person_tool
+from tasks.toolbox import skill_tools
+from tasks.tools import Tool
+from tasks.values import Value
+from workflows.core.plan import AgentPlan, StepPlan
+
+if TYPE_CHECKING:
+    from tasks.mcp_client import McpServers
+
+
+async def step_tools(
+    step: StepPlan,
+    agent: AgentPlan,
+    readable: Mapping[str, Value],
+    attached: Sequence[Value],
+    cut: Sequence[str],
+    context: RunContext,
+    path: str,
+) -> list[Tool]:
+    """The tools in the order they are shown. `cut` names documents of which only a part was attached.
+
+    Raises ServerUnavailable for an MCP server that cannot be opened, UsageError.
+    """
+    gate = gate_of(context, path, repeat=context.repeat(path), remote=context.reaches_out)
+    tools = skill_tools(agent.skills, readable, context, path)
+    if gate is not None:
+        tools = guarded_all(tools, gate, agent.tool_rules, step.effect_key)
+        tools += await _beyond(agent, context, gate, path)
+        if agent.ask_person:
+            tools.append(ask_person_tool(context, path))
+    if cut:
+        tools.append(read_input_tool(attached, cut, context.store))
+    return tools
+
+
+async def _beyond(agent: AgentPlan, context: RunContext, gate: EffectGate, path: str) -> list[Tool]:
+    """Tools of MCP servers, and HTTP requests. An offline run opens no server."""
+    out: list[Tool] = []
+    if agent.servers and not context.reaches_out:
+        told = {"step": path, "servers": [plan.name for plan in agent.servers]}
+        context.on_event("tools.left_out", told)
+    elif agent.servers:
+        from tasks.mcp_tools import mcp_tools
+
+        out += [tool.through(gate) for tool in await mcp_tools(agent, _servers(context), gate)]
+    if agent.http is not None:
+        from tasks.http_tool import http_tool
+
+        http = http_tool(agent.http, agent.tool_rules)
+        out += [http.through(gate)] if http is not None else []
+    return out
+
+
+def _servers(context: RunContext) -> McpServers:
+    """The run's MCP servers: each is opened once per process."""
+    from tasks.mcp_client import McpServers
+
+    known = next((service for service in context.services if isinstance(service, McpServers)), None)
+    if known is None:
+        known = McpServers(context.environ, context.secrets)
+        context.services.append(known)
+    return known

@@ -1,0 +1,228 @@
+"""Budgets at work: what a request may cost is held before it is sent, and settled after it.
+
+The ledger holds the ceilings and what is used of them, so that a process that dies, and a run that goes on,
+change nothing about what was spent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from blocks.boundaries import reached
+from blocks.ledger import Amount, BudgetLedger, BudgetRefusal, Lease
+from blocks.models import Answer, ModelError, Request, Retryable
+from tasks.durable import Durable
+from workflows.core.errors import PhaselineError
+from workflows.core.plan import AgentPlan, BudgetPlan
+from workflows.core.refs import canonical_json
+from workflows.core.usage import Usage
+
+if TYPE_CHECKING:
+    from tasks.context import RunContext
+
+WRAP_UP = 0.9
+"""From this share on the agent is told to come to an end."""
+HELD_SECONDS = 1800.0
+"""How long a reservation nobody settles is held before it counts as spent; longer than any request takes."""
+_BYTES_PER_TOKEN = 2.5
+"""Fewer than any text has on average, so that an estimate of tokens is an upper bound."""
+_MICRO = 1_000_000
+
+
+class BudgetSpent(PhaselineError):
+    """A ceiling is reached; the run stops and can be continued with a higher one."""
+
+    exit_code = 4
+    final = True
+
+
+@dataclass
+class Budgets:
+    """The budgets of one run, and what is held of them here."""
+
+    durable: Durable
+    ids: list[tuple[str, str]] = field(default_factory=list)
+    """Paths and the budgets that bound what is below them."""
+    settled: asyncio.Event = field(default_factory=asyncio.Event)
+    open: int = 0
+    """Requests of this process that hold something, or are asking for it."""
+    count: int = 0
+
+    def closed(self) -> None:
+        """One request less: who waits for what it held looks again."""
+        self.open -= 1
+        self.settled.set()
+        self.settled = asyncio.Event()
+
+    async def bound(self, path: str, plan: BudgetPlan | None, part: str = "") -> None:
+        """Sets the ceilings of the run ("") or of what is below a path; `part` tells two of it apart."""
+        limits = {} if plan is None else _limits(plan)
+        if not limits:
+            return
+        run_id = self.durable.lease.run_id
+        budget_id = f"run/{run_id}/step/{path}{part}" if path else f"run/{run_id}"
+        await self.durable.ledger.budgets.set_limits(self.durable.lease, budget_id, limits, run_id)
+        if (path, budget_id) not in self.ids:
+            self.ids.append((path, budget_id))
+
+    async def bound_agent(self, agent: AgentPlan) -> str:
+        """The budget of an agent's day, when it has one; its id, else ""."""
+        if agent.tokens_per_day is None:
+            return ""
+        budget_id = f"agent/{agent.id}/{datetime.now(UTC):%Y-%m-%d}"
+        limits = {"tokens": agent.tokens_per_day}
+        await self.durable.ledger.budgets.set_limits(self.durable.lease, budget_id, limits)
+        return budget_id
+
+    def of(self, path: str) -> list[str]:
+        """The budgets that bound the work at a path."""
+        return [i for p, i in self.ids if p in ("", path) or path.startswith(f"{p}/")]
+
+
+@dataclass
+class BudgetGate:
+    """Holds and settles for the requests of one conversation, one at a time."""
+
+    context: RunContext
+    budgets: Budgets
+    path: str
+    agent: AgentPlan
+    day: str = ""
+    _id: str = ""
+
+    @property
+    def bounded(self) -> bool:
+        """Whether any ceiling bounds the conversation."""
+        return bool(self._ids())
+
+    async def before(self, request: Request) -> None:
+        """Holds what the request may cost. Raises BudgetSpent when a ceiling does not allow it."""
+        ids = self._ids()
+        if not ids:
+            return
+        amount = self._bound(request)
+        lease, budgets = self.budgets.durable.lease, self.budgets
+        while True:
+            budgets.count, budgets.open = budgets.count + 1, budgets.open + 1
+            reservation = f"{lease.run_id}/{self.path}/{lease.epoch}/{budgets.count}"
+            settled = budgets.settled
+            try:
+                refusal = await budgets.durable.ledger.budgets.reserve(
+                    lease, reservation, ids, amount, self.path, int(HELD_SECONDS * _MICRO)
+                )
+            except BaseException:
+                budgets.closed()
+                raise
+            if refusal is None:
+                self._id = reservation
+                return
+            budgets.closed()
+            if not budgets.open:
+                raise _spent(refusal, lease.run_id)
+            # Others hold upper bounds; what their requests really cost may leave enough.
+            if budgets.settled is settled or not settled.is_set():
+                await settled.wait()
+
+    async def after(self, answer: Answer) -> None:
+        """Settles with what the answer really cost."""
+        if self._id:
+            reached("turn.received", self.path)
+        await self._settle(answer.usage, answer.model)
+
+    async def failed(self, error: BaseException) -> None:
+        """Gives back what was certainly not billed; what may have been stays charged."""
+        if not self._id:
+            return
+        spent = error.spent if isinstance(error, ModelError) else Usage()
+        if spent != Usage():
+            await self._settle(spent, self.agent.model.id)
+            return
+        doubtful = not isinstance(error, ModelError) or (
+            isinstance(error, Retryable) and error.kind in ("timeout", "connection", "cut", "malformed")
+        )
+        ledger, lease = self._ledger()
+        reservation = self._take()
+        try:
+            await asyncio.shield(
+                ledger.forfeit(lease, reservation) if doubtful else ledger.release(lease, reservation)
+            )
+        finally:
+            self.budgets.closed()
+
+    async def notice(self) -> str:
+        """What the agent should know about its budget; "" while there is enough."""
+        ids = self._ids()
+        if not ids:
+            return ""
+        ledger, lease = self._ledger()
+        used = await asyncio.to_thread(ledger.use, lease.tenant, ids)
+        share = max((s for shares in used.values() for s in shares.values()), default=0.0)
+        if share < WRAP_UP:
+            return ""
+        return (
+            f"{share:.0%} of the budget for this work is spent. Come to an end now: give your best complete "
+            "answer with what you have, without further tool calls."
+        )
+
+    def _ids(self) -> list[str]:
+        return [*([self.day] if self.day else []), *self.budgets.of(self.path)]
+
+    def _bound(self, request: Request) -> Amount:
+        text = canonical_json({k: request.get(k) for k in ("system", "messages", "tools")})
+        tokens_in = int(len(text.encode("utf-8", "surrogatepass")) / _BYTES_PER_TOKEN) + 16
+        most = Usage(input_tokens=tokens_in, output_tokens=int(request["max_tokens"]))
+        return Amount(tokens=most.total_tokens, usd=self._micro(most, str(request["model"])), turns=1)
+
+    def _micro(self, usage: Usage, model: str) -> int:
+        return round((self.context.usd(usage, model) or 0.0) * _MICRO)
+
+    async def _settle(self, usage: Usage, model: str) -> None:
+        if not self._id:
+            return
+        usd = self.context.usd(usage, model)
+        actual = Amount(tokens=usage.total_tokens, usd=round((usd or 0.0) * _MICRO), turns=1)
+        ledger, lease = self._ledger()
+        reservation = self._take()
+        try:
+            await asyncio.shield(ledger.settle(lease, reservation, actual, unpriced=usd is None))
+        finally:
+            self.budgets.closed()
+
+    def _take(self) -> str:
+        reservation, self._id = self._id, ""
+        return reservation
+
+    def _ledger(self) -> tuple[BudgetLedger, Lease]:
+        return self.budgets.durable.ledger.budgets, self.budgets.durable.lease
+
+
+def _limits(plan: BudgetPlan) -> dict[str, int | None]:
+    """The ceilings that requests draw on; time is kept where the work is awaited."""
+    found: Mapping[str, int | None] = {
+        "tokens": plan.tokens,
+        "usd": None if plan.usd is None else round(plan.usd * _MICRO),
+        "turns": plan.turns,
+    }
+    return {name: limit for name, limit in found.items() if limit is not None}
+
+
+def _spent(refusal: BudgetRefusal, run_id: str) -> BudgetSpent:
+    def shown(amount: int) -> str:
+        return f"${amount / _MICRO:.4f}" if refusal.resource == "usd" else f"{amount:,} {refusal.resource}"
+
+    if refusal.budget_id.startswith("agent/"):
+        whose = f"the agent {refusal.budget_id.split('/', 1)[1].rsplit('/', 1)[0]} today"
+        cure = f"continue tomorrow: phaseline resume {run_id}; or raise the agent's tokens_per_day"
+    else:
+        _, step, path = refusal.budget_id.partition("/step/")
+        whose = f"the step {path}" if step else "the run"
+        cure = f"phaseline resume {run_id} --raise-budget {refusal.resource}=N"
+    return BudgetSpent(
+        f"the budget of {whose} does not allow another request: {shown(refusal.spent)} of "
+        f"{shown(refusal.limit)} spent, and one more may cost {shown(refusal.asked)}",
+        cure,
+    )

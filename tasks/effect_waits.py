@@ -1,0 +1,129 @@
+"""What people are asked about a call: may it be made, did it happen, what does the server want to know."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from blocks.ledger import WaitRow, WaitStart
+from tasks.effect_calls import EffectCall
+from tasks.tools import ToolResult
+from workflows.core.errors import PhaselineError
+from workflows.core.refs import digest
+
+OUTCOME_FORM = {
+    "type": "object",
+    "properties": {
+        "outcome": {
+            "enum": ["done", "not_done", "abandon"],
+            "description": "done: it happened; not_done: it did not, make it again; abandon: leave it.",
+        },
+        "result": {"type": "string", "description": "What the agent should know of its result, when done."},
+    },
+    "required": ["outcome"],
+    "additionalProperties": False,
+}
+_NO_RESULT = "A person confirmed that this call was performed. Its result is not known."
+
+
+class Undecided(PhaselineError):
+    """Nobody decided about a call in time, or the question was withdrawn."""
+
+    final = True
+
+
+def approval_start(call: EffectCall, shown: Any) -> WaitStart:
+    """The question whether a call may be made. Other arguments are another question."""
+    return WaitStart(
+        run_id=call.run_id,
+        step_path=call.step_path,
+        wait_key=f"action:{digest([call.key, call.subject])[:32]}",
+        kind="action",
+        ask=f"May {call.step_path} call {call.tool} with these arguments?",
+        subject=call.subject,
+        detail={"tool": call.tool, "kind": call.kind, "arguments": shown},
+    )
+
+
+def unknown_start(call: EffectCall, shown: Any, sent: int, why: str) -> WaitStart:
+    """The question whether a call happened that was sent `sent` times. Each sending in doubt is its own."""
+    return WaitStart(
+        run_id=call.run_id,
+        step_path=call.step_path,
+        wait_key=f"unknown:{call.key}:{sent}",
+        kind="unknown",
+        ask=f"Did the call of {call.tool} by {call.step_path} happen? It was sent and {why}. "
+        "Answer done, not_done (it is made again) or abandon.",
+        form=OUTCOME_FORM,
+        subject=call.key,
+        detail={
+            "tool": call.tool,
+            "kind": call.kind,
+            "arguments": shown,
+            "idempotency_key": call.idempotency_key,
+            "sent": sent,
+            "why": why,
+        },
+    )
+
+
+def question_start(
+    call: EffectCall, ask: str, form: dict[str, Any], detail: dict[str, Any], again: int
+) -> WaitStart:
+    """What a server wants to know before it goes on with a call; `again` counts equal questions from 0."""
+    identity = digest([call.key, ask, form, again])
+    return WaitStart(
+        run_id=call.run_id,
+        step_path=call.step_path,
+        wait_key=f"mcp:{identity[:32]}",
+        kind="mcp",
+        ask=ask,
+        form=form,
+        detail={**detail, "again": again},
+    )
+
+
+def disapproval(row: WaitRow, tool: str) -> str:
+    """Who refused a call and why, for the agent; "" when it was approved. Raises Undecided."""
+    if row.state == "answered":
+        return ""
+    if row.state == "rejected":
+        return f"{_voter(row)} did not approve this call of {tool}.{_note(row)} It was not made."
+    raise _undecided(row, tool)
+
+
+def verdict(row: WaitRow, tool: str) -> tuple[str, ToolResult]:
+    """What a person said of a call in doubt: "done", "not_done" or "abandoned", with what the agent gets.
+
+    Raises Undecided.
+    """
+    if row.state not in ("answered", "rejected"):
+        raise _undecided(row, tool)
+    data = (row.answer or {}).get("data") or {}
+    outcome = data.get("outcome") if row.state == "answered" else "abandon"
+    if outcome == "done":
+        return "done", ToolResult(str(data.get("result") or _NO_RESULT))
+    if outcome == "not_done":
+        return "not_done", ToolResult("")
+    return "abandoned", abandoned(tool, f"{_voter(row)} abandoned it.{_note(row)}")
+
+
+def abandoned(tool: str, why: str) -> ToolResult:
+    """What the agent gets for a call that nobody wants any more."""
+    return ToolResult(f"This call of {tool} is not made again: {why}", is_error=True)
+
+
+def _undecided(row: WaitRow, tool: str) -> Undecided:
+    why = "nobody answered in time" if row.state == "expired" else "the question was withdrawn"
+    return Undecided(
+        f"{why}: {row.ask}",
+        f"find out whether {tool} did it; `phaseline show {row.run_id}` tells what was sent",
+    )
+
+
+def _voter(row: WaitRow) -> str:
+    return str(row.decided_by[-1].get("voter") or "A person") if row.decided_by else "A person"
+
+
+def _note(row: WaitRow) -> str:
+    notes = "; ".join(str(vote["note"]) for vote in row.decided_by if vote.get("note"))
+    return f" They said: {notes}." if notes else ""

@@ -1,0 +1,44 @@
+"""Several gates before one request."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from blocks.boundaries import reached
+from blocks.models import Answer, Request
+from tasks.requests import Gate
+
+
+@dataclass(frozen=True)
+class Gates:
+    """Opens its gates in order; when one refuses, those that were open are told that nothing was sent.
+
+    `path` is that of the unit whose requests pass.
+    """
+
+    gates: Sequence[Gate]
+    path: str = ""
+
+    async def before(self, request: Request) -> None:
+        """Waits at each gate in turn, or raises what one refuses with."""
+        opened: list[Gate] = []
+        try:
+            for gate in self.gates:
+                await gate.before(request)
+                opened.append(gate)
+        except BaseException as refusal:
+            for gate in reversed(opened):
+                await gate.failed(refusal)
+            raise
+        reached("turn.sending", self.path)
+
+    async def after(self, answer: Answer) -> None:
+        """Tells every gate what came back."""
+        for gate in reversed(self.gates):
+            await gate.after(answer)
+
+    async def failed(self, error: BaseException) -> None:
+        """Tells every gate that nothing came back."""
+        for gate in reversed(self.gates):
+            await gate.failed(error)

@@ -1,0 +1,66 @@
+"""What an HTTP exchange says about the call it carried: performed, refused, or nobody knows."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING
+
+from tasks.effect_calls import Refused, Unsure
+
+if TYPE_CHECKING:
+    import httpx2
+
+UNSURE_4XX = frozenset((408, 409, 425, 429))
+"""Client errors that do not say that nothing happened: the request, or an equal one before, may have run."""
+
+
+def judge(status: int, told: str) -> None:
+    """Raises Refused or Unsure for a status that is not an outcome; `told` is the text for the agent."""
+    if status >= 500 or status in UNSURE_4XX:
+        raise Unsure(told)
+    if status >= 400:
+        raise Refused(told)
+
+
+@asynccontextmanager
+async def exchange(who: str, seconds: float) -> AsyncIterator[None]:
+    """An exchange with `who` (a host, never a whole address) of at most `seconds`.
+
+    Its failures leave as Refused when nothing was sent, else as Unsure.
+    """
+    import httpx2
+
+    not_sent = (
+        httpx2.ConnectError,
+        httpx2.ConnectTimeout,
+        httpx2.PoolTimeout,
+        httpx2.ProxyError,
+        httpx2.UnsupportedProtocol,
+        httpx2.LocalProtocolError,
+        httpx2.InvalidURL,
+    )
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except not_sent as error:
+        raise Refused(f"{who} could not be reached: {_why(error)}.") from None
+    except TimeoutError:
+        raise Unsure(f"{who} did not answer within {seconds:g} s.") from None
+    except httpx2.HTTPError as error:
+        raise Unsure(f"the connection to {who} was lost: {_why(error)}.") from None
+
+
+def _why(error: Exception) -> str:
+    return (str(error) or type(error).__name__).rstrip(".")
+
+
+async def body_of(response: httpx2.Response, limit: int) -> tuple[bytes, bool]:
+    """At most `limit` bytes of a streamed response, and whether there were more."""
+    body = bytearray()
+    async for piece in response.aiter_bytes():
+        body += piece
+        if len(body) > limit:
+            return bytes(body[:limit]), True
+    return bytes(body), False

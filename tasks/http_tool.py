@@ -1,0 +1,229 @@
+"""The tool `http_request`: an agent with network access asks the hosts its permissions name, no others."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import json
+import socket
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from tasks.effect_calls import Refused
+from tasks.effect_tools import ActingTool
+from tasks.http_answers import body_of, exchange, judge
+from tasks.tools import Effect, ToolError, ToolResult
+from workflows.core.plan import HttpPlan, ToolRulePlan
+from workflows.core.tool_rules import ENDPOINT, HTTP_REQUEST, rule_of
+
+if TYPE_CHECKING:
+    import httpx2
+
+SECONDS = 60.0
+"""Of one request with its redirects."""
+BODY_BYTES = 256 * 1024
+"""Of a response that are read."""
+REDIRECTS = 5
+
+_EFFECTS: dict[str, Effect] = {
+    "GET": "none",
+    "HEAD": "none",
+    "PUT": "idempotent",
+    "DELETE": "idempotent",
+    "POST": "once",
+    "PATCH": "once",
+}
+"""What a method does, by RFC 9110. Where a server does not keep to it, tools-config.json says so."""
+_PORTS = {"http": 80, "https": 443}
+_OURS = ("host", "content-length", "transfer-encoding", "connection", "upgrade", "idempotency-key", "te")
+"""Headers that the request itself decides."""
+_SHOWN = ("content-type", "location", "etag", "last-modified", "retry-after", "link")
+_TEXT = ("text/", "json", "xml", "yaml", "javascript", "csv", "x-www-form-urlencoded")
+
+
+def http_tool(plan: HttpPlan, rules: Sequence[ToolRulePlan] = ()) -> ActingTool | None:
+    """The tool; None when tools-config.json does not allow it."""
+    rule = rule_of(rules, HTTP_REQUEST)
+    if rule is not None and not rule.allow:
+        return None
+    hosts = ", ".join(sorted(plan.endpoints))
+    asking = HttpAccess(tuple(plan.endpoints))
+    acts = rule.effect if rule is not None else None
+
+    def effect_of(arguments: dict[str, Any]) -> Effect:
+        effect = _EFFECTS[arguments["method"]]
+        return effect if effect == "none" else acts or effect
+
+    return ActingTool(
+        name=HTTP_REQUEST,
+        description=f"Make an HTTP request. Allowed hosts: {hosts}. Gives status, headers and body.",
+        input_schema=_SCHEMA,
+        kind="http",
+        send=asking.send,
+        effect_of=effect_of,
+    ).ruled(rule)
+
+
+_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "method": {"type": "string", "enum": list(_EFFECTS), "description": "GET and HEAD change nothing."},
+        "url": {
+            "type": "string",
+            "maxLength": 4000,
+            "description": "Whole address, with http:// or https://.",
+        },
+        "headers": {
+            "type": "object",
+            "additionalProperties": {"type": "string"},
+            "description": "Header fields by name.",
+        },
+        "body": {
+            "anyOf": [{"type": "string"}, {"type": "object"}, {"type": "array"}],
+            "description": "Text as it stands, or data that is sent as JSON.",
+        },
+    },
+    "required": ["method", "url"],
+    "additionalProperties": False,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class HttpAccess:
+    """Requests to the hosts of `endpoints` (see `allowed`), each with a connection of its own."""
+
+    endpoints: tuple[str, ...]
+    seconds: float = SECONDS
+
+    async def send(self, arguments: dict[str, Any], key: str) -> ToolResult:
+        """One request; GET and HEAD follow redirects within the allowed hosts. Raises Refused, Unsure."""
+        import httpx2
+
+        method, url = arguments["method"], await self._checked(arguments["url"])
+        headers, body = _headers(arguments), _body(arguments)
+        reads = method in ("GET", "HEAD")
+        if not reads:
+            headers["idempotency-key"] = key
+        if isinstance(arguments.get("body"), (dict, list)):
+            headers.setdefault("content-type", "application/json")
+        async with exchange(url.host, self.seconds), httpx2.AsyncClient(timeout=self.seconds) as client:
+            for _ in range(REDIRECTS + 1):
+                request = client.build_request(method, url, headers=headers, content=body)
+                response = await client.send(request, stream=True)
+                target = _redirect(response) if reads else None
+                if target is None:
+                    return await _told(response, reads)
+                await response.aclose()
+                target = await self._checked(str(target))
+                if (target.scheme, target.host, target.port) != (url.scheme, url.host, url.port):
+                    headers = {}  # what was meant for one host is nobody else's
+                url = target
+        raise ToolError(f"{url.host} redirected more than {REDIRECTS} times.")
+
+    async def _checked(self, written: str) -> httpx2.URL:
+        """The address, when it is one the agent may ask. Raises Refused."""
+        import httpx2
+
+        try:
+            url = httpx2.URL(written)
+        except (httpx2.InvalidURL, ValueError):
+            raise Refused(f"{written[:200]} is no address.") from None
+        if url.scheme not in _PORTS or not url.host:
+            raise Refused(f"{written[:200]} is no http:// or https:// address.")
+        if url.userinfo:
+            raise Refused("An address may not hold a user name or password.")
+        pattern = allowed(url.scheme, url.host, url.port or _PORTS[url.scheme], self.endpoints)
+        if pattern is None:
+            raise Refused(f"{url.host} is not an allowed host. Allowed: {', '.join(sorted(self.endpoints))}.")
+        if "*" in pattern and await _is_internal(url.host):
+            raise Refused(f"{url.host} is an address inside this network; {pattern} does not allow that.")
+        return url
+
+
+def allowed(scheme: str, host: str, port: int, endpoints: Sequence[str]) -> str | None:
+    """The first pattern that allows a host: `example.com`, `*.example.com` (below it, at any depth), `*`.
+
+    A pattern without a scheme or port allows any.
+    """
+    for pattern in endpoints:
+        found = ENDPOINT.fullmatch(pattern)
+        if found is None or found["scheme"] not in (None, scheme):
+            continue
+        if found["port"] is not None and int(found["port"]) != port:
+            continue
+        wanted = found["host"].strip("[]").lower()
+        if wanted in ("*", host.lower()) or (wanted.startswith("*.") and host.lower().endswith(wanted[1:])):
+            return pattern
+    return None
+
+
+async def _is_internal(host: str) -> bool:
+    """Whether a name stands for an address that is not public: a star must not open this network."""
+    found: list[Any] = []
+    with suppress(OSError):  # the request itself says what is wrong with the name
+        loop = asyncio.get_running_loop()
+        found = await loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    return any(not ipaddress.ip_address(entry[4][0].partition("%")[0]).is_global for entry in found)
+
+
+def _headers(arguments: dict[str, Any]) -> dict[str, str]:
+    given = {name.lower(): value for name, value in (arguments.get("headers") or {}).items()}
+    wrong = sorted(set(given) & set(_OURS))
+    if wrong:
+        raise Refused(f"These headers cannot be set: {', '.join(wrong)}.")
+    if not all(_is_header(name) and value.isprintable() for name, value in given.items()):
+        raise Refused("A header has a plain name and a value of one line.")
+    return given
+
+
+def _is_header(name: str) -> bool:
+    return name.isascii() and name.replace("-", "").replace("_", "").isalnum()
+
+
+def _body(arguments: dict[str, Any]) -> bytes | None:
+    body = arguments.get("body")
+    if body is None:
+        return None
+    return (body if isinstance(body, str) else json.dumps(body, ensure_ascii=False)).encode(
+        "utf-8", "replace"
+    )
+
+
+def _redirect(response: httpx2.Response) -> httpx2.URL | None:
+    """Where a redirect leads; None for every other answer."""
+    if not response.has_redirect_location:
+        return None
+    return response.url.join(response.headers["location"])
+
+
+async def _told(response: httpx2.Response, reads: bool) -> ToolResult:
+    """The answer for the agent. One to a request that acts raises what it says about the call."""
+    import httpx2
+
+    note = ""
+    try:
+        body, more = await body_of(response, BODY_BYTES)
+        note = f"\n[cut: only the first {BODY_BYTES} bytes were read]" if more else ""
+    except httpx2.HTTPError:
+        # The status is an answer already; only where it leaves a doubt does the lost rest matter.
+        body, note = b"", "\n[the connection was lost before the whole body came]"
+    finally:
+        await response.aclose()
+    lines = [f"HTTP {response.status_code} {response.reason_phrase}".strip()]
+    lines += [f"{name}: {response.headers[name]}" for name in _SHOWN if name in response.headers]
+    text = "\n".join(lines) + "\n\n" + _readable(response, body) + note
+    if not reads:
+        judge(response.status_code, text)
+    return ToolResult(text.rstrip(), is_error=response.status_code >= 400)
+
+
+def _readable(response: httpx2.Response, body: bytes) -> str:
+    media = response.headers.get("content-type", "text/plain").split(";")[0].strip().lower()
+    if body and not any(part in media for part in _TEXT):
+        return f"[{len(body)} bytes of {media}]"
+    try:
+        return body.decode(response.charset_encoding or "utf-8", "replace")
+    except LookupError:  # a charset nobody knows
+        return body.decode("utf-8", "replace")

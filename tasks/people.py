@@ -1,0 +1,183 @@
+"""Steps and tools that ask people or wait for an outside system."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from blocks.boundaries import reached
+from blocks.ledger import WaitRow, WaitStart
+from blocks.ledger.wait_documents import shown_time
+from tasks.context import RunContext
+from tasks.durable import Durable
+from tasks.failures import StepFailed
+from tasks.outputs_stored import store_output
+from tasks.results import StepResult
+from tasks.secrets import scrub_text, scrub_value
+from tasks.tools import Tool, ToolResult, among_equal
+from tasks.values import Value, render
+from tasks.waiting import Waiting
+from workflows.core.plan import StepPlan
+from workflows.core.prompts import ASK_PERSON
+from workflows.core.refs import digest
+
+
+class Unanswered(StepFailed):
+    """Nobody answered in time, or the question was withdrawn."""
+
+    final = True
+
+
+async def run_approval(
+    step: StepPlan, values: Mapping[str, Value], extra: Mapping[str, Any], context: RunContext, path: str
+) -> StepResult:
+    """The people's decision as the step's output. Raises Waiting while there is none, Unanswered."""
+    plan = step.approval
+    assert plan is not None
+    evidence = [v.ref.model_dump(mode="json") for n in step.inputs if (v := values.get(n)) and v.ref]
+    start = WaitStart(
+        run_id=context.run_id,
+        step_path=path,
+        wait_key=_attempt_key(context, path),
+        kind="approval",
+        ask=scrub_text(await render(plan.ask, values, context.store, extra), context.secrets),
+        form=plan.form or {"type": "object", "properties": {}},
+        assignees=plan.assignees,
+        quorum=plan.quorum,
+        deadline=_deadline(plan.deadline),
+        on_timeout=plan.on_timeout,
+        escalate_to=plan.escalate_to,
+        evidence=evidence,
+    )
+    return await _decided(step, await _opened(context, start), context, path)
+
+
+async def run_await_event(
+    step: StepPlan, values: Mapping[str, Value], extra: Mapping[str, Any], context: RunContext, path: str
+) -> StepResult:
+    """The event's payload as the step's output. Raises Waiting before it came, Unanswered."""
+    plan = step.await_event
+    assert plan is not None
+    key = (await render(plan.key, values, context.store, extra)).strip() if plan.key else ""
+    start = WaitStart(
+        run_id=context.run_id,
+        step_path=path,
+        wait_key=_attempt_key(context, path),
+        kind="event",
+        ask=f"the event {plan.type}" + (f" with the key {key}" if key else ""),
+        deadline=_deadline(plan.deadline),
+        on_timeout=plan.on_timeout,
+        event_type=plan.type,
+        event_key=key,
+    )
+    return await _decided(step, await _opened(context, start), context, path)
+
+
+def ask_person_tool(context: RunContext, path: str) -> Tool:
+    """The tool with which an agent asks a person; its answer may take days and holds no process."""
+
+    async def run(arguments: dict[str, Any]) -> ToolResult:
+        form = arguments.get("form") or {}
+        start = WaitStart(
+            run_id=context.run_id,
+            step_path=path,
+            wait_key=f"{path}/ask/{digest(arguments)[:16]}/{among_equal()}/{_generation(context, path)}",
+            kind="ask_person",
+            ask=arguments["question"],
+            form=form,
+        )
+        row = await _opened(context, start)
+        if row.state == "open":
+            raise Waiting((row.wait_id,), row.ask)
+        return ToolResult(_told(row), is_error=row.state in ("expired", "cancelled"))
+
+    schema = {
+        "type": "object",
+        "properties": {
+            "question": {"type": "string", "minLength": 1, "description": "What to ask, complete in itself."},
+            "form": {
+                "type": "object",
+                "description": "JSON Schema of the answer, with `properties`; leave out for a free text.",
+            },
+        },
+        "required": ["question"],
+        "additionalProperties": False,
+    }
+    about = "Ask a person and get the answer. Use it only for what you cannot find out or decide yourself."
+    return Tool(ASK_PERSON, about, schema, run, "none")
+
+
+def _told(row: WaitRow) -> str:
+    """A decided question, for the agent."""
+    if row.state == "answered":
+        answer = (row.answer or {}).get("data")
+        return json.dumps(answer, ensure_ascii=False) if answer else "Answered: yes."
+    if row.state == "rejected":
+        notes = "; ".join(str(v.get("note")) for v in row.decided_by if v.get("note"))
+        return "The person declined to answer." + (f" They said: {notes}" if notes else "")
+    return "Nobody answered; go on without it or say what is missing."
+
+
+async def _opened(context: RunContext, start: WaitStart) -> WaitRow:
+    durable = _durable(context)
+    clean = scrub_value(start.ask, context.secrets)
+    row = await durable.ledger.waits.open(durable.lease, start)
+    if row.state == "open":
+        told = {"step": start.step_path, "wait_id": row.wait_id, "kind": start.kind, "ask": clean}
+        reached("wait.opened", start.step_path, row.wait_id)
+        context.on_event("wait.opened", told)
+    return row
+
+
+async def _decided(step: StepPlan, row: WaitRow, context: RunContext, path: str) -> StepResult:
+    if row.state == "open":
+        raise Waiting((row.wait_id,), row.ask)
+    if row.state in ("expired", "cancelled"):
+        why = "nobody answered in time" if row.state == "expired" else "the question was withdrawn"
+        raise Unanswered(f"{why}: {row.ask}", f"ask again: phaseline resume {context.run_id}")
+    shape = step.output.model_copy(update={"type": "json"})
+    data = scrub_value(_answer(row), context.secrets)
+    ref = await store_output("", data, shape, context, path)
+    who = ", ".join(str(vote["voter"]) for vote in row.decided_by)
+    return StepResult(step=step.id, path=path, output=ref, agent=who, offline=context.offline)
+
+
+def _answer(row: WaitRow) -> dict[str, Any]:
+    """The step's output: who decided what, or what came from outside."""
+    answer = row.answer or {}
+    by_timeout = bool(answer.get("by_timeout", False))
+    if row.kind == "event":
+        return {
+            "payload": answer.get("data"),
+            "event_id": answer.get("event_id", ""),
+            "by_timeout": by_timeout,
+        }
+    votes = [{**vote, "at": shown_time(vote.get("at"))} for vote in row.decided_by]
+    return {
+        "approved": row.state == "answered",
+        "data": answer.get("data") or {},
+        "votes": votes,
+        "by_timeout": by_timeout,
+    }
+
+
+def _attempt_key(context: RunContext, path: str) -> str:
+    """A step that failed or was dropped asks anew; one that is continued finds its question."""
+    attempt = context.attempts.get(path, 1)
+    return f"{path}/{context.keys[path][:16]}/{attempt}/{_generation(context, path)}"
+
+
+def _generation(context: RunContext, path: str) -> int:
+    return context.generations.get(path, 0)
+
+
+def _deadline(seconds: float | None) -> int | None:
+    return None if seconds is None else time.time_ns() // 1000 + int(seconds * 1_000_000)
+
+
+def _durable(context: RunContext) -> Durable:
+    if context.durable is None:
+        raise RuntimeError("only a recorded run can wait")
+    return context.durable

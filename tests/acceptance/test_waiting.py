@@ -1,0 +1,210 @@
+"""Runs that wait for people and outside systems: asked, answered, cancelled, by the real command."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import shlex
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.command import User
+from tests.support.durable import Desk, eventually, statuses
+
+ASK = """\
+  - id: ask
+    approval:
+      ask: May 5 be paid?
+      form: {required: [limit], properties: {limit: {type: integer}}}
+"""
+
+
+@pytest.fixture
+def desk(newcomer: User) -> Desk:
+    """A person with an empty home and a catalog of steps that leave marks."""
+    return Desk.make(newcomer)
+
+
+def refused(desk: Desk, *words: str, expected: str) -> None:
+    """Exit code 2, a message with a cure, no traceback."""
+    answer = desk.user.phaseline(*words)
+    assert answer.code == 2, answer
+    assert expected in answer.err and "cure: " in answer.err and "Traceback" not in answer.err
+
+
+def output(document: Any, name: str) -> Any:
+    """A published JSON output."""
+    return json.loads(Path(document["places"][name]).read_text("utf-8"))
+
+
+def test_an_approval_with_a_form(desk: Desk) -> None:
+    """Other branches finish first; what is printed can be copied; a wrong answer loses nothing."""
+    desk.write(
+        "w", ASK, desk.step("side"), desk.step("pay", "depends_on: ask", text="at most {{ ask.data.limit }}")
+    )
+    answer = desk.run("w")
+    assert answer.code == 3, answer
+    assert desk.marks == ["side"]
+    (line,) = [x for x in answer.out.splitlines() if x.strip().startswith("answer ")]
+    command = line.split(None, 1)[1]
+    wait_id = desk.wait_id("w")
+    assert command == f"phaseline --catalog {desk.catalog} answer {wait_id} -f limit=INTEGER"
+    (wait,) = desk.json("inbox")["waits"]
+    assert (wait["run_id"], wait["step"], wait["ask"]) == ("w", "ask", "May 5 be paid?")
+    assert wait["form"]["required"] == ["limit"]
+    waiting = desk.json("resume", "w", code=3)
+    assert [w["wait_id"] for w in waiting["waits"]] == [wait_id]
+    refused(desk, *shlex.split(command)[1:], expected="limit: 'INTEGER' is not of type 'integer'")
+    refused(desk, "answer", wait_id, expected="limit is missing")
+    refused(desk, "answer", wait_id[:-1] + "!", expected=f"did you mean '{wait_id}'")
+    answered = desk.json("answer", wait_id, "-f", "limit=7", "--note", "fine")
+    assert (answered["state"], answered["due"], answered["voter"]) == ("answered", True, getpass.getuser())
+    refused(desk, "answer", wait_id, "-f", "limit=8", expected=f"{getpass.getuser()} approved it at")
+    assert "w is due: phaseline" in desk.user.phaseline("runs").err
+    document = desk.json(*shlex.split(answered["resume"])[1:])
+    assert statuses(document) == {"ask": "completed", "side": "completed", "pay": "completed"}
+    assert desk.marks == ["side", "at most 7"]
+    assert output(document, "ask")["data"] == {"limit": 7}
+    shown = desk.json("show", "w", "--events")
+    assert [w["state"] for w in shown["waits"]] == ["answered"]
+    assert [e["name"] for e in shown["events"] if e["name"].startswith("wait.")] == [
+        "wait.opened",
+        "wait.voted",
+        "wait.answered",
+    ]
+
+
+def test_a_quorum_of_two(desk: Desk) -> None:
+    ask = '  - {id: ask, approval: {ask: "Ship?", assignees: [ann, bob, eve], quorum: 2}}\n'
+    desk.write("w", ask, desk.step("ship", "depends_on: ask"))
+    waits = desk.json(*desk.words("w"), code=3)["waits"]
+    wait_id = waits[0]["wait_id"]
+    refused(desk, "answer", wait_id, "--as", "mallory", expected="does not ask mallory")
+    assert desk.json("answer", wait_id, "--as", "ann")["state"] == "open"
+    refused(desk, "answer", wait_id, "--as", "ann", expected="ann has answered the wait")
+    document = desk.json("answer", wait_id, "--as", "bob", "--resume")
+    assert document["status"] == "completed"
+    assert [v["voter"] for v in output(document, "ask")["votes"]] == ["ann", "bob"]
+    assert desk.marks == ["ship"]
+
+
+def test_a_rejection_skips_what_follows(desk: Desk) -> None:
+    desk.write(
+        "w",
+        '  - {id: ask, approval: {ask: "Ship?"}}\n',
+        desk.step("ship", "depends_on: ask"),
+        desk.step("tell", "depends_on: ask", 'when: "not ask.approved"'),
+    )
+    assert desk.run("w").code == 3
+    document = desk.json("answer", desk.wait_id("w"), "--reject", "--note", "not yet", "--resume")
+    assert statuses(document) == {"ask": "completed", "ship": "skipped", "tell": "completed"}
+    assert desk.marks == ["tell"]
+
+
+def test_events_before_and_after(desk: Desk) -> None:
+    paid = '  - {id: paid, await_event: {type: payment.settled, key: "{{ order }}"}}\n'
+    desk.write("w", paid, also="inputs: {order: {type: string}}\n")
+    kept = desk.json("event", "payment.settled", "--key", "o-1", "--id", "e1", "--data", '{"amount": 5}')
+    assert kept["wait_id"] is None
+    document = desk.json(*desk.words("w", "-i", "order=o-1"))
+    assert output(document, "paid") == {"payload": {"amount": 5}, "event_id": "e1", "by_timeout": False}
+    late = desk.words("w", "-i", "order=o-2")
+    late[late.index("--run-id") + 1] = "late"
+    assert desk.json(*late, code=3)["waits"][0]["event"] == {"type": "payment.settled", "key": "o-2"}
+    told = ("event", "payment.settled", "--key", "o-2", "--id", "e2", "--data", '{"amount": 6}')
+    first, again = desk.json(*told), desk.json(*told)
+    assert first["wait_id"] == again["wait_id"] and first["due"]
+    document = desk.json(*shlex.split(first["resume"])[1:])
+    assert output(document, "paid")["payload"] == {"amount": 6}
+    refused(desk, "event", "payment.settled", "--data", "[1]", expected="not an object")
+
+
+def test_a_deadline_and_wake(desk: Desk) -> None:
+    ask = '  - {id: ask, approval: {ask: "Ship?", deadline: 500ms, on_timeout: reject}}\n'
+    desk.write("w", ask, desk.step("after", "depends_on: ask", 'when: "ask.by_timeout"'))
+    assert desk.run("w").code == 3
+    (woken,) = eventually(lambda: desk.json("wake")["woken"])
+    assert woken == {"run_id": "w", "status": "completed", "exit_code": 0, "error": None}
+    assert desk.marks == ["after"]
+    assert desk.json("wake") == {"woken": [], "expired": [], "reminded": []}
+
+
+def test_two_answers_at_once(desk: Desk) -> None:
+    desk.write("w", '  - {id: ask, approval: {ask: "Ship?"}}\n')
+    assert desk.run("w").code == 3
+    words = ("answer", desk.wait_id("w"), "--as")
+    with desk.user.start(*words, "ann") as one, desk.user.start(*words, "bob") as other:
+        codes = sorted(process.wait(60) for process in (one, other))
+    assert codes == [0, 2], desk.user.log.read_text()
+    assert len(desk.json("show", "w")["waits"][0]["votes"]) == 1
+
+
+def test_a_wait_survives_the_kill_of_its_process(desk: Desk) -> None:
+    """Killed while another branch works; answered while nobody works on the run; gone on with anew."""
+    desk.write("w", ASK, desk.step("side", until="go"), desk.step("pay", "depends_on: ask"))
+    with desk.user.start(*desk.words("w")) as process:
+        eventually(lambda: "side" in desk.marks and desk.json("inbox")["waits"])
+        answer = desk.user.phaseline("resume", "w")
+        assert (answer.code, "is being worked on by" in answer.err) == (1, True)
+        process.send_signal(signal.SIGKILL)
+        process.wait(10)
+    assert desk.json("show", "w")["status"] == "interrupted"
+    desk.json("answer", desk.wait_id("w"), "-f", "limit=1")
+    desk.path("go").touch()
+    assert statuses(desk.json("resume", "w")) == {
+        "ask": "completed",
+        "side": "completed",
+        "pay": "completed",
+    }
+    assert desk.marks == ["side", "side", "pay"]
+
+
+def test_cancelling_a_run_of_another_process(desk: Desk) -> None:
+    desk.write("w", ASK, desk.step("side", until="never"), also="")
+    text = (desk.catalog / "w.yaml").read_text()
+    (desk.catalog / "w.yaml").write_text(text + "finally:\n" + desk.step("last"))
+    with desk.user.start(*desk.words("w")) as process:
+        eventually(lambda: "side" in desk.marks)
+        assert desk.json("cancel", "w")["status"] == "cancelled"
+        assert process.wait(30) == 1
+    assert desk.marks == ["side", "last"]
+    assert desk.json("inbox")["waits"] == []
+    assert [w["state"] for w in desk.json("show", "w")["waits"]] == ["cancelled"]
+
+
+def test_cancel_and_undo(desk: Desk) -> None:
+    """In the reverse order of completion, each once; one that fails keeps none from the rest."""
+
+    def undo(text: str, unless: str = "") -> str:
+        args = {"file": str(desk.file), "text": text}
+        args |= {"unless": str(desk.path(unless))} if unless else {}
+        return f"undo: {{skill: shared/tool, handler: mark, args: {json.dumps(args)}}}"
+
+    desk.write(
+        "w",
+        desk.step("one", undo("undo {{ output.text }}")),
+        desk.step("two", "depends_on: one", undo("undo {{ two.text }}", unless="in-the-way")),
+        desk.step("three", "depends_on: two", undo("undo three")),
+        '  - {id: ask, depends_on: three, approval: {ask: "Keep it?"}}\n',
+        desk.step("four", "depends_on: ask", undo("undo four")),
+    )
+    assert desk.run("w").code == 3
+    desk.path("in-the-way").touch()
+    document = desk.json("cancel", "w", "--undo", code=1)
+    assert [(u["step"], u["done"]) for u in document["undone"]] == [
+        ("three", True),
+        ("two", False),
+        ("one", True),
+    ]
+    assert "in the way" in document["undone"][1]["message"]
+    assert desk.marks == ["one", "two", "three", "undo three", "undo two", "undo one"]
+    desk.path("in-the-way").unlink()
+    shown = desk.json("show", "w")
+    assert shown["status"] == "cancelled"
+    refused(desk, "resume", "w", expected="taken back")
+    document = desk.json("cancel", "w", "--undo")
+    assert [u["done"] for u in document["undone"]] == [True, True, True]
+    assert desk.marks[6:] == ["undo two"]

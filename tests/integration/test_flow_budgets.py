@@ -1,0 +1,98 @@
+"""Budgets: held before a request, settled after it, kept over a resume; a spent one stops the run."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from blocks.ledger import Ledger
+from tests.support.flows import FLOW_MARKS, Bench, Script, agent, steps
+
+pytestmark = FLOW_MARKS
+
+CHAIN = steps(agent("a"), agent("b", after="a"), agent("c", after="b"))
+
+
+def with_budget(text: str, **limits: float) -> str:
+    written = ", ".join(f"{name}: {limit}" for name, limit in limits.items())
+    return f"budget: {{{written}}}\n{text}"
+
+
+def raise_limit(bench: Bench, resource: str, limit: int, budget: str = "run/r") -> None:
+    with Ledger.open(bench.settings.database) as ledger:
+        ledger.budgets.raise_limits("default", budget, {resource: limit})
+
+
+def spent(bench: Bench, budget: str = "run/r") -> dict[str, tuple[int, int]]:
+    with Ledger.open(bench.settings.database) as ledger:
+        (row,) = [r for r in ledger.budgets.of_run("default", "r") if r.budget_id == budget]
+    return {"turns": (row.spent.turns, row.reserved.turns), "tokens": (row.spent.tokens, row.reserved.tokens)}
+
+
+def test_a_spent_budget_stops_the_run_resumably(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, w=with_budget(CHAIN, turns=2))
+    ran = bench.run()
+    assert (ran.outcome.status, ran.outcome.exit_code) == ("stopped", 4)
+    assert ran.statuses == {"a": "completed", "b": "completed", "c": "not_started"}
+    assert "2 turns of 2 turns spent" in ran.outcome.error["message"]
+    assert "--raise-budget turns=N" in ran.outcome.error["cure"]
+    assert bench.run().outcome.status == "stopped", "a resume does not reset what was spent"
+    assert bench.model.asked == ["a", "b"]
+    raise_limit(bench, "turns", 3)
+    assert bench.run().outcome.status == "completed"
+    assert bench.model.asked == ["a", "b", "c"]
+    assert spent(bench)["turns"] == (3, 0)
+
+
+def test_tokens_and_dollars(tmp_path: Path) -> None:
+    for limits, kind in ({"tokens": 4000}, "tokens"), ({"usd": 3}, "usd"):
+        bench = Bench(tmp_path / kind, w=with_budget(CHAIN, **limits))
+        ran = bench.run()
+        # The first request may cost more than the whole: it is an upper bound that is held.
+        assert ran.outcome.status == "stopped", kind
+        assert kind in ran.outcome.error["cure"]
+
+
+def test_parallel_steps_share_a_budget(tmp_path: Path) -> None:
+    """Each may cost half of it, and costs next to nothing: nobody is stopped for what is only held."""
+    text = steps(*(agent(f"s{n}") for n in range(8)))
+    bench = Bench(tmp_path, w=with_budget(text, tokens=20_000))
+    ran = bench.run()
+    assert ran.outcome.status == "completed"
+    assert spent(bench)["tokens"] == (8 * 15, 0)
+
+
+def test_a_step_has_its_own(tmp_path: Path) -> None:
+    limited = agent("a", "budget: {turns: 1}", "output: {type: json, repair: 3}")
+    bench = Bench(tmp_path, w=steps(limited, agent("b")))
+    bench.model.replies["a"] = ["no json"]
+    ran = bench.run()
+    assert ran.outcome.status == "stopped"
+    assert "the step a" in ran.outcome.error["message"]
+    bench.model = Script({"a": ["[1]"]})
+    raise_limit(bench, "turns", 5, "run/r/step/a")
+    assert bench.run().outcome.status == "completed"
+    assert bench.model.asked.count("a") == 1, "its first turn is in the journal"
+
+
+def test_the_agent_is_told_to_come_to_an_end(tmp_path: Path) -> None:
+    limited = agent("a", "output: {type: json, repair: 10}")
+    bench = Bench(tmp_path, w=with_budget(steps(limited), turns=11))
+    bench.model.replies["a"] = ["no"] * 10 + ["[1]"]
+    assert bench.run().outcome.status == "completed"
+    said = ["of the budget" in str(r["messages"][-1]) for r in bench.model.requests]
+    # From the eleventh request on 90 % are spent: ten of eleven turns.
+    assert said == [False] * 10 + [True]
+
+
+def test_time_is_a_budget_too(tmp_path: Path) -> None:
+    async def slow() -> str:
+        await asyncio.sleep(30)
+        return "late"
+
+    bench = Bench(tmp_path, w=with_budget(CHAIN, time=0.5))
+    bench.model.replies["b"] = [slow]
+    ran = bench.run()
+    assert ran.outcome.status == "stopped"
+    assert "of active time" in ran.outcome.error["message"]
+    assert ran.statuses["a"] == "completed"

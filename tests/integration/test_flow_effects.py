@@ -1,0 +1,141 @@
+"""Effects of steps: done once, whatever becomes of the process; in doubt a person is asked."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from blocks.ledger import Ledger, WaitRow
+from tests.support.flows import FLOW_MARKS, Bench, steps
+
+pytestmark = FLOW_MARKS
+
+PAY = '''"""Pays."""
+
+import time
+from pathlib import Path
+
+
+def pay(book: str, usd: int, stuck: str = "", fails: bool = False) -> dict[str, int]:
+    """Write a payment into a book.
+
+    Args:
+        book: File that every payment is added to.
+        usd: How much.
+        stuck: A file; while it exists, the payment is made but its answer does not come.
+        fails: Whether it fails after the payment.
+    """
+    with Path(book).open("a") as file:
+        file.write(f"{usd}\\n")
+    while stuck and Path(stuck).exists():
+        time.sleep(0.02)
+    if fails:
+        raise ValueError("the bank closed the line")
+    return {"paid": usd}
+'''
+
+
+def bench_of(folder: Path, effect: str, step: str = "", args: str = "") -> Bench:
+    """A workflow with one payment and a step after it."""
+    pay = (
+        "  - id: pay\n    skill: shared/tool\n    handler: pay\n"
+        f'    args: {{book: "{folder / "book"}", usd: 7, stuck: "{folder / "stuck"}"{args}}}\n{step}'
+    )
+    bench = Bench(folder, w=steps(pay, "  - id: after\n    agent: ann\n    inputs: [pay]\n"))
+    tool = bench.catalog / "skills" / "shared" / "tool"
+    (tool / "handlers" / "pay.py").write_text(PAY)
+    (tool / "config.yaml").write_text(f"handlers:\n  - {{name: pay, effect: {effect}}}\n")
+    return bench
+
+
+def payments(bench: Bench) -> int:
+    book = bench.folder / "book"
+    return len(book.read_text().split()) if book.exists() else 0
+
+
+def cut_off(bench: Bench) -> None:
+    """A run that is cancelled while its payment is made and its answer is not there."""
+    stuck = bench.folder / "stuck"
+    stuck.touch()
+
+    async def main() -> None:
+        run = asyncio.create_task(bench.go())
+        while not payments(bench):
+            await asyncio.sleep(0.01)
+        run.cancel()
+        assert (await run).outcome.status == "cancelled"
+
+    asyncio.run(main())
+    gc.collect()
+    stuck.unlink()
+    assert payments(bench) == 1
+
+
+def answer(bench: Bench, outcome: str, **more: Any) -> WaitRow:
+    with Ledger.open(bench.settings.database) as ledger:
+        (wait,) = ledger.waits.list_open("default")
+        assert wait.kind == "unknown"
+        data = {"outcome": outcome, **more}
+        return ledger.waits.vote("default", wait.wait_id, "ann", "approve", data)
+
+
+def test_a_payment_in_doubt_is_asked_about(tmp_path: Path) -> None:
+    bench = bench_of(tmp_path, "once")
+    cut_off(bench)
+    ran = bench.run()
+    assert ran.outcome.status == "waiting"
+    assert "shared/tool.pay" in ran.outcome.waits[0]["ask"]
+    assert payments(bench) == 1, "never a blind retry"
+    answer(bench, "done", result=json.dumps({"paid": 7}))
+    assert bench.run().outcome.status == "completed"
+    assert payments(bench) == 1
+
+
+def test_what_did_not_happen_is_done(tmp_path: Path) -> None:
+    bench = bench_of(tmp_path, "once")
+    cut_off(bench)
+    (bench.folder / "book").unlink()  # the bank says: it never came
+    bench.run()
+    answer(bench, "not_done")
+    assert bench.run().outcome.status == "completed"
+    assert payments(bench) == 1
+
+
+def test_what_may_be_repeated_is_repeated(tmp_path: Path) -> None:
+    bench = bench_of(tmp_path, "idempotent")
+    cut_off(bench)
+    assert bench.run().outcome.status == "completed"
+    assert payments(bench) == 2
+
+
+def test_an_abandoned_payment_fails_its_step(tmp_path: Path) -> None:
+    bench = bench_of(tmp_path, "once")
+    cut_off(bench)
+    bench.run()
+    answer(bench, "abandon")
+    ran = bench.run()
+    assert ran.statuses == {"pay": "failed", "after": "not_started"}
+    assert payments(bench) == 1
+
+
+def test_retries_do_not_pay_again(tmp_path: Path) -> None:
+    retries = "    retries: {max: 2, delay: 0.001}\n"
+    bench = bench_of(tmp_path, "once", retries, ", fails: true")
+    ran = bench.run()
+    assert payments(bench) == 1
+    assert ran.outcome.status == "waiting"
+
+
+@pytest.mark.parametrize(("repeat", "count"), [(False, 1), (True, 2)])
+def test_a_step_done_again_does_not_act_again(tmp_path: Path, repeat: bool, count: int) -> None:
+    bench = bench_of(tmp_path, "once")
+    assert bench.run().outcome.status == "completed"
+    ran = bench.run(redo=("pay", "after"), repeat_effects=repeat)
+    assert ran.outcome.status == "completed"
+    assert ran.reused == {"pay": False, "after": False}
+    assert payments(bench) == count

@@ -1,0 +1,124 @@
+"""What other processes may ask of a run, and which runs are due, on both databases."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from blocks.ledger import Fenced, Ledger, Owner, RunStart
+from blocks.ledger.waits import WaitStart
+from tests.support.ledgers import DATABASES, new_address
+from tests.support.postgres import Cluster, postgres_cluster
+
+TENANT = "default"
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """A PostgreSQL of this module's own."""
+    with postgres_cluster() as running:
+        yield running
+
+
+@pytest.fixture(params=DATABASES)
+def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
+    """An empty ledger."""
+    with Ledger.open(new_address(request, request.param, tmp_path), migrate=True) as opened:
+        yield opened
+
+
+def start(run_id: str = "r") -> RunStart:
+    """A run."""
+    return RunStart(run_id=run_id, workflow="w")
+
+
+def asking(run_id: str = "r") -> WaitStart:
+    """A question of a run."""
+    return WaitStart(run_id=run_id, step_path="s", wait_key="k", kind="approval", ask="?")
+
+
+def state(ledger: Ledger, run_id: str = "r") -> str:
+    """Of the run."""
+    row = ledger.reader.get_run(TENANT, run_id)
+    assert row is not None
+    return row.state
+
+
+def test_a_run_that_nobody_works_on_is_cancelled_with_its_waits(ledger: Ledger) -> None:
+    async def prepare() -> None:
+        lease = await ledger.begin_run(start())
+        await ledger.waits.open(lease, asking())
+        await ledger.finish_run(lease, "waiting")
+
+    asyncio.run(prepare())
+    assert not ledger.steering.idle(TENANT)
+    assert ledger.steering.request_cancel(TENANT, "r") == "cancelled"
+    assert (state(ledger), [w.state for w in ledger.waits.of_run(TENANT, "r")]) == (
+        "cancelled",
+        ["cancelled"],
+    )
+    assert ledger.steering.idle(TENANT)
+    assert ledger.steering.request_cancel(TENANT, "r") == "ended"
+    assert ledger.steering.request_cancel(TENANT, "none") == "unknown"
+
+
+def test_a_holder_is_asked_and_sees_it(ledger: Ledger) -> None:
+    """Also that the request is over when the run goes on."""
+
+    async def hold() -> None:
+        lease = await ledger.begin_run(start())
+        await ledger.waits.open(lease, asking())
+        seen = asyncio.Event()
+        async with ledger.kept(lease, lambda error: None, seen.set):
+            assert not await ledger.steering.asked_to_end(lease)
+            assert ledger.steering.request_cancel(TENANT, "r") == "requested"
+            async with asyncio.timeout(20):
+                await seen.wait()
+        await ledger.finish_run(lease, "cancelled")
+        assert [w.state for w in ledger.waits.of_run(TENANT, "r")] == ["cancelled"]
+        again = await ledger.begin_run(start())
+        assert not await ledger.steering.asked_to_end(again)
+        await ledger.finish_run(again, "completed")
+
+    asyncio.run(hold())
+    assert ledger.steering.request_cancel(TENANT, "r") == "ended"
+    assert state(ledger) == "completed"
+
+
+def test_a_holder_that_lost_touch_writes_nothing_after_a_cancel(ledger: Ledger) -> None:
+    async def main() -> None:
+        here = Owner.current()
+        gone = Owner(here.host, here.boot, 2**22 + 1, here.started)
+        lease = await ledger.begin_run(start(), gone)
+        assert ledger.steering.request_cancel(TENANT, "r") == "cancelled"
+        with pytest.raises(Fenced):
+            await ledger.finish_run(lease, "completed")
+
+    asyncio.run(main())
+    assert state(ledger) == "cancelled"
+
+
+def test_what_a_quota_stopped_is_due_from_its_time_on(ledger: Ledger) -> None:
+    soon, past = time.time_ns() // 1000 + 3_600_000_000, time.time_ns() // 1000 - 1
+
+    async def stop(run_id: str, wake_at: int | None) -> None:
+        lease = await ledger.begin_run(start(run_id))
+        await ledger.finish_run(lease, "stopped", wake_at=wake_at, wake_reason="quota")
+
+    for run_id, wake_at in (("soon", soon), ("past", past), ("never", None)):
+        asyncio.run(stop(run_id, wake_at))
+    assert ledger.steering.due(TENANT) == ["past"]
+    row = ledger.reader.get_run(TENANT, "soon")
+    assert row is not None and (row.wake_at, row.wake_reason) == (soon, "quota")
+
+    async def go_on() -> None:
+        await ledger.finish_run(await ledger.begin_run(start("past")), "completed")
+
+    asyncio.run(go_on())
+    assert ledger.steering.due(TENANT) == []
+    row = ledger.reader.get_run(TENANT, "past")
+    assert row is not None and (row.wake_at, row.wake_reason) == (None, "")

@@ -1,0 +1,555 @@
+"""Waits, votes and signals of the ledger, on SQLite and on PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+
+from blocks.ledger import (
+    Fenced,
+    Lease,
+    Ledger,
+    LedgerError,
+    NotAsked,
+    RunStart,
+    UnfitAnswer,
+    UnfitForm,
+    UnfitWait,
+    UnknownWait,
+    VotedAlready,
+    WaitClosed,
+    WaitOverdue,
+    WaitRow,
+    WaitStart,
+)
+from blocks.ledger.access import run_order
+from blocks.ledger.signals import signal_values, store_signal
+from blocks.ledger.votes import make_ballot
+from tests.support.ledgers import DATABASES, new_address
+from tests.support.postgres import Cluster, postgres_cluster
+from workflows.core.errors import UsageError
+
+HOUR = 3_600_000_000
+FAR = 4_000_000_000_000_000  # the year 2096
+FORM = {
+    "type": "object",
+    "properties": {"amount": {"type": "integer"}, "note": {"type": "string"}},
+    "required": ["amount"],
+    "additionalProperties": False,
+}
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    with postgres_cluster() as running:
+        yield running
+
+
+@pytest.fixture(scope="module", params=DATABASES)
+def opened(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
+    address = new_address(request, request.param, tmp_path_factory.mktemp("waits"))
+    with Ledger.open(address, migrate=True) as ledger:
+        yield ledger
+
+
+@pytest.fixture
+def ledger(opened: Ledger) -> Iterator[Ledger]:
+    """One database for all tests here, empty again after each."""
+    yield opened
+    opened.access.write_now(_empty, "test")
+
+
+def _empty(connection: Any) -> None:
+    for table in ("run", "signal"):
+        connection.execute(text(f"DELETE FROM {table}"))
+
+
+@pytest.fixture
+def lease(ledger: Ledger) -> Lease:
+    return begin(ledger)
+
+
+def begin(ledger: Ledger, run_id: str = "r-1", **fields: Any) -> Lease:
+    return asyncio.run(ledger.begin_run(RunStart(run_id=run_id, workflow="w", **fields)))
+
+
+def a_wait(**fields: Any) -> WaitStart:
+    given = {"run_id": "r-1", "step_path": "s", "wait_key": "k", "kind": "approval", "ask": "Go on?"}
+    return WaitStart(**{**given, **fields})
+
+
+def ask(ledger: Ledger, lease: Lease, **fields: Any) -> WaitRow:
+    return asyncio.run(ledger.waits.open(lease, a_wait(**{"run_id": lease.run_id, **fields})))
+
+
+def approve(ledger: Ledger, row: WaitRow, voter: str = "ann", data: Any = None, **more: Any) -> WaitRow:
+    return ledger.waits.vote(row.tenant, row.wait_id, voter, "approve", data, **more)
+
+
+def reject(ledger: Ledger, row: WaitRow, voter: str = "ann", data: Any = None, **more: Any) -> WaitRow:
+    return ledger.waits.vote(row.tenant, row.wait_id, voter, "reject", data, **more)
+
+
+def finish(ledger: Ledger, lease: Lease, state: Any = "waiting") -> None:
+    asyncio.run(ledger.finish_run(lease, state))
+
+
+def shift(ledger: Ledger, row: WaitRow, back: int) -> None:
+    """The wait as if it had been opened that many microseconds earlier."""
+    moved = ", ".join(f"{name} = {name} - {back}" for name in ("created", "deadline", "remind_at"))
+
+    def operation(connection: Any) -> None:
+        connection.execute(text(f"UPDATE wait SET {moved} WHERE wait_id = '{row.wait_id}'"))
+
+    ledger.access.write_now(operation, run_order(row.tenant, row.run_id))
+
+
+def told(ledger: Ledger, run_id: str = "r-1") -> list[str]:
+    return [event.name for event in ledger.events.of_run("default", run_id)]
+
+
+def microseconds() -> int:
+    return time.time_ns() // 1000
+
+
+# --- asking ---
+
+
+def test_a_wait_comes_back_as_it_was_asked(ledger: Ledger, lease: Lease) -> None:
+    start = a_wait(
+        kind="action",
+        ask="付款？\x00",
+        form=FORM,
+        assignees=("ann", "bob"),
+        quorum=2,
+        deadline=FAR,
+        on_timeout="escalate",
+        escalate_to=("cho", "dee"),
+        subject="abc",
+        detail={"tool": "pay"},
+        evidence=[{"uri": "file:///x"}],
+    )
+    row = asyncio.run(ledger.waits.open(lease, start))
+    assert row.wait_id.startswith("w-") and len(row.wait_id) == 12
+    assert row.ask == "付款？\ufffd"
+    for name in ("kind", "form", "assignees", "quorum", "deadline", "escalate_to", "subject", "evidence"):
+        assert getattr(row, name) == getattr(start, name), name
+    assert (row.state, row.answer, row.decided_by, row.decided, row.version) == ("open", None, [], None, 0)
+    assert ledger.waits.get("default", row.wait_id) == row
+    assert ledger.waits.of_run("default", "r-1") == [row] == ledger.waits.list_open("default")
+    assert asyncio.run(ledger.waits.get_async("default", row.wait_id)) == row
+    assert asyncio.run(ledger.waits.of_run_async("default", "r-1")) == [row]
+    assert ledger.waits.get("other", row.wait_id) is None
+    assert told(ledger) == ["wait.opened"]
+
+
+def test_asking_again_finds_the_same_wait_as_it_stands(ledger: Ledger, lease: Lease) -> None:
+    first = ask(ledger, lease)
+    assert ask(ledger, lease, ask="worded otherwise") == first
+    answered = approve(ledger, first)
+    assert ask(ledger, lease) == answered
+    other = ask(ledger, lease, wait_key="another")
+    assert other.wait_id != first.wait_id
+    assert told(ledger) == ["wait.opened", "wait.voted", "wait.answered", "wait.opened"]
+
+
+def test_a_changed_subject_needs_a_wait_of_its_own(ledger: Ledger, lease: Lease) -> None:
+    ask(ledger, lease, kind="action", subject="digest-1")
+    with pytest.raises(LedgerError, match="about another subject"):
+        ask(ledger, lease, kind="action", subject="digest-2")
+
+
+def test_only_the_holder_of_the_run_asks(ledger: Ledger, lease: Lease) -> None:
+    finish(ledger, lease)
+    with pytest.raises(Fenced):
+        ask(ledger, lease)
+    assert ledger.waits.of_run("default", "r-1") == []
+
+
+def test_the_same_id_of_another_run_gives_a_longer_one(ledger: Ledger, lease: Lease) -> None:
+    row = ask(ledger, lease)
+
+    def taken(connection: Any) -> None:
+        connection.execute(text("UPDATE wait SET run_id = 'r-2'"))
+
+    begin(ledger, "r-2")
+    ledger.access.write_now(taken, "test")
+    again = ask(ledger, lease)
+    assert again.wait_id.startswith(row.wait_id) and len(again.wait_id) > len(row.wait_id)
+
+
+def test_what_nobody_could_answer_is_refused(ledger: Ledger, lease: Lease) -> None:
+    with pytest.raises(UnfitWait, match="can never be reached"):
+        ask(ledger, lease, assignees=("ann",), quorum=2)
+    with pytest.raises(UnfitForm, match="its `type` is not given"):
+        ask(ledger, lease, form={"amount": {"type": "integer"}})
+    assert ledger.waits.of_run("default", "r-1") == []
+
+
+# --- answering ---
+
+
+def test_one_approval_answers_by_default(ledger: Ledger, lease: Lease) -> None:
+    row = approve(ledger, ask(ledger, lease, form=FORM), data={"amount": 3}, note="fine")
+    (vote,) = row.decided_by
+    assert row.state == "answered" and row.decided == vote["at"]
+    assert {**vote, "at": 0} == {"voter": "ann", "at": 0, "decision": "approve", "note": "fine"}
+    assert row.answer == {"approved": True, "data": {"amount": 3}, "votes": [vote]}
+    assert ledger.waits.get("default", row.wait_id) == row
+    assert ledger.waits.list_open("default") == []
+    assert told(ledger) == ["wait.opened", "wait.voted", "wait.answered"]
+
+
+def test_a_quorum_counts_different_people(ledger: Ledger, lease: Lease) -> None:
+    row = ask(ledger, lease, assignees=("ann", "bob", "cho"), quorum=2, form=FORM)
+    half = approve(ledger, row, "ann", {"amount": 1})
+    assert half.state == "open" and half.answer is None and len(half.decided_by) == 1
+    with pytest.raises(VotedAlready, match="ann has answered"):
+        approve(ledger, row, "ann", {"amount": 2})
+    whole = approve(ledger, row, "cho", {"amount": 3})
+    assert whole.state == "answered" and whole.answer is not None
+    assert whole.answer["data"] == {"amount": 3}
+    assert [vote["voter"] for vote in whole.answer["votes"]] == ["ann", "cho"]
+
+
+def test_a_rejection_decides_when_too_few_are_left(ledger: Ledger, lease: Lease) -> None:
+    row = ask(ledger, lease, assignees=("ann", "bob", "cho"), quorum=2, form=FORM)
+    assert reject(ledger, row, "ann").state == "open"
+    assert approve(ledger, row, "bob", {"amount": 1}).state == "open"
+    ended = reject(ledger, row, "cho", note="too much")
+    assert ended.state == "rejected" and ended.answer is not None
+    assert ended.answer["approved"] is False and ended.answer["data"] is None
+    assert told(ledger)[-2:] == ["wait.voted", "wait.rejected"]
+
+
+def test_anybodys_first_rejection_decides_where_nobody_is_named(ledger: Ledger, lease: Lease) -> None:
+    row = ask(ledger, lease, quorum=3)
+    approve(ledger, row, "ann")
+    assert reject(ledger, row, "bob").state == "rejected"
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [
+        (None, "amount is missing"),
+        ({"amount": "3"}, "amount: '3' is not of type 'integer'"),
+        ({"amount": 3, "nte": "x"}, "nte is no field of it (did you mean 'note'?)"),
+        ([3], "a list"),
+    ],
+)
+def test_an_answer_that_does_not_fit_names_the_field(
+    ledger: Ledger, lease: Lease, data: Any, said: str
+) -> None:
+    row = ask(ledger, lease, form=FORM)
+    with pytest.raises(UnfitAnswer) as caught:
+        approve(ledger, row, data=data)
+    assert said in caught.value.message and "amount (integer, required)" in caught.value.cure
+    assert ledger.waits.get("default", row.wait_id) == row
+
+
+def test_without_a_form_an_agent_gets_text_and_an_approval_needs_none(ledger: Ledger, lease: Lease) -> None:
+    asked = ask(ledger, lease, kind="ask_person")
+    with pytest.raises(UnfitAnswer, match="text is missing"):
+        approve(ledger, asked)
+    answered = approve(ledger, asked, data={"text": "蓝色"})
+    assert answered.answer is not None and answered.answer["data"] == {"text": "蓝色"}
+    assert approve(ledger, ask(ledger, lease, wait_key="2")).state == "answered"
+
+
+def test_only_assignees_answer_also_through_an_administrator(ledger: Ledger, lease: Lease) -> None:
+    row = ask(ledger, lease, assignees=("ann", "bob"))
+    for admin in (False, True):
+        with pytest.raises(NotAsked) as caught:
+            approve(ledger, row, "eve", local_admin=admin)
+        assert "ann, bob" in caught.value.cure
+    (vote,) = approve(ledger, row, "bob", local_admin=True).decided_by
+    assert vote["voter"] == "bob" and vote["by_admin"] is True
+
+
+def test_a_closed_wait_says_who_closed_it_and_when(ledger: Ledger, lease: Lease) -> None:
+    row = approve(ledger, ask(ledger, lease), "ann")
+    for voter in ("ann", "bob"):
+        with pytest.raises(WaitClosed, match="is answered already") as caught:
+            reject(ledger, row, voter)
+        assert "ann approved it at 2" in caught.value.cure and "UTC" in caught.value.cure
+
+
+def test_a_late_answer_is_refused(ledger: Ledger, lease: Lease) -> None:
+    row = ask(ledger, lease, deadline=microseconds() + HOUR, on_timeout="reject")
+    shift(ledger, row, 2 * HOUR)
+    with pytest.raises(WaitOverdue, match="passed at") as caught:
+        approve(ledger, row)
+    assert "on_timeout: reject" in caught.value.cure
+    ledger.waits.expire_due("default")
+    with pytest.raises(WaitClosed) as closed:
+        approve(ledger, row)
+    assert "its deadline decided at" in closed.value.cure
+
+
+def test_an_unknown_wait_is_refused_with_the_nearest_id(ledger: Ledger, lease: Lease) -> None:
+    with pytest.raises(UnknownWait) as caught:
+        ledger.waits.vote("default", "w-0123456789", "ann", "approve")
+    assert "nothing waits" in caught.value.cure
+    row = ask(ledger, lease)
+    with pytest.raises(UnknownWait) as caught:
+        ledger.waits.vote("default", row.wait_id[:-1], "ann", "approve")
+    assert row.wait_id in caught.value.cure
+    with pytest.raises(UnknownWait):
+        ledger.waits.vote("other", row.wait_id, "ann", "approve")
+
+
+@pytest.mark.parametrize(
+    ("voter", "decision", "note"), [("", "approve", ""), ("ann", "aprove", ""), ("ann", "reject", "x" * 5000)]
+)
+def test_odd_votes_are_refused(ledger: Ledger, lease: Lease, voter: str, decision: Any, note: str) -> None:
+    row = ask(ledger, lease)
+    with pytest.raises(UsageError) as caught:
+        ledger.waits.vote("default", row.wait_id, voter, decision, note=note)
+    assert caught.value.cure
+    assert ledger.waits.get("default", row.wait_id) == row
+
+
+def test_a_vote_repeated_after_a_lost_connection_is_one_vote(ledger: Ledger, lease: Lease) -> None:
+    row = ask(ledger, lease, quorum=2)
+    ballot = make_ballot(row, "ann", "approve", None, "", False, row.created)
+    order = run_order("default", "r-1")
+    first = ledger.access.write_now(ballot, order)
+    approve(ledger, row, "bob")
+    again = ledger.access.write_now(ballot, order)
+    assert isinstance(first, WaitRow) and isinstance(again, WaitRow)
+    assert [vote["voter"] for vote in again.decided_by] == ["ann", "bob"] and again.state == "answered"
+
+
+# --- deadlines ---
+
+
+@pytest.mark.parametrize(
+    ("kind", "on_timeout", "state", "answer"),
+    [
+        ("approval", "approve", "answered", {"approved": True, "by_timeout": True}),
+        ("action", "reject", "rejected", {"approved": False, "by_timeout": True}),
+        ("approval", "fail", "expired", {"approved": None, "by_timeout": True}),
+        ("unknown", "", "expired", {"approved": None, "by_timeout": True}),
+        ("event", "continue", "answered", {"approved": None, "by_timeout": True}),
+    ],
+)
+def test_a_deadline_decides_as_it_was_told(
+    ledger: Ledger, lease: Lease, kind: Any, on_timeout: str, state: str, answer: Any
+) -> None:
+    event_type = "paid" if kind == "event" else ""
+    row = ask(ledger, lease, kind=kind, on_timeout=on_timeout, deadline=1, event_type=event_type)
+    ask(ledger, lease, wait_key="later", deadline=FAR, on_timeout="approve")
+    ask(ledger, lease, wait_key="never", on_timeout="approve")
+    (ended,) = ledger.waits.expire_due("default")
+    assert (ended.wait_id, ended.state, ended.answer) == (row.wait_id, state, answer)
+    assert ended.decided is not None and ended == ledger.waits.get("default", row.wait_id)
+    assert ledger.waits.expire_due("default") == []
+    assert told(ledger)[-1] == f"wait.{state}"
+    assert len(ledger.waits.list_open("default")) == 2
+
+
+def test_an_escalation_asks_others_for_as_long_and_then_fails(ledger: Ledger, lease: Lease) -> None:
+    asked = {"assignees": ("ann",), "on_timeout": "escalate", "escalate_to": ("bob", "cho")}
+    row = ask(ledger, lease, deadline=microseconds() + HOUR, **asked)
+    shift(ledger, row, 2 * HOUR)
+    before = microseconds()
+    (escalated,) = ledger.waits.expire_due("default")
+    assert (escalated.state, escalated.assignees, escalated.reminders) == ("open", ("bob", "cho"), 1)
+    assert escalated.deadline is not None and before + HOUR * 0.99 < escalated.deadline
+    assert escalated.on_timeout == "fail" and told(ledger)[-1] == "wait.escalated"
+    with pytest.raises(NotAsked):
+        approve(ledger, row, "ann")
+    assert ledger.waits.expire_due("default") == []
+
+    shift(ledger, row, 2 * HOUR)
+    (failed,) = ledger.waits.expire_due("default")
+    assert failed.state == "expired"
+
+
+def test_votes_outlast_an_escalation(ledger: Ledger, lease: Lease) -> None:
+    asked = {"on_timeout": "escalate", "escalate_to": ("bob", "cho"), "deadline": microseconds() + HOUR}
+    row = ask(ledger, lease, assignees=("ann", "bob"), quorum=2, **asked)
+    approve(ledger, row, "ann")
+    shift(ledger, row, 2 * HOUR)
+    ledger.waits.expire_due("default")
+    assert approve(ledger, row, "cho").state == "answered"
+
+
+def test_an_escalation_that_can_reach_no_quorum_is_a_rejection(ledger: Ledger, lease: Lease) -> None:
+    asked = {"on_timeout": "escalate", "escalate_to": ("ann", "dee"), "deadline": microseconds() + HOUR}
+    row = ask(ledger, lease, assignees=("ann", "bob", "cho"), quorum=2, **asked)
+    reject(ledger, row, "ann")
+    shift(ledger, row, 2 * HOUR)
+    (ended,) = ledger.waits.expire_due("default")
+    assert ended.state == "rejected" and told(ledger)[-2:] == ["wait.escalated", "wait.rejected"]
+
+
+def test_the_next_moment_is_the_earliest_deadline_or_reminder(ledger: Ledger, lease: Lease) -> None:
+    assert ledger.waits.next_due("default") is None
+    endless = ask(ledger, lease, wait_key="endless")
+    assert ledger.waits.next_due("default") is None
+    assert ledger.waits.next_due("default", every_us=HOUR) == endless.created + HOUR
+    ask(ledger, lease, wait_key="later", deadline=FAR)
+    ask(ledger, lease, wait_key="soon", deadline=FAR - HOUR)
+    assert ledger.waits.next_due("default") == FAR - HOUR
+    assert ledger.waits.next_due("other") is None
+
+
+def test_people_are_reminded_at_half_time_and_then_at_intervals(ledger: Ledger, lease: Lease) -> None:
+    row = ask(ledger, lease, deadline=microseconds() + 10 * HOUR)
+    assert ledger.waits.remind_due("default", HOUR * 100) == []
+    shift(ledger, row, 6 * HOUR)
+    (reminded,) = ledger.waits.remind_due("default", HOUR)
+    assert reminded.reminders == 1 and reminded.state == "open"
+    assert ledger.waits.remind_due("default", HOUR) == []
+    shift(ledger, row, 2 * HOUR)
+    assert [item.reminders for item in ledger.waits.remind_due("default", HOUR)] == [2]
+    shift(ledger, row, 9 * HOUR)  # too late to answer
+    assert ledger.waits.remind_due("default", HOUR) == []
+    assert told(ledger) == ["wait.opened", "wait.reminded", "wait.reminded"]
+
+
+def test_a_wait_without_a_deadline_is_reminded_of_at_intervals(ledger: Ledger, lease: Lease) -> None:
+    row = ask(ledger, lease)
+    assert ledger.waits.remind_due("default", HOUR) == []
+    shift(ledger, row, 2 * HOUR)
+    assert len(ledger.waits.remind_due("default", HOUR)) == 1
+    assert ledger.waits.remind_due("default", HOUR) == []
+
+
+# --- signals ---
+
+
+def event_wait(ledger: Ledger, lease: Lease, **fields: Any) -> WaitRow:
+    return ask(ledger, lease, **{"kind": "event", "event_type": "paid", "event_key": "o-1", **fields})
+
+
+def test_a_signal_answers_the_oldest_wait_for_it(ledger: Ledger, lease: Lease) -> None:
+    other = event_wait(ledger, lease, wait_key="other", event_key="o-2")
+    first = event_wait(ledger, lease, wait_key="first")
+    second = event_wait(ledger, lease, wait_key="second")
+    answered = ledger.waits.signal("default", "paid", "o-1", "e-1", {"sum": 5})
+    assert answered is not None and answered.wait_id == first.wait_id
+    assert answered.answer == {"approved": True, "data": {"sum": 5}, "event_id": "e-1"}
+    assert answered.decided_by[0]["voter"] == "event:e-1"
+    assert {row.wait_id for row in ledger.waits.list_open("default")} == {other.wait_id, second.wait_id}
+    assert told(ledger)[-1] == "wait.answered"
+
+
+def test_the_same_signal_again_is_the_same(ledger: Ledger, lease: Lease) -> None:
+    event_wait(ledger, lease, wait_key="1")
+    event_wait(ledger, lease, wait_key="2")
+    first = ledger.waits.signal("default", "paid", "o-1", "e-1", {"sum": 5})
+    assert ledger.waits.signal("default", "paid", "o-1", "e-1", {"sum": 6}) == first
+    assert len(ledger.waits.list_open("default")) == 1
+
+
+def test_a_signal_that_came_before_answers_at_once_and_only_once(ledger: Ledger, lease: Lease) -> None:
+    for number in (1, 2):
+        assert ledger.waits.signal("default", "paid", "o-1", f"e-{number}", {"n": number}) is None
+    rows = [event_wait(ledger, lease, wait_key=f"{n}") for n in range(3)]
+    assert [row.state for row in rows] == ["answered", "answered", "open"]
+    assert [row.answer["data"]["n"] for row in rows if row.answer] == [1, 2]
+    assert ledger.waits.signal("default", "paid", "o-1", "e-1", {}) == rows[0]
+    assert told(ledger)[:2] == ["wait.opened", "wait.answered"]
+
+
+def test_a_signal_of_another_tenant_type_or_key_answers_nothing(ledger: Ledger, lease: Lease) -> None:
+    row = event_wait(ledger, lease)
+    for tenant, kind, key in (("other", "paid", "o-1"), ("default", "sent", "o-1"), ("default", "paid", "")):
+        assert ledger.waits.signal(tenant, kind, key, "e-1", {}) is None
+    assert ledger.waits.get("default", row.wait_id) == row
+
+
+def test_a_signal_after_the_deadline_is_too_late(ledger: Ledger, lease: Lease) -> None:
+    row = event_wait(ledger, lease, deadline=microseconds() + HOUR, on_timeout="continue")
+    shift(ledger, row, 2 * HOUR)
+    assert ledger.waits.signal("default", "paid", "o-1", "e-1", {}) is None
+    (ended,) = ledger.waits.expire_due("default")
+    assert ended.answer == {"approved": None, "by_timeout": True}
+
+
+def test_the_sweep_matches_what_a_killed_process_left_also_after_the_deadline(
+    ledger: Ledger, lease: Lease
+) -> None:
+    row = event_wait(ledger, lease, deadline=microseconds() + HOUR)
+    values = signal_values("default", "paid", "o-1", "e-1", {"sum": 5})
+    ledger.access.write_now(lambda c: store_signal(c, values), "signal")
+
+    def past(connection: Any) -> None:
+        connection.execute(text(f"UPDATE signal SET created = created - {2 * HOUR}"))
+
+    ledger.access.write_now(past, "signal")
+    shift(ledger, row, HOUR + HOUR // 2)
+    (answered,) = ledger.waits.expire_due("default")
+    assert answered.state == "answered" and answered.answer is not None
+    assert answered.answer["data"] == {"sum": 5}
+    assert ledger.waits.expire_due("default") == []
+
+
+@pytest.mark.parametrize(
+    ("type_", "event_id", "payload"), [("", "e", {}), ("t", "", {}), ("t" * 501, "e", {}), ("t", "e", [])]
+)
+def test_odd_signals_are_refused(ledger: Ledger, type_: str, event_id: str, payload: Any) -> None:
+    with pytest.raises(UsageError):
+        ledger.waits.signal("default", type_, "k", event_id, payload)
+
+
+# --- runs ---
+
+
+def test_cancelling_a_run_cancels_its_open_waits_and_going_on_asks_again(
+    ledger: Ledger, lease: Lease
+) -> None:
+    done = approve(ledger, ask(ledger, lease, wait_key="done"))
+    row = ask(ledger, lease, deadline=FAR)
+    finish(ledger, lease, "cancelled")
+    (cancelled,) = ledger.waits.cancel_of_run("default", "r-1")
+    assert (cancelled.wait_id, cancelled.state) == (row.wait_id, "cancelled")
+    assert ledger.waits.cancel_of_run("default", "r-1") == []
+    assert ledger.waits.get("default", done.wait_id) == done
+    with pytest.raises(WaitClosed, match="cancelled with its run"):
+        approve(ledger, row)
+    assert told(ledger)[-1] == "wait.cancelled"
+
+    again = ask(ledger, begin(ledger), deadline=FAR + 1)
+    assert (again.wait_id, again.state, again.deadline) == (row.wait_id, "open", FAR + 1)
+    assert approve(ledger, again).state == "answered"
+
+
+def test_a_waiting_run_goes_on_when_something_was_decided(ledger: Ledger, lease: Lease) -> None:
+    one, two = ask(ledger, lease, wait_key="1"), ask(ledger, lease, wait_key="2")
+    begin(ledger, "r-running")
+    finish(ledger, begin(ledger, "r-parked"))  # waits for nobody's answer
+    assert ledger.waits.runs_to_resume("default") == []
+    finish(ledger, lease)
+    assert ledger.waits.runs_to_resume("default") == []
+    approve(ledger, one)
+    assert ledger.waits.runs_to_resume("default") == ["r-1"]
+
+    finish(ledger, begin(ledger))  # it went on, and waits for the second now
+    assert ledger.waits.runs_to_resume("default") == []
+    reject(ledger, two)
+    assert ledger.waits.runs_to_resume("default") == ["r-1"]
+    assert ledger.waits.runs_to_resume("other") == []
+
+
+def test_a_run_whose_last_answer_came_while_it_ended_goes_on(ledger: Ledger, lease: Lease) -> None:
+    approve(ledger, ask(ledger, lease))
+    finish(ledger, lease)
+    assert ledger.waits.runs_to_resume("default") == ["r-1"]
+
+
+def test_a_nested_runs_answer_wakes_its_root(ledger: Ledger, lease: Lease) -> None:
+    nested = begin(ledger, "r-1.inner", parent_run_id="r-1", root_run_id="r-1")
+    row = ask(ledger, nested)
+    finish(ledger, nested)
+    finish(ledger, lease)
+    assert ledger.waits.runs_to_resume("default") == []
+    approve(ledger, row)
+    assert ledger.waits.runs_to_resume("default") == ["r-1"]

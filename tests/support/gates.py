@@ -1,0 +1,71 @@
+"""Effect gates on a real ledger: one run that is begun, and continued by later processes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from blocks.ledger import EffectRow, Ledger, RunStart, WaitRow
+from blocks.storage import ArtifactStore
+from tasks.context import RunContext
+from tasks.durable import Durable
+from tasks.effect_tools import gate_of
+from tasks.effects import EffectGate
+
+T = TypeVar("T")
+RUN = "r-1"
+
+
+@dataclass
+class GateDesk:
+    """Runs pieces of work as a process of the run would: it takes the run over, works, and lets go."""
+
+    ledger: Ledger
+    folder: Path
+    environ: dict[str, str]
+
+    def work(self, piece: Callable[[EffectGate, RunContext], Awaitable[T]], *, path: str = "s") -> T:
+        """What `piece` gives, or its exception, with the run ended as waiting behind it."""
+
+        async def run() -> T:
+            lease = await self.ledger.begin_run(RunStart(run_id=RUN, workflow="w"))
+            store = ArtifactStore.open(str(self.folder / "storage"), environ={})
+            durable = Durable(self.ledger, lease)
+            context = RunContext(RUN, self.folder, store, self.environ, False, durable=durable)
+            gate = gate_of(context, path)
+            assert gate is not None
+            gate.sleep = _no_pause
+            try:
+                return await piece(gate, context)
+            finally:
+                await self.ledger.finish_run(lease, "waiting")
+                store.close()
+
+        return asyncio.run(run())
+
+    def effects(self) -> list[EffectRow]:
+        """What is recorded."""
+        return asyncio.run(self.ledger.effects.of_run("default", RUN))
+
+    @property
+    def effect(self) -> EffectRow:
+        """The only effect."""
+        (row,) = self.effects()
+        return row
+
+    @property
+    def wait(self) -> WaitRow:
+        """The only open wait."""
+        (row,) = self.ledger.waits.list_open("default")
+        return row
+
+    def answer(self, data: dict[str, Any] | None, decision: Any = "approve", note: str = "") -> None:
+        """Decide the only open wait."""
+        self.ledger.waits.vote("default", self.wait.wait_id, "kim", decision, data, note, local_admin=True)
+
+
+async def _no_pause(seconds: float) -> None:
+    await asyncio.sleep(0)

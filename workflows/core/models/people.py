@@ -1,0 +1,50 @@
+"""Steps that wait: for people to decide, for an outside system to say something."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from workflows.core.models.written import Duration, Positive, Text, Written, listed
+
+PERSON = r"^[A-Za-z0-9_\u4e00-\u9fff][A-Za-z0-9_.@+:/\u4e00-\u9fff-]*$"
+"""How a person is named: what `answer --as` takes, the operating system's user, or a token's name."""
+
+
+def _person(value: str) -> str:
+    if len(value) > 120 or not re.match(PERSON, value):
+        raise ValueError(
+            f"'{value[:60]}' names no person; write a user's name such as alice or alice@example.com"
+        )
+    return value
+
+
+Person = Annotated[Text, AfterValidator(_person)]
+People = Annotated[
+    tuple[Person, ...], BeforeValidator(listed, json_schema_input_type=str | int | list[str] | None)
+]
+
+
+class Approval(Written):
+    """A question to people that holds no process."""
+
+    ask: str = Field(description="The question, a template.")
+    form: dict[str, Any] = Field(default_factory=dict, description="JSON Schema of the answer.")
+    assignees: People = Field((), description="Who may answer; default: anybody.")
+    quorum: Positive = Field(1, description="How many must agree.")
+    deadline: Duration | None = Field(None, description="How long the question stays open.")
+    on_timeout: Literal["approve", "reject", "fail", "escalate"] = Field(
+        "fail", description="After the deadline."
+    )
+    escalate_to: People = Field((), description="Who is asked next, for as long again.")
+
+
+class AwaitEvent(Written):
+    """Wait for an outside system."""
+
+    type: Text = Field(description="Event type.")
+    key: str = Field("", description="Correlation key, a template.")
+    deadline: Duration | None = Field(None, description="How long to wait.")
+    on_timeout: Literal["fail", "continue"] = Field("fail", description="After the deadline.")

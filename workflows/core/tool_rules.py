@@ -1,0 +1,155 @@
+"""What an agent's tools-config.json and permissions give its steps, and what is wrong with them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+from workflows.core.errors import Mistake, did_you_mean
+from workflows.core.findings import Findings
+from workflows.core.models.agent import McpServer, Permissions, ToolRule, ToolsConfig
+from workflows.core.plan import HttpPlan, ServerPlan, ToolRulePlan
+from workflows.core.source import Key, Source
+
+HTTP_REQUEST = "http_request"
+"""The tool an agent with network access has."""
+
+_SERVER_NAME = re.compile(r"[A-Za-z0-9_-]{1,40}")
+_HOST = r"\*|(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*|\[[0-9a-fA-F:.]+\]"
+ENDPOINT = re.compile(rf"(?:(?P<scheme>https?)://)?(?P<host>{_HOST})(?::(?P<port>\d{{1,5}}))?")
+"""A pattern of hosts. A star stands for whole labels at the beginning: elsewhere it would match strangers."""
+SECRET_NAME = re.compile(r".*(api[_-]?key|token|secret|password|authorization|cookie).*", re.IGNORECASE)
+
+
+def server_plans(tools: ToolsConfig) -> tuple[ServerPlan, ...]:
+    """The servers, by name: their order in the file says nothing."""
+    return tuple(ServerPlan(name=name, server=tools.mcpServers[name]) for name in sorted(tools.mcpServers))
+
+
+def rule_plans(tools: ToolsConfig) -> tuple[ToolRulePlan, ...]:
+    """The rules, by name."""
+    return tuple(_rule_plan(name, tools.tools[name]) for name in sorted(tools.tools))
+
+
+def _rule_plan(name: str, rule: ToolRule) -> ToolRulePlan:
+    return ToolRulePlan(
+        name=name,
+        effect=rule.effect,
+        allow=rule.allow,
+        effect_key=rule.effect_key,
+        approval=rule.approval,
+    )
+
+
+def http_plan(permissions: Permissions) -> HttpPlan | None:
+    """Whom the agent may ask over HTTP; None when nobody."""
+    if not permissions.network_access or not permissions.allowed_endpoints:
+        return None
+    return HttpPlan(endpoints=permissions.allowed_endpoints)
+
+
+def rule_of(rules: Sequence[ToolRulePlan], *names: str) -> ToolRulePlan | None:
+    """The rule of a tool, by the first of its names that has one."""
+    by_name = {rule.name: rule for rule in rules}
+    return next((by_name[name] for name in names if name in by_name), None)
+
+
+def check_tools(source: Source, tools: ToolsConfig, findings: Findings) -> None:
+    """Records what is wrong with a tools-config.json: rules of no server, odd names, open secrets."""
+    for name, server in tools.mcpServers.items():
+        if not _SERVER_NAME.fullmatch(name):
+            findings.error(
+                source,
+                ("mcpServers", name),
+                f"'{name}' is no name of a server: it becomes a part of its tools' names",
+                "use up to 40 letters, digits, '_' and '-'",
+                of_key=True,
+            )
+        _check_secrets(source, name, server, findings)
+        _check_declared(source, name, server, tools, findings)
+    for name, rule in tools.tools.items():
+        _check_rule(source, name, rule, tools, findings)
+
+
+def _check_secrets(source: Source, name: str, server: McpServer, findings: Findings) -> None:
+    for kind, values in (("env", server.env), ("headers", server.headers)):
+        for key, value in values.items():
+            if SECRET_NAME.fullmatch(key) and value and "${" not in value:
+                message = f"'{key}' looks like a secret; it becomes a part of every plan"
+                cure = "write ${NAME}, and set NAME where it runs"
+                # The mistake itself must not show it.
+                place = source.mistake(("mcpServers", name, kind, key), message, cure)
+                findings.warnings.append(_without_value(place))
+
+
+def _without_value(mistake: Mistake) -> Mistake:
+    return replace(mistake, value="[hidden]")
+
+
+def _check_declared(
+    source: Source, name: str, server: McpServer, tools: ToolsConfig, findings: Findings
+) -> None:
+    if server.trust_annotations:
+        return
+    for index, tool in enumerate(server.tools):
+        rule = tools.tools.get(f"{name}.{tool}") or tools.tools.get(tool)
+        if rule is None or (rule.effect is None and rule.allow):
+            findings.warn(
+                source,
+                ("mcpServers", name, "tools", index),
+                f"nothing says what '{tool}' of '{name}' does; it counts as `once`: when its outcome is not "
+                "known, a person is asked",
+                f'write "{name}.{tool}": {{"effect": "none"}} (or idempotent, or once) below "tools"',
+            )
+
+
+def _check_rule(source: Source, name: str, rule: ToolRule, tools: ToolsConfig, findings: Findings) -> None:
+    server, dot, tool = name.partition(".")
+    for message, cure in _rule_mistakes(server, tool, tools) if dot else ():
+        findings.error(source, ("tools", name), message, cure, of_key=True)
+    if rule.effect_key and rule.effect == "none":
+        findings.warn(
+            source,
+            ("tools", name, "effect_key"),
+            f"'{name}' has no effect, so that nothing identifies it",
+            "remove effect_key",
+        )
+
+
+def _rule_mistakes(server: str, tool: str, tools: ToolsConfig) -> Iterator[tuple[str, str]]:
+    if server not in tools.mcpServers:
+        near = did_you_mean(server, tools.mcpServers)
+        yield f"unknown server '{server}'", near or "add it below mcpServers, or remove the rule"
+    elif not tool:
+        yield f"'{server}.' names no tool", "write server.tool"
+    elif (offered := tools.mcpServers[server].tools) and tool not in offered:
+        yield f"'{tool}' is not among the tools of '{server}'", did_you_mean(tool, offered)
+
+
+def check_endpoints(source: Source, base: Key, given: Permissions, findings: Findings) -> None:
+    """Records host patterns that mean nothing, and network access to nobody. `base`: the permissions' key."""
+    for index, pattern in enumerate(given.allowed_endpoints):
+        if not ENDPOINT.fullmatch(pattern):
+            findings.error(
+                source,
+                (*_place(source, base, "allowed_endpoints"), index),
+                f"'{pattern}' is no pattern of hosts",
+                "write example.com, *.example.com or https://example.com:8443, without a path",
+            )
+    if given.network_access and not given.allowed_endpoints:
+        findings.warn(
+            source,
+            _place(source, base, "network_access"),
+            "network_access without allowed_endpoints reaches nobody",
+            "list the hosts as allowed_endpoints",
+        )
+
+
+def _place(source: Source, base: Key, key: str) -> Key:
+    """Where a permission stands: in a map, or in one of the documents' list of small maps."""
+    written = source.value(base)
+    if isinstance(written, list):
+        at = next((i for i, entry in enumerate(written) if isinstance(entry, dict) and key in entry), 0)
+        return (*base, at, key)
+    return (*base, key)
