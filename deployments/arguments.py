@@ -12,7 +12,7 @@ from blocks.paths import expanded
 from workflows.core.errors import UsageError, did_you_mean
 
 LATER = (
-    *("note", "serve", "deploy", "gateway", "worker", "test", "prove"),
+    *("note", "serve", "deploy", "gateway", "worker", "test"),
     *("doctor", "prune", "robot"),
 )
 """Commands of the contract that are not built yet."""
@@ -130,6 +130,7 @@ def build() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]
     _add_going_on(adder)
     _add_people(adder)
     _add_definitions(adder)
+    _add_prove(adder)
     _add_catalog(adder)
     _add_server(adder)
     for name in LATER:
@@ -265,6 +266,32 @@ def _add_definitions(add: _Adder) -> None:
     graph.add_argument("-o", "--output", metavar="FILE", help="write it there")
     schema = add("schema", "print the JSON Schema of a written file")
     schema.add_argument("kind", nargs="?", metavar="KIND", help="default: list the kinds")
+
+
+def _add_prove(add: _Adder) -> None:
+    prove = add("prove", "kill a workflow at every place between two writes, and see that nothing differs")
+    prove.add_argument("workflow", metavar="WORKFLOW", help="name or path")
+    prove.add_argument(
+        "-i",
+        "--input",
+        dest="input",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="one input; {home} in it is a folder of each case's own; repeatable",
+    )
+    prove.add_argument("--inputs", metavar="FILE", help="inputs as a JSON or YAML file")
+    prove.add_argument("--answers", metavar="FILE", help="what people answer, by step id; default: made up")
+    prove.add_argument(
+        "--only", metavar="NAME", help="only these boundaries: turn.kept, 'effect.*', 'step.*@STEP'"
+    )
+    prove.add_argument("--limit", type=_positive, metavar="N", help="only N of them, evenly spread")
+    prove.add_argument("--all", action="store_true", help="also the middle ones of many equal boundaries")
+    prove.add_argument("--report", metavar="FILE", help="write a report in Markdown")
+    prove.add_argument("--keep", metavar="DIR", help="keep the folders of cases that differ")
+    prove.add_argument(
+        "--allow-effects", action="store_true", help="although its tools reach beyond this machine"
+    )
 
 
 def _add_catalog(add: _Adder) -> None:

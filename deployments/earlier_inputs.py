@@ -23,7 +23,8 @@ def require_inputs(
 ) -> None:
     """Raises UsageError for required inputs that neither this command nor an earlier start of the run gives.
 
-    recorded: the inputs in the run's row of the ledger; None when it has none, and only its storage may know it.
+    recorded: the inputs in the run's row of the ledger; None when there is no row, and only the storage may
+    know the run.
     """
     missing = [i for i in plan.inputs if i.required and i.name not in given]
     if not missing:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ Rule = Callable[[Any], Sequence[str]]
 
 _FENCE = re.compile(r"^[ \t]*(```+|~~~+)[ \t]*([\w+-]*)[^\n]*\n(.*?)^[ \t]*\1[ \t]*$", re.M | re.S)
 _MAX_PROBLEMS = 20
+_MAX_ROWS = 5
+"""Wrong rows of a table that are named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +175,24 @@ def _schema_problems(schema: dict[str, Any], data: Any) -> list[str]:
 def _row_problems(data: Any) -> list[str]:
     if not isinstance(data, list):
         return ["$: a table is a list of objects, one per row"]
-    return [f"$[{n}]: a row is an object" for n, row in enumerate(data) if not isinstance(row, dict)][:5]
+    no_rows = [f"$[{n}]: a row is an object" for n, row in enumerate(data) if not isinstance(row, dict)]
+    return no_rows[:_MAX_ROWS] or _key_problems(data)
+
+
+def _key_problems(rows: list[dict[str, Any]]) -> list[str]:
+    """Rows that have not the keys of the first one."""
+    problems = []
+    for n, row in enumerate(rows):
+        missing = [key for key in rows[0] if key not in row]
+        extra = [key for key in row if key not in rows[0]]
+        said = [
+            f"{word} {', '.join(map(repr, keys))}"
+            for word, keys in (("without the key", missing), ("with the further key", extra))
+            if keys
+        ]
+        if said:
+            problems.append(f"$[{n}]: a row {' and '.join(said)}; every row has the keys of the first"[:400])
+    return problems[:_MAX_ROWS]
 
 
 def _data(text: str, tables: bool) -> Any:
@@ -182,7 +202,9 @@ def _data(text: str, tables: bool) -> Any:
     candidates = [text, *(body for kind, body in blocks if kind in ("json", "")), *(b for _, b in blocks)]
     for candidate in candidates:
         try:
-            return json.loads(candidate, parse_constant=_refuse_constant)
+            return json.loads(candidate, parse_constant=_refuse_constant, parse_float=_number)
+        except RecursionError:
+            raise Rejected(["the JSON value is nested too deeply; nest it less"]) from None
         except ValueError:
             continue
     found = [value for source in (*(b for _, b in blocks), text) for value in _embedded(source)]
@@ -198,6 +220,13 @@ def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
+def _number(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise Rejected([f"the number {text[:40]} is beyond the range of a JSON number; write it as a text"])
+    return number
+
+
 def _json_fault(text: str) -> str:
     stripped = text.strip()
     if not stripped.startswith(("{", "[")):
@@ -211,7 +240,7 @@ def _json_fault(text: str) -> str:
 
 def _embedded(text: str) -> list[Any]:
     """The first object or list that stands in the prose, if it is whole."""
-    decoder = json.JSONDecoder(parse_constant=_refuse_constant)
+    decoder = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_number)
     for match in re.finditer(r"[\[{]", text):
         try:
             value, end = decoder.raw_decode(text, match.start())

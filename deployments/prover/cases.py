@@ -202,4 +202,3 @@ def _spread(reached: Sequence[Boundary], limit: int) -> list[Boundary]:
     if limit == 1:
         return list(reached[:1])
     return [reached[n * (len(reached) - 1) // (limit - 1)] for n in range(limit)]
-

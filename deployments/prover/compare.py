@@ -48,9 +48,7 @@ class Verdict:
         return "not reached" if not self.reached else "ok" if self.ok else "differs"
 
 
-def judge(
-    base: Ended, case: Ended, boundary: Boundary, seconds: float, varying: frozenset[str]
-) -> Verdict:
+def judge(base: Ended, case: Ended, boundary: Boundary, seconds: float, varying: frozenset[str]) -> Verdict:
     """The verdict on a case; `varying` are topics that say nothing."""
     if not case.killed and not case.trouble:
         return Verdict(boundary, seconds=seconds, reached=False)
@@ -63,7 +61,7 @@ def differences(base: Ended, case: Ended) -> list[Difference]:
     if case.trouble:
         return [Difference("end", case.trouble)]
     found = [*_ends(base, case), *_outputs(base, case), *_waits(base, case), *_effects(base, case)]
-    return [*found, *_paid_twice(case.records), *_done_again(case.records)]
+    return [*found, *_paid_twice(base, case), *_done_again(case.records)]
 
 
 def notes(case: Ended) -> Iterator[str]:
@@ -104,7 +102,9 @@ def _outputs(base: Ended, case: Ended) -> Iterator[Difference]:
 def _apart(was: Mapping[str, str], now: Mapping[str, str]) -> str:
     """Where two outputs part, if that is within what was kept of them."""
     one, other = was["shown"], now["shown"]
-    at = next((n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+    at = next(
+        (n for n, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other))
+    )
     if one == other:
         return f"sha256 {now['sha256'][:12]}, not {was['sha256'][:12]}"
     begin = max(0, at - _SHOWN // 3)
@@ -146,7 +146,7 @@ def _of_effect(
     key, name = effect["key"], f"{effect['tool']} in {effect['step']}"
     count = _performed(records, key)
     unsure = any(r.name == "effect.in_flight" and r.key == key for r in records)
-    if effect["effect"] == "once" and count + unsure > 1 and count > 1:
+    if effect["effect"] == "once" and count > 1:
         yield f"{name} was performed {_times(count)}"
     if expected and not count and not unsure:
         yield f"{name} was never performed"
@@ -180,16 +180,14 @@ def _in_doubt(records: Sequence[Record], key: str) -> bool:
     return any(open_.values())
 
 
-def _paid_twice(records: Sequence[Record]) -> Iterator[Difference]:
-    """Turns that were answered although their answer was in the journal."""
-    kept: set[tuple[str, str]] = set()
-    for record in records:
-        turn = (record.path, record.subject)
-        if record.name == "turn.answered" and turn in kept:
-            number = record.subject.rpartition(":")[2]
-            yield Difference(f"paid {record.path}", f"turn {number} of {record.path} was paid again")
-        if record.name == "turn.kept":
-            kept.add(turn)
+def _paid_twice(base: Ended, case: Ended) -> Iterator[Difference]:
+    """Answers more than undisturbed. One of a request that was in flight may be asked for again."""
+    was, now = (Counter(r.path for r in c.records if r.name == "turn.answered") for c in (base, case))
+    allowed = _in_flight(case.records)
+    for path in sorted(now):
+        more = now[path] - was[path]
+        if more > (path in allowed):
+            yield Difference(f"paid {path}", f"{_count(more, 'answer')} of {path} paid again")
 
 
 def _in_flight(records: Sequence[Record]) -> set[str]:

@@ -26,9 +26,7 @@ SHOWN = 300
 """Characters of an output that are kept to show a difference."""
 
 
-async def gather(
-    settings: Settings, environ: Mapping[str, str], run_id: str, place: Place
-) -> dict[str, Any]:
+async def gather(settings: Settings, environ: Mapping[str, str], run_id: str, place: Place) -> dict[str, Any]:
     """The run's state, outputs by name, effects and waits, JSON-able."""
     with Ledger.open(settings.database) as ledger:
         row = ledger.reader.get_run(TENANT, run_id)

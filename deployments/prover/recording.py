@@ -21,7 +21,7 @@ _PATIENCE = 5.0
 
 @dataclass(frozen=True, slots=True, order=True)
 class Boundary:
-    """A place where a run can be cut off: the `nth` time (from 1) that it reached `name` in the unit `path`."""
+    """Where a run can be cut off: the `nth` time (from 1) that it reached `name` in the unit `path`."""
 
     name: str
     path: str = ""

@@ -127,9 +127,7 @@ class Sweep:
         self._outcomes = {e["label"]: e["outcome"] for e in base.facts["effects"] if e["outcome"]}
         return base, again
 
-    def _visited(
-        self, base: Ended, choice: Choice, varying: frozenset[str]
-    ) -> dict[Boundary, Verdict]:
+    def _visited(self, base: Ended, choice: Choice, varying: frozenset[str]) -> dict[Boundary, Verdict]:
         waiting = [(b, 1) for b in reversed(choice.visited)]
         verdicts: dict[Boundary, Verdict] = {}
         while waiting or self._running:

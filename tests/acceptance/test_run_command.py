@@ -66,6 +66,10 @@ def catalog(tmp_path: Path) -> Path:
     root = make_catalog(tmp_path / "my catalog", waits=WAITS, asks=ASKS)
     for name, text in HANDLERS.items():
         (root / "skills/shared/tool/handlers" / f"{name}.py").write_text(text)
+    harmless = (
+        "handlers: [{name: count, effect: none}, {name: give, effect: none}, {name: block, effect: none}]\n"
+    )
+    (root / "skills/shared/tool/config.yaml").write_text(harmless)
     return root
 
 

@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
+from deployments.given import read_inputs
 from workflows.core.catalog import DEFAULT_ROOT, Catalog
-from workflows.core.compiler import examine
+from workflows.core.compiler import compile_workflow, examine
+from workflows.core.errors import UsageError
 from workflows.core.models import people
 from workflows.core.models import workflow as models
 from workflows.core.models.agent import AgentFile
@@ -39,6 +41,17 @@ def test_every_workflow_compiles_without_a_warning(name: str, tmp_path: Path) ->
     file.write_text(WORKFLOWS[name], "utf-8")
     plan, found = examine(catalog.find_workflow(str(file)), catalog)
     assert plan is not None and not found.errors and not found.warnings, [*found.errors, *found.warnings]
+
+
+def test_the_first_block_runs_with_the_input_that_the_page_names(tmp_path: Path) -> None:
+    catalog, name = Catalog.load(DEFAULT_ROOT), next(iter(WORKFLOWS))
+    file = tmp_path / f"{name}.yaml"
+    file.write_text(WORKFLOWS[name], "utf-8")
+    plan = compile_workflow(catalog.find_workflow(str(file)), catalog)
+    (pair,) = re.findall(r"`-i (\S+)` for the first one", TEXT)
+    assert read_inputs(plan, [pair], None, whole=True)
+    with pytest.raises(UsageError, match="missing input: topic"):
+        read_inputs(plan, [], None, whole=True)
 
 
 def test_other_blocks_load() -> None:

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
+import io
 from pathlib import Path
 
 import pytest
 
+from deployments.commands.route import execute, route
+from deployments.commands.run import planned
+from deployments.display import Out
 from tests.support.catalogs import make_catalog
 from workflows.core.catalog import DEFAULT_ROOT, Catalog
 from workflows.core.catalog_check import check_catalog
@@ -135,3 +140,53 @@ def test_every_rule_of_the_default_catalog_compiles() -> None:
         target = routed(catalog, rule, "text")
         assert compile_workflow(target.file, catalog).steps
         assert rule.file == "orchestrator/routing-rules.yaml" and rule.line > 1
+
+
+# ---------------------------------------------------------------- rules that cannot be tried
+
+BROKEN = """  - {name: low, pattern: x, agents: [ann], priority: 1}
+  - {name: bad, pattern: '(x', agents: [bob], priority: 2}
+  - {name: high, pattern: y, agents: [ann], priority: 3}
+"""
+
+
+def test_a_rule_that_cannot_be_tried_is_not_passed_over(tmp_path: Path) -> None:
+    catalog = ruled(tmp_path, BROKEN)
+    with pytest.raises(InvalidDefinition) as caught:
+        route(catalog, "an x")
+    (mistake,) = caught.value.mistakes
+    assert (mistake.file, mistake.line, mistake.path) == (
+        "orchestrator/routing-rules.yaml",
+        3,
+        "routing_rules[1].pattern",
+    )
+    assert "not a usable pattern: missing )" in mistake.message and mistake.cure
+    # A text that is taken before the rule's turn comes does not need it.
+    choice = route(catalog, "y before x")
+    assert choice.rule is not None and choice.rule.name == "high"
+    # Without a winner every rule was tried.
+    with pytest.raises(InvalidDefinition):
+        route(catalog, "nothing")
+
+
+def test_the_commands_refuse_it(tmp_path: Path) -> None:
+    catalog = ruled(tmp_path, BROKEN)
+    args = argparse.Namespace(catalog=catalog.root, text="an x", explain=False)
+    with pytest.raises(InvalidDefinition):
+        execute(args, Out(stdout=io.StringIO(), stderr=io.StringIO()))
+    with pytest.raises(InvalidDefinition):
+        planned(args, catalog)
+
+
+def test_a_rule_that_takes_too_long_is_warned_of(tmp_path: Path) -> None:
+    rules_text = "  - {name: slow, pattern: '(a|aa)+$', agents: [bob], priority: 2}\n"
+    catalog = ruled(tmp_path, rules_text + "  - {name: next, pattern: b, agents: [ann]}\n")
+    err = io.StringIO()
+    choice = route(catalog, "a" * 60 + "b", Out(stdout=io.StringIO(), stderr=err))
+    assert choice.rule is not None and choice.rule.name == "next"
+    told = err.getvalue()
+    assert "orchestrator/routing-rules.yaml:2:" in told
+    assert (
+        "warning: routing_rules[0].pattern: the search took more than 0.2 s; the rule was passed over" in told
+    )
+    assert "cure: " in told

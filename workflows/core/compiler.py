@@ -192,7 +192,10 @@ class _Compilation:
         for index, name in enumerate(self.workflow.outputs):
             if name not in made_by:
                 self.findings.error(
-                    self.source, ("outputs", index), f"no step makes '{name}'", did_you_mean(name, as_written(made_by))
+                    self.source,
+                    ("outputs", index),
+                    f"no step makes '{name}'",
+                    did_you_mean(name, as_written(made_by)),
                 )
 
     def _total_timeout(

@@ -11,7 +11,6 @@ from workflows.core.findings import Findings
 from workflows.core.models.workflow import Step
 from workflows.core.source import Key, Source
 
-
 MADE_UP = "#"
 """In ids that nobody wrote: they stand for one that is wrong, so that its step is looked at as well."""
 
@@ -87,7 +86,9 @@ def edges(
             )
             resolved = resolve_id(written, ids)
             if resolved == step.id:
-                findings.error(source, place, f"the step '{shown_id(step.id)}' depends on itself", "remove it")
+                findings.error(
+                    source, place, f"the step '{shown_id(step.id)}' depends on itself", "remove it"
+                )
             elif resolved is not None:
                 found[resolved] = None
             elif written in known_only_later:
@@ -98,7 +99,9 @@ def edges(
                     "move it from `finally` to `steps`",
                 )
             else:
-                findings.error(source, place, f"unknown step '{written}'", did_you_mean(written, as_written(ids)))
+                findings.error(
+                    source, place, f"unknown step '{written}'", did_you_mean(written, as_written(ids))
+                )
         for name in step.inputs:
             maker = made_by.get(name)
             if maker is not None and maker in ids and maker != step.id:

@@ -8,8 +8,7 @@ from workflows.core.errors import did_you_mean
 from workflows.core.findings import Findings
 from workflows.core.models.registry import RoutingRule
 from workflows.core.models.workflow import Step, Workflow
-from workflows.core.routes import route_workflow, rule_workflow
-from workflows.core.routing import check_pattern
+from workflows.core.routes import pattern_mistake, route_workflow, rule_workflow
 from workflows.core.source import Key, Source
 
 _EVERYTHING = frozenset(
@@ -28,10 +27,8 @@ def check_routes(catalog: Catalog, found: Findings) -> None:
         return
     for index, rule in enumerate(catalog.rules):
         place: Key = ("routing_rules", index)
-        fault = check_pattern(rule.pattern)
-        if fault is not None:
-            cure = "mend the regular expression; put '\\' before a character that is meant as it stands"
-            found.error(source, (*place, "pattern"), f"not a usable pattern: {fault}", cure)
+        if (mistake := pattern_mistake(source, index, rule.pattern)) is not None:
+            found.errors.append(mistake)
         _check_target(catalog, source, place, rule, found)
         _check_copy(catalog, source, place, rule, found)
     _check_names(catalog.rules, source, found)

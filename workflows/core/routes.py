@@ -18,7 +18,7 @@ from workflows.core.errors import Mistake, UsageError
 from workflows.core.models.registry import RouteStep, RoutingRule
 from workflows.core.models.workflow import Workflow
 from workflows.core.plan import HandlerPlan
-from workflows.core.routing import Rule
+from workflows.core.routing import SEARCH_SECONDS, Choice, Rule, check_pattern
 from workflows.core.skills import CatalogSkill
 from workflows.core.source import Key, Position, Source
 
@@ -40,6 +40,36 @@ def rules(catalog: Catalog) -> tuple[Rule, ...]:
     """The catalog's rules, in file order, for `routing.choose`. An inline workflow has its rule's name."""
     source = catalog.rules_source or Source("", None)
     return tuple(_rule(source, index, rule) for index, rule in enumerate(catalog.rules))
+
+
+def pattern_mistake(source: Source, index: int, pattern: str) -> Mistake | None:
+    """What is wrong with the pattern of a rule; None when it can be used."""
+    fault = check_pattern(pattern)
+    if fault is None:
+        return None
+    cure = "mend the regular expression; put '\\' before a character that is meant as it stands"
+    return source.mistake(("routing_rules", index, "pattern"), f"not a usable pattern: {fault}", cure)
+
+
+def unusable(catalog: Catalog, choice: Choice) -> list[Mistake]:
+    """The rules that a choice passed over though nobody can know whether they match the text."""
+    source = catalog.rules_source or Source("", None)
+    tried = [(n, rule) for n, rule in enumerate(rules(catalog)) if rule not in choice.untried]
+    found = [pattern_mistake(source, index, rule.pattern) for index, rule in tried]
+    return [mistake for mistake in found if mistake is not None]
+
+
+def slow(catalog: Catalog, choice: Choice) -> list[Mistake]:
+    """Warnings of rules whose search was given up at its time limit."""
+    source = catalog.rules_source or Source("", None)
+    names = {entry.rule for entry in choice.tried if entry.slow}
+    message = f"the search took more than {SEARCH_SECONDS} s; the rule was passed over"
+    cure = "write the pattern without repeats inside repeats, such as (a+)+"
+    return [
+        source.mistake(("routing_rules", index, "pattern"), message, cure)
+        for index, rule in enumerate(catalog.rules)
+        if rule.name in names
+    ]
 
 
 def _rule(source: Source, index: int, rule: RoutingRule) -> Rule:

@@ -50,6 +50,8 @@ class Tried:
     reason: str
     span: tuple[int, int] | None = None
     excerpt: str = ""
+    slow: bool = False
+    """Whether the search was given up at its time limit, so that nobody knows whether the rule matches."""
 
     def to_json(self) -> dict[str, Any]:
         """One entry of `tried` in `route --json`."""
@@ -133,7 +135,7 @@ def _try(rule: Rule, text: str) -> Tried:
         found = _compiled(rule.pattern).search(text, timeout=SEARCH_SECONDS)
     except TimeoutError:
         reason = f"the pattern took more than {SEARCH_SECONDS} s, counted as not matched"
-        return Tried(rule.name, rule.priority, False, reason)
+        return Tried(rule.name, rule.priority, False, reason, slow=True)
     if found is None:
         return Tried(rule.name, rule.priority, False, "not found in the text")
     return Tried(rule.name, rule.priority, True, "found", found.span(), _excerpt(text, *found.span()))

@@ -1,8 +1,8 @@
 """What is left of a workflow whose keys are wrong, so that its other mistakes are reported in the same go.
 
-Wrong values are taken out, each as deep as it stands, and the rest is compiled. Nothing is ever run from it: it
-only yields mistakes. Those that may merely follow from what was taken out are left out: they name an id, an
-output or an input that went with it, or speak of the key that is gone.
+Wrong values are taken out, each as deep as it stands, and the rest is compiled. Nothing is ever run from it:
+it only yields mistakes. Those that may merely follow from what was taken out are left out: they name an id,
+an output or an input that went with it, or speak of the key that is gone.
 """
 
 from __future__ import annotations

@@ -1,0 +1,201 @@
+"""`phaseline prove`: kill a workflow at every place between two writes, and see that nothing differs."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import shlex
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from blocks.paths import expanded
+from deployments import local_server
+from deployments.definitions import compile_named, open_catalog
+from deployments.display import Out
+from deployments.given import read_inputs
+from deployments.prover.child import Subject, preload
+from deployments.prover.reach import refuse_far_reaching
+from workflows.core.catalog import Catalog
+from workflows.core.errors import UsageError
+from workflows.core.plan import Plan
+
+_IDLE = "120"
+"""Seconds after which a server whose prover was killed ends by itself."""
+_WIDTH = 2
+
+
+def execute(args: argparse.Namespace, out: Out) -> int:
+    """Proves the workflow. 0 when nothing differs, 1 when something does."""
+    if not hasattr(os, "fork"):
+        raise UsageError("`phaseline prove` needs a system that can fork", "run it on Linux or macOS")
+    catalog = open_catalog(args.catalog)
+    plan = compile_named(catalog, args.workflow)
+    given = read_inputs(plan, args.input, args.inputs, whole=True)
+    answers = _answers(args.answers, plan)
+    if not args.allow_effects:
+        refuse_far_reaching(plan)
+    report = _writable(args.report)
+    with _folder(args.keep) as root, _server(root, out):
+        return _proved(args, _subject(args, catalog, plan, given, answers), root, report, out)
+
+
+def _proved(args: argparse.Namespace, subject: Subject, root: Path, report: Path | None, out: Out) -> int:
+    from deployments.prover.report import document, markdown, print_proof
+    from deployments.prover.sweep import Sweep, Wanted
+
+    progress = _Progress(out)
+    wanted = Wanted(args.only, args.limit, args.all, args.keep is not None)
+    width = min(_WIDTH, os.cpu_count() or 1)
+    sweep = Sweep(subject, root, wanted, progress.on_chosen, progress.on_verdict, width)
+    proof = sweep.prove()
+    if not proof.verdicts:
+        raise UsageError(
+            f"no boundary of '{subject.plan.workflow}' is called {args.only}",
+            "names are in docs/durability.md, such as turn.kept or 'effect.*@STEP'",
+        )
+    if report is not None:
+        report.write_text(markdown(proof, subject.plan.workflow, _words(args)), "utf-8")
+    print_proof(proof, out)
+    out.document(document(proof, subject.plan.workflow))
+    if report is not None:
+        out.note(f"report: {report}")
+    return 0 if proof.ok else 1
+
+
+def _subject(
+    args: argparse.Namespace,
+    catalog: Catalog,
+    plan: Plan,
+    given: Mapping[str, Any],
+    answers: Mapping[str, Any],
+) -> Subject:
+    from flows.compiled import price_table
+
+    return Subject(
+        plan=plan,
+        given=given,
+        catalog=catalog.root,
+        environ=dict(os.environ),
+        prices=price_table(catalog),
+        answers=answers,
+        allow_effects=args.allow_effects,
+    )
+
+
+class _Progress:
+    """A line per case on a terminal; elsewhere only for what differs."""
+
+    def __init__(self, out: Out) -> None:
+        self._out = out
+        self._done = self._total = 0
+
+    def on_chosen(self, choice: Any) -> None:
+        """Says how many cases there are."""
+        self._total = len(choice.visited)
+        left = f", {len(choice.left)} left out" if choice.left else ""
+        self._out.note(f"{self._total} boundaries to visit{left}")
+
+    def on_verdict(self, verdict: Any) -> None:
+        """One more case."""
+        from deployments.prover.report import case_line
+
+        self._done += 1
+        if verdict.differences or self._out.stderr.isatty():
+            style = "red" if verdict.differences else ""
+            self._out.note(case_line(verdict, self._done, self._total), style)  # type: ignore[arg-type]
+
+
+@contextlib.contextmanager
+def _folder(keep: str | None) -> Iterator[Path]:
+    """Where everything is kept; removed afterwards, but for the cases that differ when it was named."""
+    if keep is None:
+        root = Path(tempfile.mkdtemp(prefix="phaseline-prove-"))
+    else:
+        root = expanded(keep, "--keep").absolute()
+        root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if any(root.iterdir()):
+            raise UsageError(f"the folder {keep} is not empty", "name a new one in --keep")
+    try:
+        yield root
+    finally:
+        if keep is None:
+            shutil.rmtree(root, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _server(root: Path, out: Out) -> Iterator[None]:
+    """A Prefect server for the cases alone. Prefect is imported while it starts, and knows no other one."""
+    home = root / "server"
+    environ = {**os.environ, "PHASELINE_SERVER_IDLE": _IDLE}
+    out.note("starting a Prefect server of its own")
+
+    def meanwhile(info: local_server.ServerInfo) -> None:
+        _point_prefect(info, home)
+        preload()
+
+    try:
+        with local_server.busy(home):
+            local_server.ensure(home, lifetime="command", environ=environ, meanwhile=meanwhile)
+            yield
+    finally:
+        local_server.down(home)
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def _point_prefect(info: local_server.ServerInfo, home: Path) -> None:
+    for name in [n for n in os.environ if n.startswith("PREFECT_")]:
+        del os.environ[name]  # what the user set is about the user's own server
+    os.environ.update(local_server.prefect_environment(info, home, os.environ, quiet=True))
+    os.environ.update(
+        PREFECT_LOGGING_TO_API_ENABLED="false",
+        PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL="CRITICAL",
+        PREFECT_CLIENT_MAX_RETRIES="3",
+    )
+
+
+def _answers(name: str | None, plan: Plan) -> dict[str, Any]:
+    """Answers by step id, as the user wrote them. Raises UsageError."""
+    from workflows.core.errors import did_you_mean
+    from workflows.core.source import Unreadable, read_source
+
+    if name is None:
+        return {}
+    try:
+        found = read_source(expanded(name, "--answers"), name).data
+    except Unreadable as fault:
+        raise UsageError(str(fault.mistakes[0]), "") from None
+    steps = [s.id for s in plan.steps]
+    if not isinstance(found, dict) or not all(isinstance(v, dict) for v in found.values()):
+        raise UsageError(f"{name} holds no answers", "write `step: {field: value}` lines")
+    for step in found:
+        if str(step).split("/")[0] not in steps:
+            raise UsageError(
+                f"{name}: '{plan.workflow}' has no step '{step}'", did_you_mean(str(step), steps)
+            )
+    return {str(step): answer for step, answer in found.items()}
+
+
+def _writable(name: str | None) -> Path | None:
+    """The report's file. Raises UsageError before anything runs when it cannot be written."""
+    if name is None:
+        return None
+    file = expanded(name, "--report").absolute()
+    try:
+        file.touch()
+    except OSError as fault:
+        raise UsageError(f"--report {name}: {fault.strerror}", "name a file you may write") from None
+    return file
+
+
+def _words(args: argparse.Namespace) -> str:
+    """The command again, without values: an input may be nobody else's business."""
+    words = ["phaseline", "prove", args.workflow]
+    for option in ("only", "limit"):
+        if (value := getattr(args, option)) is not None:
+            words += [f"--{option}", str(value)]
+    words += ["--all"] if args.all else []
+    return shlex.join(words)
