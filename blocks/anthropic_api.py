@@ -140,7 +140,7 @@ def _parsed(body: bytes) -> Any:
         return json.loads(body)
     except ValueError:
         start = body[:80].decode("utf-8", "replace")
-        raise Malformed(f"the answer is not JSON; it begins with {start!r}") from None
+        raise Malformed(f"the answer is not JSON; it begins with {start!r}", foreign=True) from None
 
 
 async def _events(stream: Any) -> AsyncIterator[dict[str, Any]]:

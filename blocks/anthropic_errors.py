@@ -12,7 +12,15 @@ import anthropic
 import httpx2
 
 from blocks.message_stream import limits_of
-from blocks.models import AuthenticationFailed, Malformed, ModelError, QuotaExhausted, Retryable, Terminal
+from blocks.models import (
+    ADDRESS_CURE,
+    AuthenticationFailed,
+    Malformed,
+    ModelError,
+    QuotaExhausted,
+    Retryable,
+    Terminal,
+)
 
 _RETRYABLE_TYPES = {
     "overloaded_error": "overloaded",
@@ -50,12 +58,14 @@ def _translate(error: Exception) -> ModelError | None:
             f"the connection was lost in the middle of the answer ({type(error).__name__})", "cut"
         )
     if isinstance(error, (json.JSONDecodeError, UnicodeDecodeError, anthropic.APIResponseValidationError)):
-        return Malformed("the answer is not JSON")
+        return Malformed("the answer is not JSON", foreign=True)
     return None
 
 
 def _from_status(error: anthropic.APIStatusError) -> ModelError:
     found = _meaning(error)
+    if isinstance(error.body, str) and error.body.strip() and not isinstance(found, QuotaExhausted):
+        found.cure = ADDRESS_CURE  # the API answers in JSON also when it refuses
     found.limits = limits_of(error.response.headers)
     return found
 

@@ -13,9 +13,7 @@ _KEY = re.compile(r"[A-Za-z0-9._~+/=-]{8,}")
 """What the value of a variable that a connector names looks like: a bearer token (RFC 6750)."""
 
 
-def connect(
-    environ: Mapping[str, str], offline: bool, *, key_variable: str = DEFAULT_KEY
-) -> ModelConnection:
+def connect(environ: Mapping[str, str], offline: bool, *, key_variable: str = DEFAULT_KEY) -> ModelConnection:
     """The connection that the environment asks for.
 
     `PHASELINE_MODEL=offline` means the same as `offline`. `key_variable` names the variable with the key

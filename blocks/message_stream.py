@@ -153,7 +153,7 @@ def checked_message(message: Any) -> dict[str, Any]:
         or message.get("type") != "message"
         or message.get("role") != "assistant"
     ):
-        raise Malformed("the answer is not an assistant's message")
+        raise Malformed("the answer is not an assistant's message", foreign=True)
     if message.get("stop_reason") not in _STOP_REASONS:
         raise Malformed(f"the answer stopped for an unknown reason: {message.get('stop_reason')}")
     _check_usage(message.get("usage"))

@@ -104,6 +104,12 @@ class ModelConnection(Protocol):
         """Give back what the running event loop holds."""
 
 
+ADDRESS_CURE = (
+    "check that ANTHROPIC_BASE_URL is the address of the Messages API, and that no proxy (HTTPS_PROXY) "
+    "answers in its place"
+)
+
+
 class ModelError(PhaselineError):
     """A request was not answered. `spent` is what it is known to have cost all the same, `limits` what the
     provider said of its limits."""
@@ -135,10 +141,15 @@ class Truncated(Retryable):
 
 
 class Malformed(Retryable):
-    """What came back is not a message of the Messages API."""
+    """What came back is not a message of the Messages API.
 
-    def __init__(self, message: str = "the answer is not a message") -> None:
+    `foreign` means it looks as if something else had answered.
+    """
+
+    def __init__(self, message: str = "the answer is not a message", *, foreign: bool = False) -> None:
         super().__init__(message, "malformed")
+        if foreign:
+            self.cure = ADDRESS_CURE
 
 
 class Terminal(ModelError):

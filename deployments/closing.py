@@ -20,6 +20,10 @@ _STYLES: dict[str, Style] = {
 }
 
 
+_MOST_PARTS = 10
+"""Failed items of a step that are named."""
+
+
 def closing(
     out: Out,
     document: Mapping[str, Any],
@@ -40,6 +44,7 @@ def closing(
     if _offline(document):
         out.line("offline: the offline model answered; nothing here is a real model's work", "yellow")
     _print_failures(document, out)
+    _print_failed_calls(document, out)
     _print_outputs(document, out)
     pairs = [("run", document.get("run_id")), ("spent", _spent(document))]
     if ui_url:
@@ -105,11 +110,13 @@ def _print_failures(document: Mapping[str, Any], out: Out) -> None:
         message = error_text(step.get("error"))
         if message:
             told.add(message)
-            out.line(f"  {step.get('id')}: {message}", "red" if step.get("status") == "failed" else "")
+            style: Style = "red" if step.get("status") == "failed" else ""
+            out.line(f"  {step.get('id')}: {_lines(message)}", style)
             _print_cure(step.get("error"), told, out)
+        _print_failed_parts(step, out)
     message = error_text(document.get("error"))
     if message and message not in told and document.get("status") != "waiting":
-        out.line(f"  {message}", "red")
+        out.line(f"  {_lines(message)}", "red")
         _print_cure(document.get("error"), told, out)
 
 
@@ -118,7 +125,35 @@ def _print_cure(error: Any, told: set[str], out: Out) -> None:
     cure = str(error.get("cure") or "") if isinstance(error, Mapping) else ""
     if cure and cure not in told:
         told.add(cure)
-        out.line(f"    cure: {cure}")
+        out.line(f"    cure: {_lines(cure)}")
+
+
+def _print_failed_parts(step: Mapping[str, Any], out: Out) -> None:
+    """Items that failed and were continued, each with its error."""
+    parts = step.get("failed_parts") or ()
+    for part in parts[:_MOST_PARTS]:
+        out.line(f"  {part['id']}: {_lines(error_text(part.get('error')) or 'failed')}", "red")
+    if len(parts) > _MOST_PARTS:
+        out.line(f"  {step.get('id')}: and {len(parts) - _MOST_PARTS} more items failed", "red")
+
+
+def _print_failed_calls(document: Mapping[str, Any], out: Out) -> None:
+    """Tool calls that gave agents an error: they went on, but people should know."""
+    steps = document.get("steps") or ()
+    counts = {str(s.get("id")): int(s.get("failed_tool_calls") or 0) for s in steps}
+    if told := calls_failed(sum(counts.values())):
+        where = ", ".join(f"{step}: {count}" for step, count in counts.items() if count)
+        out.line(f"  {told} ({where})", "yellow")
+
+
+def calls_failed(count: Any) -> str:
+    """`3 tool calls failed`; empty for none."""
+    return f"{count} tool call{'s' if count != 1 else ''} failed" if count else ""
+
+
+def _lines(text: str) -> str:
+    """A text of several lines with all but the first indented, so that it stays one entry."""
+    return "\n      ".join(line.rstrip() for line in text.splitlines() if line.strip())
 
 
 def _print_outputs(document: Mapping[str, Any], out: Out) -> None:
@@ -153,4 +188,5 @@ def _spent(document: Mapping[str, Any]) -> str:
 def _print_pairs(pairs: list[tuple[str, str]], out: Out) -> None:
     columns = max((width(name) for name, _ in pairs), default=0)
     for name, value in pairs:
-        out.line(f"  {padded(name, columns)}  {value}")
+        below = "\n" + " " * (columns + 4)
+        out.line(f"  {padded(name, columns)}  {below.join(value.splitlines())}")

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Collection, Mapping
 from typing import Any
 
 from blocks.settings import Settings
+from deployments.manifests import manifest_of
 from workflows.core.errors import UsageError
 from workflows.core.inputs import missing_inputs
 from workflows.core.plan import Plan
@@ -41,11 +41,5 @@ def require_inputs(
 
 def _in_storage(settings: Settings, environ: Mapping[str, str], run_id: str) -> Mapping[str, Any] | None:
     """The inputs that a run's manifest holds; None when the storage has no such run."""
-    from blocks.storage import ArtifactStore
-
-    async def manifest() -> dict[str, Any] | None:
-        with ArtifactStore.open(settings.storage, environ=environ) as store:
-            return await store.read_manifest("default", run_id)
-
-    found = asyncio.run(manifest())
+    found = manifest_of(settings.storage, environ, run_id)
     return None if found is None else found.get("inputs") or {}

@@ -57,13 +57,9 @@ def going_on(ledger: Ledger, run_id: str, home: Path, places: Sequence[str], out
 
 def wake_deployed(row: RunRow, home: Path, out: Out) -> bool:
     """Asks Prefect to let the flow run go on; says so when its server cannot be reached."""
-    if not os.environ.get("PREFECT_API_URL"):
-        info = local_server.status(home)
-        if info is None:
-            _tell_unreachable(row, out, "no Prefect server runs here, and PREFECT_API_URL names none")
-            return False
-        os.environ.update(local_server.prefect_environment(info, home, os.environ, quiet=True))
-    os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "3")
+    if not _reachable(home):
+        _tell_unreachable(row, out, "no Prefect server runs here, and PREFECT_API_URL names none")
+        return False
     from deployments.server_end import server_fault
     from flows.holding import wake_flow_run
 
@@ -75,6 +71,33 @@ def wake_deployed(row: RunRow, home: Path, out: Out) -> bool:
             raise
         _tell_unreachable(row, out, fault.message)
         return False
+
+
+def end_flow_run(row: RunRow, home: Path, out: Out) -> None:
+    """Shows the flow run of a cancelled run as cancelled, where Prefect's server can be reached."""
+    if not row.flow_run_id or not _reachable(home):
+        return
+    from deployments.server_end import server_fault
+    from flows.holding import end_held
+
+    try:
+        asyncio.run(end_held(row.flow_run_id))
+    except Exception as error:
+        fault = server_fault(error)
+        if fault is None:
+            raise
+        out.note(f"Prefect still shows the flow run {row.flow_run_id} as waiting: {fault.message}", "yellow")
+
+
+def _reachable(home: Path) -> bool:
+    """Points Prefect at its server; False when none is named and none runs here."""
+    if not os.environ.get("PREFECT_API_URL"):
+        info = local_server.status(home)
+        if info is None:
+            return False
+        os.environ.update(local_server.prefect_environment(info, home, os.environ, quiet=True))
+    os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "3")
+    return True
 
 
 def _tell_unreachable(row: RunRow, out: Out, why: str) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from deployments.closing import error_text, tokens_of
+from deployments.closing import calls_failed, error_text, tokens_of
 from deployments.display import Out, Style
 from deployments.progress_table import MARKS, Row, draw
 from workflows.core.plan import Plan, StepPlan
@@ -33,8 +33,8 @@ class Progress:
     clock: seconds, only differences count.
     Of the run: `run.started {run_id, workflow}`, `run.finished {status, seconds}`. Of a step, each with
     `step`: `step.started {agent, attempt}`, `step.attempt_failed {attempt, reason}`, `step.rerun {reason}`,
-    `step.finished {status, reused, seconds, usage, error, offline}`. Of what happens inside one:
-    `turn.started {turn}`, `request.progress {kind, characters}`, `request.retry {reason, delay}`,
+    `step.finished {status, reused, seconds, usage, error, offline, failed_tool_calls}`. Of what happens
+    inside one: `turn.started {turn}`, `request.progress {kind, characters}`, `request.retry {reason, delay}`,
     `tool.started {tool}`, `output.rejected {problems}`, `step.progress {kind, text}`.
     Other events and keys are passed over. Any thread may call.
 
@@ -149,6 +149,9 @@ class Progress:
         row.tokens = tokens_of(usage)
         row.usd = _number(usage.get("usd"))
         row.detail = " ".join((error_text(data.get("error")) or str(data.get("reason") or "")).split())
+        row.detail = _joined(calls_failed(data.get("failed_tool_calls")), row.detail)
+        if part and row.state == "failed":
+            self._tell(data, _joined("failed", row.detail))
         style: Style = MARKS[row.state][1] if row.state in ("failed", "cancelled") else ""
         return _joined(str(data.get("step")), *_facts(row)), style
 

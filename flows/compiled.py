@@ -24,7 +24,7 @@ from prefect.states import Cancelled, Completed, Failed
 
 from blocks.result_storage import ensure_block
 from blocks.settings import Settings
-from flows.holding import hold
+from flows.holding import hold, schedule_wake
 from flows.outcome import RunOutcome
 from flows.run import Launch, run_plan
 from workflows.core.catalog import Catalog, python_name
@@ -141,6 +141,8 @@ async def _body(plan: Plan, rates: Rates, parameters: dict[str, Any]) -> Any:
         outcome = outcomes[-1]  # everything is done that was left to do: Prefect shows it as cancelled
     if outcome.status == "waiting":
         await hold(outcome.waits)
+    if outcome.wake_at is not None:
+        await schedule_wake(outcome.run_id, outcome.wake_at)
     return final_state(outcome)
 
 
@@ -183,6 +185,8 @@ def _from_environment(plan: Plan, run_id: str | None, offline: bool, rates: Rate
         environ=dict(os.environ),
         # A retry of the same flow run continues the same run.
         run_id=run_id or run_id_of(plan.workflow),
+        # What wakes by itself goes on with what it began with.
+        use_stored=True,
         offline=offline or os.environ.get("PHASELINE_MODEL") == "offline",
         prices=rates.prices,
         limits=rates.limits,

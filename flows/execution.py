@@ -162,16 +162,18 @@ class Execution:
         self, unit: Unit, call: Callable[[Callable[[], Awaitable[None]]], Awaitable[Outcome]]
     ) -> Outcome:
         """The unit's rows around its work: running, then how it ended, also when it is cut off."""
-        started = unit.started or now()
+        started, attempt = unit.started or now(), 0
 
         async def running() -> None:
             # The row says which attempt is under way, so that a later process goes on in it.
+            nonlocal attempt
+            attempt = self.context.attempts.get(unit.path, 0) + 1
             await self.keeper.started(
                 unit.path,
                 unit.key,
                 unit.agent,
                 usage=self.context.paid(unit.path),
-                attempts=self.context.attempts.get(unit.path, 0) + 1,
+                attempts=attempt,
                 started=started,
             )
 
@@ -180,7 +182,7 @@ class Execution:
         try:
             outcome = await call(running)
         except asyncio.CancelledError:
-            await self._cut(unit, self.context.attempts.get(unit.path, 0), started)
+            await self._cut(unit, attempt, started)
             raise
         if outcome.result is not None:
             reached("step.stored", unit.path)

@@ -11,6 +11,7 @@ import json
 import os
 import uuid
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from prefect.client.orchestration import PrefectClient, get_client
@@ -52,8 +53,34 @@ async def hold(waits: Sequence[Mapping[str, Any]]) -> None:
             state.state_details.run_input_keyset = keyset
             await _save(client, run.id, keyset, only)
         held = await propose_state(client=client, state=state, flow_run_id=run.id)
+    deadlines = [d for w in waits if (d := _moment(w.get("deadline"))) is not None]
+    if deadlines:
+        await schedule_wake(str(waits[0]["run_id"]), min(deadlines))
     if held.is_paused():
         raise Pause(state=held)
+
+
+async def schedule_wake(run_id: str, at: datetime) -> None:
+    """Schedules another flow run of this deployment that goes on with the run then; without one, nothing.
+
+    Where the run went on by itself before, that flow run finds everything finished.
+    """
+    context = FlowRunContext.get()
+    run = context.flow_run if context else None
+    if run is None or run.deployment_id is None:
+        return
+    async with get_client() as client:
+        await client.create_flow_run_from_deployment(
+            run.deployment_id,
+            parameters={**run.parameters, "run_id": run_id},
+            state=Scheduled(scheduled_time=at),
+            name=f"{run_id} wakes",
+            idempotency_key=f"wake-{run_id}-{int(at.timestamp())}",
+        )
+
+
+def _moment(text: Any) -> datetime | None:
+    return datetime.fromisoformat(text) if isinstance(text, str) else None
 
 
 async def take_answers(ledger: Ledger, tenant: str, waits: Sequence[WaitRow], flow_run_id: str) -> None:
@@ -79,6 +106,16 @@ async def close_held(flow_run_id: str) -> None:
     async with get_client() as client:
         with contextlib.suppress(ObjectNotFound):  # of another server, or deleted
             await client.set_flow_run_state(uuid.UUID(flow_run_id), state, force=True)
+
+
+async def end_held(flow_run_id: str) -> None:
+    """Ends a flow run that is shown as waiting, since its run was cancelled."""
+    state = Cancelled(message="the run was cancelled")
+    async with get_client() as client:
+        with contextlib.suppress(ObjectNotFound):
+            run = await client.read_flow_run(uuid.UUID(flow_run_id))
+            if run.state is not None and run.state.is_paused():
+                await client.set_flow_run_state(run.id, state, force=True)
 
 
 async def wake_flow_run(flow_run_id: str) -> bool:

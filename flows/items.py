@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from flows.execution import within
-from flows.keeper import now
+from flows.keeper import now, shown_error
 from flows.scope import Scope
 from flows.unit import Outcome, Unit, agent_of, worst
 from tasks.failures import StepFailed, ending
 from tasks.outputs_stored import store_output
-from tasks.results import StepResult
+from tasks.results import MOST_NAMED, StepResult
 from tasks.values import Value
 from workflows.core.expressions import Expression, Template
 from workflows.core.plan import ForEachPlan, StepPlan, content_key
@@ -22,9 +22,6 @@ from workflows.core.refs import digest
 
 MOST_ROWS = 100
 """Item tasks of one for_each; a longer list is done in that many batches."""
-
-_MOST_NAMED = 100
-"""Failed items that a result names."""
 
 Once = Callable[[str, str, Mapping[str, Any], Mapping[str, Any]], Awaitable[Outcome]]
 """Does one item: its path, its content key, its extra names, what it follows."""
@@ -66,7 +63,7 @@ async def run_items(
         return await _collected(scope, step, path, key, [], dict(follows), started)
     slots = asyncio.Semaphore(step.for_each.max_concurrent)
     if make is None or len(items) <= MOST_ROWS:
-        ends = await asyncio.gather(*(_alone(slots, once, item, follows) for item in items))
+        ends = await asyncio.gather(*(_alone(scope, step, slots, once, item, follows) for item in items))
     else:
         units = [make(i.path, i.key, i.extra) for i in items]
         ends = await _batches(scope, step, path, units, slots, follows)
@@ -87,9 +84,38 @@ async def _finished(scope: Scope, path: str, key: str) -> bool:
     return known is not None and known.key == key and await scope.execution.keeper.unreadable(known) is None
 
 
-async def _alone(slots: asyncio.Semaphore, once: Once, item: _Item, follows: Mapping[str, Any]) -> Outcome:
+async def _alone(
+    scope: Scope,
+    step: StepPlan,
+    slots: asyncio.Semaphore,
+    once: Once,
+    item: _Item,
+    follows: Mapping[str, Any],
+) -> Outcome:
     async with slots:
-        return await once(item.path, item.key, item.extra, follows)
+        started = now()
+        return _told(scope, step, await once(item.path, item.key, item.extra, follows), started)
+
+
+def _told(scope: Scope, step: StepPlan, end: Outcome, started: int) -> Outcome:
+    """People hear of an item that failed, also where the step goes on without it."""
+    if end.error is not None and ending(end.error) == "failed":
+        context = scope.execution.context
+        context.on_event(
+            "step.finished",
+            {
+                "step": end.path,
+                "agent": agent_of(step),
+                "status": "failed",
+                "reused": False,
+                "attempts": end.attempts,
+                "seconds": (now() - started) / 1e6,
+                "usage": context.usage_below(end.path).model_dump(),
+                "failed_tool_calls": context.failed_calls_below(end.path),
+                "error": shown_error(end.error)["message"],
+            },
+        )
+    return end
 
 
 async def _list(scope: Scope, step: StepPlan, each: ForEachPlan) -> list[Any]:
@@ -173,7 +199,8 @@ async def _batch(
 
     async def one(unit: Unit) -> Outcome:
         async with within([slots]):
-            return await scope.execution.item(unit, scope.slots)
+            started = now()
+            return _told(scope, step, await scope.execution.item(unit, scope.slots), started)
 
     async def work() -> StepResult:
         ends[:] = await asyncio.gather(*(one(u) for u in units))
@@ -215,6 +242,7 @@ async def _collected(
         data = [await v.data(context.store) for v in values]
         output = step.output.model_copy(update={"type": "json"})
         ref = await store_output("", data, output, context, path)
+        failed = [e for e in ends if not e.done][:MOST_NAMED]
         return StepResult(
             step=step.id,
             path=path,
@@ -222,7 +250,8 @@ async def _collected(
             agent=agent_of(step),
             model=next((e.result.model for e in ends if e.result), ""),
             offline=any(e.result.offline for e in ends if e.result),
-            failed_parts=tuple(e.path for e in ends if not e.done)[:_MOST_NAMED],
+            failed_parts=tuple(e.path for e in failed),
+            part_errors={e.path: shown_error(e.error)["message"] for e in failed if e.error},
         )
 
     unit = Unit(step, path, key, work, collects=True, started=started)

@@ -9,6 +9,7 @@ from typing import Any
 from blocks.boundaries import reached
 from blocks.ledger import Lease, Ledger, StepRecord, StepState
 from tasks.context import RunContext
+from tasks.failures import FINAL_ENDS
 from tasks.results import StepResult, StepUsage
 from workflows.core.errors import PhaselineError
 from workflows.core.usage import Usage
@@ -41,8 +42,10 @@ class Keeper:
             if row.state == "completed" and row.result is not None:
                 context.finished[row.step_path] = StepResult.model_validate(row.result)
             context.generations[row.step_path] = row.generation
-            # What failed, and what is done again, opens another attempt; what was cut off goes on in its own.
-            ended = row.state in ("completed", "failed", "dropped")
+            # Where the conversation itself came to a bad end, and for what is done again, another attempt is
+            # opened; what was cut off, also by a fault of storage or network, goes on in its own.
+            at_an_end = row.state == "failed" and (row.error or {}).get("type") in FINAL_ENDS
+            ended = at_an_end or row.state in ("completed", "dropped")
             context.attempts[row.step_path] = row.attempts if ended else max(row.attempts - 1, 0)
         # Every paid turn is in the journal, also those of a process that died before it wrote anything else.
         for path, model, usage in await self._ledger.journal.costs(self._lease.tenant, self._lease.run_id):

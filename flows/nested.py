@@ -18,7 +18,7 @@ from flows.unit import Outcome, Unit, as_edges
 from tasks.failures import StepFailed, TimedOut, ending
 from tasks.options import attempts_allowed, is_final, retry_waits
 from tasks.outputs_stored import store_output
-from tasks.results import StepResult
+from tasks.results import MOST_NAMED, StepResult
 from tasks.values import Value, argument, lone_expression
 from workflows.core.plan import Plan, StepPlan
 
@@ -155,6 +155,7 @@ async def _published(step: StepPlan, plan: Plan, inner: Scope, path: str) -> Ste
     context = inner.execution.context
     refs = {n: inner.values[n].ref for n in plan.outputs if n in inner.values}
     ends = [e.result for e in inner.ends.values() if e.result]
+    failures = dict(list(inner.failures().items())[:MOST_NAMED])
     if len(refs) == 1 and (only := next(iter(refs.values()))) is not None:
         output = only
     else:
@@ -169,5 +170,6 @@ async def _published(step: StepPlan, plan: Plan, inner: Scope, path: str) -> Ste
         agent=plan.workflow,
         model=next((e.model for e in ends if e.model), ""),
         offline=any(e.offline for e in ends),
-        failed_parts=inner.failed_paths()[:100],
+        failed_parts=tuple(failures),
+        part_errors=failures,
     )

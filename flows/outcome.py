@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 from blocks.boundaries import reached
@@ -36,6 +37,8 @@ class RunOutcome:
     failed_steps: tuple[str, ...] = ()
     seconds: float = 0.0
     flow_run_id: str = ""
+    wake_at: datetime | None = None
+    """When a run that the provider's quota stopped goes on by itself."""
     waits: tuple[dict[str, Any], ...] = ()
     """What is open when the run waits."""
 
@@ -60,6 +63,7 @@ class RunOutcome:
             "places": dict(self.places),
             "usage": shown_usage(self.usage),
             "waits": list(self.waits),
+            "wake_at": self.wake_at.isoformat(timespec="seconds") if self.wake_at else None,
             "failed_steps": list(self.failed_steps),
             "error": self.error,
             "seconds": round(self.seconds, 3),
@@ -73,9 +77,10 @@ def shown_usage(usage: StepUsage) -> dict[str, Any]:
     return {**out, "usd": None if usage.usd is None else round(usage.usd, 6)}
 
 
-def step_document(end: StepEnd) -> dict[str, Any]:
+def step_document(end: StepEnd, context: RunContext) -> dict[str, Any]:
     """One entry of `steps`."""
     result = end.result
+    failed = {p: result.part_errors.get(p, "") for p in result.failed_parts} if result else {}
     refs = [*((result.output,) if result and result.output else ()), *(result.parts if result else ())]
     return {
         "id": end.path,
@@ -88,6 +93,8 @@ def step_document(end: StepEnd) -> dict[str, Any]:
         "usage": shown_usage(end.usage),
         "seconds": round(result.seconds if result and end.reused else end.seconds, 3),
         "artifacts": [r.model_dump(mode="json") for r in refs],
+        "failed_tool_calls": context.failed_calls_below(end.path),
+        "failed_parts": [{"id": p, "error": {"message": why}} for p, why in failed.items()],
         "error": shown_error(end.error) if end.error else None,
         "reason": end.reason,
     }
@@ -122,13 +129,13 @@ async def outcome_of(scope: Scope, error: BaseException | None, cancelled: bool)
         status=status,
         workflow=plan.workflow,
         offline=context.offline,
-        steps=tuple(step_document(scope.ends[s.id]) for s in (*plan.steps, *plan.finally_)),
+        steps=tuple(step_document(scope.ends[s.id], context) for s in (*plan.steps, *plan.finally_)),
         outputs=refs,
         places=places,
         usage=context.usage_in_all(),
         error=shown,
         waits=await _open_waits(execution.context) if status == "waiting" else (),
-        failed_steps=scope.failed_paths(),
+        failed_steps=tuple(scope.failures()),
     )
 
 

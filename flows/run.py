@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from blocks.boundaries import reached
@@ -24,7 +26,7 @@ from flows.scope import Scope
 from flows.walk import TimeLeft, walk_to_end
 from tasks import context as run_context
 from tasks.budget import Budgets
-from tasks.context import OnEvent, RunContext
+from tasks.context import OnEvent, RunContext, counting
 from tasks.durable import Durable
 from workflows.core.errors import PhaselineError, UsageError
 from workflows.core.models.skill import ProviderLimits
@@ -63,6 +65,8 @@ class Launch:
     """What the catalog says of each credential, by the variable of its key."""
     allow_effects: bool = False
     """Whether an offline run may act beyond this machine."""
+    use_stored: bool = False
+    """Whether a run that goes on keeps the definition it began with, whatever the catalog says now."""
     redo: tuple[str, ...] = ()
     """Ids of steps whose results are taken back before the run goes on."""
     lift_parks: bool = False
@@ -153,6 +157,9 @@ def _start(plan: Plan, launch: Launch, store: ArtifactStore) -> RunStart:
 async def _walked(held: _Held, given: Mapping[str, Any], storage_of: StorageOf) -> RunOutcome:
     plan, launch, lease = held.plan, held.launch, held.lease
     manifest = await held.store.read_manifest(launch.tenant, launch.run_id)
+    if launch.use_stored and lease.previous is not None and manifest is not None:
+        plan = Plan.model_validate(manifest["plan"])
+        held = replace(held, plan=plan)
     earlier = earlier_start(plan, launch.run_id, launch.offline, lease.previous, manifest)
     context = _context(held, earlier.offline)
     async with _current(context):
@@ -191,7 +198,9 @@ async def _welcome_answers(held: _Held) -> None:
     previous = held.lease.previous
     if previous is None or previous.state != "waiting":
         return
-    waits = await held.ledger.waits.of_run_async(held.launch.tenant, held.launch.run_id)
+    ledger = held.ledger.waits
+    await asyncio.to_thread(ledger.expire_due, held.launch.tenant)
+    waits = await ledger.of_run_async(held.launch.tenant, held.launch.run_id)
     await take_answers(
         held.ledger,
         held.launch.tenant,
@@ -203,7 +212,7 @@ async def _welcome_answers(held: _Held) -> None:
 
 
 def _context(held: _Held, offline: bool) -> RunContext:
-    launch = held.launch
+    launch, failed_calls = held.launch, Counter[str]()
     return RunContext(
         run_id=launch.run_id,
         catalog_root=launch.settings.catalog,
@@ -212,7 +221,8 @@ def _context(held: _Held, offline: bool) -> RunContext:
         environ=launch.environ,
         offline=offline,
         tenant=launch.tenant,
-        on_event=launch.on_event,
+        on_event=counting(launch.on_event, failed_calls),
+        failed_calls=failed_calls,
         prices=launch.prices,
         limits=launch.limits,
         allow_effects=launch.allow_effects,
@@ -228,24 +238,25 @@ async def _ended(held: _Held, scope: Scope) -> RunOutcome:
     error, cancelled = await walk_to_end(scope, _time_left(held.plan, active))
     outcome = await outcome_of(scope, error, cancelled)
     outcome = outcome.of_launch(held.launch.flow_run_id, time.monotonic() - held.started)
+    outcome = replace(outcome, wake_at=_wake_at(scope.execution.stopped, outcome.status))
     await held.ledger.finish_run(
         held.lease,
         outcome.status,  # type: ignore[arg-type]
         outputs={n: r.model_dump(mode="json") for n, r in outcome.outputs.items()},
         usage=outcome.usage.model_dump(),
         error=outcome.error,
-        **_waking(scope.execution.stopped if outcome.status == "stopped" else None),
+        wake_at=None if outcome.wake_at is None else int(outcome.wake_at.timestamp() * 1_000_000),
+        wake_reason=(outcome.error or {}).get("message", "") if outcome.wake_at else "",
     )
     reached("run.finished", subject=outcome.status)
     return outcome
 
 
-def _waking(stopped: PhaselineError | None) -> dict[str, Any]:
+def _wake_at(stopped: PhaselineError | None, status: str) -> datetime | None:
     """When a run that a quota stopped goes on by itself; one that spent its budget does not."""
-    if not isinstance(stopped, QuotaExhausted):
-        return {}
-    at = stopped.reset_at.timestamp() if stopped.reset_at else time.time() + PARKED_SECONDS
-    return {"wake_at": int(at * 1_000_000), "wake_reason": stopped.message}
+    if status != "stopped" or not isinstance(stopped, QuotaExhausted):
+        return None
+    return stopped.reset_at or datetime.now(UTC) + timedelta(seconds=PARKED_SECONDS)
 
 
 def _time_left(plan: Plan, active: float) -> TimeLeft:

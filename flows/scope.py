@@ -102,11 +102,12 @@ class Scope:
         """The first step that waits for people or an outside system."""
         return next((e for e in self.ends.values() if e.status == "waiting"), None)
 
-    def failed_paths(self) -> tuple[str, ...]:
-        """Every step that failed, also those that were allowed to, and items of completed ones."""
-        out: list[str] = []
+    def failures(self) -> dict[str, str]:
+        """Why, by path: every step that failed, also those that were allowed to, items of completed ones."""
+        out: dict[str, str] = {}
         for end in self.ends.values():
             if end.status == "failed":
-                out.append(end.path)
-            out += end.result.failed_parts if end.result else ()
-        return tuple(out)
+                out[end.path] = shown_error(end.error)["message"] if end.error else ""
+            if end.result is not None:
+                out |= {p: end.result.part_errors.get(p, "") for p in end.result.failed_parts}
+        return out

@@ -12,14 +12,14 @@ from blocks.ledger import Lease, Ledger, RunRow, RunStart, StepRecord
 from blocks.settings import Settings
 from blocks.storage import ArtifactStore
 from flows.inputs import restored
-from tasks.context import INLINE_BYTES, RunContext
+from tasks.context import RunContext
 from tasks.durable import Durable
-from tasks.effect_tools import LeasedEffects, LeasedWaits
-from tasks.effects import EffectGate
+from tasks.effect_calls import Unsure
+from tasks.effect_tools import gate_of
+from tasks.handlers import HandlerCrashed, HandlerTimeout
 from tasks.results import StepResult
-from tasks.secrets import scrub_value
 from tasks.toolbox import call_handler
-from tasks.tools import ToolError, ToolResult, argument_problems
+from tasks.tools import Effect, ToolError, ToolResult, argument_problems
 from tasks.values import Value, argument, lone_expression
 from workflows.core.errors import PhaselineError
 from workflows.core.handlers import with_documents
@@ -166,8 +166,6 @@ async def _undo(done: _Completed, context: RunContext) -> Undone:
 
 async def _called(done: _Completed, context: RunContext) -> ToolResult:
     """Calls the handler through the gate, so that it is done once whatever happens."""
-    durable = context.durable
-    assert durable is not None
     undo = done.undo
     arguments = {
         name: written
@@ -175,28 +173,39 @@ async def _called(done: _Completed, context: RunContext) -> ToolResult:
         else await argument(written, done.values, context.store, {})
         for name, written in undo.args.items()
     }
-    schema = with_documents(undo.handler.input_schema, undo.handler.documents, list(done.values))
-    if problems := argument_problems(schema, arguments):
-        raise NotUndone(f"{undo.handler.handler}: " + "; ".join(problems), "mend `undo.args` of the step")
+    _check(undo, arguments, done)
 
-    async def send(key: str) -> ToolResult:
-        result = await call_handler(undo.skill, undo.handler, arguments, done.values, context)
-        text = json.dumps(result, ensure_ascii=False)
-        return ToolResult(text[: INLINE_BYTES // 4])
+    async def send(_key: str) -> ToolResult:
+        try:
+            result = await call_handler(undo.skill, undo.handler, arguments, done.values, context)
+        except (HandlerTimeout, HandlerCrashed) as fault:
+            raise Unsure(str(fault)) from None  # what it did before its end is not known
+        return ToolResult(json.dumps(result, ensure_ascii=False))
 
-    gate = EffectGate(
-        LeasedEffects(durable),
-        LeasedWaits(durable),
-        tenant=context.tenant,
-        run_id=context.run_id,
-        step_path=f"{done.path}/undo",
-        scrub=lambda value: scrub_value(value, context.secrets),
-    )
+    gate = gate_of(context, f"{done.path}/undo", remote=context.reaches_out)
+    assert gate is not None
     # Also a handler that declares no effect is recorded: taking back is an effect by what it means.
-    effect = "idempotent" if undo.handler.effect == "none" else undo.handler.effect
+    effect: Effect = "idempotent" if undo.handler.effect == "none" else undo.handler.effect
     return await gate.perform(
-        kind="tool", tool=undo.handler.name, arguments=arguments, effect=effect, ordinal=0, send=send
+        kind="tool",
+        tool=f"{undo.skill.id}.{undo.handler.handler}",
+        arguments=arguments,
+        effect=effect,
+        ordinal=0,
+        send=send,
     )
+
+
+def _check(undo: UndoPlan, arguments: dict[str, Any], done: _Completed) -> None:
+    names = [n for n, v in done.values.items() if v.ref is not None or v.plain is not None]
+    try:
+        problems = argument_problems(
+            with_documents(undo.handler.input_schema, undo.handler.documents, names), arguments
+        )
+    except ValueError as fault:
+        problems = [str(fault)]
+    if problems:
+        raise NotUndone(f"{undo.handler.handler}: " + "; ".join(problems), "mend `undo.args` of the step")
 
 
 async def _close_effects(path: str, context: RunContext) -> None:

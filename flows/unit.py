@@ -124,7 +124,9 @@ async def attempted(unit: Unit, context: RunContext) -> StepResult:
         context.on_event("step.started", {"step": unit.path, "agent": unit.agent, "attempt": attempt})
     result = await unit.work()
     seconds = (now() - started) / 1e6
-    return result.model_copy(update={"key": unit.key, "attempts": attempt, "seconds": seconds})
+    failed = context.failed_calls[unit.path]
+    made = {"key": unit.key, "attempts": attempt, "seconds": seconds, "failed_tool_calls": failed}
+    return result.model_copy(update=made)
 
 
 async def run_unit(

@@ -158,6 +158,7 @@ def tell(scope: Scope, end: StepEnd) -> None:
             "attempts": end.attempts,
             "seconds": end.seconds,
             "usage": end.usage.model_dump(),
+            "failed_tool_calls": scope.execution.context.failed_calls_below(end.path),
             "model": end.result.model if end.result else "",
             "offline": end.result.offline if end.result else False,
             "error": shown_error(end.error)["message"] if end.error else "",
@@ -299,14 +300,19 @@ class Walk:
             p == path or p.startswith(f"{path}/") for p in execution.begun
         ):
             return
+        # It, or a part of it, has begun.
+        attempts = max(execution.context.attempts.get(path, 0), 1)
         if path not in execution.written:
-            write = execution.record(path, "", "cancelled", started=started, agent=agent_of(step))
+            write = execution.record(
+                path, "", "cancelled", attempts=attempts, started=started, agent=agent_of(step)
+            )
             await asyncio.shield(asyncio.ensure_future(write))
         end = StepEnd(
             step,
             path,
             "cancelled",
             reason="cut off while it ran",
+            attempts=attempts,
             seconds=(now() - started) / 1e6,
             usage=execution.context.usage_below(path),
         )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from prefect import flow
 from prefect.exceptions import Pause
 
 from flows.compiled import ROOT, catalog_flow, own_flow_run_id, run_id_of
-from flows.holding import hold, open_waits
+from flows.holding import hold, open_waits, schedule_wake
 
 
 @flow(name="run-workflow", persist_result=False)
@@ -28,9 +29,19 @@ async def run_workflow(
     known = run_id or run_id_of(workflow)
     token = ROOT.set(own_flow_run_id())
     try:
-        return await inner(**(inputs or {}), run_id=known, offline=offline, return_state=True)
+        state = await inner(**(inputs or {}), run_id=known, offline=offline, return_state=True)
+        await _wake_later(known, state)
+        return state
     except Pause:
         await hold(await open_waits(known))
         raise
     finally:
         ROOT.reset(token)
+
+
+async def _wake_later(run_id: str, state: Any) -> None:
+    """A run that the provider's quota stopped goes on by a flow run of this deployment."""
+    document = await state.aresult(raise_on_failure=False) if state.is_final() else None
+    at = document.get("wake_at") if isinstance(document, dict) else None
+    if at is not None:
+        await schedule_wake(run_id, datetime.fromisoformat(at))

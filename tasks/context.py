@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -72,6 +73,8 @@ class RunContext:
     """Content keys of the units at work, by path."""
     generations: dict[str, int] = field(default_factory=dict)
     """How often a unit's result was dropped, by path."""
+    failed_calls: Counter[str] = field(default_factory=Counter)
+    """Tool calls that failed in this process, by unit path: their agents were told and went on."""
     spent: dict[str, StepUsage] = field(default_factory=dict)
     """What was paid, by unit path: now, and before by units that did not finish; failed attempts included."""
     connections: dict[str, ModelConnection] = field(default_factory=dict)
@@ -139,6 +142,12 @@ class RunContext:
         """What a step and its parts cost over the whole run: paid now or, where reused, recorded before."""
         return self._sum(p for p in (*self.spent, *self.finished) if p == path or p.startswith(f"{path}/"))
 
+    def failed_calls_below(self, path: str) -> int:
+        """Tool calls that failed in a step and its parts, those of parts that are reused included."""
+        paths = {p for p in (*self.failed_calls, *self.finished) if p == path or p.startswith(f"{path}/")}
+        kept = {p: self.finished[p].failed_tool_calls if p in self.finished else 0 for p in paths}
+        return sum(max(kept[p], self.failed_calls[p]) for p in paths)
+
     def usage_in_all(self) -> StepUsage:
         """What the whole run cost so far."""
         return self._sum((*self.spent, *self.finished))
@@ -177,6 +186,17 @@ class RunContext:
             await asyncio.shield(governor.close())
         for connection in self.connections.values():
             await asyncio.shield(connection.close())
+
+
+def counting(listen: OnEvent, failed: Counter[str]) -> OnEvent:
+    """The listener, with failed tool calls counted by the step they are of."""
+
+    def told(name: str, data: dict[str, Any]) -> None:
+        if name == "tool.finished" and data.get("is_error"):
+            failed[str(data.get("step", ""))] += 1
+        listen(name, data)
+
+    return told
 
 
 _CURRENT: ContextVar[RunContext] = ContextVar("phaseline_run")

@@ -82,3 +82,9 @@ class OutputRejected(StepFailed):
             message, "mend the instruction or loosen the output's schema or rules, or raise output.repair"
         )
         self.problems = tuple(problems)
+
+
+FINAL_ENDS = frozenset(
+    kind.__name__ for kind in (Refused, TurnsExhausted, AnswerTooLong, ContextExceeded, OutputRejected)
+) | {"HookFailed", "HandlerFault", "Unanswered", "WrongArguments", "Drifted"}
+"""Names of failures that the same recorded turns would lead to again."""

@@ -25,6 +25,7 @@ Rule = Callable[[Any], Sequence[str]]
 
 _FENCE = re.compile(r"^[ \t]*(```+|~~~+)[ \t]*([\w+-]*)[^\n]*\n(.*?)^[ \t]*\1[ \t]*$", re.M | re.S)
 _MAX_PROBLEMS = 20
+_TOO_DEEP = "the JSON value is nested too deeply; nest it less"
 _MAX_ROWS = 5
 """Wrong rows of a table that are named."""
 
@@ -112,10 +113,14 @@ class Contract:
     def _checked(self, data: Any) -> Accepted:
         problems = _schema_problems(_value_schema(self._output), data)
         if self._output.type == "table":
-            problems = _row_problems(data) or problems
+            problems = _no_rows(data) or [*_key_problems(data), *problems]
         if problems:
-            raise Rejected(problems)
-        return Accepted(json.dumps(data, ensure_ascii=False, indent=2) + "\n", data)
+            raise Rejected(problems[:_MAX_PROBLEMS])
+        try:
+            text = json.dumps(data, ensure_ascii=False, indent=2, allow_nan=False)
+        except ValueError:
+            raise Rejected(["a number is not finite; JSON has only finite ones"]) from None
+        return Accepted(text + "\n", data)
 
 
 _FORM = {
@@ -172,11 +177,11 @@ def _schema_problems(schema: dict[str, Any], data: Any) -> list[str]:
     return [f"{error.json_path}: {error.message}"[:400] for error in errors[:_MAX_PROBLEMS]]
 
 
-def _row_problems(data: Any) -> list[str]:
+def _no_rows(data: Any) -> list[str]:
     if not isinstance(data, list):
         return ["$: a table is a list of objects, one per row"]
-    no_rows = [f"$[{n}]: a row is an object" for n, row in enumerate(data) if not isinstance(row, dict)]
-    return no_rows[:_MAX_ROWS] or _key_problems(data)
+    wrong = [f"$[{n}]: a row is an object" for n, row in enumerate(data) if not isinstance(row, dict)]
+    return wrong[:_MAX_ROWS]
 
 
 def _key_problems(rows: list[dict[str, Any]]) -> list[str]:
@@ -203,10 +208,10 @@ def _data(text: str, tables: bool) -> Any:
     for candidate in candidates:
         try:
             return json.loads(candidate, parse_constant=_refuse_constant, parse_float=_number)
-        except RecursionError:
-            raise Rejected(["the JSON value is nested too deeply; nest it less"]) from None
         except ValueError:
             continue
+        except RecursionError:
+            raise Rejected([_TOO_DEEP]) from None
     found = [value for source in (*(b for _, b in blocks), text) for value in _embedded(source)]
     if found:
         return found[0]
@@ -235,6 +240,8 @@ def _json_fault(text: str) -> str:
         json.loads(stripped)
     except json.JSONDecodeError as error:
         return f" (line {error.lineno} column {error.colno}: {error.msg})"
+    except ValueError as error:  # a whole number of thousands of digits
+        return f" ({error})"
     return ""
 
 
@@ -246,6 +253,8 @@ def _embedded(text: str) -> list[Any]:
             value, end = decoder.raw_decode(text, match.start())
         except ValueError:
             continue
+        except RecursionError:
+            raise Rejected([_TOO_DEEP]) from None
         if value and text[end : end + 1] != "(":  # [text](link) is Markdown, not a list
             return [value]
     return []

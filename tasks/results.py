@@ -11,6 +11,10 @@ from workflows.core.refs import Ref
 Status = Literal["completed", "failed", "skipped", "waiting", "not_started", "cancelled"]
 
 
+MOST_NAMED = 100
+"""Failed parts that a result names."""
+
+
 class StepUsage(BaseModel):
     """Tokens and dollars of a step. `usd` is None when a model has no price: unpriced is not free."""
 
@@ -56,6 +60,8 @@ class StepResult(BaseModel):
     failed_parts: tuple[str, ...] = Field(
         default=(), description="Paths of items that failed and were continued; the first hundred."
     )
+    part_errors: dict[str, str] = Field(default_factory=dict, description="Why, by path of the failed part.")
+    failed_tool_calls: int = Field(default=0, description="Calls that gave the agent an error; it went on.")
     nested: dict[str, Any] | None = Field(default=None, description="Outputs of a workflow step, by name.")
 
     @property

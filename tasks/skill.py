@@ -7,13 +7,12 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from jsonschema import Draft202012Validator
-
 from tasks.context import INLINE_BYTES, RunContext
 from tasks.effect_calls import Unsure
 from tasks.effect_tools import gate_of
 from tasks.failures import OutputRejected, StepFailed
 from tasks.handlers import HandlerCrashed, HandlerTimeout
+from tasks.outputs import Contract, Rejected
 from tasks.outputs_stored import store_output
 from tasks.results import StepResult
 from tasks.toolbox import call_handler
@@ -136,13 +135,9 @@ async def _handled(
 
 def _accept(step: StepPlan, result: Any) -> None:
     """A handler's result is data somebody else's code made: it is held to the contract as well."""
-    problems = []
-    if step.output.type == "table" and not (
-        isinstance(result, list) and all(isinstance(r, dict) for r in result)
-    ):
-        problems = ["a table is a list of objects"]
-    elif step.output.schema_ is not None:
-        found = Draft202012Validator(step.output.schema_).iter_errors(result)
-        problems = [f"{e.json_path}: {e.message}"[:300] for e in found][:5]
-    if problems:
-        raise OutputRejected("the result breaks the output's contract: " + "; ".join(problems), problems)
+    try:
+        Contract(step.output).accept_data(result)
+    except Rejected as fault:
+        problems = fault.problems[:5]
+        text = "the result breaks the output's contract: " + "; ".join(problems)
+        raise OutputRejected(text, problems) from None

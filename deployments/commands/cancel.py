@@ -14,6 +14,7 @@ from blocks.settings import Settings
 from deployments.again import catalog_of
 from deployments.display import Out
 from deployments.drift import stored_plan
+from deployments.going_on import end_flow_run
 from deployments.recorded import TENANT, find_run, opened, settings_of
 from workflows.core.errors import PhaselineError, UsageError
 
@@ -29,7 +30,8 @@ def execute(args: argparse.Namespace, out: Out) -> int:
     """Cancels the run; 1 when it did not end, or when something could not be taken back."""
     settings = settings_of(args)
     with opened(settings) as ledger:
-        row = _ended(ledger, find_run(ledger.reader, args.run_id, settings), out)
+        before = find_run(ledger.reader, args.run_id, settings)
+        row = _ended(ledger, before, out)
         if row.state == "completed" and not args.undo:
             raise UsageError(
                 f"the run {row.run_id} is completed",
@@ -37,6 +39,8 @@ def execute(args: argparse.Namespace, out: Out) -> int:
             )
         undone = _taken_back(args, ledger, row) if args.undo else ()
         now = ledger.reader.get_run(TENANT, row.run_id) or row
+    if before.state == "waiting":
+        end_flow_run(before, args.home, out)
     told = {"run_id": now.run_id, "status": now.state, "workflow": now.workflow}
     out.document({**told, "undone": [end.to_document() for end in undone]})
     _print(now, undone, out)

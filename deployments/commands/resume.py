@@ -56,7 +56,7 @@ def execute(args: argparse.Namespace, out: Out) -> int:
 def _start(args: argparse.Namespace, ledger: Ledger, out: Out) -> Start | int:
     """What is to be run; the exit code when nothing is."""
     row = find_run(ledger.reader, args.run_id, settings_of(args))
-    raised = _raised(args.raise_budget)
+    raised = raised_limits(args.raise_budget)
     if row.holder is not None and not args.plan:
         raise held_run(row.run_id, row.holder.shown)
     if not args.plan and not args.step and args.use != "new":
@@ -178,7 +178,7 @@ def _refuse_taken_back(row: RunRow, ledger: Ledger) -> None:
         )
 
 
-def _raised(pairs: Sequence[str]) -> dict[str, Any]:
+def raised_limits(pairs: Sequence[str]) -> dict[str, Any]:
     """Ceilings by name: tokens and turns as numbers, usd in micro-dollars, time in seconds."""
     raised: dict[str, Any] = {}
     for pair in (part for word in pairs for part in word.split(",")):

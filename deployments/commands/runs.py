@@ -12,6 +12,7 @@ from deployments.closing import tokens_of
 from deployments.display import Out
 from deployments.recorded import TENANT, find_run, opened, settings_of
 from deployments.run_details import Details
+from deployments.step_order import steps_in_order
 from deployments.sweep import sweep
 from workflows.core.units import shown_duration
 
@@ -71,7 +72,7 @@ def _summary(row: RunRow) -> dict[str, Any]:
 
 
 def _show(ledger: Ledger, row: RunRow, args: argparse.Namespace, out: Out) -> None:
-    steps = ledger.reader.steps(TENANT, row.run_id)
+    steps = steps_in_order(row, ledger.reader.steps(TENANT, row.run_id))
     artifacts = ledger.reader.artifacts(TENANT, row.run_id)
     details = Details.read(ledger, row, steps, events=args.events)
     out.document(
@@ -104,6 +105,11 @@ def _step(record: StepRecord) -> dict[str, Any]:
         "model": record.model,
         "usage": record.usage,
         "seconds": _seconds(record),
+        "failed_tool_calls": result.get("failed_tool_calls", 0),
+        "failed_parts": [
+            {"id": p, "error": {"message": (result.get("part_errors") or {}).get(p, "")}}
+            for p in result.get("failed_parts") or ()
+        ],
         "output": result.get("output"),
         "error": record.error,
     }

@@ -16,6 +16,7 @@ def execute(args: argparse.Namespace, out: Out) -> int:
 
 
 def _up(args: argparse.Namespace, out: Out) -> int:
+    _bring_up_to_date(args)
     if local_server.status(args.home) is None:
         out.note("starting the local Prefect server ...", "dim")
     info, how = local_server.ensure(args.home, keep=True)
@@ -27,6 +28,16 @@ def _up(args: argparse.Namespace, out: Out) -> int:
     if os.environ.get("PREFECT_API_URL"):
         out.note("PREFECT_API_URL is set: commands use that server, not this one", "yellow")
     return 0
+
+
+def _bring_up_to_date(args: argparse.Namespace) -> None:
+    """The ledger's tables. On SQLite every command does this; on PostgreSQL only who operates it should."""
+    from blocks.ledger import Ledger
+    from blocks.settings import Settings
+
+    settings = Settings.read({**os.environ, "PHASELINE_HOME": str(args.home)}, catalog=str(args.catalog))
+    if "://" in settings.database:
+        Ledger.open(settings.database, migrate=True).close()
 
 
 def _down(args: argparse.Namespace, out: Out) -> int:

@@ -17,7 +17,7 @@ from deployments.prover.child import (
     answer_once,
     ended,
     forked,
-    look_once,
+    look,
     run_once,
 )
 from deployments.prover.recording import Boundary, Record, read_records
@@ -82,7 +82,6 @@ class Case:
 
     def run(self) -> Ended:
         """The run, started as often as it takes, and answered as often as it asks."""
-        self.place.prepare()
         trouble = ""
         for _ in range(STARTS):
             trouble = self._start()
@@ -92,7 +91,7 @@ class Case:
                 break
         else:
             trouble = f"it did not end within {STARTS} starts"
-        return self._ended(trouble or self._look())
+        return self._ended(trouble)
 
     def _start(self) -> str:
         self.place.outcome.unlink(missing_ok=True)
@@ -102,9 +101,6 @@ class Case:
         return self._process(
             lambda n, kill: answer_once(self.subject, self.place, n, kill, self.outcomes), "answering"
         )
-
-    def _look(self) -> str:
-        return self._process(lambda _n, _kill: look_once(self.subject, self.place), "looking")
 
     def _process(self, work: Callable[[int, Boundary | None], int], what: str) -> str:
         """Why the case cannot go on after a process; "" when it can."""
@@ -138,11 +134,10 @@ class Case:
 
     def _ended(self, trouble: str) -> Ended:
         outcome = self._outcome()
-        facts = json.loads(self.place.facts.read_text("utf-8")) if self.place.facts.exists() else {}
         return Ended(
             self.boundary,
             tuple(read_records(self.place.records)),
-            facts,
+            {} if trouble else look(self.subject, self.place),
             status=str(outcome.get("status", "")),
             steps={s["id"]: s["status"] for s in outcome.get("steps", ())},
             error=str((outcome.get("error") or {}).get("message", "")),

@@ -13,6 +13,7 @@ import ctypes
 import gc
 import json
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -85,11 +86,6 @@ class Place:
         return self.folder / "outcome.json"
 
     @property
-    def facts(self) -> Path:
-        """What the run left."""
-        return self.folder / "facts.json"
-
-    @property
     def log(self) -> Path:
         """What its processes printed."""
         return self.folder / "log"
@@ -102,12 +98,18 @@ class Place:
     def settings(self, catalog: Path) -> Settings:
         """Ledger and storage of the case."""
         own = self.folder / "own"
-        return Settings(own, str(own / "storage"), str(own / "ledger.db"), catalog)
+        return Settings(own, str(own / "storage"), str(self.ledger), catalog)
 
-    def prepare(self) -> None:
-        """Makes the folders."""
-        for folder in (self.folder, self.home, self.folder / "tmp"):
+    @property
+    def ledger(self) -> Path:
+        """The ledger's file."""
+        return self.folder / "own" / "ledger.db"
+
+    def prepare(self, ledger: Path) -> None:
+        """Makes the folders, and the ledger as a copy of an empty one."""
+        for folder in (self.folder, self.home, self.folder / "tmp", self.ledger.parent):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        shutil.copyfile(ledger, self.ledger)
 
 
 # ---------------------------------------------------------------- forking
@@ -125,11 +127,13 @@ def preload() -> None:
 
 
 _PRELOADED = (
-    *("anyio._backends._asyncio", "prefect.utilities.visualization"),
+    # What the first flow of a process imports on its way.
+    *("anyio._backends._asyncio", "fastapi", "prefect.engine", "prefect.flow_engine", "prefect.task_engine"),
+    *("prefect.utilities.visualization", "pydantic.v1"),
     *("alembic.command", "alembic.config", "sqlalchemy.dialects.sqlite", "jsonschema", "jinja2"),
     *("blocks.ledger", "blocks.offline", "blocks.result_storage", "blocks.storage"),
-    *("deployments.running", "deployments.stored_inputs", "flows.compiled", "tasks.effect_tools"),
     *("deployments.prover.answers", "deployments.prover.facts"),
+    *("deployments.running", "deployments.stored_inputs", "flows.compiled"),
 )
 
 
@@ -256,10 +260,17 @@ def answer_once(
     return 0
 
 
-def look_once(subject: Subject, place: Place) -> int:
-    """Writes down what the run left."""
+def look(subject: Subject, place: Place) -> dict[str, Any]:
+    """What the run left. Opens the ledger in this very process, which forks no more from then on."""
     from deployments.prover.facts import gather
 
-    facts = asyncio.run(gather(place.settings(subject.catalog), subject.environ, RUN_ID, place))
-    place.facts.write_text(json.dumps(facts), "utf-8")
-    return 0
+    return asyncio.run(gather(place.settings(subject.catalog), subject.environ, RUN_ID, place.folder))
+
+
+def make_ledger(file: Path) -> int:
+    """Lays out an empty ledger, which every case takes a copy of."""
+    from blocks.ledger import Ledger
+
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with Ledger.open(file):
+        return 0

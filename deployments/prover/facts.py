@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from blocks.ledger import EffectRow, Ledger, WaitRow
 from blocks.ledger.effects import read_effects
@@ -16,9 +16,6 @@ from blocks.storage import ArtifactStore
 from deployments.recorded import TENANT
 from workflows.core.refs import Ref
 
-if TYPE_CHECKING:
-    from deployments.prover.child import Place
-
 CASE = "{case}"
 """Stands for the folder of a case."""
 
@@ -26,7 +23,7 @@ SHOWN = 300
 """Characters of an output that are kept to show a difference."""
 
 
-async def gather(settings: Settings, environ: Mapping[str, str], run_id: str, place: Place) -> dict[str, Any]:
+async def gather(settings: Settings, environ: Mapping[str, str], run_id: str, folder: Path) -> dict[str, Any]:
     """The run's state, outputs by name, effects and waits, JSON-able."""
     with Ledger.open(settings.database) as ledger:
         row = ledger.reader.get_run(TENANT, run_id)
@@ -35,7 +32,7 @@ async def gather(settings: Settings, environ: Mapping[str, str], run_id: str, pl
         waits = ledger.waits.of_run(TENANT, run_id)
         effects = ledger.reader.read(lambda c: read_effects(c, TENANT, run_id))
         steps = {s.step_path: s.state for s in ledger.reader.steps(TENANT, run_id)}
-    varying = varying_texts(place.folder, waits)
+    varying = varying_texts(folder, waits)
     with ArtifactStore.open(settings.storage, environ=environ) as store:
         outputs = {
             name: _digested(await store.get(Ref.model_validate(ref)), varying)

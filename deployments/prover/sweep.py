@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from deployments.prover.cases import Case, Choice, Ended, choose
-from deployments.prover.child import Place, Subject, forked
+from deployments.prover.child import Place, Subject, ended, forked, make_ledger
 from deployments.prover.compare import Verdict, differences, judge
 from deployments.prover.recording import Boundary, boundaries_of
 from workflows.core.errors import PhaselineError
@@ -92,6 +92,7 @@ class Sweep:
     def prove(self) -> Proof:
         """Everything. Raises PhaselineError when the undisturbed run does not come to an end."""
         began = time.monotonic()
+        self._make_ledger()
         try:
             base, again = self._undisturbed()
             varying = frozenset(d.topic for d in differences(base, again))
@@ -107,19 +108,28 @@ class Sweep:
         seconds = time.monotonic() - began
         return Proof(ordered, choice, tuple(sorted(varying)), base, seconds, self._folders)
 
+    @property
+    def _ledger(self) -> Path:
+        return self.root / "empty" / "ledger.db"
+
+    def _make_ledger(self) -> None:
+        pid = forked(lambda: make_ledger(self._ledger), self.root / "log", self.root / "fault")
+        if ended(pid, _LEAST_PATIENCE) != 0:
+            raise PhaselineError(f"no ledger could be made in {self.root}", "see whether its disk is full")
+
     def _undisturbed(self) -> tuple[Ended, Ended]:
         """Two runs that nobody kills: what they do not have in common varies by itself."""
         for _ in range(2):
             self._begin(None, 1)
         ends = []
-        for running, ended in self._ends():
-            ends.append((running.place.folder, ended))
+        for running, end in self._ends():
+            ends.append((running.place.folder, end))
             self._patience = max(_LEAST_PATIENCE, _SLOWER * (time.monotonic() - running.began))
             _remove(running.place.folder)
         (_, base), (_, again) = sorted(ends, key=lambda end: end[0])
-        for ended in (base, again):
-            if ended.trouble or ended.status != "completed":
-                why = ended.trouble or f"it ends as {ended.status}: {ended.error}"
+        for end in (base, again):
+            if end.trouble or end.status != "completed":
+                why = end.trouble or f"it ends as {end.status}: {end.error}"
                 raise PhaselineError(
                     f"the workflow does not complete when nobody disturbs it: {why}",
                     "try it with `phaseline run --offline`; answers that people would give: --answers FILE",
@@ -133,11 +143,11 @@ class Sweep:
         while waiting or self._running:
             while waiting and len(self._running) < self.width:
                 self._begin(*waiting.pop())
-            running, ended = next(self._ends())
+            running, end = next(self._ends())
             assert running.boundary is not None
             seconds = time.monotonic() - running.began
-            verdict = judge(base, ended, running.boundary, seconds, varying)
-            if running.tries < TRIES and _worth_another(verdict, ended):
+            verdict = judge(base, end, running.boundary, seconds, varying)
+            if running.tries < TRIES and _worth_another(verdict, end):
                 _remove(running.place.folder)
                 waiting.append((running.boundary, running.tries + 1))
                 continue
@@ -155,7 +165,7 @@ class Sweep:
     def _begin(self, boundary: Boundary | None, tries: int) -> None:
         place = Place(self.root / f"case-{self._count:05d}")  # all of one length, so texts with it are too
         self._count += 1
-        place.prepare()
+        place.prepare(self._ledger)
         case = Case(self.subject, place, boundary, self._outcomes, self._patience)
 
         def work() -> int:
@@ -186,9 +196,9 @@ class Sweep:
         self._running.clear()
 
 
-def _worth_another(verdict: Verdict, ended: Ended) -> bool:
+def _worth_another(verdict: Verdict, end: Ended) -> bool:
     """Whether chance had a part in it: another branch was elsewhere than in the undisturbed run."""
-    unsure = any(r.name == "effect.in_flight" for r in ended.records)
+    unsure = any(r.name == "effect.in_flight" for r in end.records)
     return not verdict.reached or (unsure and bool(verdict.differences))
 
 

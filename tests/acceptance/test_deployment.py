@@ -194,6 +194,9 @@ def test_a_waiting_run_is_suspended_and_goes_on_by_the_form(
     held = api.flow_run(flow_run, ("PAUSED", "FAILED", "COMPLETED", "CRASHED"))
     assert held["state_name"] == "Suspended", held["state"]
     assert "RF-2026-0117" in held["state"]["message"]
+    (wakes,) = api.post("/flow_runs/filter", {"flow_runs": {"name": {"any_": ["by-form wakes"]}}})
+    assert wakes["state_type"] == "SCHEDULED", "its deadline is a schedule"
+    assert wakes["parameters"]["run_id"] == "by-form"
     assert resumed(api, flow_run, {"approved": True, "data": {"amount": -1}}) == "REJECT"
     assert resumed(api, flow_run, None) == "REJECT", "nothing is approved without a decision"
     assert resumed(api, flow_run, APPROVED) == "ACCEPT"

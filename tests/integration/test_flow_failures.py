@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from blocks.anthropic_api import AnthropicConnection
 from blocks.models import QuotaExhausted, Terminal
 from tests.support.flows import FLOW_MARKS, Bench, Ran, Script, agent, steps
+from tests.support.messages_api import MessagesApi
 
 pytestmark = FLOW_MARKS
 
@@ -300,11 +302,23 @@ def test_a_cancelled_run(tmp_path: Path) -> None:
     states = {p: r.state for p, r in bench.rows().items()}
     assert set(states.values()) == {"cancelled", "not_started", "completed"}
     assert states["a"] == states["p/ann"] == states["p"] == "cancelled" and states["b"] == "not_started"
+    assert {i: ran.step(i)["attempts"] for i in ("a", "p", "b")} == {"a": 1, "p": 1, "b": 0}
+    assert {p: r.attempts for p, r in bench.rows().items() if r.state == "cancelled"} == dict.fromkeys(
+        ("a", "p", "p/ann", "p/bob"), 1
+    )
     assert bench.row().state == "cancelled"
     assert ran.state.is_cancelled()
     bench.model.replies = {}
     again = bench.run()
     assert again.outcome.status == "completed"
+
+
+def test_a_step_cut_off_before_its_retry_goes_on_with_that_attempt(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, w=steps(agent("a", "retries: {max: 1, delay: 1h, jitter: 0}")))
+    bench.model.replies["a"] = [ValueError("broken"), "done"]
+    ran = bench.cancelled(lambda event, data: event == "step.attempt_failed")
+    assert (ran.statuses, bench.rows()["a"].attempts) == ({"a": "cancelled"}, 2)
+    assert bench.run().step("a")["attempts"] == 2
 
 
 def test_a_run_that_is_cancelled_in_its_finally_too(tmp_path: Path) -> None:
@@ -381,6 +395,40 @@ def test_one_failing_item(tmp_path: Path, count: int, on_failure: str) -> None:
         assert ran.outcome.status == "completed"
         assert bench.output(ran, "each").startswith("[\n  null,\n")
         assert len(ran.outcome.failed_steps) == 1 and ran.outcome.failed_steps[0].startswith("each/")
+        (part,) = ran.step("each")["failed_parts"]
+        assert part == {"id": ran.outcome.failed_steps[0], "error": {"message": "below zero"}}
+        assert bench.run().step("each")["failed_parts"] == [part], "also where the result is reused"
+    (told,) = [d for d in ran.told("step.finished") if d["step"].startswith("each/")]
+    assert (told["status"], told["error"]) == ("failed", "below zero")
+    assert items[told["step"]] == "failed"
+
+
+def test_an_item_that_fails_inside_an_inner_workflow_is_named(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, w=steps("  - id: call\n    workflow: inner\n"))
+    bench.write("inner", steps(agent("one", "on_failure: continue"), agent("two")))
+    bench.model.replies["one"] = [ValueError("refused")]
+    ran = bench.run()
+    assert ran.outcome.failed_steps == ("call/one",)
+    assert ran.step("call")["failed_parts"] == [{"id": "call/one", "error": {"message": "refused"}}]
+
+
+def test_failed_tool_calls_are_counted(tmp_path: Path) -> None:
+    """The agent is told and goes on; people should know all the same."""
+    text = steps(agent("a"), agent("p", after="a").replace("agent: ann", "agents: [ann, bob]"))
+    bench = Bench(tmp_path, w=text)
+    wrong = {"tools": [{"name": "tool__count", "input": {"text": "nothing"}}]}
+    with MessagesApi() as api:
+        bench.model = AnthropicConnection("sk-any-key", api.base_url)  # type: ignore[assignment]
+        api.queue(wrong, {"tools": [*wrong["tools"], *wrong["tools"]]}, {"text": "done"})
+        ran = bench.run()
+        assert ran.outcome.status == "completed"
+        assert [s["failed_tool_calls"] for s in ran.outcome.steps] == [3, 0]
+        told = {d["step"]: d["failed_tool_calls"] for d in ran.told("step.finished")}
+        assert told == {"a": 3, "p": 0}
+        bench.model = AnthropicConnection("sk-any-key", api.base_url)  # type: ignore[assignment]
+        again = bench.run()
+    assert again.reused == {"a": True, "p": True}
+    assert [s["failed_tool_calls"] for s in again.outcome.steps] == [3, 0]
 
 
 def test_an_empty_list(tmp_path: Path) -> None:

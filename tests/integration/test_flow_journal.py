@@ -65,7 +65,18 @@ def test_what_a_failed_request_cost_stays_counted(tmp_path: Path) -> None:
     bench.model = Script()
     ran = bench.run()
     assert ran.outcome.usage.input_tokens == 20
-    assert ran.step("b")["attempts"] == 2, "a failed step opens another attempt"
+    assert ran.step("b")["attempts"] == 1, "what broke off goes on in its attempt"
+
+
+def test_a_bad_end_is_not_replayed(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, w=steps(agent("a", "output: {type: json, repair: 1}")))
+    bench.model.replies["a"] = ["no json"]
+    assert bench.run().outcome.status == "failed"
+    bench.model = Script({"a": ["[1]"]})
+    ran = bench.run()
+    assert ran.outcome.status == "completed"
+    assert ran.step("a")["attempts"] == 2, "the same turns would lead to the same end"
+    assert ran.step("a")["usage"]["input_tokens"] == 30
 
 
 def test_another_definition_has_another_journal(tmp_path: Path) -> None:

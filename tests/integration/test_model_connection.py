@@ -128,6 +128,26 @@ def test_passing_faults_are_retryable_and_the_request_then_succeeds(
     assert api.count == 3
 
 
+@pytest.mark.parametrize(
+    "reply",
+    [
+        {"fault": "html"},
+        {"fault": "not_json"},
+        {"fault": "json_garbage"},
+        {"fault": "html", "status": 403},
+        {"fault": "html", "status": 404},
+        {"fault": "html", "status": 502},
+    ],
+)
+def test_what_something_else_answers_is_a_matter_of_the_address(
+    api: MessagesApi, reply: dict[str, Any]
+) -> None:
+    api.queue(reply)
+    error = failure(api)
+    assert "ANTHROPIC_BASE_URL" in error.cure
+    assert "proxy" in error.cure
+
+
 def test_a_cut_stream_says_what_it_cost(api: MessagesApi) -> None:
     api.queue({"fault": "end_early", "usage": {"input_tokens": 77}})
     assert failure(api).spent.input_tokens == 77

@@ -17,8 +17,8 @@ A REPLY is a JSON object:
   `message` as the API gives them);
   disconnect (before any byte), cut (connection lost in the middle of the answer), end_early (a stream that
   ends properly but before its message does), stall (silence in the middle, until the client leaves),
-  sse_error (`type`, an error event in the middle), not_json, html, json_garbage, no_usage, unknown_block,
-  broken_event.
+  sse_error (`type`, an error event in the middle), not_json, html (`status`), json_garbage, no_usage,
+  unknown_block, broken_event.
 """
 
 from __future__ import annotations
@@ -294,17 +294,18 @@ async def send_fault(wire: Wire, body: dict[str, Any], reply: Mapping[str, Any])
     if name == "disconnect":
         return 0, False
     if name in ("not_json", "html", "json_garbage"):
-        await _send_odd_body(wire, name)
-        return 200, True
+        status = int(reply.get("status", 200))
+        await _send_odd_body(wire, name, status)
+        return status, True
     message = message_of(body, {"text": "half of an answer that never ends", **reply}, PromptCache())
     if not body.get("stream"):
         return await _fault_whole(wire, name, message)
     return await _fault_stream(wire, name, message, reply)
 
 
-async def _send_odd_body(wire: Wire, name: str) -> None:
+async def _send_odd_body(wire: Wire, name: str, status: int) -> None:
     if name == "html":
-        await wire.send(200, b"<html><body>Welcome to the proxy</body></html>", "text/html; charset=utf-8")
+        await wire.send(status, b"<html><body>Welcome to the proxy</body></html>", "text/html; charset=utf-8")
     elif name == "json_garbage":
         await wire.send_json(200, {"ok": True})
     else:

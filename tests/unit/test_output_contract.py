@@ -138,3 +138,57 @@ def test_further_rules_see_the_value_and_share_the_verdict() -> None:
 
 def test_the_note_names_output_and_type() -> None:
     assert contract("table").note.startswith('<output_contract name="out" type="table">')
+
+
+# ---------------------------------------------------------------- tables have the same keys in every row
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('[{"a": 1, "b": 2}, {"a": 1}]', "$[1]: a row without the key 'b'"),
+        ('[{"a": 1}, {"a": 1, "b": 2, "c": 3}]', "$[1]: a row with the further key 'b', 'c'"),
+        ('[{"a": 1}, {"a": 2}, {"b": 1}]', "$[2]: a row without the key 'a' and with the further key 'b'"),
+        ("a,b\n1,2\n1,2,3\n", "$[1]: a row with the further key '...'"),
+        ("| a | b |\n|---|---|\n| 1 | 2 |\n| 1 |\n", "$[1]: a row without the key 'b'"),
+    ],
+)
+def test_a_row_with_other_keys_is_named(text: str, told: str) -> None:
+    fenced = text if text.startswith(("[", "|")) else f"```csv\n{text}```"
+    assert problems(contract("table"), fenced) == [told + "; every row has the keys of the first"]
+
+
+def test_rows_are_held_to_each_other_and_to_the_schema() -> None:
+    said = problems(contract("table", ITEM), '[{"id": "a", "n": 1}, {"id": "b"}, {"id": "c", "n": 0}]')
+    assert said[0].startswith("$[1]: a row without the key 'n'")
+    assert any(problem.startswith("$[2].n:") for problem in said)
+    assert (
+        len(problems(contract("table"), str([{"a": 1}, *({f"k{n}": 1} for n in range(9))]).replace("'", '"')))
+        == 5
+    )
+    assert contract("table").accept("[]").data == []
+    with pytest.raises(Rejected, match="without the key 'b'"):
+        contract("table").accept_data([{"a": 1, "b": 1}, {"a": 1}])
+
+
+# ---------------------------------------------------------------- numbers that JSON cannot keep
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['{"items": [1e999]}', "-1e999", 'So:\n```json\n{"a": -2.5E+400}\n```', 'It is {"a": 1e309}, as asked.'],
+)
+def test_a_number_beyond_the_range_is_sent_back(text: str) -> None:
+    (said,) = problems(contract("json"), text)
+    assert "beyond the range of a JSON number" in said
+    assert contract("json").accept('{"a": 1e308, "b": "1e999"}').data["b"] == "1e999"
+
+
+def test_what_is_too_long_or_too_deep_is_sent_back() -> None:
+    (said,) = problems(contract("json"), "[1" + "0" * 5000 + "]")
+    assert said.startswith("the answer holds no readable JSON value (Exceeds the limit")
+    assert problems(contract("json"), "[" * 100_000 + "]" * 100_000) == [
+        "the JSON value is nested too deeply; nest it less"
+    ]
+    with pytest.raises(Rejected, match="a number is not finite"):
+        contract("json").accept_data({"a": float("inf")})

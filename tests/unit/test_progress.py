@@ -117,6 +117,28 @@ def test_a_part_shows_in_the_row_of_its_step() -> None:
     assert "✓" not in last
 
 
+def test_a_failed_item_and_failed_tool_calls_are_told() -> None:
+    events: list[tuple[str, dict[str, Any]]] = [
+        ("step.started", {"step": "step-4", "agent": "agent-1", "attempt": 1}),
+        ("step.finished", {"step": "step-4/ab12-0", "status": "failed", "seconds": 2, "error": "no\nrows"}),
+        ("step.finished", {"step": "step-4", "status": "completed", "seconds": 3, "failed_tool_calls": 2}),
+        ("step.finished", {"step": "step-1", "status": "failed", "error": "lost", "failed_tool_calls": 1}),
+    ]
+    plain = Out(False, io.StringIO(), stderr := io.StringIO())
+    drawn = Out(False, io.StringIO(), screen := Screen())
+    for out, count in ((plain, 4), (drawn, 2)):
+        with Progress(out, delivery(), clock=lambda: 0.0) as progress:
+            for name, data in events[:count]:
+                progress.on_event(name, data)
+    assert stderr.getvalue().splitlines() == [
+        "step-4  started  agent-1",
+        "step-4/ab12-0  failed  2s  no rows",
+        "step-4  completed  3s  2 tool calls failed",
+        "step-1  failed  1 tool call failed  lost",
+    ]
+    assert "ab12-0  failed" in screen.getvalue()
+
+
 def test_cutting_counts_columns() -> None:
     assert cut("需求分析", 8) == "需求分析"
     assert cut("需求分析", 6) == "需求…"
@@ -170,6 +192,34 @@ def test_the_panel_says_the_command_that_goes_on_and_a_cure_once() -> None:
     closing(out, document(status="failed", steps=steps, outputs={}, error=error), None, None, places)
     assert "  go on  phaseline --catalog 'my catalog' resume r1\n" in stdout.getvalue()
     assert stdout.getvalue().count("set ANTHROPIC_API_KEY") == 1
+
+
+def test_the_panel_names_failed_items_and_failed_tool_calls() -> None:
+    parts = [{"id": f"each/{n}", "error": {"message": f"refused {n}"}} for n in range(12)]
+    steps = [
+        {"id": "each", "status": "completed", "error": None, "failed_parts": parts, "failed_tool_calls": 2},
+        {"id": "b", "status": "completed", "error": None, "failed_tool_calls": 0},
+        {"id": "c", "status": "completed", "error": None, "failed_tool_calls": 1},
+    ]
+    text = panel(document(steps=steps))
+    assert "  each/0: refused 0\n" in text and "  each/9: refused 9\n" in text
+    assert "each/10" not in text
+    assert "  each: and 2 more items failed\n" in text
+    assert "  3 tool calls failed (each: 2, c: 1)\n" in text
+    assert "tool call" not in panel(document())
+
+
+def test_an_error_of_several_lines_stays_one_entry() -> None:
+    error = {"message": "it said:\n\n  Traceback\nboom", "cure": "mend it\nsoon"}
+    steps = [{"id": "a", "status": "failed", "error": error}]
+    text = panel(document(status="failed", steps=steps, outputs={}, error=error), None, None)
+    assert "  a: it said:\n        Traceback\n      boom\n    cure: mend it\n      soon\n" in text
+    assert text.count("boom") == 1
+    wait = {"wait_id": "w-1", "ask": "Pay?\nReally?", "form": {}}
+    asked = panel(document(status="waiting", waits=[wait]), None, None)
+    lines = asked.splitlines()
+    (at,) = [n for n, line in enumerate(lines) if "Pay?" in line]
+    assert lines[at + 1].index("Really?") == lines[at].index("Pay?")
 
 
 def test_tokens_of_the_cache_are_spent_too() -> None:

@@ -1,0 +1,135 @@
+"""`phaseline prove` as a command: a sound workflow passes at every boundary, an unsound one does not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from blocks.boundaries import BOUNDARIES
+from tests.support.catalogs import make_catalog
+from tests.support.command import Answer
+from tests.support.command import phaseline as run_phaseline
+
+APPEND = '''"""A file that grows."""
+
+from pathlib import Path
+
+
+def append(file: str, text: str) -> dict[str, int]:
+    """Append a line to a file.
+
+    Args:
+        file: Absolute path of the file.
+        text: The line.
+    """
+    with Path(file).open("a") as opened:
+        opened.write(text + "\\n")
+    return {"lines": len(Path(file).read_text().splitlines())}
+'''
+READ = '''"""What was written."""
+
+from pathlib import Path
+
+
+def read(file: str) -> list[str]:
+    """The lines of a file.
+
+    Args:
+        file: Absolute path of the file.
+    """
+    return Path(file).read_text().splitlines()
+'''
+EFFECTS = "handlers:\n  - name: append\n    effect: {effect}\n  - name: read\n    effect: none\n"
+
+PANEL = """workflow: w
+inputs:
+  file: {type: string}
+outputs: [look]
+budget: {turns: 50}
+steps:
+  - id: review
+    agents: [ann, bob]
+    prompt: Say what you think of the plan.
+  - id: allow
+    depends_on: review
+    approval:
+      ask: Shall it be written down?
+      form:
+        type: object
+        required: [line]
+        properties: {line: {type: string, enum: [yes, please]}}
+  - id: write
+    depends_on: allow
+    skill: shared/tool
+    handler: append
+    args: {file: "{{ file }}", text: "{{ allow.data.line }}"}
+  - id: look
+    depends_on: write
+    skill: shared/tool
+    handler: read
+    args: {file: "{{ file }}"}
+"""
+"""A panel, a question to people, one effect, and what the effect left as an output."""
+
+LONE = """workflow: w
+inputs:
+  file: {type: string}
+steps:
+  - id: write
+    skill: shared/tool
+    handler: append
+    args: {file: "{{ file }}", text: hello}
+"""
+
+
+def catalog_of(folder: Path, workflow: str, effect: str) -> Path:
+    """A catalog whose skill can append to a file, and says of itself that this has that effect."""
+    root = make_catalog(folder / "catalog", w=workflow)
+    tool = root / "skills" / "shared" / "tool"
+    (tool / "handlers" / "append.py").write_text(APPEND)
+    (tool / "handlers" / "read.py").write_text(READ)
+    (tool / "config.yaml").write_text(EFFECTS.format(effect=effect))
+    return root
+
+
+def prove(folder: Path, catalog: Path, *words: str, timeout: float = 240) -> Answer:
+    """`phaseline prove w` with a file that each case has for itself."""
+    home = folder / "home"
+    scratch = folder / "scratch"
+    scratch.mkdir()
+    answer = run_phaseline(
+        *("prove", "w", "--catalog", str(catalog), "-i", "file={home}/lines", "--json", *words),
+        home=home,
+        environment={"TMPDIR": str(scratch)},
+        timeout=timeout,
+    )
+    assert list(scratch.iterdir()) == [], answer.err
+    return answer
+
+
+def test_a_sound_workflow_is_proved_at_every_boundary(tmp_path: Path) -> None:
+    report = tmp_path / "proof.md"
+    answer = prove(tmp_path, catalog_of(tmp_path, PANEL, "once"), "--report", str(report))
+    assert answer.code == 0, answer
+    proof = answer.document
+    assert proof["ok"] and proof["not_compared"] == []
+    assert {b["result"] for b in proof["boundaries"]} == {"ok"}
+    assert proof["not_visited"] == []
+    # Everything that such a workflow can reach; it has no values that vary, and calls no tool in a turn.
+    unreachable = {"input.kept", "tool.answered", "tool.kept"}
+    assert {b["name"] for b in proof["boundaries"]} == set(BOUNDARIES) - unreachable
+    asked = [b for b in proof["boundaries"] if any("asked whether" in n for n in b["notes"])]
+    assert [b["name"] for b in asked] == ["effect.sending", "effect.performed"]
+    text = report.read_text()
+    assert "nothing differs" in text and "| `effect.performed` | write |" in text
+    assert (proof["seconds"], len(proof["boundaries"])) == (0, 0)
+
+
+def test_a_handler_that_hides_its_effect_is_found_out(tmp_path: Path) -> None:
+    catalog = catalog_of(tmp_path, LONE, "none")
+    answer = prove(tmp_path, catalog, "--only", "*@write")
+    assert answer.code == 1, answer
+    wrong = [b for b in answer.document["boundaries"] if b["result"] == "differs"]
+    assert [b["name"] for b in wrong] == ["artifact.stored"]
+    assert wrong[0]["differences"] == [
+        "the output write differs: '{\\n  \"lines\": 2\\n}\\n', not '{\\n  \"lines\": 1\\n}\\n'"
+    ]

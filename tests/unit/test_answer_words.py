@@ -1,0 +1,110 @@
+"""Words of the commands about waits and going on: what they are read as, and the commands that are told."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deployments.again import answering, catalog_of, labels_of, places_of, resuming, started_with
+from deployments.arguments import read
+from deployments.commands.resume import raised_limits
+from deployments.given_json import read_object, typed
+from workflows.core.errors import UsageError
+
+
+def arguments(*words: str) -> argparse.Namespace:
+    return read(words)
+
+
+def test_the_commands_that_continue_runs() -> None:
+    args = arguments("resume", "r", "--from", "b", "--use", "new", "--raise-budget", "tokens=5")
+    assert (args.module, args.run_id, args.step, args.use, args.plan) == ("resume", "r", "b", "new", False)
+    assert arguments("cancel", "r", "--undo").undo
+    assert arguments("plan", "w", "--run-id", "r").run_id == "r"
+    assert arguments("show", "r", "--events", "--cost").events
+    with pytest.raises(UsageError, match="may not be 'old'"):
+        arguments("resume", "r", "--use", "old")
+
+
+def test_the_commands_that_answer() -> None:
+    args = arguments("answer", "w-1", "-f", "a=1", "--field", "b=2", "--as", "ann", "--resume")
+    assert (args.fields, args.name, args.resume, args.reject) == (["a=1", "b=2"], "ann", True, False)
+    assert arguments("inbox", "--run", "r").run == "r"
+    args = arguments("event", "paid", "--key", "o-1", "--id", "e")
+    assert (args.type, args.key, args.id, args.data) == ("paid", "o-1", "e", None)
+
+
+@pytest.mark.parametrize(
+    ("text", "schema", "expected"),
+    [
+        ("7", {"type": "integer"}, 7),
+        ("7", {"type": "string"}, "7"),
+        ("7", {"type": ["string", "integer"]}, "7"),
+        ("seven", {"type": "integer"}, "seven"),
+        ("yes", {"type": "boolean"}, True),
+        ("False", {"type": "boolean"}, False),
+        ("1", {"type": "boolean"}, "1"),
+        ('["a"]', {"type": "array"}, ["a"]),
+        ("1", {"enum": ["1", "2"]}, "1"),
+        ("2", None, 2),
+        ("plain text", None, "plain text"),
+        ("NaN", {"type": "number"}, "NaN"),
+    ],
+)
+def test_a_field_is_read_as_its_form_says(text: str, schema: Any, expected: Any) -> None:
+    assert typed(text, schema) == expected
+    assert type(typed(text, schema)) is type(expected)
+
+
+def test_a_whole_answer(tmp_path: Path) -> None:
+    assert read_object('{"a": 1}', "--data") == {"a": 1}
+    (tmp_path / "a.json").write_text('\ufeff{"b": 2}', "utf-8")
+    assert read_object(f"@{tmp_path}/a.json", "--data") == {"b": 2}
+    (tmp_path / "odd.json").write_bytes(b"\xff")
+    for written, expected in (
+        ("[1]", "not an object"),
+        ("{", "is no JSON"),
+        ("[" * 100_000, "is no JSON"),
+        ('{"a": NaN}', "NaN is no JSON"),
+        (f"@{tmp_path}/none.json", "No such file"),
+        (f"@{tmp_path}/odd.json", "no UTF-8"),
+        (f"@{tmp_path}", "--data: "),
+    ):
+        with pytest.raises(UsageError, match=expected):
+            read_object(written, "--data")
+
+
+def test_budgets_that_areraised_limits() -> None:
+    assert raised_limits(["tokens=2_000,usd=1.5", "turns=9", "time=2h"]) == {
+        "tokens": 2000,
+        "usd": 1_500_000,
+        "turns": 9,
+        "time": 7200.0,
+    }
+    for word in ("tokens", "tokens=many", "usd=nan", "money=5", "time=soon"):
+        with pytest.raises(UsageError, match=r"no amount|raises no budget"):
+            raised_limits([word])
+
+
+def test_commands_to_copy() -> None:
+    places = ("--catalog", "/my catalog")
+    assert resuming(places, "r") == "phaseline --catalog '/my catalog' resume r"
+    form = {
+        "properties": {"n": {"type": "integer"}, "ok": {"type": "boolean"}, "x": {"enum": ["a", "b"]}},
+        "required": ["n", "ok", "x"],
+    }
+    told = answering((), {"wait_id": "w-1", "form": form})
+    assert told == "phaseline answer w-1 -f n=INTEGER -f 'ok=true|false' -f 'x=a|b'"
+    event = {"wait_id": "w-2", "event": {"type": "paid", "key": "o 1"}}
+    assert answering(places, event) == "phaseline --catalog '/my catalog' event paid --key 'o 1'"
+
+
+def test_what_the_ledger_keeps_of_a_start() -> None:
+    words = ["phaseline", "--home", "/h", "run", "w", "--offline"]
+    labels = labels_of(words, Path("/c"))
+    assert (started_with(labels), catalog_of(labels)) == (tuple(words), "/c")
+    assert places_of(words) == ("--home", "/h")
+    assert (started_with({}), catalog_of({}), places_of(())) == ((), None, ())
