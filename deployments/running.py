@@ -186,7 +186,7 @@ def _ui(server: ServerInfo, outcome: RunOutcome) -> str:
 
 
 async def run_flow(plan: Plan, given: Mapping[str, Any], launch: Launch) -> None:
-    """Runs the plan as a Prefect flow; how it ended is told to the launch. Prefect knows its server by now."""
+    """Runs the plan as a Prefect flow, whose server is known by now; the launch is told how it ended."""
     from prefect.exceptions import Pause
 
     from deployments.stored_inputs import stored_inputs

@@ -11,15 +11,16 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from blocks.offline.material import Document
+from blocks.offline.document import TABULAR, Document
 
 Row = dict[str, Any]
 _ROWS_LIMIT = 100_000
+_MOST_COLUMNS = 8
 
 
 def rows_of(document: Document) -> list[Row]:
     """The rows of a CSV or of a JSON list of objects (also as the only list of an object); else none."""
-    if document.media_type in ("text/csv", "text/tab-separated-values"):
+    if document.media_type in TABULAR:
         return _csv_rows(document.body)
     return json_rows(json_value(document))
 
@@ -100,21 +101,64 @@ def shown(number: float) -> str:
     return f"{number:.4g}" if abs(number) < 1000 and number != int(number) else f"{number:.0f}"
 
 
-def _short(value: Any) -> str:
+def _short(value: Any, limit: int = 60) -> str:
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     text = " ".join(text.split())
-    return text if len(text) <= 60 else text[:57] + "..."
+    return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
-def markdown_table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
-    """The lines of a Markdown table."""
-    cells = [[_short(cell).replace("|", "\\|") for cell in row] for row in rows]
-    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+def cell_text(value: Any, limit: int = 160) -> str:
+    """A value in one line, for people: `a 1, b 2` for an object, the items of a list, empty for nothing."""
+    if value is None or value == [] or value == {}:
+        return ""
+    text = _inline(value)
+    # The line of a table in a cell: what it says is its longest cell.
+    return _short(max(split_row(text), key=len) if text.lstrip().startswith("|") else text, limit)
+
+
+def _inline(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_nested(item)}" for key, item in value.items())
+    if isinstance(value, list):
+        return "; ".join(_record(item) for item in value)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _nested(item: Any) -> str:
+    return f"({_inline(item)})" if isinstance(item, (dict, list)) and item else _inline(item)
+
+
+def _record(item: Any) -> str:
+    """An object in a list by its values alone."""
+    return " ".join(_nested(part) for part in item.values()) if isinstance(item, dict) else _inline(item)
+
+
+def split_row(line: str) -> list[str]:
+    """The cells of a Markdown table's line."""
+    return [cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", line.strip().strip("|"))]
+
+
+def markdown_table(head: Sequence[str], rows: Sequence[Sequence[Any]], limit: int = 60) -> list[str]:
+    """The lines of a Markdown table; cells of at most `limit` characters."""
+    cells = [[cell_text(cell, limit).replace("|", "\\|") for cell in row] for row in rows]
+    names = [name.replace("|", "\\|") for name in head]
+    lines = ["| " + " | ".join(names) + " |", "|" + " --- |" * len(head)]
     return lines + ["| " + " | ".join(row) + " |" for row in cells]
 
 
-def rows_table(rows: Sequence[Row], limit: int = 10) -> list[str]:
-    """The first rows of a table as Markdown, at most eight columns."""
-    columns = list(dict.fromkeys(column for row in rows[:limit] for column in row))[:8]
-    shown_rows = [[row.get(column, "") for column in columns] for row in rows[:limit]]
-    return markdown_table(columns, shown_rows)
+def rows_table(rows: Sequence[Row], limit: int = 10, width: int = 60) -> list[str]:
+    """The first rows of a table as Markdown: the eight columns that hold most, in their order."""
+    shown_rows = rows[:limit]
+    filled = Counter(
+        column for row in shown_rows for column, cell in row.items() if cell not in (None, "", [], {})
+    )
+    columns = list(dict.fromkeys(column for row in shown_rows for column in row if filled[column]))
+    kept = set(sorted(columns, key=lambda column: -filled[column])[:_MOST_COLUMNS])
+    columns = [column for column in columns if column in kept]
+    return markdown_table(
+        [str(column) for column in columns],
+        [[row.get(column, "") for column in columns] for row in shown_rows],
+        width,
+    )

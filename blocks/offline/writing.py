@@ -1,90 +1,151 @@
-"""The document the offline model writes: what the inputs hold, laid out as the instruction asks."""
+"""The document the offline model writes: what its material holds, laid out as the instruction asks."""
 
 from __future__ import annotations
 
-import json
-import re
-from typing import Any
+from blocks.offline.answering import Answered, answer_sections, piece_lines, section_lines
+from blocks.offline.document import TABULAR, Document
+from blocks.offline.matching import Index, is_told
+from blocks.offline.material import Material
+from blocks.offline.outline import requested_sections
+from blocks.offline.phrases import Phrases
+from blocks.offline.pieces import Piece, pieces_of
+from blocks.offline.tables import describe, markdown_table, rows_of, rows_table
+from blocks.offline.words import plain, terms
 
-from blocks.offline.material import NOTE_MARK, Document, Material, plain
-from blocks.offline.tables import describe, json_value, markdown_table, rows_of, rows_table
-
-_LABELS = {
-    "note": (
-        f"Made by phaseline's {NOTE_MARK} from this step's inputs by fixed rules: "
-        "passages are extracted and tables counted, nothing is judged. No language model was asked.",
-        f"本文由 phaseline 的离线模型 ({NOTE_MARK}) 按固定规则从本步骤的输入生成：只摘录原文、统计表格，"
-        "不作判断，没有调用任何语言模型。",
-    ),
-    "task": ("Task", "任务"),
-    "speaker": ("Answered as", "回答者"),
-    "nothing": ("The inputs hold no passage about this.", "输入中没有与此相关的内容。"),
-    "inputs": ("Inputs", "输入"),
-    "tools": ("Tool results", "工具结果"),
-    "open": ("Open questions found in the inputs", "输入中的未决问题"),
-    "outline": ("Outline", "提纲"),
-    "points": ("Key passages", "关键内容"),
-    "none": ("No documents were given.", "没有给出文档。"),
-    "failed": ("failed", "失败"),
-    "answer": ("Answer", "答复"),
-}
-_ASKS = re.compile(r"依次包含|包含|写出|写：|列出|章节|include|sections?|cover|consist|list\b", re.I)
-_OPEN = re.compile(r"[?？]\s*$|待确认|未决|待定|TBD|to be (?:decided|confirmed)|open question", re.I)
 _RESULT_LIMIT = 1500
+_REST_FACTS = 24
+_MORE = 10
 
 
 def write_document(material: Material) -> str:
-    """The answer as Markdown, or as plain text when the contract asks for that. Begins with the note."""
+    """The answer as Markdown, or as plain text when the contract asks for that. Begins with the note.
 
-    def say(label: str) -> str:
-        return _LABELS[label][material.chinese]
-
+    The sections asked for come first, then what of the tool results and documents none of them shows, and
+    last how the answer came about. Without such sections each document and tool result is shown in turn.
+    """
+    say = Phrases(material.chinese)
+    index = Index(pieces_of(material), material.speaker, material.persona)
+    answered = answer_sections(requested_sections(material.instruction), index)
     # In the note's own line, which later steps do not quote.
     by = f" {say('speaker')}: {material.speaker}" if material.speaker else ""
     lines = [f"> {say('note')}{by}", "", f"# {material.output_name or material.title or say('answer')}", ""]
-    lines += _task(material, say("task"))
-    for section in requested_sections(material.instruction):
-        lines += [f"## {section}", "", *_section(material, section, say("nothing")), ""]
-    lines += _tool_results(material, say("tools"), say("failed"))
-    lines += [f"## {say('inputs')}", "", *(_overview(material) or [say("none")]), ""]
-    for document in material.documents:
-        lines += _about(document, material, say("outline"), say("points"))
-    lines += _open_questions(material, say("open"))
-    text = "\n".join(lines).strip() + "\n"
+    for one in answered:
+        lines += [f"## {one.section.name}", "", *section_lines(one, answered, index, say), ""]
+    taken = {n for one in answered for n in one.taken}
+    lines += _tool_results(material, index, taken, say, partly=bool(answered))
+    lines += _more(material, index, taken, say) if answered else _documents(material, index, say)
+    lines += [] if _asks_open(answered) else _open_questions(index, taken, say)
+    text = "\n".join([*lines, *_appendix(material, say, partly=bool(answered))]).strip() + "\n"
     return _as_plain(text) if material.output_type == "text" else text
 
 
-def requested_sections(instruction: str) -> list[str]:
-    """The sections an instruction lists: in one line (`include: a, b, c`) or as bullets below such a line."""
-    sections: list[str] = []
-    listing = False
-    for line in instruction.splitlines():
-        bullet = re.match(r"\s*[-*+]\s+(.*)", line)
-        if bullet and listing:
-            sections.append(_name(bullet[1]))
-            continue
-        if line.strip():
-            listing = bool(_ASKS.search(line)) and bool(re.search(r"[:：]", line))
-        tail = re.search(r"(?:依次包含|包含|include[s]?|cover[s]?|sections?)\s*[:：]\s*(.+)$", line, re.I)
-        if tail:
-            parts = re.split(r"[、，,;；]|\band\b", re.sub(r"[(（][^)）]*[)）]", "", tail[1]).rstrip("。."))
-            sections += [_name(part) for part in parts]
-    return list(dict.fromkeys(name for name in sections if 1 < len(name) <= 40))[:14]
+def _tool_results(
+    material: Material, index: Index, taken: set[int], say: Phrases, *, partly: bool
+) -> list[str]:
+    """What no section shows of the tool results, by tool; what is not JSON as it is."""
+    lines: list[str] = []
+    of_tools = [piece for n, piece in enumerate(index.pieces) if piece.tool and n not in taken]
+    for name, text, is_error in material.results:
+        pieces = [piece for piece in of_tools if piece.source == name and piece.kind != "row"]
+        if pieces and not is_error:
+            lines += [f"### {name}", "", *_of_source(pieces, say), ""]
+        elif is_error or not any(piece.tool and piece.source == name for piece in index.pieces):
+            shortened = text if len(text) <= _RESULT_LIMIT else text[:_RESULT_LIMIT] + "\n..."
+            failed = f" ({say('failed')})" if is_error else ""
+            lines += [f"### {name}{failed}", "", "~~~text", shortened.replace("~~~", "~ ~ ~"), "~~~", ""]
+    return [f"## {say('rest' if partly else 'tools')}", "", *lines] if lines else []
 
 
-def _name(text: str) -> str:
-    return plain(re.split(r"[:：]", text, maxsplit=1)[0]).strip(" 。.")
+def _of_source(pieces: list[Piece], say: Phrases) -> list[str]:
+    """Facts and tables of one source, without saying again where they stand."""
+    lines = [
+        f"- {'.'.join([*piece.place.split(' › '), piece.key]).strip('.')}: {piece.text}"
+        for piece in [piece for piece in pieces if piece.kind == "fact"][:_REST_FACTS]
+    ]
+    for piece in pieces:
+        if piece.kind == "table":
+            lines += ["", *([f"{piece.place}:", ""] if piece.place else []), *rows_table(piece.rows, 20, 80)]
+    return lines
 
 
-def _task(material: Material, label: str) -> list[str]:
+def _more(material: Material, index: Index, taken: set[int], say: Phrases) -> list[str]:
+    """What stands out in the documents and no section shows."""
+    told = [said for n in sorted(taken) if (said := index.pieces[n].said)]
+    weights = {
+        (document.name, passage): weight
+        for document in material.documents
+        if not document.ours
+        for passage, weight in zip(document.passages, document.weights, strict=True)
+    }
+    left = [
+        (n, piece)
+        for n, piece in enumerate(index.pieces)
+        if n not in taken and not piece.repeated and _stands_alone(piece) and not is_told(piece, told)
+    ]
+    left.sort(key=lambda item: -weights.get((item[1].source, item[1].text), 99.0) * index.factor(item[0]))
+    chosen = [piece for _, piece in sorted(left[:_MORE], key=lambda item: item[0])]
+    lines = piece_lines([piece for piece in chosen if piece.kind != "table"], say)
+    for piece in chosen:
+        if piece.kind == "table":
+            # Below a heading of its own, so that later steps know what it is about.
+            lines += ["", f"### {piece.place or piece.source}", "", *piece_lines([piece], say)]
+    return [f"## {say('more')}", "", *(lines if lines[:1] != [""] else lines[1:]), ""] if lines else []
+
+
+def _stands_alone(piece: Piece) -> bool:
+    """A passage, or a small table of a document."""
+    return piece.kind == "passage" or (piece.kind == "table" and not piece.tool and len(piece.rows) <= _MORE)
+
+
+def _documents(material: Material, index: Index, say: Phrases) -> list[str]:
+    """Each document in turn, for an instruction that names no sections; the nearest to who answers first."""
+    lines: list[str] = []
+    for document in material.documents:
+        lines += [f"### {document.name}", "", *_about(document, index, say)]
+    return [f"## {say('points')}", "", *lines] if lines else []
+
+
+def _about(document: Document, index: Index, say: Phrases) -> list[str]:
+    rows = rows_of(document)
+    if document.media_type in TABULAR and rows:
+        return [*describe(rows, say.chinese), "", *rows_table(rows, 5), ""]
+    own = [piece for piece in index.pieces if piece.source == document.name and not piece.tool]
+    if "json" in document.media_type:
+        return [*_of_source(own, say), ""]
+    lines = (
+        [f"{say('outline')}:", "", *(f"- {h}" for h in document.headings[:12]), ""]
+        if document.headings
+        else []
+    )
+    points = document.key_points(8)
+    return [*lines, *([f"{say('points')}:", "", *(f"- {point}" for point in points), ""] if points else [])]
+
+
+def _asks_open(answered: list[Answered]) -> bool:
+    return any("#open" in terms(topic.name) for one in answered for topic in one.topics)
+
+
+def _open_questions(index: Index, taken: set[int], say: Phrases) -> list[str]:
+    """Questions and things undecided, wherever they stand."""
+    found = [
+        piece
+        for n, piece in enumerate(index.pieces)
+        if n not in taken and piece.said and (piece.said.endswith(("?", "？")) or "#open" in piece.body)
+    ]
+    return [f"## {say('open')}", "", *piece_lines(found[:8], say), ""] if found else []
+
+
+def _appendix(material: Material, say: Phrases, *, partly: bool) -> list[str]:
+    """The task and the inputs: later steps and readers know what the answer came from."""
+    lines = [f"## {say('appendix')}", ""]
     first = material.instruction.split("\n\n")[0].strip()
-    quoted = [f"> {line}" for line in first[:800].splitlines()]
-    return [f"## {label}", "", *quoted, ""] if first else []
-
-
-def _section(material: Material, section: str, nothing: str) -> list[str]:
-    found = material.relevant(section, 4)
-    return [f"- {passage} ({document.name})" for document, passage in found] or [nothing]
+    if first:
+        lines += [f"### {say('task')}", "", *(f"> {line}" for line in first[:800].splitlines()), ""]
+    lines += [f"### {say('inputs')}", "", *(_overview(material) or [say("none")]), ""]
+    for document in material.documents if partly and not material.results else ():
+        rows = rows_of(document) if document.media_type in TABULAR else []
+        lines += [f"#### {document.name}", "", *describe(rows, say.chinese), ""] if rows else []
+    return lines
 
 
 def _overview(material: Material) -> list[str]:
@@ -94,69 +155,6 @@ def _overview(material: Material) -> list[str]:
     head = ["名称", "类型", "字符", "标题数"] if chinese else ["name", "type", "characters", "headings"]
     rows = [[d.name, d.media_type, str(len(d.body)), str(len(d.headings))] for d in material.documents]
     return markdown_table(head, rows)
-
-
-def _about(document: Document, material: Material, outline: str, points: str) -> list[str]:
-    lines = [f"### {document.name}", ""]
-    rows = rows_of(document)
-    if rows:
-        return [*lines, *describe(rows, material.chinese), "", *rows_table(rows, 5), ""]
-    value = json_value(document)
-    if value is not None:
-        return [*lines, *_json_lines(value), ""]
-    if document.headings:
-        lines += [f"{outline}:", "", *(f"- {heading}" for heading in document.headings[:12]), ""]
-    found = document.key_points(6)
-    if found:
-        lines += [f"{points}:", "", *(f"- {passage}" for passage in found), ""]
-    return lines
-
-
-def _tool_results(material: Material, label: str, failed: str) -> list[str]:
-    lines: list[str] = []
-    for name, text, is_error in material.results:
-        lines += [f"### {name}{f' ({failed})' if is_error else ''}", ""]
-        try:
-            lines += _json_lines(json.loads(text))
-        except ValueError:
-            shortened = text if len(text) <= _RESULT_LIMIT else text[:_RESULT_LIMIT] + "\n..."
-            lines += ["~~~text", shortened.replace("~~~", "~ ~ ~"), "~~~"]
-        lines.append("")
-    return [f"## {label}", "", *lines] if lines else []
-
-
-def _json_lines(value: Any, depth: int = 0) -> list[str]:
-    """A JSON value as bullets and tables, three levels deep."""
-    indent = "  " * depth
-    if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
-        return rows_table(value) if depth == 0 else [indent + row for row in rows_table(value, 8)]
-    if isinstance(value, list):
-        return [f"{indent}- {_scalar(item)}" for item in value[:12]]
-    if not isinstance(value, dict):
-        return [f"{indent}{_scalar(value)}"]
-    lines: list[str] = []
-    for key, item in list(value.items())[:24]:
-        if isinstance(item, (dict, list)) and item and depth < 2:
-            lines += [f"{indent}- {key}:", "", *_json_lines(item, depth + 1), ""]
-        else:
-            lines.append(f"{indent}- {key}: {_scalar(item)}")
-    return lines
-
-
-def _scalar(value: Any) -> str:
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    text = " ".join(text.split())
-    return text if len(text) <= 300 else text[:297] + "..."
-
-
-def _open_questions(material: Material, label: str) -> list[str]:
-    found = [
-        f"- {passage} ({document.name})"
-        for document in material.documents
-        for passage in document.passages
-        if _OPEN.search(passage)
-    ]
-    return [f"## {label}", "", *found[:8], ""] if found else []
 
 
 def _as_plain(text: str) -> str:
