@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from blocks.boundaries import reached
-from blocks.ledger import Lease, Ledger, RunStart
+from blocks.ledger import Lease, Ledger, RunRow, RunStart
 from blocks.models import ModelConnection, QuotaExhausted
 from blocks.settings import Settings
 from blocks.storage import ArtifactStore
@@ -28,6 +28,7 @@ from tasks import context as run_context
 from tasks.budget import Budgets
 from tasks.context import OnEvent, RunContext, counting
 from tasks.durable import Durable
+from tasks.values import Value
 from workflows.core.errors import PhaselineError, UsageError
 from workflows.core.models.skill import ProviderLimits
 from workflows.core.plan import Plan
@@ -135,9 +136,26 @@ async def _refuse_other_storage(ledger: Ledger, store: ArtifactStore, launch: La
 
 async def _abandon(held: _Held, fault: BaseException) -> None:
     """A run that broke off is not running for ever. Its fault is raised by the caller."""
-    state = "cancelled" if isinstance(fault, asyncio.CancelledError) else "failed"
+    previous = held.lease.previous
     with contextlib.suppress(PhaselineError):
-        await held.ledger.finish_run(held.lease, state, error=shown_error(fault))  # type: ignore[arg-type]
+        if isinstance(fault, UsageError) and previous is not None:
+            await _left_as_it_was(held, previous)
+        else:
+            state = "cancelled" if isinstance(fault, asyncio.CancelledError) else "failed"
+            await held.ledger.finish_run(held.lease, state, error=shown_error(fault))  # type: ignore[arg-type]
+
+
+async def _left_as_it_was(held: _Held, previous: RunRow) -> None:
+    """A start that is refused before anything runs changes nothing: what waited still waits."""
+    await held.ledger.change_run(held.lease, flow_run_id=previous.flow_run_id)
+    await held.ledger.finish_run(
+        held.lease,
+        previous.state,  # type: ignore[arg-type]
+        error=previous.error,
+        wake_at=previous.wake_at,
+        wake_reason=previous.wake_reason,
+        keep_waits=True,
+    )
 
 
 def _start(plan: Plan, launch: Launch, store: ArtifactStore) -> RunStart:
@@ -168,6 +186,7 @@ async def _walked(held: _Held, given: Mapping[str, Any], storage_of: StorageOf) 
         known = {i.name for i in plan.inputs}
         before = {n: v for n, v in earlier.inputs.items() if n in known}
         values = await bound_values(plan, {**before, **given}, context)
+        await _refuse_lost_inputs(held, {n: values[n] for n in before if n not in given})
         inputs = recorded(values)
         await held.ledger.change_run(lease, inputs=inputs, plan_digest=plan.definition)
         reached("run.bound")
@@ -191,6 +210,18 @@ async def _walked(held: _Held, given: Mapping[str, Any], storage_of: StorageOf) 
         context.on_event("run.started", told)
         async with _guarded(held, execution):
             return await _ended(held, Scope(plan, values, execution))
+
+
+async def _refuse_lost_inputs(held: _Held, kept: Mapping[str, Value]) -> None:
+    """Inputs of an earlier start whose bodies are gone are asked for again before anything runs."""
+    for name, value in kept.items():
+        reason = await held.store.check(value.ref) if value.ref is not None else None
+        if reason is not None:
+            again = f"phaseline run {held.plan.workflow} --run-id {held.launch.run_id} -i {name}=@FILE"
+            raise UsageError(
+                f"the input '{name}' of the run {held.launch.run_id} is not there any more: {reason}",
+                f"give it again: {again}",
+            )
 
 
 async def _welcome_answers(held: _Held) -> None:

@@ -29,8 +29,8 @@ def answer_all(
     """Answers every open wait of the run; how many there were.
 
     `folder` is the case's; `given` are answers by step id that the user wrote; `truth` says of each effect
-    in doubt whether it happened, by its key; `outcomes` what the same one gave undisturbed, by its label.
-    Raises PhaselineError for a form that fixed rules cannot fill.
+    in doubt whether it happened, by its key (what nobody saw sent did not); `outcomes` what the same one
+    gave undisturbed, by its label. Raises PhaselineError for a form that fixed rules cannot fill.
     """
     every = ledger.waits.of_run(TENANT, run_id)
     varying = varying_texts(folder, every)
@@ -42,7 +42,7 @@ def answer_all(
         elif wait.kind == "unknown":
             label = label_of(wait.step_path, wait.detail["tool"], wait.detail["arguments"], varying)
             known = outcomes.get(label, "").replace(CASE, str(folder))
-            _vote(ledger, wait, told(truth.get(wait.subject, "unknown"), known))
+            _vote(ledger, wait, told(truth.get(wait.subject, "not_done"), known))
         else:
             _vote(ledger, wait, filled(wait) if data is None else data)
         reached("wait.answered", wait.step_path, wait.wait_id)

@@ -152,8 +152,8 @@ def _of_effect(
         yield f"{name} was never performed"
     if _again_after_outcome(records, key):
         yield f"{name} was sent again after its outcome was recorded"
-    if effect["effect"] == "once" and _in_doubt(records, key) and key not in asked:
-        yield f"nobody was asked whether {name} had happened"
+    if effect["effect"] == "once" and effect["sent"] > 1 and key not in asked:
+        yield f"{name} was sent again, and nobody was asked whether it had happened"
 
 
 def _performed(records: Sequence[Record], key: str) -> int:
@@ -167,17 +167,6 @@ def _again_after_outcome(records: Sequence[Record], key: str) -> bool:
             return True
         known = known or (record.name == "effect.settled" and record.subject.endswith(":done"))
     return False
-
-
-def _in_doubt(records: Sequence[Record], key: str) -> bool:
-    """Whether a process ended between sending the effect and recording what came of it."""
-    open_: dict[int, bool] = {}
-    for record in records:
-        if record.key == key and record.name == "effect.sending":
-            open_[record.process] = True
-        elif record.key == key and record.name == "effect.settled":
-            open_[record.process] = False
-    return any(open_.values())
 
 
 def _paid_twice(base: Ended, case: Ended) -> Iterator[Difference]:

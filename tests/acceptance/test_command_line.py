@@ -230,7 +230,8 @@ def test_every_mistake_in_one_report(tmp_path: Path, own: Path) -> None:
     assert answer.code == 2
     assert "broken.yaml:5:14: error: steps[0].timeout" in answer.out
     assert "did you mean 'depends_on'?" in answer.out
-    assert "2 errors, 0 warnings in 1 file" in answer.out
+    assert "did you mean 'agent-pm-002'?" in answer.out
+    assert "3 errors, 0 warnings in 1 file" in answer.out
     document = phaseline("check", "broken", "--json", "--catalog", str(own), home=tmp_path).document
     assert [e["line"] for e in document["errors"]] == [5, 8]
     assert set(document["errors"][0]) == {"file", "line", "column", "path", "value", "message", "cure"}

@@ -1,6 +1,7 @@
 """One process: the same 1-N-1 graph as a phaseline workflow and as a hand-written Prefect flow.
 
-Usage: python -m tests.benchmarks.side_by_side FOLDER WIDTH ROUNDS; prints median seconds as JSON.
+Usage: python -m tests.benchmarks.side_by_side FOLDER WIDTH ROUNDS LATENCY; prints seconds of each round by
+name as JSON. Both answer after LATENCY seconds, without a network and without a limit on how many at once.
 """
 
 from __future__ import annotations
@@ -8,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import statistics
 import sys
 import time
 from pathlib import Path
@@ -16,15 +16,39 @@ from typing import Any
 
 from prefect import flow, task
 
+from blocks.models import Answer, OnProgress, Request
 from blocks.settings import Settings
 from flows.compiled import LAUNCH, build_flow
 from flows.run import Launch
 from tests.support.catalogs import compiled, make_catalog
+from workflows.core.usage import Usage
+
+
+class Sleeper:
+    """A model connection that answers after some seconds; its credential is governed like a real one."""
+
+    name = "sleeper"
+    offline = False
+    credential = "benchmark"
+
+    def __init__(self, latency: float) -> None:
+        self._latency = latency
+
+    async def send(self, request: Request, *, on_progress: OnProgress | None = None) -> Answer:
+        """One short text."""
+        await asyncio.sleep(self._latency)
+        content = [{"type": "text", "text": "A short answer."}]
+        message = {"role": "assistant", "content": content, "stop_reason": "end_turn"}
+        return Answer(message, Usage(input_tokens=100, output_tokens=10), str(request["model"]))
+
+    async def close(self) -> None:
+        """Nothing is open."""
 
 
 def workflow(width: int) -> str:
     """One step, `width` steps that read its output, one that reads theirs."""
-    lines = ["workflow: w", "steps:", "  - {id: first, agent: ann, skills: [], prompt: Begin.}"]
+    lines = ["workflow: w", "max_concurrent: 1000", "steps:"]
+    lines.append("  - {id: first, agent: ann, skills: [], prompt: Begin.}")
     for n in range(width):
         lines.append(f"  - {{id: s{n}, agent: ann, skills: [], inputs: [first], prompt: Write part {n}.}}")
     names = ", ".join(f"s{n}" for n in range(width))
@@ -33,22 +57,28 @@ def workflow(width: int) -> str:
 
 
 @task(persist_result=True, result_serializer="json")
-async def by_hand(name: str, inputs: list[Any]) -> str:
+async def by_hand(name: str, inputs: list[Any], latency: float) -> str:
     """A step as people write it."""
+    await asyncio.sleep(latency)
     return f"{name} from {len(inputs)}"
 
 
 @flow(persist_result=False)
-async def hand_written(width: int) -> None:
+async def hand_written(width: int, latency: float) -> None:
     """The graph as people write it."""
-    first = await by_hand("first", [], return_state=True)
-    middle = await asyncio.gather(*(by_hand(f"s{n}", [first], return_state=True) for n in range(width)))
-    await by_hand("last", list(middle), return_state=True)
+    first = await by_hand("first", [], latency, return_state=True)
+    wide = (by_hand(f"s{n}", [first], latency, return_state=True) for n in range(width))
+    await by_hand("last", list(await asyncio.gather(*wide)), latency, return_state=True)
 
 
-async def ours(plan: Any, settings: Settings, number: int) -> None:
-    """One phaseline run with the offline model."""
-    launch = Launch(settings=settings, environ=dict(os.environ), run_id=f"side-{number}", offline=True)
+async def ours(plan: Any, settings: Settings, name: str, latency: float) -> None:
+    """One phaseline run."""
+    launch = Launch(
+        settings=settings,
+        environ={},
+        run_id=name,
+        connections={"ANTHROPIC_API_KEY": Sleeper(latency)},
+    )
     token = LAUNCH.set(launch)
     try:
         state = await build_flow(plan)(return_state=True)
@@ -60,18 +90,21 @@ async def ours(plan: Any, settings: Settings, number: int) -> None:
 
 def main() -> None:
     """Alternates the two, so that a slower moment of the machine meets both."""
-    folder, width, rounds = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    folder, width, rounds, latency = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), float(sys.argv[4])
     root = make_catalog(folder / "catalog", w=workflow(width))
     settings = Settings.read(os.environ, catalog=str(root))
     plan = compiled(root)
     times: dict[str, list[float]] = {"phaseline": [], "prefect": []}
     for number in range(rounds + 1):
-        for name, work in (("phaseline", ours(plan, settings, number)), ("prefect", hand_written(width))):
+        for name, work in (
+            ("phaseline", lambda n=number: ours(plan, settings, f"{folder.name}-{n}", latency)),
+            ("prefect", lambda: hand_written(width, latency)),
+        ):
             started = time.perf_counter()
-            asyncio.run(work)  # type: ignore[arg-type]
+            asyncio.run(work())
             if number:  # the first round warms both up
                 times[name].append(time.perf_counter() - started)
-    print(json.dumps({name: statistics.median(values) for name, values in times.items()}))
+    print(json.dumps(times))
 
 
 if __name__ == "__main__":

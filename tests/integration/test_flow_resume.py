@@ -13,6 +13,7 @@ import pytest
 from blocks.ledger import RunHeld
 from blocks.models import ModelError
 from tests.support.flows import FLOW_MARKS, Bench, Ran, Script, agent, steps
+from workflows.core.errors import UsageError
 from workflows.core.usage import Usage
 
 pytestmark = FLOW_MARKS
@@ -128,6 +129,32 @@ def test_inputs_stay_as_the_run_began(tmp_path: Path) -> None:
     bench.run(topic="bees", count=3)
     assert bench.row().inputs == {"topic": {"value": "bees"}, "count": {"value": 3}}
     assert bench.model.asked == ["bees 3"]
+
+
+def test_a_lost_input_is_asked_for_before_anything_runs(tmp_path: Path) -> None:
+    also = "inputs: {paper: {type: file, required: false}}\n"
+    bench = Bench(tmp_path, w=steps(agent("a", "inputs: [paper]"), agent("b", after="a"), also=also))
+    bench.model.replies["b"] = [ValueError("no")]
+    assert bench.run(paper="About bees.").outcome.status == "failed"
+    blob(bench, bench.row().inputs["paper"]["ref"]["sha256"]).unlink()
+    bench.model = Script()
+    with pytest.raises(UsageError, match="'paper' of the run r is not there any more"):
+        bench.run()
+    assert (bench.model.asked, bench.row().state) == ([], "failed")
+    assert bench.run(paper="About bees.").outcome.status == "completed"
+
+
+def test_a_refused_start_changes_nothing(tmp_path: Path) -> None:
+    text = steps(
+        "  - id: agreed\n    approval: {ask: Go?}\n", also="inputs: {n: {type: integer, default: 1}}\n"
+    )
+    bench = Bench(tmp_path, w=text)
+    assert bench.run().outcome.status == "waiting"
+    before = bench.row()
+    with pytest.raises(UsageError, match="began with a real model"):
+        bench.run(offline=True)
+    after = bench.row()
+    assert (after.state, after.flow_run_id, after.holder) == ("waiting", before.flow_run_id, None)
 
 
 # ---------------------------------------------------------------- money
