@@ -6,7 +6,7 @@ RUNTIME := .venv/.runtime-$(SUM)
 DEVELOPMENT := .venv/.development-$(SUM)
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint bench test-cluster setup clean
+.PHONY: demo test lint bench prove test-cluster setup clean
 
 demo: $(RUNTIME)  ## four agents take a product from requirements to a reviewed delivery
 	@$(BIN)/phaseline run end-to-end-delivery --offline
@@ -21,6 +21,13 @@ lint: $(DEVELOPMENT)
 
 bench: $(DEVELOPMENT)
 	@$(BIN)/python -m tests.benchmarks
+
+prove: $(patsubst %,prove-%,$(shell sed -n 's/^workflow: *//p' workflows/*.yaml))  ## kill every workflow everywhere
+
+prove-%: $(RUNTIME)
+	@$(BIN)/phaseline prove $* --all $(PROVE_$*) $(ARGS)
+
+PROVE_refund-with-approval = -i 'register_folder={home}/register'
 
 test-cluster: $(DEVELOPMENT)  ## what needs PostgreSQL's server programs
 	@$(BIN)/python -m pytest -m cluster $(ARGS)

@@ -180,5 +180,5 @@ class QuotaExhausted(ModelError):
             if reset_at
             else "once the provider's limit is raised or reset"
         )
-        self.cure = f"continue the run {when}: run it again with the same --run-id"
+        self.cure = f"continue the run {when}: phaseline resume RUN_ID, or phaseline wake for all that are due"
         self.reset_at = reset_at

@@ -21,6 +21,7 @@ from blocks.storage import ArtifactStore
 from blocks.storage_root import Root, open_root
 
 _FOLDER = "_results"
+_TRIES = 4  # type, schema and block may each come in between once
 
 
 class ResultStorage(WritableFileSystem):
@@ -80,12 +81,17 @@ async def _load(name: str) -> ResultStorage | None:
 
 
 async def _save(block: ResultStorage, name: str) -> ResultStorage:
-    try:
-        await block.asave(name, overwrite=True)
-    except (ObjectAlreadyExists, ValueError):
-        # Another process saved it between our look and our write.
-        saved = await _load(name)
-        if saved is None:
-            raise
-        return saved
-    return block
+    for left in reversed(range(_TRIES)):
+        try:
+            await block.asave(name, overwrite=True)
+        except (ObjectAlreadyExists, ValueError):
+            # Another process saved it between our look and our write; or, on a new server, the block of
+            # another root, and with it the type and the schema that both share.
+            saved = await _load(name)
+            if saved is not None:
+                return saved
+            if not left:
+                raise
+        else:
+            return block
+    raise AssertionError("the last try returns or raises")

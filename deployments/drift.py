@@ -21,6 +21,7 @@ from deployments.display import Out, Style
 from flows.preview import StepPreview, known_of, preview
 from workflows.core.catalog import Catalog
 from workflows.core.plan import Plan
+from workflows.core.plan_agents import agents_of
 from workflows.core.refs import digest
 
 _STYLES: dict[str, Style] = {"reuse": "dim", "rerun": "yellow", "orphaned": "red"}
@@ -55,7 +56,7 @@ def plan_now(row: RunRow, catalog: Catalog, stored: Plan | None) -> Plan:
 
 def _pin(catalog: Catalog, stored: Plan) -> None:
     """`latest` stays what the provider said when the run began: it is resolved once per run."""
-    known = {a.model.family: a.model.id for s in (*stored.steps, *stored.finally_) for a in s.agents}
+    known = {a.model.family: a.model.id for a in agents_of(stored)}
     families = {
         name: family.model_copy(update={"latest": known.get(name, family.latest)})
         for name, family in catalog.models.families.items()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import fnmatch
 import os
 import shlex
 import shutil
@@ -12,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from blocks.boundaries import BOUNDARIES
 from blocks.paths import expanded
 from deployments import local_server
 from deployments.definitions import compile_named, open_catalog
@@ -20,7 +22,7 @@ from deployments.given import read_inputs
 from deployments.prover.child import Subject, preload
 from deployments.prover.reach import refuse_far_reaching
 from workflows.core.catalog import Catalog
-from workflows.core.errors import UsageError
+from workflows.core.errors import UsageError, did_you_mean
 from workflows.core.plan import Plan
 
 _IDLE = "120"
@@ -36,6 +38,7 @@ def execute(args: argparse.Namespace, out: Out) -> int:
     plan = compile_named(catalog, args.workflow)
     given = read_inputs(plan, args.input, args.inputs, whole=True)
     answers = _answers(args.answers, plan)
+    _check_pattern(args.only)
     if not args.allow_effects:
         refuse_far_reaching(plan)
     report = _writable(args.report)
@@ -54,8 +57,8 @@ def _proved(args: argparse.Namespace, subject: Subject, root: Path, report: Path
     proof = sweep.prove()
     if not proof.verdicts:
         raise UsageError(
-            f"no boundary of '{subject.plan.workflow}' is called {args.only}",
-            "names are in docs/durability.md, such as turn.kept or 'effect.*@STEP'",
+            f"'{subject.plan.workflow}' does not reach {args.only}",
+            "see what it reaches: run it without --only",
         )
     if report is not None:
         report.write_text(markdown(proof, subject.plan.workflow, _words(args)), "utf-8")
@@ -157,9 +160,15 @@ def _point_prefect(info: local_server.ServerInfo, home: Path) -> None:
     )
 
 
+def _check_pattern(only: str | None) -> None:
+    """Raises UsageError for a pattern that no boundary can have, before anything runs."""
+    name = (only or "*").partition("@")[0]
+    if not any(fnmatch.fnmatchcase(known, name) for known in BOUNDARIES):
+        raise UsageError(f"there is no boundary '{name}'", did_you_mean(name, list(BOUNDARIES)))
+
+
 def _answers(name: str | None, plan: Plan) -> dict[str, Any]:
     """Answers by step id, as the user wrote them. Raises UsageError."""
-    from workflows.core.errors import did_you_mean
     from workflows.core.source import Unreadable, read_source
 
     if name is None:
@@ -184,8 +193,11 @@ def _writable(name: str | None) -> Path | None:
     if name is None:
         return None
     file = expanded(name, "--report").absolute()
+    there = file.exists()
     try:
-        file.touch()
+        file.open("a").close()
+        if not there:
+            file.unlink()  # until there is something to report
     except OSError as fault:
         raise UsageError(f"--report {name}: {fault.strerror}", "name a file you may write") from None
     return file

@@ -21,6 +21,9 @@ _UNTRIED = (
 )
 """What no case of a proof tries."""
 
+_NAMED = 30
+"""How many boundaries that were not visited are named for one reason."""
+
 
 def document(proof: Proof, workflow: str) -> dict[str, Any]:
     """The command's JSON document."""
@@ -75,7 +78,7 @@ def markdown(proof: Proof, workflow: str, words: str) -> str:
         "",
         "## Not visited, not compared",
         "",
-        *(f"- {_cell(b.shown)}: {why}" for b, why in not_visited(proof)),
+        *_left(proof),
         *(f"- {_cell(topic)}: differs between two undisturbed runs" for topic in proof.varying),
         *(f"- {line}" for line in _UNTRIED),
     ]
@@ -113,6 +116,17 @@ def versions() -> dict[str, str]:
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.release()}",
     }
+
+
+def _left(proof: Proof) -> Iterable[str]:
+    """What was not visited by reason; every single one where they are few."""
+    left = not_visited(proof)
+    for why in dict.fromkeys(why for _, why in left):
+        places = [b.shown for b, w in left if w == why]
+        shown = ", ".join(places[:_NAMED]) + (
+            f", and {len(places) - _NAMED} more" if len(places) > _NAMED else ""
+        )
+        yield f"- {why}: {len(places)} ({_cell(shown)})"
 
 
 def _remarks(proof: Proof) -> Iterable[str]:

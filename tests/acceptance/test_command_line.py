@@ -233,7 +233,7 @@ def test_every_mistake_in_one_report(tmp_path: Path, own: Path) -> None:
     assert "did you mean 'agent-pm-002'?" in answer.out
     assert "3 errors, 0 warnings in 1 file" in answer.out
     document = phaseline("check", "broken", "--json", "--catalog", str(own), home=tmp_path).document
-    assert [e["line"] for e in document["errors"]] == [5, 8]
+    assert [e["line"] for e in document["errors"]] == [4, 5, 8]
     assert set(document["errors"][0]) == {"file", "line", "column", "path", "value", "message", "cure"}
 
 

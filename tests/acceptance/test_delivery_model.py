@@ -259,7 +259,7 @@ def test_a_spent_quota_stops_the_run_which_goes_on_later(user: User, api: Messag
     answer = person.phaseline("run", "end-to-end-delivery", "--run-id", "delivery-stopped")
     assert answer.code == 4
     assert "cure:" in answer.out
-    assert "--run-id delivery-stopped" in answer.out
+    assert "phaseline resume delivery-stopped" in answer.out
     assert "Traceback" not in answer.out + answer.err
     assert Counter(step_of(r["body"]) for r in api.asked) == {"step-1": 2, "step-2": 1}
     document = deliver(person, "delivery-stopped").completed

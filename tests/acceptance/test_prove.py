@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
+import signal
+import time
 from pathlib import Path
+
+import pytest
 
 from blocks.boundaries import BOUNDARIES
 from tests.support.catalogs import make_catalog
-from tests.support.command import Answer
+from tests.support.command import Answer, User
 from tests.support.command import phaseline as run_phaseline
 
 APPEND = '''"""A file that grows."""
@@ -121,7 +127,6 @@ def test_a_sound_workflow_is_proved_at_every_boundary(tmp_path: Path) -> None:
     assert [b["name"] for b in asked] == ["effect.sending", "effect.performed"]
     text = report.read_text()
     assert "nothing differs" in text and "| `effect.performed` | write |" in text
-    assert (proof["seconds"], len(proof["boundaries"])) == (0, 0)
 
 
 def test_a_handler_that_hides_its_effect_is_found_out(tmp_path: Path) -> None:
@@ -133,3 +138,87 @@ def test_a_handler_that_hides_its_effect_is_found_out(tmp_path: Path) -> None:
     assert wrong[0]["differences"] == [
         "the output write differs: '{\\n  \"lines\": 2\\n}\\n', not '{\\n  \"lines\": 1\\n}\\n'"
     ]
+
+
+def test_an_interrupted_proof_leaves_nothing_behind(tmp_path: Path) -> None:
+    catalog = catalog_of(tmp_path, PANEL, "once")
+    scratch, folder = tmp_path / "scratch", tmp_path / "empty"
+    scratch.mkdir()
+    folder.mkdir()
+    user = User(tmp_path / "home", folder, {"TMPDIR": str(scratch)})
+    with user.start("prove", "w", "--catalog", str(catalog), "-i", "file={home}/lines") as process:
+        await_cases(scratch)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 1
+    assert list(scratch.iterdir()) == []
+    assert processes_of(scratch) == []
+
+
+def await_cases(scratch: Path) -> None:
+    """Until a case noted something."""
+    deadline = time.monotonic() + 60
+    while not list(scratch.glob("phaseline-prove-*/case-*/records")):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def processes_of(folder: Path) -> list[str]:
+    """Command lines of the processes that have to do with a folder."""
+    found = []
+    for place in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            words = (place / "cmdline").read_bytes() + (place / "environ").read_bytes()
+            if str(folder).encode() in words:
+                found.append(words.replace(b"\0", b" ").decode(errors="replace")[:200])
+    return found
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("--only", "turn.keept"), "no boundary of 'w' is called turn.keept"),
+        (("--answers", "answers.yaml"), "'w' has no step 'alow'"),
+        (("--report", "nowhere/report.md"), "--report nowhere/report.md"),
+        (("--keep", "."), "the folder . is not empty"),
+        (("--limit", "0"), "is not a number of at least 1"),
+    ],
+)
+def test_what_cannot_be_proved_is_said_with_its_cure(
+    tmp_path: Path, words: tuple[str, ...], told: str
+) -> None:
+    catalog = catalog_of(tmp_path, LONE if "--only" in words else PANEL, "once")
+    folder = tmp_path / "here"
+    folder.mkdir()
+    (folder / "answers.yaml").write_text("alow: {line: please}\n")
+    command = ("prove", "w", "--catalog", str(catalog), "-i", "file={home}/lines", *words)
+    answer = run_phaseline(*command, home=tmp_path / "home", cwd=folder)
+    assert answer.code == 2 and told in answer.err and "cure: " in answer.err, answer
+
+
+def test_nobody_acts_far_away_by_proving_something(tmp_path: Path) -> None:
+    catalog = catalog_of(tmp_path, "workflow: w\nsteps:\n  - {id: a, agent: ann, prompt: Go.}\n", "once")
+    server = {"mcpServers": {"bank": {"url": "https://bank.example/mcp"}}}
+    (catalog / "agents" / "ann" / "tools-config.json").write_text(json.dumps(server))
+    answer = run_phaseline("prove", "w", "--catalog", str(catalog), home=tmp_path / "home")
+    assert answer.code == 2 and "the MCP server 'bank' of ann" in answer.err, answer
+    assert "--allow-effects" in answer.err
+
+
+def test_a_workflow_that_fails_by_itself_is_not_proved(tmp_path: Path) -> None:
+    catalog = catalog_of(tmp_path, LONE, "once")
+    answer = run_phaseline(
+        *("prove", "w", "--catalog", str(catalog), "-i", "file={home}/no/such/folder/lines"),
+        home=tmp_path / "home",
+    )
+    assert answer.code == 1 and "does not complete when nobody disturbs it" in answer.err, answer
+
+
+def test_answers_are_taken_from_a_file(tmp_path: Path) -> None:
+    catalog = catalog_of(tmp_path, PANEL.replace("enum: [yes, please]", "minLength: 1"), "once")
+    answers = tmp_path / "answers.yaml"
+    answers.write_text("allow: {line: written by me}\n")
+    kept = tmp_path / "kept"
+    report = ("--answers", str(answers), "--only", "effect.performed", "--keep", str(kept))
+    answer = prove(tmp_path, catalog, *report)
+    assert answer.code == 0, answer
+    assert [(b["name"], b["path"]) for b in answer.document["boundaries"]] == [("effect.performed", "write")]

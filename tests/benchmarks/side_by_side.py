@@ -1,7 +1,8 @@
 """One process: the same 1-N-1 graph as a phaseline workflow and as a hand-written Prefect flow.
 
-Usage: python -m tests.benchmarks.side_by_side FOLDER WIDTH ROUNDS LATENCY; prints seconds of each round by
-name as JSON. Both answer after LATENCY seconds, without a network and without a limit on how many at once.
+Usage: python -m tests.benchmarks.side_by_side FOLDER WIDTH ROUNDS LATENCY; prints median seconds by name as
+JSON, and those the process computed. Both answer after LATENCY seconds, without a network and without a limit
+on how many at once.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ import asyncio
 import json
 import os
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from blocks.models import Answer, OnProgress, Request
 from blocks.settings import Settings
 from flows.compiled import LAUNCH, build_flow
 from flows.run import Launch
+from tests.benchmarks.rounds import Spent, alternating
 from tests.support.catalogs import compiled, make_catalog
 from workflows.core.usage import Usage
 
@@ -94,17 +95,18 @@ def main() -> None:
     root = make_catalog(folder / "catalog", w=workflow(width))
     settings = Settings.read(os.environ, catalog=str(root))
     plan = compiled(root)
-    times: dict[str, list[float]] = {"phaseline": [], "prefect": []}
-    for number in range(rounds + 1):
-        for name, work in (
-            ("phaseline", lambda n=number: ours(plan, settings, f"{folder.name}-{n}", latency)),
-            ("prefect", lambda: hand_written(width, latency)),
-        ):
-            started = time.perf_counter()
-            asyncio.run(work())
-            if number:  # the first round warms both up
-                times[name].append(time.perf_counter() - started)
-    print(json.dumps(times))
+
+    async def phaseline(number: int) -> Spent:
+        started = Spent()
+        await ours(plan, settings, f"{folder.name}-{number}", latency)
+        return Spent().since(started)
+
+    async def prefect(_number: int) -> Spent:
+        started = Spent()
+        await hand_written(width, latency)
+        return Spent().since(started)
+
+    print(json.dumps(alternating({"phaseline": phaseline, "prefect": prefect}, rounds)))
 
 
 if __name__ == "__main__":

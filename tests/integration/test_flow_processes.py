@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.support.command import ROOT, Answer, clean_environment
-from tests.support.flows import Bench, agent, steps
+from tests.support.flows import HANDLERS, Bench, agent, steps
 from tests.support.prefect_server import wait_until
 
 pytestmark = pytest.mark.usefixtures("prefect_server")
@@ -72,6 +72,9 @@ def commands(tmp_path: Path) -> Iterator[Commands]:
     bench = Bench(
         tmp_path, w=steps(agent("a"), block, agent("b", after="block")) + "finally:\n" + agent("last")
     )
+    # What may have happened is otherwise asked, and not done again.
+    harmless = "".join(f"  - {{name: {name}, effect: none}}\n" for name in HANDLERS)
+    (bench.catalog / "skills/shared/tool/config.yaml").write_text(f"handlers:\n{harmless}")
     made = Commands(bench, mark, until)
     yield made
     until.touch()  # a handler that outlived its command ends by itself
