@@ -180,5 +180,5 @@ class QuotaExhausted(ModelError):
             if reset_at
             else "once the provider's limit is raised or reset"
         )
-        self.cure = f"continue the run {when}: phaseline resume RUN_ID, or phaseline wake for all that are due"
+        self.cure = f"continue the run {when}: phaseline resume RUN_ID, or phaseline wake for all due ones"
         self.reset_at = reset_at

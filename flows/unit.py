@@ -11,6 +11,7 @@ from typing import Any
 from prefect import allow_failure, task
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Completed
+from prefect.utilities.engine import link_state_to_task_run_result
 
 from flows.keeper import now, shown_error
 from tasks.context import RunContext, current
@@ -82,8 +83,14 @@ _WORK: ContextVar[Mapping[str, Unit]] = ContextVar("phaseline_units")
 async def step_task(unit: dict[str, Any]) -> Any:
     """Runs a unit of the current run: its `path`, and what it `follows`: its edges in the graph."""
     # One parameter, since Prefect's graph draws the edges of a task once per parameter of the task before.
+    # And one line: Prefect reads and parses the source of the function for every task run.
+    return await _worked(unit["path"])
+
+
+async def _worked(path: str) -> Any:
+    """The result of a unit of the current run as text; what holds it up becomes the task run's state."""
     context = current()
-    doing = _WORK.get()[unit["path"]]
+    doing = _WORK.get()[path]
     recorded = context.finished.get(doing.path)
     if recorded is not None and recorded.key == doing.key:
         return recorded.model_dump_json()
@@ -160,15 +167,30 @@ async def run_unit(
     # Prefect (and is shown in its UI) stays small.
     token = _WORK.set({unit.path: unit})
     try:
-        called = {"path": unit.path, "follows": as_edges(follows)}
+        called = {"path": unit.path, "follows": _edges(follows)}
         state = await step_task.with_options(**options)(called, return_state=True)
     finally:
         _WORK.reset(token)
     return await _outcome(unit, state, context, before)
 
 
+class _Edge:
+    """Stands for an upstream task run in a parameter. Unlike its state it has nothing inside to be visited,
+    and no result to be read again by a thread of Prefect."""
+
+    __slots__ = ("__weakref__",)
+
+
+def _edges(follows: Mapping[str, Any]) -> dict[str, _Edge]:
+    """Upstream states as a task's parameter: each is one edge of the graph."""
+    edges = {name: _Edge() for name in follows}
+    for name, edge in edges.items():
+        link_state_to_task_run_result(follows[name], edge)
+    return edges
+
+
 def as_edges(follows: Mapping[str, Any]) -> dict[str, Any]:
-    """Upstream states as a task's parameter: each is one edge of the graph.
+    """Upstream states as what a flow waits for: each is one edge of the graph.
 
     One that did not complete would keep its followers from running, unless it is allowed to have failed.
     """
@@ -245,5 +267,5 @@ def _count(unit: Unit, context: RunContext) -> int:
 async def mark_skipped(step: StepPlan, path: str, reason: str, follows: Mapping[str, Any]) -> State[Any]:
     """A Skipped task run with the step's edges."""
     named = skip_task.with_options(name=step.name, task_run_name=task_name(step, path))
-    called = {"path": path, "reason": reason, "follows": as_edges(follows)}
+    called = {"path": path, "reason": reason, "follows": _edges(follows)}
     return await named(called, return_state=True)

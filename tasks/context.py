@@ -82,6 +82,7 @@ class RunContext:
     """What keeps a unit from going on without having failed, by path: a wait, a spent budget."""
     held: list[Any] = field(default_factory=list)
     """What must not be given back before the run ends."""
+    _secrets: tuple[tuple[str, ...], Secrets] | None = None
 
     def connection(self, agent: AgentPlan) -> ModelConnection:
         """The model connection an agent asks for; one per credential."""
@@ -124,7 +125,11 @@ class RunContext:
     @property
     def secrets(self) -> Secrets:
         """The secret values this run knows: nothing it keeps or tells may hold one."""
-        return known_secrets(self.environ, self.connections)
+        # Asked for with every event; only another connection can add one.
+        names = tuple(self.connections)
+        if self._secrets is None or self._secrets[0] != names:
+            self._secrets = names, known_secrets(self.environ, names)
+        return self._secrets[1]
 
     def usd(self, usage: Usage, model: str) -> float | None:
         """What an answer cost by the catalog's prices; 0.0 offline, None when the model has no price."""
@@ -140,11 +145,13 @@ class RunContext:
 
     def usage_below(self, path: str) -> StepUsage:
         """What a step and its parts cost over the whole run: paid now or, where reused, recorded before."""
-        return self._sum(p for p in (*self.spent, *self.finished) if p == path or p.startswith(f"{path}/"))
+        inside = f"{path}/"
+        return self._sum(p for p in (*self.spent, *self.finished) if p == path or p.startswith(inside))
 
     def failed_calls_below(self, path: str) -> int:
         """Tool calls that failed in a step and its parts, those of parts that are reused included."""
-        paths = {p for p in (*self.failed_calls, *self.finished) if p == path or p.startswith(f"{path}/")}
+        inside = f"{path}/"
+        paths = {p for p in (*self.failed_calls, *self.finished) if p == path or p.startswith(inside)}
         kept = {p: self.finished[p].failed_tool_calls if p in self.finished else 0 for p in paths}
         return sum(max(kept[p], self.failed_calls[p]) for p in paths)
 

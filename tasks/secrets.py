@@ -12,6 +12,7 @@ import contextlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -64,9 +65,10 @@ def scrub_text(text: str, secrets: Secrets) -> str:
     return text
 
 
-def _forms(value: str) -> dict[str, None]:
+@lru_cache(maxsize=256)
+def _forms(value: str) -> tuple[str, ...]:
     escaped = (json.dumps(value, ensure_ascii=ascii_only)[1:-1] for ascii_only in (False, True))
-    return dict.fromkeys((value, *escaped))
+    return tuple(dict.fromkeys((value, *escaped)))
 
 
 def scrub_value(value: Any, secrets: Secrets) -> Any:

@@ -8,10 +8,10 @@ from typing import Any
 from sqlalchemy import Connection, update
 
 from blocks.ledger.documents import checked_path, plain, to_text, to_text_or_none
+from blocks.ledger.fence import held_at
 from blocks.ledger.records import Lease, StepRecord
-from blocks.ledger.rows import now
-from blocks.ledger.runs import Values, fenced, held_by, insert
-from blocks.ledger.schema import artifact, run, step
+from blocks.ledger.runs import Values, fenced, insert
+from blocks.ledger.schema import artifact, step
 from workflows.core.refs import Ref
 
 _STEP_KEY = ["tenant", "run_id", "step_path"]
@@ -59,23 +59,20 @@ def artifact_values(lease: Lease, ref: Ref, name: str, step_path: str) -> Values
 
 def record(connection: Connection, lease: Lease, steps: list[Values], artifacts: list[Values]) -> Any:
     """None when all rows are written under the lease; else Fenced, and none is."""
-    fence = update(run).where(held_by(lease)).values(updated=now(connection))
-    if not connection.execute(fence).rowcount:
+    at = held_at(connection, lease)
+    if at is None:
         return fenced(lease)
     dialect = connection.dialect.name
     if steps:
         connection.execute(_step_upsert(dialect), steps)
     if artifacts:
-        at = now(connection)
-        known = _artifact_insert(dialect).values(created=at)
-        connection.execute(known, artifacts)
+        connection.execute(_artifact_insert(dialect), [{**values, "created": at} for values in artifacts])
     return None
 
 
 def drop(connection: Connection, lease: Lease, paths: list[str]) -> Any:
     """The number of rows whose result is dropped; else Fenced. A row that is dropped already stays so."""
-    fence = update(run).where(held_by(lease)).values(updated=now(connection))
-    if not connection.execute(fence).rowcount:
+    if held_at(connection, lease) is None:
         return fenced(lease)
     dropped = update(step).where(
         step.c.tenant == lease.tenant,

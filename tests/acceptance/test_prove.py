@@ -176,17 +176,15 @@ def processes_of(folder: Path) -> list[str]:
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (("--only", "turn.keept"), "no boundary of 'w' is called turn.keept"),
+        (("--only", "turn.keept@review"), "there is no boundary 'turn.keept'"),
         (("--answers", "answers.yaml"), "'w' has no step 'alow'"),
         (("--report", "nowhere/report.md"), "--report nowhere/report.md"),
         (("--keep", "."), "the folder . is not empty"),
         (("--limit", "0"), "is not a number of at least 1"),
     ],
 )
-def test_what_cannot_be_proved_is_said_with_its_cure(
-    tmp_path: Path, words: tuple[str, ...], told: str
-) -> None:
-    catalog = catalog_of(tmp_path, LONE if "--only" in words else PANEL, "once")
+def test_what_cannot_be_proved_is_said_at_once(tmp_path: Path, words: tuple[str, ...], told: str) -> None:
+    catalog = catalog_of(tmp_path, PANEL, "once")
     folder = tmp_path / "here"
     folder.mkdir()
     (folder / "answers.yaml").write_text("alow: {line: please}\n")

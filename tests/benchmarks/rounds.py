@@ -26,22 +26,25 @@ Work = Callable[[int], Coroutine[Any, Any, Spent]]
 """Called with the number of the round, from 0; gives what it took."""
 
 
-def alternating(works: Mapping[str, Work], rounds: int) -> dict[str, dict[str, float]]:
+def alternating(
+    works: Mapping[str, Work], rounds: int, between: Callable[[], object] = lambda: None
+) -> dict[str, dict[str, float]]:
     """Median `wall` and `computed` seconds of each by its name.
 
-    Each has an event loop of its own. A first round warms all up and does not count.
+    Each has an event loop of its own. A first round warms all up and does not count. `between` waits until
+    nothing of a work is left that would slow down the next.
     """
     taken: dict[str, list[Spent]] = {name: [] for name in works}
     for number in range(rounds + 1):
         for name, work in works.items():
             spent = asyncio.run(work(number))
+            between()
             if number:
                 taken[name].append(spent)
-    return {name: medians(spents) for name, spents in taken.items()}
+    return {name: _medians(spents) for name, spents in taken.items()}
 
 
-def medians(spents: list[Spent]) -> dict[str, float]:
-    """The medians as JSON."""
+def _medians(spents: list[Spent]) -> dict[str, float]:
     return {
         "wall": statistics.median(spent.wall for spent in spents),
         "computed": statistics.median(spent.computed for spent in spents),

@@ -11,6 +11,7 @@ import asyncio
 import json
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from flows.compiled import LAUNCH, build_flow
 from flows.run import Launch
 from tests.benchmarks.rounds import Spent, alternating
 from tests.support.catalogs import compiled, make_catalog
+from tests.support.prefect_api import PrefectApi
 from workflows.core.usage import Usage
 
 
@@ -72,6 +74,27 @@ async def hand_written(width: int, latency: float) -> None:
     await by_hand("last", list(await asyncio.gather(*wide)), latency, return_state=True)
 
 
+class Recorded:
+    """Waits until the server has recorded the task runs of a work: it does so after the work has ended."""
+
+    def __init__(self, api: PrefectApi, number: int) -> None:
+        self._api, self._number = api, number
+        self._before = self._count()
+
+    def __call__(self) -> None:
+        """Raises SystemExit when they do not come."""
+        self._before += self._number
+        deadline = time.monotonic() + 120
+        while self._count() < self._before:
+            if time.monotonic() > deadline:
+                raise SystemExit("the server has not recorded all task runs")
+            time.sleep(0.1)
+
+    def _count(self) -> int:
+        ended = {"task_runs": {"state": {"type": {"any_": ["COMPLETED"]}}}}
+        return int(self._api.post("/task_runs/count", ended))
+
+
 async def ours(plan: Any, settings: Settings, name: str, latency: float) -> None:
     """One phaseline run."""
     launch = Launch(
@@ -106,7 +129,8 @@ def main() -> None:
         await hand_written(width, latency)
         return Spent().since(started)
 
-    print(json.dumps(alternating({"phaseline": phaseline, "prefect": prefect}, rounds)))
+    works = {"phaseline": phaseline, "prefect": prefect}
+    print(json.dumps(alternating(works, rounds, Recorded(PrefectApi.of(os.environ), width + 2))))
 
 
 if __name__ == "__main__":

@@ -60,12 +60,12 @@ async def bare(requests: list[dict[str, Any]], base_url: str) -> Spent:
     """The same requests one after the other, each streamed to its end."""
     from anthropic import AsyncAnthropic
 
+    started = Spent()
     async with AsyncAnthropic(api_key=KEY, base_url=base_url, max_retries=0) as client:
-        started = Spent()
         for request in requests:
             async for _ in await client.messages.create(**request):
                 pass
-        return Spent().since(started)
+    return Spent().since(started)
 
 
 def main() -> None:

@@ -43,6 +43,8 @@ def record_entry(
     if voided is not None and _register.read(voided) is not None:
         raise ValueError(f"{number} was taken back; record it again under another number")
     file = _register.place(register, number, ".json")
-    written = _register.write_once(file, facts) if file is not None else False
+    if file is not None:
+        _register.write_once(file, facts)
     digest = hashlib.sha256(json.dumps(facts, ensure_ascii=False, sort_keys=True).encode()).hexdigest()
-    return {**facts, "digest": digest, "file": str(file or ""), "new": written}
+    # Whether it stood there before is not told: repeated after a crash, the call must give the same.
+    return {**facts, "digest": digest, "file": str(file or "")}

@@ -16,7 +16,8 @@ def void_entry(number: str, reason: str, register: str = "") -> dict[str, Any]:
     facts = {"number": number, "voided": True, "reason": reason.strip()}
     file = _register.place(register, number, ".json")
     if file is not None and _register.read(file) is None:
-        return {**facts, "voided": False, "file": "", "new": False}
+        return {**facts, "voided": False, "file": ""}
     void = _register.place(register, number, ".void.json")
-    written = _register.write_once(void, facts) if void is not None else False
-    return {**facts, "file": str(void or ""), "new": written}
+    if void is not None:
+        _register.write_once(void, facts)
+    return {**facts, "file": str(void or "")}
