@@ -11,6 +11,7 @@ import json
 import re
 import time
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from blocks.models import Answer, ModelConnection, Request
@@ -133,7 +134,9 @@ async def _gates(agent: AgentPlan, context: RunContext, path: str) -> tuple[Gate
         budget = BudgetGate(context, context.budgets, path, agent, day)
         gates.append(budget)
         notice = budget.notice if budget.bounded else None
-    return Gates(gates, path), notice
+    durable = context.durable
+    confirm = partial(durable.ledger.confirm, durable.lease) if durable is not None else None
+    return Gates(gates, path, confirm), notice
 
 
 def _tell(context: RunContext, name: str, data: dict[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from blocks.boundaries import reached
@@ -19,6 +19,8 @@ class Gates:
 
     gates: Sequence[Gate]
     path: str = ""
+    confirm: Callable[[], Awaitable[None]] | None = None
+    """Raises when the run is not ours any more: what stood long at a gate must not be sent then."""
 
     async def before(self, request: Request) -> None:
         """Waits at each gate in turn, or raises what one refuses with."""
@@ -27,6 +29,8 @@ class Gates:
             for gate in self.gates:
                 await gate.before(request)
                 opened.append(gate)
+            if self.confirm is not None:
+                await self.confirm()
         except BaseException as refusal:
             for gate in reversed(opened):
                 await gate.failed(refusal)

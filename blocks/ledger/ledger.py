@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -59,6 +60,7 @@ class Ledger:
         self.steering = SteeringLedger(self.access)
         self._database = database
         self._ttl_us = int(lease_seconds * 1_000_000)
+        self._sure_until: dict[str, float] = {}
 
     @classmethod
     def open(
@@ -109,12 +111,25 @@ class Ledger:
         values, token = runs.new_run(start), uuid.uuid4().hex
         holder = owner or Owner.current()
         operation = partial(runs.begin, values=values, owner=holder, token=token, ttl_us=self._ttl_us)
+        sent = time.monotonic()
         lease: Lease = await self.access.write(operation, run_order(start.tenant, start.run_id))
+        self._sure_until[lease.token] = sent + self._ttl_us / 2_000_000
         return lease
 
     async def renew(self, lease: Lease) -> None:
         """Keep the run for another lease; to be called well within `lease_seconds`. Raises Fenced."""
+        sent = time.monotonic()
         await self.access.under(lease, partial(runs.renew, lease=lease, ttl_us=self._ttl_us))
+        self._sure_until[lease.token] = sent + self._ttl_us / 2_000_000
+
+    async def confirm(self, lease: Lease) -> None:
+        """Make sure that the lease counts: for what must not be done by a process that lost its run.
+
+        Asks the ledger only when so much time passed since the last renewal that the run may have been
+        taken over, as after a suspended machine. Raises Fenced.
+        """
+        if time.monotonic() > self._sure_until.get(lease.token, 0.0):
+            await self.renew(lease)
 
     @asynccontextmanager
     async def kept(

@@ -263,6 +263,24 @@ def test_a_kept_lease_is_renewed(address: str) -> None:
     assert lost == []
 
 
+def test_a_lease_that_may_have_lapsed_is_confirmed(address: str) -> None:
+    """As for a machine that was suspended: its lease lapsed, another took the run, and it wakes up."""
+
+    async def confirmed() -> None:
+        async with Ledger.open(address, migrate=True, lease_seconds=0.05) as ledger:
+            lease = await ledger.begin_run(START)
+            await ledger.confirm(lease)
+            await asyncio.sleep(0.1)
+            await ledger.confirm(lease)  # nobody came meanwhile
+            await asyncio.sleep(0.1)
+            elsewhere = Owner("another-host", "boot", 1, "1")
+            await ledger.begin_run(START, owner=elsewhere)
+            with pytest.raises(Fenced):
+                await ledger.confirm(lease)
+
+    asyncio.run(confirmed())
+
+
 def test_losing_a_kept_lease_is_told_once(address: str) -> None:
     async def losing() -> list[PhaselineError]:
         async with Ledger.open(address, migrate=True, lease_seconds=0.1) as ledger:
