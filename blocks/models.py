@@ -162,6 +162,10 @@ class AuthenticationFailed(Terminal):
     """The key was refused."""
 
 
+_RUN = "RUN_ID"
+"""Stands for the run in a cure until it is known which one it is."""
+
+
 class QuotaExhausted(ModelError):
     """The provider's limit is spent: nothing more is started before `reset_at` (UTC; None: unknown)."""
 
@@ -180,5 +184,9 @@ class QuotaExhausted(ModelError):
             if reset_at
             else "once the provider's limit is raised or reset"
         )
-        self.cure = f"continue the run {when}: phaseline resume RUN_ID, or phaseline wake for all due ones"
+        self.cure = f"continue the run {when}: phaseline resume {_RUN}, or phaseline wake for all due ones"
         self.reset_at = reset_at
+
+    def of_run(self, run_id: str) -> None:
+        """Say which run it stopped, for whoever copies the cure."""
+        self.cure = self.cure.replace(_RUN, run_id)

@@ -77,6 +77,11 @@ def resuming(places: Sequence[str], run_id: str) -> str:
     return shlex.join(["phaseline", *places, "resume", run_id])
 
 
+def undoing(places: Sequence[str], run_id: str) -> str:
+    """The command line that takes back what a run did, and goes on with that."""
+    return shlex.join(["phaseline", *places, "cancel", run_id, "--undo"])
+
+
 def answering(places: Sequence[str], wait: Mapping[str, Any]) -> str:
     """The command line that answers a wait (as `inbox --json` gives it), with the fields it must have."""
     if event := wait.get("event"):

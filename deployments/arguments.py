@@ -215,8 +215,9 @@ def _add_going_on(add: _Adder) -> None:
         action="append",
         default=[],
         metavar="NAME=TOTAL",
-        help="a higher ceiling for the whole run: tokens, usd, turns or time; repeatable",
+        help="a higher ceiling: tokens, usd, turns or time of the run, STEP.tokens of a step; repeatable",
     )
+    resume.add_argument("--woken", action="store_true", help=argparse.SUPPRESS)  # nobody asked for it
     resume.add_argument("--repeat-effects", action="store_true", help="redone steps act again")
     resume.add_argument("--storage", metavar="URI", help="default: where the run has been so far")
     cancel = add("cancel", "end a run for good, with its open questions")

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from deployments.again import answering, resuming
+from deployments.again import resuming
 from deployments.display import Out, Style, cell, padded, width
+from deployments.questions import wait_lines
 
 _STYLES: dict[str, Style] = {
     "completed": "green",
@@ -54,19 +55,6 @@ def closing(
     if status not in ("completed", "invalid") and document.get("run_id"):
         pairs.append(("go on", resuming(places, str(document["run_id"]))))
     _print_pairs([(name, str(value)) for name, value in pairs if value], out)
-
-
-def wait_lines(wait: Mapping[str, Any], places: Sequence[str]) -> list[tuple[str, str]]:
-    """What is asked, of whom, until when, and the command that answers it."""
-    quorum = int(wait.get("quorum") or 1)
-    given = len(wait.get("votes") or ())
-    needed = f" ({given} of {quorum} answers so far)" if quorum > 1 else ""
-    lines = [("waits for", f"{wait.get('ask')}{needed}")]
-    if wait.get("assignees"):
-        lines.append(("  of", ", ".join(str(person) for person in wait["assignees"])))
-    if wait.get("deadline"):
-        lines.append(("  until", f"{wait['deadline']}, then {wait.get('on_timeout') or 'fail'}"))
-    return [*lines, ("  answer", answering(places, wait))]
 
 
 def error_text(error: Any) -> str:

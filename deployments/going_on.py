@@ -10,7 +10,7 @@ from pathlib import Path
 
 from blocks.ledger import Ledger, RunRow
 from deployments import local_server
-from deployments.again import places_of, resuming, started_with
+from deployments.again import places_of, resuming, started_with, undoing
 from deployments.display import Out
 from deployments.recorded import TENANT
 
@@ -25,6 +25,8 @@ class GoingOn:
     command: str
     woken: bool = False
     """Whether a worker goes on with it."""
+    taken_back: bool = False
+    """Whether undoing the run asked: then undoing goes on, and not the run."""
 
     def to_document(self) -> dict[str, object]:
         """Fields of the document of an answer."""
@@ -34,6 +36,8 @@ class GoingOn:
         """For people."""
         if self.woken:
             out.line(f"the run {self.run_id} goes on, on its worker", "green")
+        elif self.taken_back:
+            out.line(f"the run {self.run_id} is taken back; go on with: {self.command}")
         elif self.due:
             out.line(f"continue it with: {self.command}")
         else:
@@ -49,6 +53,8 @@ def going_on(ledger: Ledger, run_id: str, home: Path, places: Sequence[str], out
     """What can be done for a run whose wait was decided; a suspended deployed one is woken."""
     row = ledger.reader.get_run(TENANT, run_id)
     known = places_of(started_with(row.labels)) if row is not None else ()
+    if row is not None and row.taken_back:
+        return GoingOn(run_id, False, undoing(known or places, run_id), taken_back=True)
     command = resuming(known or places, run_id)
     due = run_id in ledger.steering.due(TENANT)
     woken = due and row is not None and is_deployed(row) and wake_deployed(row, home, out)

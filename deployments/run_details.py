@@ -10,8 +10,9 @@ from blocks.ledger import BudgetRow, EffectRow, EventRow, Ledger, ReservationRow
 from blocks.ledger.effects import read_effects
 from blocks.ledger.wait_documents import shown_time, wait_document
 from blocks.ledger.waits import WaitRow
-from deployments.closing import tokens_of, wait_lines
+from deployments.closing import tokens_of
 from deployments.display import Out
+from deployments.questions import print_lines, vote_text, wait_lines
 
 _MICRO = 1_000_000
 _PAGE = 1000
@@ -72,11 +73,14 @@ class Details:
         for row in self.waits:
             wait = wait_document(row)
             if row.state == "open":
-                for name, text in wait_lines(wait, places):
-                    out.line(f"  {name:<10}  {text}", "yellow")
+                print_lines(wait_lines(wait, places), out, "yellow")
                 continue
             who = ", ".join(f"{v['voter']} at {v['at']}" for v in wait["votes"])
             out.line(f"  {row.wait_id} {row.state}" + (f" by {who}" if who else "") + f": {row.ask}")
+            out.line(f"    step {row.step_path}")
+            for vote in wait["votes"]:
+                if vote.get("data") or vote.get("note"):
+                    out.line(f"    {vote_text(vote)}")
 
     def _print_effects(self, out: Out) -> None:
         if self.effects:

@@ -21,6 +21,7 @@ from workflows.core.errors import PhaselineError
 from workflows.core.plan import Plan
 
 if TYPE_CHECKING:
+    from blocks.ledger import RunRow, RunState
     from flows.outcome import RunOutcome
     from flows.run import Launch
 
@@ -73,11 +74,23 @@ class Start:
     redo: tuple[str, ...] = ()
     """Ids of steps that are to be done again."""
     repeat_effects: bool = False
+    expect: tuple[RunState, int] | None = None
+    """The run as it was seen before; it is not started when it changed since."""
+    lift_parks: bool = False
+    """Whether a person says that the provider's quota is there again."""
 
     @property
     def again(self) -> str:
         """The command that continues it."""
         return continuing(self.words, self.run_id)
+
+
+def parked(row: RunRow) -> bool:
+    """Whether a provider's quota stopped the run: who continues it then says that it can go on.
+
+    A spent budget stops a run too, without a time at which it goes on by itself.
+    """
+    return row.state == "stopped" and row.wake_at is not None
 
 
 def _run(start: Start, server: ServerInfo | None, out: Out) -> int:
@@ -150,7 +163,8 @@ def _walk(start: Start, out: Out, outcomes: list[RunOutcome]) -> None:
             labels=labels_of(start.words, start.settings.catalog),
             redo=start.redo,
             repeat_effects=start.repeat_effects,
-            lift_parks=True,
+            lift_parks=start.lift_parks,
+            expect=start.expect,
             on_event=progress.on_event,
             on_outcome=outcomes.append,
             on_fault=faults.append,

@@ -10,6 +10,7 @@ from typing import Any
 
 from blocks.boundaries import reached
 from blocks.ledger import Fenced
+from blocks.models import QuotaExhausted
 from flows.keeper import Keeper, now, shown_error
 from flows.unit import NoResult, Outcome, Unit, run_directly, run_unit
 from tasks.context import RunContext
@@ -213,6 +214,8 @@ class Execution:
 
     async def _failed(self, unit: Unit, outcome: Outcome, started: int) -> None:
         kind = ending(outcome.error)
+        if isinstance(outcome.error, QuotaExhausted):
+            outcome.error.of_run(self.context.run_id)
         if kind == "stopped" and isinstance(outcome.error, PhaselineError):
             self.stopped = self.stopped or outcome.error
         state = "not_started" if kind == "stopped" else kind

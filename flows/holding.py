@@ -25,12 +25,14 @@ from prefect.utilities.engine import propose_state
 from blocks.ledger import Ledger, WaitRow
 from blocks.ledger.wait_documents import wait_document
 from blocks.settings import Settings
+from tasks.secrets import Secrets, scrub_value
 from workflows.core.errors import UsageError
 
 FROM_PREFECT = "prefect"
 """Who answered in Prefect's form: its server does not say more."""
 
-_OF_PEOPLE = ("approval", "ask_person", "action")
+_OF_PEOPLE = ("approval", "ask_person")
+"""Kinds that Prefect's form can answer. It shows no arguments, so that calls are approved elsewhere."""
 
 
 async def hold(waits: Sequence[Mapping[str, Any]]) -> None:
@@ -40,7 +42,7 @@ async def hold(waits: Sequence[Mapping[str, Any]]) -> None:
         return
     run = context.flow_run
     make = Suspended if run.deployment_id is not None else Paused
-    only = _offered(waits)
+    only = offered(waits)
     base = str(only["wait_id"]) if only else "waiting"
     state = make(
         timeout_seconds=None,
@@ -83,12 +85,16 @@ def _moment(text: Any) -> datetime | None:
     return datetime.fromisoformat(text) if isinstance(text, str) else None
 
 
-async def take_answers(ledger: Ledger, tenant: str, waits: Sequence[WaitRow], flow_run_id: str) -> None:
-    """Gives the ledger what was filled in in Prefect's form since that flow run was suspended."""
-    if not flow_run_id or not waits:
+async def take_answers(
+    ledger: Ledger, tenant: str, waits: Sequence[WaitRow], flow_run_id: str, secrets: Secrets
+) -> None:
+    """Gives the ledger what was filled in in Prefect's form since that flow run was suspended, without the
+    secrets."""
+    possible = [wait for wait in waits if wait.kind in _OF_PEOPLE]
+    if not flow_run_id or not possible:
         return
     async with get_client() as client:
-        for wait in waits:
+        for wait in possible:
             found = await client.filter_flow_run_input(
                 flow_run_id=uuid.UUID(flow_run_id),
                 key_prefix=f"suspended-{wait.wait_id}",
@@ -97,7 +103,7 @@ async def take_answers(ledger: Ledger, tenant: str, waits: Sequence[WaitRow], fl
             )
             for kept in found:
                 if kept.key.endswith("-response"):
-                    _vote(ledger, tenant, wait, kept.decoded_value)
+                    _vote(ledger, tenant, wait, scrub_value(kept.decoded_value, secrets))
 
 
 async def close_held(flow_run_id: str) -> None:
@@ -149,7 +155,7 @@ def _vote(ledger: Ledger, tenant: str, wait: WaitRow, filled: Any) -> None:
         return
 
 
-def _offered(waits: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+def offered(waits: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
     """The one question that Prefect's form can answer."""
     for_people = [w for w in waits if w["kind"] in _OF_PEOPLE]
     if len(waits) != 1 or len(for_people) != 1 or for_people[0]["assignees"]:

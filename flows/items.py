@@ -136,15 +136,28 @@ def _items(step: StepPlan, path: str, items: Sequence[Any], values: Mapping[str,
     # An item's work depends on what the prompt reads, not on the list it came from.
     reads, by_index = _beside_the_list(step), _reads_index(step)
     own = {n: d for n, d in values.items() if n in reads}
-    seen: dict[str, int] = {}
     out = []
-    for index, item in enumerate(items):
-        mark = digest(item)
-        occurrence = seen[mark] = seen.get(mark, -1) + 1
+    for index, (item, (mark, occurrence)) in enumerate(zip(items, _marks(items), strict=True)):
         part = {"item": mark, "index": index if by_index else None, "occurrence": occurrence}
         place = f"{path}/{mark[:12]}-{occurrence}"
         out.append(_Item(place, content_key(step, own, part), {"item": item, "index": index}))
     return out
+
+
+def item_parts(items: Sequence[Any]) -> list[str]:
+    """What the path of each item's work has after the step's."""
+    return [f"{mark[:12]}-{occurrence}" for mark, occurrence in _marks(items)]
+
+
+def _marks(items: Sequence[Any]) -> list[tuple[str, int]]:
+    """Each item's digest, and how often it came before."""
+    seen: dict[str, int] = {}
+    marks = []
+    for item in items:
+        mark = digest(item)
+        seen[mark] = seen.get(mark, -1) + 1
+        marks.append((mark, seen[mark]))
+    return marks
 
 
 def _beside_the_list(step: StepPlan) -> set[str]:

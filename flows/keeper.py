@@ -42,6 +42,8 @@ class Keeper:
             if row.state == "completed" and row.result is not None:
                 context.finished[row.step_path] = StepResult.model_validate(row.result)
             context.generations[row.step_path] = row.generation
+            if row.repetition:
+                context.repetitions[row.step_path] = row.repetition
             # Where the conversation itself came to a bad end, and for what is done again, another attempt is
             # opened; what was cut off, also by a fault of storage or network, goes on in its own.
             at_an_end = row.state == "failed" and (row.error or {}).get("type") in FINAL_ENDS
@@ -74,23 +76,28 @@ class Keeper:
             usage=usage.model_dump(),
             started=started,
             generation=self._context.generations.get(path, 0),
+            repetition=self._context.repeat(path),
         )
         await self._ledger.record_step(self._lease, record)
         reached("step.running", path)
 
-    async def drop(self, paths: Sequence[str]) -> None:
-        """Takes results back for good: also after a crash they are done again."""
-        await self._ledger.drop_steps(self._lease, paths)
+    async def drop(self, paths: Sequence[str], *, repeat: bool = False) -> None:
+        """Takes results back for good: also after a crash they are done again, and `repeat` their effects."""
+        # One start of a run drops a step once, so that its epoch names the repetition.
+        repetition = f"epoch {self._lease.epoch}" if repeat else ""
+        await self._ledger.drop_steps(self._lease, paths, repetition)
         for path in paths:
             self._context.generations[path] = self._context.generations.get(path, 0) + 1
+            if repeat:
+                self._context.repetitions[path] = repetition
 
-    async def redo(self, steps: Sequence[str]) -> None:
-        """Takes back what these steps and their parts left."""
+    async def redo(self, steps: Sequence[str], *, repeat: bool = False) -> None:
+        """Takes back what these steps and their parts left; `repeat` has their effects performed again."""
         wanted = set(steps)
         paths = [p for p in self._context.attempts if p.split("/")[0] in wanted]
         if not paths:
             return
-        await self.drop(paths)
+        await self.drop(paths, repeat=repeat)
         for path in paths:
             known = self._context.finished.pop(path, None)
             if known is not None:
@@ -113,6 +120,7 @@ class Keeper:
             ended=now(),
             reused_from=reused_from,
             generation=self._context.generations.get(result.path, 0),
+            repetition=self._context.repeat(result.path),
         )
         await self._ledger.record_step(self._lease, record, result.refs)
         reached("step.completed", result.path)
@@ -141,6 +149,7 @@ class Keeper:
             started=started,
             ended=now(),
             generation=self._context.generations.get(path, 0),
+            repetition=self._context.repeat(path),
         )
         await self._ledger.record_step(self._lease, record)
         reached("step.ended", path, state)

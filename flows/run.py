@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from blocks.boundaries import reached
-from blocks.ledger import Lease, Ledger, RunRow, RunStart
+from blocks.ledger import Lease, Ledger, RunRow, RunStart, RunState
 from blocks.models import ModelConnection, QuotaExhausted
 from blocks.settings import Settings
 from blocks.storage import ArtifactStore
@@ -28,6 +28,7 @@ from tasks import context as run_context
 from tasks.budget import Budgets
 from tasks.context import OnEvent, RunContext, counting
 from tasks.durable import Durable
+from tasks.secrets import known_secrets
 from tasks.values import Value
 from workflows.core.errors import PhaselineError, UsageError
 from workflows.core.models.skill import ProviderLimits
@@ -72,6 +73,8 @@ class Launch:
     """Ids of steps whose results are taken back before the run goes on."""
     lift_parks: bool = False
     """Whether a person says that the provider's quota is there again, before the time it was parked for."""
+    expect: tuple[RunState, int] | None = None
+    """State and version of the run that goes on, as they were seen; it is refused when it changed since."""
     repeat_effects: bool = False
     """Whether steps that are done again act again, instead of getting the recorded outcomes."""
     on_event: OnEvent = lambda name, data: None
@@ -169,6 +172,7 @@ def _start(plan: Plan, launch: Launch, store: ArtifactStore) -> RunStart:
         models={a.id: a.model.id for a in agents_of(plan)},
         flow_run_id=launch.flow_run_id,
         labels=dict(launch.labels),
+        expect=launch.expect,
     )
 
 
@@ -196,7 +200,7 @@ async def _walked(held: _Held, given: Mapping[str, Any], storage_of: StorageOf) 
         keeper = Keeper(held.ledger, lease, context)
         held_up = await keeper.restore()
         await _welcome_answers(held)
-        await keeper.redo(launch.redo)
+        await keeper.redo(launch.redo, repeat=launch.repeat_effects)
         execution = Execution(context, keeper, await storage_of(held.store), stale=held_up)
         told = {"run_id": launch.run_id, "workflow": plan.workflow, "offline": earlier.offline}
         if launch.lift_parks and lease.previous is not None:
@@ -237,6 +241,7 @@ async def _welcome_answers(held: _Held) -> None:
         held.launch.tenant,
         [w for w in waits if w.state == "open"],
         held.launch.flow_run_id,
+        known_secrets(held.launch.environ, held.launch.connections),
     )
     if previous.flow_run_id not in ("", held.launch.flow_run_id):
         await close_held(previous.flow_run_id)
@@ -257,8 +262,6 @@ def _context(held: _Held, offline: bool) -> RunContext:
         prices=launch.prices,
         limits=launch.limits,
         allow_effects=launch.allow_effects,
-        repetition=f"epoch {held.lease.epoch}" if launch.repeat_effects else "",
-        redone=frozenset(launch.redo),
         connections=dict(launch.connections),
     )
 

@@ -3,29 +3,30 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from blocks.ledger import Lease, Ledger, RunRow, RunStart, StepRecord
+from blocks.ledger import EffectRow, Lease, Ledger, RunRow, RunStart
 from blocks.settings import Settings
 from blocks.storage import ArtifactStore
+from flows.completed_rows import Completed, completed_rows, known_value
 from flows.inputs import restored
 from tasks.context import RunContext
 from tasks.durable import Durable
 from tasks.effect_calls import Unsure
 from tasks.effect_tools import gate_of
 from tasks.handlers import HandlerCrashed, HandlerTimeout
-from tasks.results import StepResult
 from tasks.toolbox import call_handler
 from tasks.tools import Effect, ToolError, ToolResult, argument_problems
-from tasks.values import Value, argument, lone_expression
+from tasks.values import argument
+from tasks.waiting import Waiting
 from workflows.core.errors import PhaselineError
 from workflows.core.handlers import with_documents
-from workflows.core.plan import Plan, StepPlan, UndoPlan
-from workflows.core.refs import Ref
-from workflows.core.undo import OUTPUT
+from workflows.core.plan import Plan, UndoPlan
+
+_IN_DOUBT = ("intended", "unknown")
 
 
 class NotUndone(PhaselineError):
@@ -47,20 +48,38 @@ class Undone:
 
 
 @dataclass(frozen=True)
-class _Completed:
-    """A completed step with something that takes it back, and what it knew."""
+class Left:
+    """An effect that nothing took back. `in_doubt`: nobody knows whether it happened."""
 
-    step: StepPlan
-    undo: UndoPlan
-    path: str
-    ended: int
-    values: Mapping[str, Value]
+    step: str
+    tool: str
+    state: str
+    in_doubt: bool
+
+    def to_document(self) -> dict[str, Any]:
+        """One entry of `not_taken_back`."""
+        return {"step": self.step, "tool": self.tool, "state": self.state, "in_doubt": self.in_doubt}
+
+
+@dataclass(frozen=True)
+class TakenBack:
+    """What undoing a run came to: the steps with an `undo`, and the effects that are left."""
+
+    undone: Sequence[Undone]
+    left: Sequence[Left]
+
+    @property
+    def settled(self) -> bool:
+        """Whether every `undo` succeeded and no effect is in doubt."""
+        return all(end.done for end in self.undone) and not any(one.in_doubt for one in self.left)
 
 
 async def undo_run(
     ledger: Ledger, row: RunRow, plan: Plan, settings: Settings, environ: Mapping[str, str]
-) -> list[Undone]:
+) -> TakenBack:
     """Takes back the completed steps of a run that nobody works on; it is cancelled afterwards.
+
+    From its lease on nobody goes on with the run any more, also where this is cut off.
 
     Each step is taken back once, also when this is called again. One that fails keeps none from the rest.
     Raises RunHeld, StorageError, LedgerError.
@@ -77,16 +96,18 @@ async def undo_run(
                 durable=Durable(ledger, lease),
             )
             records = {r.step_path: r for r in await ledger.steps(row.tenant, row.run_id)}
-            inputs = {n: _value(n, v) for n, v in restored(row.inputs).items()}
-            found = await _completed(plan, records, inputs, "", context)
+            inputs = {n: known_value(n, v) for n, v in restored(row.inputs).items()}
+            found = await completed_rows(plan, records, inputs, "", context)
             found.sort(key=lambda done: done.ended, reverse=True)
-            return [await _undo(done, context) for done in found]
+            undone = [await _undo(done, context) for done in found]
+            return TakenBack(undone, _left(await ledger.effects.of_run(row.tenant, row.run_id), undone))
 
 
 @asynccontextmanager
 async def _taken(ledger: Ledger, row: RunRow) -> AsyncIterator[Lease]:
     """The run, held while its steps are taken back."""
-    lease = await ledger.begin_run(RunStart(run_id=row.run_id, tenant=row.tenant, workflow=row.workflow))
+    start = RunStart(run_id=row.run_id, tenant=row.tenant, workflow=row.workflow, take_back=True)
+    lease = await ledger.begin_run(start)
     try:
         async with ledger.kept(lease, lambda error: None):
             yield lease
@@ -95,67 +116,17 @@ async def _taken(ledger: Ledger, row: RunRow) -> AsyncIterator[Lease]:
         await ledger.finish_run(lease, "cancelled", error=row.error, keep_waits=True)
 
 
-async def _completed(
-    plan: Plan,
-    records: Mapping[str, StepRecord],
-    inputs: Mapping[str, Value],
-    prefix: str,
-    context: RunContext,
-) -> list[_Completed]:
-    """The steps that can be taken back, those of inner workflows included."""
-    values = dict(inputs)
-    found: list[_Completed] = []
-    for step in (*plan.steps, *plan.finally_):
-        path = f"{prefix}{step.id}"
-        if step.workflow is not None:
-            inner = await _inner_inputs(step, values, context)
-            found += await _completed(step.workflow, records, inner, f"{path}/", context)
-        record = _last(step, path, records)
-        if record is None or record.state != "completed" or record.result is None:
-            continue
-        output = StepResult.model_validate(record.result).output
-        values[step.output.name] = Value(step.output.name, ref=output)
-        if step.undo is not None:
-            known = {n: v for n, v in values.items() if n in (step.output.name, *step.reads)}
-            known[OUTPUT] = Value(OUTPUT, ref=output)
-            found.append(_Completed(step, step.undo, path, record.ended or 0, known))
-    return found
-
-
-def _last(step: StepPlan, path: str, records: Mapping[str, StepRecord]) -> StepRecord | None:
-    """The record that holds a step's result; a repeated step's is that of its last iteration."""
-    if step.repeat is None:
-        return records.get(path)
-    done = [records.get(f"{path}/{n}") for n in range(step.repeat.max, 0, -1)]
-    return next((r for r in done if r is not None and r.state == "completed"), None)
-
-
-async def _inner_inputs(step: StepPlan, values: Mapping[str, Value], context: RunContext) -> dict[str, Value]:
-    """What an inner workflow was given, as far as it can still be told."""
-    assert step.workflow is not None
-    given = {i.name: Value(i.name, plain=i.default) for i in step.workflow.inputs}
-    for name, written in step.args.items():
-        lone = lone_expression(written) if isinstance(written, str) else None
-        if lone is not None and lone in values:
-            given[name] = values[lone]
-            continue
-        try:
-            given[name] = Value(name, plain=await argument(written, values, context.store, {}))
-        except PhaselineError:
-            given.pop(name, None)  # an undo that reads it says that it is missing
-    return given
-
-
-def _value(name: str, given: Any) -> Value:
-    return Value(name, ref=given) if isinstance(given, Ref) else Value(name, plain=given)
-
-
-async def _undo(done: _Completed, context: RunContext) -> Undone:
+async def _undo(done: Completed, context: RunContext) -> Undone:
     try:
         told = await _called(done, context)
         if told.is_error:
             raise NotUndone(str(told.content), f"take back '{done.path}' by hand")
         await _close_effects(done.path, context)
+    except Waiting as fault:
+        again = f"phaseline cancel {context.run_id} --undo"
+        return Undone(
+            done.path, False, f"it could not be taken back: {fault.message}", f"{fault.cure}, then {again}"
+        )
     except PhaselineError as fault:
         cure = fault.cure or f"take back '{done.path}' by hand"
         return Undone(done.path, False, f"it could not be taken back: {fault.message}", cure)
@@ -164,7 +135,7 @@ async def _undo(done: _Completed, context: RunContext) -> Undone:
     return Undone(done.path, True, f"taken back by {done.undo.handler.handler}")
 
 
-async def _called(done: _Completed, context: RunContext) -> ToolResult:
+async def _called(done: Completed, context: RunContext) -> ToolResult:
     """Calls the handler through the gate, so that it is done once whatever happens."""
     undo = done.undo
     arguments = {
@@ -196,7 +167,28 @@ async def _called(done: _Completed, context: RunContext) -> ToolResult:
     )
 
 
-def _check(undo: UndoPlan, arguments: dict[str, Any], done: _Completed) -> None:
+def _left(effects: Sequence[EffectRow], undone: Sequence[Undone]) -> list[Left]:
+    """Effects that happened, or may have, and that no `undo` spoke of."""
+    told = tuple(end.step for end in undone)
+    return [
+        Left(row.step_path, row.tool, row.state, row.state in _IN_DOUBT)
+        for row in effects
+        if (row.state in ("done", "unknown") or (row.state == "intended" and row.sent))
+        and not _of_undo(row.step_path, told)
+        and not (row.state == "done" and any(_within(row.step_path, path) for path in told))
+    ]
+
+
+def _within(path: str, whole: str) -> bool:
+    return path == whole or path.startswith(f"{whole}/")
+
+
+def _of_undo(path: str, undone: Sequence[str]) -> bool:
+    """Whether the effect is taking back itself: how that ended is told with its step."""
+    return path in {f"{step}/undo" for step in undone}
+
+
+def _check(undo: UndoPlan, arguments: dict[str, Any], done: Completed) -> None:
     names = [n for n, v in done.values.items() if v.ref is not None or v.plain is not None]
     try:
         problems = argument_problems(
@@ -213,8 +205,8 @@ async def _close_effects(path: str, context: RunContext) -> None:
     durable = context.durable
     assert durable is not None
     for row in await durable.ledger.effects.of_run(context.tenant, context.run_id):
-        of_step = row.step_path == path or row.step_path.startswith(f"{path}/")
-        if of_step and row.state == "done" and row.step_path != f"{path}/undo":
+        # Below a workflow are also the effects of taking back its steps.
+        if _within(row.step_path, path) and row.state == "done" and not row.step_path.endswith("/undo"):
             await durable.ledger.effects.settle(durable.lease, row.effect_key, "undone")
     told = ("step.undone", path, {"step": path})
     await durable.ledger.events.append(durable.lease, [told])

@@ -123,17 +123,20 @@ async def answer(
 
 
 async def _gates(agent: AgentPlan, context: RunContext, path: str) -> tuple[Gates, Notice | None]:
-    """What stands before each request of a conversation: the provider's limits, then budgets."""
+    """What stands before each request of a conversation: budgets, then the provider's limits.
+
+    What a budget refuses, or holds up, takes no place among the requests to the provider.
+    """
     gates: list[Gate] = []
-    governor = context.governor(agent)
-    if governor is not None:
-        gates.append(governor)
     notice: Notice | None = None
     if context.budgets is not None:
         day = "" if context.offline else await context.budgets.bound_agent(agent)
         budget = BudgetGate(context, context.budgets, path, agent, day)
         gates.append(budget)
         notice = budget.notice if budget.bounded else None
+    governor = context.governor(agent)
+    if governor is not None:
+        gates.append(governor)
     durable = context.durable
     confirm = partial(durable.ledger.confirm, durable.lease) if durable is not None else None
     return Gates(gates, path, confirm), notice

@@ -7,6 +7,7 @@ change nothing about what was spent.
 from __future__ import annotations
 
 import asyncio
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -144,14 +145,12 @@ class BudgetGate:
         doubtful = not isinstance(error, ModelError) or (
             isinstance(error, Retryable) and error.kind in ("timeout", "connection", "cut", "malformed")
         )
-        ledger, lease = self._ledger()
-        reservation = self._take()
-        try:
-            await asyncio.shield(
-                ledger.forfeit(lease, reservation) if doubtful else ledger.release(lease, reservation)
-            )
-        finally:
-            self.budgets.closed()
+        await self._end(sent=doubtful)
+
+    async def unsent(self) -> None:
+        """Gives back all that is held."""
+        if self._id:
+            await self._end(sent=False)
 
     async def notice(self) -> str:
         """What the agent should know about its budget; "" while there is enough."""
@@ -192,6 +191,17 @@ class BudgetGate:
         finally:
             self.budgets.closed()
 
+    async def _end(self, *, sent: bool) -> None:
+        """Ends the reservation of a request without an answer; one that was `sent` may have been billed."""
+        ledger, lease = self._ledger()
+        reservation = self._take()
+        try:
+            await asyncio.shield(
+                ledger.forfeit(lease, reservation) if sent else ledger.release(lease, reservation)
+            )
+        finally:
+            self.budgets.closed()
+
     def _take(self) -> str:
         reservation, self._id = self._id, ""
         return reservation
@@ -215,12 +225,17 @@ def _spent(refusal: BudgetRefusal, run_id: str) -> BudgetSpent:
         return f"${amount / _MICRO:.4f}" if refusal.resource == "usd" else f"{amount:,} {refusal.resource}"
 
     if refusal.budget_id.startswith("agent/"):
-        whose = f"the agent {refusal.budget_id.split('/', 1)[1].rsplit('/', 1)[0]} today"
-        cure = f"continue tomorrow: phaseline resume {run_id}; or raise the agent's tokens_per_day"
+        agent = refusal.budget_id.split("/", 1)[1].rsplit("/", 1)[0]
+        whose = f"the agent {agent} today"
+        cure = (
+            f"continue tomorrow: phaseline resume {run_id}; "
+            f"or today: phaseline resume {run_id} --raise-budget {shlex.quote(f'agent:{agent}.tokens=N')}"
+        )
     else:
         _, step, path = refusal.budget_id.partition("/step/")
         whose = f"the step {path}" if step else "the run"
-        cure = f"phaseline resume {run_id} --raise-budget {refusal.resource}=N"
+        name = f"{path}.{refusal.resource}" if step else refusal.resource
+        cure = f"phaseline resume {run_id} --raise-budget {shlex.quote(f'{name}=N')}"
     return BudgetSpent(
         f"the budget of {whose} does not allow another request: {shown(refusal.spent)} of "
         f"{shown(refusal.limit)} spent, and one more may cost {shown(refusal.asked)}",

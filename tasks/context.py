@@ -15,6 +15,7 @@ from blocks.connections import connect
 from blocks.models import ModelConnection
 from blocks.storage import ArtifactStore
 from tasks.budget import Budgets
+from tasks.by_path import ByPath
 from tasks.durable import Durable
 from tasks.governor import Governor
 from tasks.requests import Gate
@@ -51,16 +52,12 @@ class RunContext:
     tenant: str = "default"
     on_event: OnEvent = lambda name, data: None
     prices: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    finished: dict[str, StepResult] = field(default_factory=dict)
+    finished: ByPath[StepResult] = field(default_factory=ByPath)
     """Results the ledger holds, by unit path: returned instead of working again."""
     limits: Mapping[str, ProviderLimits] = field(default_factory=dict)
     """What the catalog says of each credential, by the variable of its key."""
     allow_effects: bool = False
     """Whether an offline run may act beyond this machine."""
-    repetition: str = ""
-    """Names a repetition of effects that a person asked for; empty for none."""
-    redone: frozenset[str] = frozenset()
-    """Ids of steps that are done again in this start of the run."""
     services: list[Service] = field(default_factory=list)
     """What was opened on demand; closed at the end of the run, the last one first."""
     governors: dict[str, Governor] = field(default_factory=dict)
@@ -73,9 +70,11 @@ class RunContext:
     """Content keys of the units at work, by path."""
     generations: dict[str, int] = field(default_factory=dict)
     """How often a unit's result was dropped, by path."""
+    repetitions: dict[str, str] = field(default_factory=dict)
+    """Names the repetition of a unit's effects that a person asked for last, by path."""
     failed_calls: Counter[str] = field(default_factory=Counter)
     """Tool calls that failed in this process, by unit path: their agents were told and went on."""
-    spent: dict[str, StepUsage] = field(default_factory=dict)
+    spent: ByPath[StepUsage] = field(default_factory=ByPath)
     """What was paid, by unit path: now, and before by units that did not finish; failed attempts included."""
     connections: dict[str, ModelConnection] = field(default_factory=dict)
     held_up: dict[str, PhaselineError] = field(default_factory=dict)
@@ -115,7 +114,7 @@ class RunContext:
 
     def repeat(self, path: str) -> str:
         """The repetition that a unit's effects belong to: with it, recorded outcomes do not count."""
-        return self.repetition if path.split("/")[0] in self.redone else ""
+        return self.repetitions.get(path, "")
 
     def credentials(self) -> list[str]:
         """What stands in the ledger for the keys of the run's connections."""
@@ -145,13 +144,13 @@ class RunContext:
 
     def usage_below(self, path: str) -> StepUsage:
         """What a step and its parts cost over the whole run: paid now or, where reused, recorded before."""
-        inside = f"{path}/"
-        return self._sum(p for p in (*self.spent, *self.finished) if p == path or p.startswith(inside))
+        return self._sum((*self.spent.below(path), *self.finished.below(path)))
 
     def failed_calls_below(self, path: str) -> int:
         """Tool calls that failed in a step and its parts, those of parts that are reused included."""
         inside = f"{path}/"
-        paths = {p for p in (*self.failed_calls, *self.finished) if p == path or p.startswith(inside)}
+        failed = (p for p in self.failed_calls if p == path or p.startswith(inside))
+        paths = {*failed, *self.finished.below(path)}
         kept = {p: self.finished[p].failed_tool_calls if p in self.finished else 0 for p in paths}
         return sum(max(kept[p], self.failed_calls[p]) for p in paths)
 

@@ -26,6 +26,8 @@ class Refused(ToolError):
 class Unsure(ToolError):
     """The call may have been performed: a timeout or a lost connection after sending, a server's fault."""
 
+    again = True
+
 
 @dataclass(frozen=True, kw_only=True)
 class EffectCall:
@@ -33,6 +35,8 @@ class EffectCall:
 
     `key_fields` names the arguments that identify the effect; none: all of them. `repeat` is empty, or names
     a repetition that a person asked for. What identifies a call is never the attempt or the model's own id.
+    `generation` counts how often a person had the step done anew: people are then asked anew about what is
+    not done, but the call stays the same one.
     """
 
     tenant: str
@@ -46,6 +50,7 @@ class EffectCall:
     key_fields: tuple[str, ...] = field(default=())
     approval: bool = False
     repeat: str = ""
+    generation: int = 0
 
     @cached_property
     def key(self) -> str:

@@ -80,6 +80,7 @@ def gate_of(context: RunContext, path: str, *, repeat: str = "", remote: bool = 
         run_id=context.run_id,
         step_path=path,
         repeat=repeat,
+        generation=context.generations.get(path, 0),
         scrub=lambda value: scrub_value(value, context.secrets),
         keep=keep,
         on_event=context.on_event,

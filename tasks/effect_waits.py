@@ -32,11 +32,12 @@ class Undecided(PhaselineError):
 
 
 def approval_start(call: EffectCall, shown: Any) -> WaitStart:
-    """The question whether a call may be made. Other arguments are another question."""
+    """The question whether a call may be made. Other arguments, or another generation, are another one."""
+    identity = [call.key, call.subject, *([call.generation] if call.generation else [])]
     return WaitStart(
         run_id=call.run_id,
         step_path=call.step_path,
-        wait_key=f"action:{digest([call.key, call.subject])[:32]}",
+        wait_key=f"action:{digest(identity)[:32]}",
         kind="action",
         ask=f"May {call.step_path} call {call.tool} with these arguments?",
         subject=call.subject,
@@ -45,13 +46,17 @@ def approval_start(call: EffectCall, shown: Any) -> WaitStart:
 
 
 def unknown_start(call: EffectCall, shown: Any, sent: int, why: str) -> WaitStart:
-    """The question whether a call happened that was sent `sent` times. Each sending in doubt is its own."""
+    """The question whether a call happened that was sent `sent` times, at the last for the reason `why`.
+
+    Each sending in doubt is a question of its own, in each generation.
+    """
+    later = f":{call.generation}" if call.generation else ""
     return WaitStart(
         run_id=call.run_id,
         step_path=call.step_path,
-        wait_key=f"unknown:{call.key}:{sent}",
+        wait_key=f"unknown:{call.key}:{sent}{later}",
         kind="unknown",
-        ask=f"Did the call of {call.tool} by {call.step_path} happen? It was sent and {why}. "
+        ask=f"Did the call of {call.tool} by {call.step_path} happen? It was sent and {why.rstrip('.')}. "
         "Answer done, not_done (it is made again) or abandon.",
         form=OUTCOME_FORM,
         subject=call.key,
@@ -109,14 +114,15 @@ def verdict(row: WaitRow, tool: str) -> tuple[str, ToolResult]:
 
 def abandoned(tool: str, why: str) -> ToolResult:
     """What the agent gets for a call that nobody wants any more."""
-    return ToolResult(f"This call of {tool} is not made again: {why}", is_error=True)
+    return ToolResult(f"This call of {tool} is not made again: {why}", is_error=True, again=True)
 
 
 def _undecided(row: WaitRow, tool: str) -> Undecided:
     why = "nobody answered in time" if row.state == "expired" else "the question was withdrawn"
     return Undecided(
         f"{why}: {row.ask}",
-        f"find out whether {tool} did it; `phaseline show {row.run_id}` tells what was sent",
+        f"find out whether {tool} did it (phaseline show {row.run_id} tells what was sent), then be asked "
+        f"again: phaseline resume {row.run_id} --from {row.step_path.split('/')[0]}",
     )
 
 

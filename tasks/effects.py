@@ -2,7 +2,8 @@
 
 Every call that may change something outside is written down before it is made and again when its outcome is
 known. What was done is never done twice: a call without a known outcome is repeated with the same
-idempotency key where the tool is declared idempotent, and else becomes a question to a person.
+idempotency key where the tool is declared idempotent, and else becomes a question to a person. Once its last
+try is over, a call in doubt is recorded as unknown, whether or not somebody is asked about it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any, Protocol, TypeVar
 
 from blocks.boundaries import reached
@@ -91,7 +92,8 @@ class EffectGate:
     """The effects of one attempt at one unit of work.
 
     `repeat` is empty, or names a repetition a person asked for (`--repeat-effects`): recorded outcomes of
-    other repetitions do not count. `scrub` takes known secrets out of what is recorded and given back.
+    other repetitions do not count. `generation` counts how often a person had the unit done anew: people are
+    asked anew about what is not done. `scrub` takes known secrets out of what is recorded and given back.
     `keep` makes a large result small, by storing its body. `remote=False` lets nothing beyond this machine.
     """
 
@@ -102,6 +104,7 @@ class EffectGate:
     run_id: str
     step_path: str
     repeat: str = ""
+    generation: int = 0
     scrub: Callable[[Any], Any] = _same
     keep: Callable[[ToolResult], Awaitable[ToolResult]] | None = None
     on_event: OnEvent = _ignore_event
@@ -126,13 +129,15 @@ class EffectGate:
 
         Raises Waiting when a person has to approve it, to say whether it happened, or to answer the server;
         Refused when it was definitely not performed; Unsure when an idempotent one has no outcome after all
-        tries (it stays intended and may be made again); Undecided when nobody answered; Fenced.
+        tries (it is unknown, and may be made again with the same ordinal); Undecided when nobody answered;
+        Fenced.
         """
         call = EffectCall(
             tenant=self.tenant,
             run_id=self.run_id,
             step_path=self.step_path,
             repeat=self.repeat,
+            generation=self.generation,
             kind=kind,
             tool=tool,
             arguments=arguments,
@@ -189,22 +194,39 @@ class EffectGate:
         reached("effect.intended", call.step_path, call.key)
         if row.state == "done":
             return ToolResult(**(row.outcome or {"content": ""}))
-        if row.state in ("abandoned", "undone"):
+        if row.state == "undone" or (row.state == "abandoned" and not await self._anew(call, row)):
             return _closed(call, row)
         await self._still_asked(row)
-        if _in_doubt(row) and call.effect == "once":
+        if _in_doubt(row) and (call.effect == "once" or await self._answered(row)):
             decided = await self._asked_person(call, row)
             if decided is not None:
                 return decided
+            row = replace(row, state="not_done")
         refusal = await self._approved(call)
         if refusal:
             if row.state == "intended" and not _in_doubt(row):
                 await self._settle(call, "refused", error={"message": refusal})
             return ToolResult(refusal, is_error=True)
-        if row.state == "unknown" and call.effect == "idempotent":
-            # It was asked about when it counted as `once`; now it is declared safe to repeat.
-            await self._settle(call, "not_done")
+        if call.effect == "idempotent":
+            await self._reopen(call, row)
         return await self._send(call, row, send)
+
+    async def _reopen(self, call: EffectCall, row: EffectRow) -> None:
+        """Lets a call be sent that has no outcome, or that was asked about when it counted as `once`."""
+        if row.state == "abandoned":
+            await self._settle(call, "unknown")
+        if row.state in ("unknown", "abandoned"):
+            await self._settle(call, "not_done")
+
+    async def _answered(self, row: EffectRow) -> bool:
+        """Whether a person has said what became of the call, and it is not noted yet."""
+        wait = await self.waits.get(row.wait_id) if row.state == "unknown" and row.wait_id else None
+        return wait is not None and wait.state in ("answered", "rejected")
+
+    async def _anew(self, call: EffectCall, row: EffectRow) -> bool:
+        """Whether the step was done anew since a person decided about the call."""
+        wait = await self.waits.get(row.wait_id)
+        return wait is not None and wait.wait_key != self._doubt(call, row).wait_key
 
     async def _still_asked(self, row: EffectRow) -> None:
         """Raises Waiting for a call whose server waits for an answer: it is not called to ask again."""
@@ -223,17 +245,35 @@ class EffectGate:
 
     async def _asked_person(self, call: EffectCall, row: EffectRow) -> ToolResult | None:
         """What a person said of a call in doubt; None when it did not happen. Raises Waiting, Undecided."""
-        why = str((row.error or {}).get("message") or "the process ended before its outcome was known")
-        asked = await self._open(unknown_start(call, self._shown(call), row.sent, why))
+        asked = await self._question(call, row)
         if asked.state == "open":
-            if row.wait_id != asked.wait_id:
-                await self._settle(call, "unknown", error={"message": why}, wait_id=asked.wait_id)
             raise Waiting((asked.wait_id,), asked.ask)
         state, result = verdict(asked, call.tool)
         result = self.scrub(result.to_json())
         outcome = None if state == "not_done" else result
         await self._settle(call, state, outcome=outcome, wait_id=asked.wait_id)
         return None if outcome is None else ToolResult(**outcome)
+
+    async def _question(self, call: EffectCall, row: EffectRow) -> WaitRow:
+        """What is asked about a call in doubt: the question it has, or a new one that it then has.
+
+        A step that is done anew asks anew where nobody decided, or where the call was abandoned.
+        """
+        start = self._doubt(call, row)
+        known = await self.waits.get(row.wait_id) if row.state == "unknown" and row.wait_id else None
+        if known is not None and known.state in ("open", "answered", "rejected"):
+            return self._told(known)
+        asked = await self._open(start)
+        if row.wait_id == asked.wait_id or (row.state == "intended" and asked.state != "open"):
+            return asked
+        if known is not None:
+            await self._settle(call, "abandoned")  # with its old question: what comes next names the new one
+        await self._settle(call, "unknown", error={"message": start.detail["why"]}, wait_id=asked.wait_id)
+        return asked
+
+    def _doubt(self, call: EffectCall, row: EffectRow) -> WaitStart:
+        why = str((row.error or {}).get("message") or "the process ended before its outcome was known")
+        return unknown_start(call, self._shown(call), row.sent, why)
 
     async def _send(self, call: EffectCall, row: EffectRow, send: Send) -> ToolResult:
         wait_id, tries = row.wait_id, TRIES if call.effect == "idempotent" else 1
@@ -248,7 +288,7 @@ class EffectGate:
                 if call.effect == "once":
                     raise await _ended(self._doubted(call, sent, doubt)) from None
                 if not left:
-                    raise Unsure(f"{doubt} It may have been performed; calling it again is safe.") from None
+                    raise await _ended(self._given_up(call, doubt)) from None
                 await self.sleep(PAUSE * 2.0 ** (tries - 1 - left))
             else:
                 reached("effect.performed", call.step_path, call.key)
@@ -280,8 +320,6 @@ class EffectGate:
 
     async def _left(self, call: EffectCall, state: str, why: str) -> None:
         """Notes what became of a call that something else ends; the row is right without it, too."""
-        if state == "unknown" and call.effect == "idempotent":
-            return
         try:
             await _ended(self._settle(call, state, error={"message": self.scrub(why)}))
         except PhaselineError as error:
@@ -293,6 +331,12 @@ class EffectGate:
         row = await self._open(unknown_start(call, self._shown(call), sent, error["message"]))
         await self._settle(call, "unknown", error=error, wait_id=row.wait_id)
         return Waiting((row.wait_id,), row.ask)
+
+    async def _given_up(self, call: EffectCall, doubt: Unsure) -> Unsure:
+        """An idempotent call without an outcome after its last try, written down as that."""
+        told = Unsure(f"{doubt} It may have been performed; calling it again is safe.")
+        await self._settle(call, "unknown", error=self._error(told))
+        return told
 
     async def _done(self, call: EffectCall, result: ToolResult) -> ToolResult:
         """The recorded outcome. Where its body cannot be stored: its beginning, and then the fault."""
@@ -309,10 +353,12 @@ class EffectGate:
         return kept
 
     async def _open(self, start: WaitStart) -> WaitRow:
-        row = await self.waits.open(start)
+        return self._told(await self.waits.open(start))
+
+    def _told(self, row: WaitRow) -> WaitRow:
         if row.state == "open":
-            told = {"step": start.step_path, "wait_id": row.wait_id, "kind": start.kind, "ask": start.ask}
-            reached("wait.opened", start.step_path, row.wait_id)
+            told = {"step": row.step_path, "wait_id": row.wait_id, "kind": row.kind, "ask": row.ask}
+            reached("wait.opened", row.step_path, row.wait_id)
             self.on_event("wait.opened", told)
         return row
 
@@ -367,8 +413,8 @@ async def _ended(work: Coroutine[Any, Any, _T]) -> _T:
 
 
 def _in_doubt(row: EffectRow) -> bool:
-    """Whether the call may have been performed: it was sent, and nobody said what became of it."""
-    return row.sent > 0 and row.state in ("intended", "unknown")
+    """Whether the call may have been performed: it was sent, and nobody said that it was, or was not."""
+    return row.sent > 0 and row.state in ("intended", "unknown", "abandoned")
 
 
 def _closed(call: EffectCall, row: EffectRow) -> ToolResult:

@@ -31,9 +31,9 @@ class Gates:
                 opened.append(gate)
             if self.confirm is not None:
                 await self.confirm()
-        except BaseException as refusal:
+        except BaseException:
             for gate in reversed(opened):
-                await gate.failed(refusal)
+                await gate.unsent()
             raise
         reached("turn.sending", self.path)
 
@@ -46,3 +46,8 @@ class Gates:
         """Tells every gate that nothing came back."""
         for gate in reversed(self.gates):
             await gate.failed(error)
+
+    async def unsent(self) -> None:
+        """Tells every gate that nothing was sent."""
+        for gate in reversed(self.gates):
+            await gate.unsent()

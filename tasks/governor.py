@@ -155,6 +155,10 @@ class Governor:
         if isinstance(error, QuotaExhausted) and error.reset_at is None and self._view is not None:
             error.wait_until(_moment(self._view.state.parked_until))
 
+    async def unsent(self) -> None:
+        """Give back the place of a request that was not sent."""
+        self._report(_Report(self._needs.pop(_task(), None), used=0))
+
     async def close(self) -> None:
         """Write what is still to be written. Raises LedgerError when that is not possible."""
         await self._written()

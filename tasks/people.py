@@ -9,6 +9,7 @@ from typing import Any
 
 from blocks.boundaries import reached
 from blocks.ledger import WaitRow, WaitStart
+from blocks.ledger.wait_changes import LENGTH
 from blocks.ledger.wait_documents import shown_time
 from tasks.context import RunContext
 from tasks.durable import Durable
@@ -49,6 +50,7 @@ async def run_approval(
         deadline=_deadline(plan.deadline),
         on_timeout=plan.on_timeout,
         escalate_to=plan.escalate_to,
+        detail=_length(plan.deadline),
         evidence=evidence,
     )
     return await _decided(step, await _opened(context, start), context, path)
@@ -57,10 +59,12 @@ async def run_approval(
 async def run_await_event(
     step: StepPlan, values: Mapping[str, Value], extra: Mapping[str, Any], context: RunContext, path: str
 ) -> StepResult:
-    """The event's payload as the step's output. Raises Waiting before it came, Unanswered."""
+    """The event's payload as the step's output. Raises Waiting before it came, Unanswered, StepFailed."""
     plan = step.await_event
     assert plan is not None
     key = (await render(plan.key, values, context.store, extra)).strip() if plan.key else ""
+    if plan.key and not key:  # without a key any event of the type would do
+        raise StepFailed("the key of the event it awaits is empty", "see what `await_event.key` reads")
     start = WaitStart(
         run_id=context.run_id,
         step_path=path,
@@ -69,6 +73,7 @@ async def run_await_event(
         ask=f"the event {plan.type}" + (f" with the key {key}" if key else ""),
         deadline=_deadline(plan.deadline),
         on_timeout=plan.on_timeout,
+        detail=_length(plan.deadline),
         event_type=plan.type,
         event_key=key,
     )
@@ -175,6 +180,10 @@ def _generation(context: RunContext, path: str) -> int:
 
 def _deadline(seconds: float | None) -> int | None:
     return None if seconds is None else time.time_ns() // 1000 + int(seconds * 1_000_000)
+
+
+def _length(seconds: float | None) -> dict[str, Any]:
+    return {} if seconds is None else {LENGTH: seconds}
 
 
 def _durable(context: RunContext) -> Durable:

@@ -58,8 +58,9 @@ class RetryPolicy:
 class Gate(Protocol):
     """Stands between a request and the provider: a shared governor, a budget.
 
-    `before` waits, reserves or raises; when it returns, exactly one of `after` and `failed` follows it in
-    the same asyncio task, also when the request is cancelled. It is asked for every try.
+    `before` waits, reserves or raises; when it returns, exactly one of `after`, `failed` and `unsent` follows
+    it in the same asyncio task, also when the request is cancelled. It is asked for every try. `unsent`:
+    something else kept the request from being sent.
     """
 
     async def before(self, request: Request) -> None: ...
@@ -67,6 +68,8 @@ class Gate(Protocol):
     async def after(self, answer: Answer) -> None: ...
 
     async def failed(self, error: BaseException) -> None: ...
+
+    async def unsent(self) -> None: ...
 
 
 def ignore_event(name: str, data: dict[str, Any]) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Awaitable, Callable, Iterator
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from workflows.core.errors import PhaselineError
+from workflows.core.refs import digest
 
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _LOG = logging.getLogger(__name__)
@@ -30,19 +32,30 @@ def among_equal() -> int:
 
 
 class ToolError(Exception):
-    """A tool failed in a way the model may know: its text goes back as the result."""
+    """A tool failed in a way the model may know: its text goes back as the result.
+
+    `again` as in ToolResult.
+    """
+
+    again: ClassVar[bool] = False
 
 
 @dataclass(frozen=True, slots=True)
 class ToolResult:
-    """What a call gave: text, or content blocks of the Messages API."""
+    """What a call gave: text, or content blocks of the Messages API.
+
+    `again`: the call has no outcome, or nobody wants it any more, so that the agent's next equal call is this
+    one once more and not another.
+    """
 
     content: str | list[dict[str, Any]]
     is_error: bool = False
+    again: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """What a journal keeps."""
-        return {"content": self.content, "is_error": self.is_error}
+        kept = {"content": self.content, "is_error": self.is_error}
+        return {**kept, "again": True} if self.again else kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,11 +127,52 @@ async def _run(tool: Tool, arguments: dict[str, Any]) -> ToolResult:
     except PhaselineError:
         raise
     except ToolError as error:
-        return ToolResult(str(error) or f"{tool.name} failed.", is_error=True)
+        return ToolResult(str(error) or f"{tool.name} failed.", is_error=True, again=error.again)
     except Exception as error:  # noqa: BLE001 - a tool is foreign code
         # The model learns that it failed, not how our code looks; people find the trace in the log.
         _LOG.exception("tool %s failed", tool.name)
         return ToolResult(f"{tool.name} failed unexpectedly ({type(error).__name__}).", is_error=True)
+
+
+class EqualCalls:
+    """Numbers the equal calls (tool and arguments) of a conversation from 0, in the order they are made."""
+
+    def __init__(self) -> None:
+        self._made: Counter[str] = Counter()
+        self._again: dict[str, set[int]] = {}
+        """Numbers whose call may only be made again, by the digest of the call."""
+
+    def number(self, calls: Sequence[Mapping[str, Any]]) -> list[int]:
+        """The number of each call of one answer.
+
+        While an earlier one may only be made again, an equal call is that one, however many there are.
+        """
+        numbers, here = [], Counter[str]()
+        for same in map(_sameness, calls):
+            again = sorted(self._again.get(same, ()))
+            if again:
+                numbers.append(again[min(here[same], len(again) - 1)])
+            else:
+                numbers.append(self._made[same])
+                self._made[same] += 1
+            here[same] += 1
+        return numbers
+
+    def learn(
+        self, calls: Sequence[Mapping[str, Any]], numbers: Sequence[int], results: Sequence[ToolResult]
+    ) -> None:
+        """What became of the calls of one answer; what a journal gave again counts alike."""
+        ended: dict[tuple[str, int], bool] = {}
+        for call, number, result in zip(calls, numbers, results, strict=True):
+            which = _sameness(call), number
+            ended[which] = ended.get(which, True) and result.again
+        for (same, number), again in ended.items():
+            kept = self._again.setdefault(same, set())
+            (kept.add if again else kept.discard)(number)
+
+
+def _sameness(call: Mapping[str, Any]) -> str:
+    return digest({"tool": call["name"], "arguments": call["input"]})
 
 
 def argument_problems(schema: dict[str, Any], arguments: dict[str, Any]) -> list[str]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -27,7 +26,7 @@ from tasks.failures import (
 from tasks.outputs import Accepted, Contract, Rejected, Rule
 from tasks.prompt_shape import build_request, echoed, with_blocks
 from tasks.requests import OnEvent, ignore_event
-from tasks.tools import ToolResult, ToolSet
+from tasks.tools import EqualCalls, ToolResult, ToolSet
 from workflows.core.plan import ModelPlan, OutputPlan
 from workflows.core.refs import digest
 from workflows.core.usage import Usage
@@ -174,8 +173,8 @@ class _Loop:
     last_text: str = ""
     begun: str = ""  # text of this answer that earlier turns already gave
     continuations: int = 0
-    called: Counter[str] = field(default_factory=Counter)
-    """How often each call (tool and arguments) was made so far, replayed ones included."""
+    called: EqualCalls = field(default_factory=EqualCalls)
+    """The calls made so far, replayed ones included."""
 
     async def run(self, repairs: int) -> Conversation:
         """Turn after turn, until an answer is accepted or something is final."""
@@ -294,25 +293,21 @@ class _Loop:
 
     async def _call_tools(self, calls: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """All calls of one answer at once; every one ends before an error of one ends the step."""
-        pending = [self._call_tool(n, call, self._count(call)) for n, call in enumerate(calls)]
-        results = await asyncio.gather(*pending, return_exceptions=True)
-        blocks = []
-        faults = [r for r in results if isinstance(r, BaseException)]
+        numbers = self.called.number(calls)
+        pending = [self._call_tool(n, call, numbers[n]) for n, call in enumerate(calls)]
+        ended = await asyncio.gather(*pending, return_exceptions=True)
+        faults = [r for r in ended if isinstance(r, BaseException)]
         if faults:
             # What broke says more than a wait, which is there again the next time.
             raise min(faults, key=lambda fault: ending(fault) == "waiting")
+        results = [r for r in ended if not isinstance(r, BaseException)]
+        self.called.learn(calls, numbers, results)
+        blocks = []
         for call, result in zip(calls, results, strict=True):
-            assert not isinstance(result, BaseException)
             content = result.content or ("failed without a message" if result.is_error else "(no output)")
             block = {"type": "tool_result", "tool_use_id": call["id"], "content": content}
             blocks.append({**block, "is_error": True} if result.is_error else block)
         return blocks
-
-    def _count(self, call: dict[str, Any]) -> int:
-        """Which one this is among the equal calls of the conversation, from 0."""
-        same = digest({"tool": call["name"], "arguments": call["input"]})
-        self.called[same] += 1
-        return self.called[same] - 1
 
     async def _call_tool(self, ordinal: int, call: dict[str, Any], among_equal: int) -> ToolResult:
         name, arguments, started = call["name"], call["input"], time.monotonic()

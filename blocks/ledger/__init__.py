@@ -15,8 +15,10 @@ from blocks.ledger.errors import (
     InDoubt,
     LedgerError,
     NewerLedger,
+    RunChanged,
     RunHeld,
     RunMismatch,
+    RunTakenBack,
 )
 from blocks.ledger.events import EventLedger, EventRow
 from blocks.ledger.forms import UnfitAnswer, UnfitForm
@@ -35,7 +37,7 @@ from blocks.ledger.records import (
     StepRecord,
     StepState,
 )
-from blocks.ledger.votes import NotAsked, UnknownWait, VotedAlready, WaitClosed, WaitOverdue
+from blocks.ledger.votes import NotAsked, OtherProposal, UnknownWait, VotedAlready, WaitClosed, WaitOverdue
 from blocks.ledger.waits import (
     Decision,
     UnfitWait,
@@ -76,13 +78,16 @@ __all__ = [
     "LedgerReader",
     "NewerLedger",
     "NotAsked",
+    "OtherProposal",
     "Owner",
     "ReservationRow",
+    "RunChanged",
     "RunHeld",
     "RunMismatch",
     "RunRow",
     "RunStart",
     "RunState",
+    "RunTakenBack",
     "StepRecord",
     "StepState",
     "TurnRecord",

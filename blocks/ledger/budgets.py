@@ -250,7 +250,9 @@ def _raise(connection: Connection, tenant: str, budget_id: str, given: dict[str,
     """The budget with raised limits; or UsageError."""
     row = _locked(connection, tenant, budget_id)
     if row is None:
-        return UsageError(f"there is no budget {budget_id}", "see the run's: phaseline show RUN_ID --cost")
+        return UsageError(
+            f"there is no budget {budget_id}", "`phaseline show` with --cost lists those of a run"
+        )
     for name, limit in given.items():
         now_at = row.limits[name]
         if now_at is None:

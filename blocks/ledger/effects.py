@@ -23,16 +23,16 @@ from blocks.ledger.schema import effect
 
 EffectState = Literal["intended", "done", "refused", "unknown", "not_done", "abandoned", "undone"]
 """`intended`: written ahead, its outcome is not known yet. `done`: its outcome is recorded. `refused`: it
-was definitely not performed. `unknown`: it may have happened, and a person is asked (`wait_id`).
-`not_done`: a person said that it did not happen, so it may be sent again. `abandoned`: a person said never
-mind. `undone`: taken back."""
+was definitely not performed. `unknown`: it may have happened; a person is asked (`wait_id`), unless it is
+idempotent. `not_done`: it may be sent again, since a person said that it did not happen or since it is
+idempotent. `abandoned`: a person said never mind; asked anew, it is unknown again. `undone`: taken back."""
 EffectKind = Literal["tool", "mcp", "http", "webhook"]
 EffectClass = Literal["idempotent", "once"]
 
 _BEFORE: dict[EffectState, tuple[EffectState, ...]] = {
     "done": ("intended", "unknown"),
     "refused": ("intended",),
-    "unknown": ("intended",),
+    "unknown": ("intended", "abandoned"),
     "not_done": ("intended", "unknown"),
     "abandoned": ("intended", "unknown"),
     "undone": ("done",),

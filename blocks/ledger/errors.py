@@ -25,5 +25,13 @@ class RunHeld(PhaselineError):
     """Another living process works on the run."""
 
 
+class RunChanged(PhaselineError):
+    """The run is no longer what the caller has seen of it: it was cancelled, or went on elsewhere."""
+
+
+class RunTakenBack(UsageError):
+    """The run's work was undone, so that nothing can be built on it."""
+
+
 class RunMismatch(UsageError):
     """The run id belongs to another workflow."""

@@ -15,6 +15,11 @@ FREE_FIELD = "text"
 """The one field of a wait that gives no form."""
 
 _SHOWN = 5
+_OPENING = (
+    *("additionalProperties", "unevaluatedProperties", "patternProperties", "propertyNames"),
+    *("$ref", "$dynamicRef", "allOf", "anyOf", "oneOf", "if", "dependentSchemas"),
+)
+"""Keywords by which a form has more fields than its `properties`, or says itself which it has not."""
 _LENGTH = 300
 _PATTERN_SECONDS = 0.5
 _LOCAL = "write the form out, with references inside of it only, such as '#/$defs/name'"
@@ -52,11 +57,24 @@ def check_answer(form: Mapping[str, Any], data: Any) -> None:
     """UnfitAnswer, naming the fields, when `data` does not fit the form."""
     if not isinstance(data, dict):
         raise UnfitAnswer(f"the answer is {_kind(data)}, not an object with fields", _cure(form))
-    problems = _problems(form, data)
+    problems = [*_problems(form, data), *_undeclared(form, data)]
     if problems:
         shown = "; ".join(problems[:_SHOWN])
         more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         raise UnfitAnswer(f"the answer does not fit the form: {shown}{more}", _cure(form))
+
+
+def _undeclared(form: Mapping[str, Any], data: dict[str, Any]) -> Iterator[str]:
+    """Fields that a form of `properties` does not have: a mistyped one would be lost without a word.
+
+    A form that says what else there may be is held to what it says.
+    """
+    known = form.get("properties")
+    if not isinstance(known, Mapping) or any(word in form for word in _OPENING):
+        return
+    for name in data:
+        if name not in known:
+            yield _cut(_no_field(name, known))
 
 
 def _check_schema(form: dict[str, Any]) -> None:
@@ -146,9 +164,14 @@ def _lines(error: Any) -> Iterator[str]:
         known = error.schema.get("properties", {})
         for name in error.instance:
             if name not in known and not error.schema.get("patternProperties"):
-                yield f"{_path([*where, name])} is no field of it ({did_you_mean(name, known)})"
+                yield _no_field(_path([*where, name]), known, name)
     else:
         yield f"{_path(where)}: {error.message}"
+
+
+def _no_field(where: str, known: Mapping[str, Any], name: str | None = None) -> str:
+    cure = did_you_mean(where if name is None else name, known) if known else "it has none"
+    return f"{where} is no field of it ({cure})"
 
 
 def _path(parts: Any) -> str:

@@ -104,13 +104,16 @@ class Ledger:
         """Begin a run, or continue an existing one that nobody alive works on.
 
         The row is committed when this returns. Raises RunHeld (it names the process), RunMismatch
-        when the run belongs to another workflow, UsageError for an unfit run id.
+        when the run belongs to another workflow, RunChanged when it is not as `expect` says any more,
+        RunTakenBack when it was undone, UsageError for an unfit run id.
         """
         checked_tenant(start.tenant)
         checked_run_id(start.run_id)
         values, token = runs.new_run(start), uuid.uuid4().hex
         holder = owner or Owner.current()
-        operation = partial(runs.begin, values=values, owner=holder, token=token, ttl_us=self._ttl_us)
+        operation = partial(
+            runs.begin, start=start, values=values, owner=holder, token=token, ttl_us=self._ttl_us
+        )
         sent = time.monotonic()
         lease: Lease = await self.access.write(operation, run_order(start.tenant, start.run_id))
         self._sure_until[lease.token] = sent + self._ttl_us / 2_000_000
@@ -190,7 +193,7 @@ class Ledger:
         """Put the run into an end state and give the lease back. Raises Fenced.
 
         From `wake_at` on a stopped run is among those that are due (`steering.due`). The open waits of a
-        cancelled run are cancelled with it, unless `keep_waits`.
+        completed or cancelled run are cancelled with it, unless `keep_waits`.
         """
         values: dict[str, Any] = {
             "error": to_text_or_none(error, "the run's error", RUN_LIMIT),
@@ -200,7 +203,8 @@ class Ledger:
         for name, document in (("outputs", outputs), ("usage", usage)):
             if document is not None:
                 values[name] = to_text(document, f"the run's {name}", RUN_LIMIT)
-        how = finish_cancelled if state == "cancelled" and not keep_waits else runs.finish
+        over = state in ("completed", "cancelled") and not keep_waits
+        how = finish_cancelled if over else runs.finish
         finish = partial(how, lease=lease, state=state, values=values, ttl_us=self._ttl_us)
         await self.access.under(lease, finish)
 
@@ -220,9 +224,13 @@ class Ledger:
         bodies = [steps.artifact_values(lease, ref, ref.kind, record.step_path) for ref in artifacts]
         await self.access.under(lease, partial(steps.record, lease=lease, steps=written, artifacts=bodies))
 
-    async def drop_steps(self, lease: Lease, paths: Sequence[str]) -> int:
-        """Take back the results of steps, so that they are done again also after a crash. Raises Fenced."""
-        return int(await self.access.under(lease, partial(steps.drop, lease=lease, paths=list(paths))))
+    async def drop_steps(self, lease: Lease, paths: Sequence[str], repetition: str = "") -> int:
+        """Take back the results of steps, so that they are done again also after a crash. Raises Fenced.
+
+        `repetition` names a repetition of their effects; "" leaves what is noted of an earlier one.
+        """
+        drop = partial(steps.drop, lease=lease, paths=list(paths), repetition=repetition)
+        return int(await self.access.under(lease, drop))
 
     async def record_artifact(self, lease: Lease, ref: Ref, *, name: str = "", step_path: str = "") -> None:
         """Write down an artifact of the run, by default under its kind and its own step. Raises Fenced."""

@@ -20,11 +20,14 @@ StepState = Literal[
 Document = dict[str, Any]
 """A JSON object."""
 
+TAKEN_BACK = "taken_back"
+"""Label of a run that is, or was, being taken back: nobody goes on with it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunStart:
-    """What a new run begins with. For a run that exists already, only `workflow`, `storage` and
-    `flow_run_id` count: all else stays as it began."""
+    """What a new run begins with. For a run that exists already, only `workflow`, `storage`,
+    `flow_run_id`, `expect` and `take_back` count: all else stays as it began."""
 
     run_id: str
     workflow: str
@@ -38,6 +41,10 @@ class RunStart:
     flow_run_id: str = ""
     parent_run_id: str = ""
     root_run_id: str = ""
+    expect: tuple[RunState, int] | None = None
+    """State and version that the existing run was last seen with; refused when it changed since."""
+    take_back: bool = False
+    """Whether the run is held to undo its work, which is written down for good with the lease."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +82,16 @@ class RunRow:
     cancel_requested: int | None = None
     """When somebody asked its holder to end it."""
 
+    @property
+    def taken_back(self) -> bool:
+        """Whether its work was undone, at least in part: only undoing goes on."""
+        return bool(self.labels.get(TAKEN_BACK))
+
+    @property
+    def seen(self) -> tuple[RunState, int]:
+        """What `RunStart.expect` compares: the run as this row shows it."""
+        return self.state, self.version
+
 
 @dataclass(frozen=True, slots=True)
 class Lease:
@@ -111,6 +128,8 @@ class StepRecord:
     reused_from: str = ""
     generation: int = 0
     """How often its result was dropped: what Prefect stored of earlier generations is not used."""
+    repetition: str = ""
+    """Names the last time a person asked that its effects be repeated; "" for never."""
     epoch: int = 0
     """The lease epoch that wrote it; set by the ledger."""
 

@@ -134,6 +134,7 @@ def _step_record(found: Row[Any]) -> StepRecord:
         ended=found.ended,
         reused_from=found.reused_from,
         generation=found.generation,
+        repetition=found.repetition,
         epoch=found.epoch,
     )
 

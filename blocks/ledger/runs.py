@@ -14,10 +14,10 @@ from sqlalchemy import ColumnElement, Connection, Row, Table, and_, case, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from blocks.ledger.documents import RUN_LIMIT, plain, to_text
-from blocks.ledger.errors import Fenced, RunHeld, RunMismatch
+from blocks.ledger.errors import Fenced, RunChanged, RunHeld, RunMismatch, RunTakenBack
 from blocks.ledger.process_identity import Owner
-from blocks.ledger.records import EndState, Lease, RunStart
-from blocks.ledger.rows import holder_of, now, run_query, run_row, this
+from blocks.ledger.records import TAKEN_BACK, EndState, Lease, RunRow, RunStart
+from blocks.ledger.rows import now, run_query, run_row, this
 from blocks.ledger.schema import run, step
 
 Values = dict[str, Any]
@@ -60,8 +60,13 @@ def new_run(start: RunStart) -> Values:
     }
 
 
-def begin(connection: Connection, values: Values, owner: Owner, token: str, ttl_us: int) -> Any:
-    """A Lease on the run, new or taken over; or RunHeld, RunMismatch."""
+def begin(
+    connection: Connection, start: RunStart, values: Values, owner: Owner, token: str, ttl_us: int
+) -> Any:
+    """A Lease on the run, new or taken over; or RunHeld, RunMismatch, RunChanged, RunTakenBack.
+
+    values: the columns of `new_run(start)`.
+    """
     at = now(connection)
     lease = {"lease_owner": _owner_text(owner, token), "lease_until": at + ttl_us, "heartbeat": at}
     added = (
@@ -74,27 +79,46 @@ def begin(connection: Connection, values: Values, owner: Owner, token: str, ttl_
     if connection.execute(added).first() is not None:
         return Lease(tenant, run_id, 1, token, True, None)
     found = connection.execute(run_query(connection, tenant, run_id).with_for_update()).one()
-    refusal = _refusal(found, values, owner, token)
+    before, epoch = run_row(found, owner), found.lease_epoch
+    if _token(found.lease_owner) == token:  # this very operation was committed already
+        return Lease(tenant, run_id, epoch, token, False, before)
+    refusal = _refusal(before, start, values["workflow"])
     if refusal is not None:
         return refusal
-    epoch = found.lease_epoch
-    if _token(found.lease_owner) != token:  # else this very operation was committed already
-        epoch += 1
-        if not connection.execute(_taken_over(found, values, lease, at)).rowcount:
-            return held_run(found.run_id, "another process")
-    return Lease(tenant, run_id, epoch, token, False, run_row(found, owner))
+    if start.take_back:
+        lease["labels"] = to_text({**before.labels, TAKEN_BACK: True}, "the run's labels", RUN_LIMIT)
+    if not connection.execute(_taken_over(found, values, lease, at)).rowcount:
+        return held_run(found.run_id, "another process")
+    return Lease(tenant, run_id, epoch + 1, token, False, before)
 
 
-def _refusal(found: Row[Any], values: Values, owner: Owner, token: str) -> Exception | None:
-    if found.workflow != values["workflow"]:
+def _refusal(before: RunRow, start: RunStart, workflow: str) -> Exception | None:
+    """Why an existing run is not taken over; None when it is."""
+    if before.workflow != workflow:
         return RunMismatch(
-            f"run {found.run_id} belongs to the workflow {found.workflow}, not to {values['workflow']}",
+            f"run {before.run_id} belongs to the workflow {before.workflow}, not to {workflow}",
             "choose another --run-id",
         )
-    holder = holder_of(found, owner)
-    if holder is None or _token(found.lease_owner) == token:
-        return None
-    return held_run(found.run_id, holder.shown)
+    if before.holder is not None:
+        return held_run(before.run_id, before.holder.shown)
+    if before.taken_back and not start.take_back:
+        return taken_back_run(before)
+    if start.expect is not None and start.expect != before.seen:
+        what = "cancelled" if before.state == "cancelled" else f"changed (it is {before.state} now)"
+        return RunChanged(
+            f"the run {before.run_id} was {what} meanwhile; nothing was started",
+            f"see how it stands: phaseline show {before.run_id}",
+        )
+    return None
+
+
+def taken_back_run(row: RunRow) -> RunTakenBack:
+    """What somebody is told who wants to go on with a run whose work was undone."""
+    return RunTakenBack(
+        f"the run {row.run_id} was taken back",
+        f"start a new one: phaseline run {row.workflow}; "
+        f"or take back what is left of it: phaseline cancel {row.run_id} --undo",
+    )
 
 
 def held_run(run_id: str, holder: str) -> RunHeld:

@@ -120,6 +120,7 @@ step = Table(
     _text("reused_from"),
     _number("epoch"),
     _number("generation"),
+    _text("repetition"),
     PrimaryKeyConstraint("tenant", "run_id", "step_path"),
     ForeignKeyConstraint(["tenant", "run_id"], ["run.tenant", "run.run_id"], ondelete="CASCADE"),
 )

@@ -3,7 +3,7 @@
 A signal is stored first and matched after that; a wait is committed and looks for signals after that. So
 whichever comes last sees the other, without one lock over both; what a killed process left unmatched is
 matched by the sweep (`unmatched`). A signal answers one wait, the oldest one that is open for its type and
-key and was not overdue when the signal came.
+key, or for its type and any key, and was not overdue when the signal came.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def _fits() -> ColumnElement[bool]:
     return and_(
         signal.c.tenant == wait.c.tenant,
         signal.c.type == wait.c.event_type,
-        signal.c.key == wait.c.event_key,
+        or_(wait.c.event_key == "", signal.c.key == wait.c.event_key),
         signal.c.wait_id == "",
         or_(wait.c.deadline.is_(None), signal.c.created < wait.c.deadline),
     )

@@ -8,8 +8,9 @@ from typing import Any, Literal
 from sqlalchemy import Connection, select, text, update
 
 from blocks.ledger.access import Access, run_order
+from blocks.ledger.documents import from_text
 from blocks.ledger.process_identity import Owner
-from blocks.ledger.records import EndState, Lease
+from blocks.ledger.records import TAKEN_BACK, EndState, Lease
 from blocks.ledger.rows import holder_of, now, run_query, this
 from blocks.ledger.runs import Values, finish
 from blocks.ledger.schema import run
@@ -73,7 +74,9 @@ def _cancel(connection: Connection, tenant: str, run_id: str, viewer: Owner) -> 
     # A holder that only lost touch with the ledger writes nothing more: its epoch is over.
     over = {"lease_until": 0, "lease_epoch": found.lease_epoch + 1, "version": found.version + 1}
     connection.execute(update(run).where(this(tenant, run_id)).values(**ended, **over, wake_reason=""))
-    cancel_of_run(connection, tenant, run_id)
+    if not from_text(found.labels).get(TAKEN_BACK):
+        # What undoing asks people is asked of a run that ended already: it stays open.
+        cancel_of_run(connection, tenant, run_id)
     return "cancelled"
 
 

@@ -36,6 +36,7 @@ def step_values(lease: Lease, record: StepRecord) -> Values:
         "ended": record.ended,
         "reused_from": record.reused_from,
         "generation": record.generation,
+        "repetition": record.repetition,
         "epoch": lease.epoch,
     }
 
@@ -70,18 +71,21 @@ def record(connection: Connection, lease: Lease, steps: list[Values], artifacts:
     return None
 
 
-def drop(connection: Connection, lease: Lease, paths: list[str]) -> Any:
-    """The number of rows whose result is dropped; else Fenced. A row that is dropped already stays so."""
+def drop(connection: Connection, lease: Lease, paths: list[str], repetition: str) -> Any:
+    """The number of rows whose result is dropped; else Fenced. A row that is dropped already stays so.
+
+    A `repetition` is noted in both; without one, the rows keep theirs.
+    """
     if held_at(connection, lease) is None:
         return fenced(lease)
-    dropped = update(step).where(
-        step.c.tenant == lease.tenant,
-        step.c.run_id == lease.run_id,
-        step.c.step_path.in_(paths),
-        step.c.state != "dropped",
+    these = update(step).where(
+        step.c.tenant == lease.tenant, step.c.run_id == lease.run_id, step.c.step_path.in_(paths)
     )
     values = {"state": "dropped", "result": None, "generation": step.c.generation + 1, "epoch": lease.epoch}
-    return connection.execute(dropped.values(values)).rowcount
+    dropped = connection.execute(these.where(step.c.state != "dropped").values(values)).rowcount
+    if repetition:
+        connection.execute(these.values(repetition=repetition))
+    return dropped
 
 
 @lru_cache(maxsize=2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,14 +16,16 @@ from blocks.ledger.records import Document
 from blocks.ledger.schema import vote
 from blocks.ledger.wait_rows import WaitRow, WaitState, change, clock, locked, shown_time, tell
 from workflows.core.errors import UsageError, did_you_mean
+from workflows.core.refs import digest
 
 _VOTER_LENGTH = 200
 _NOTE_LENGTH = 4000
+_SHOWN_LENGTH = 500
 _CLOSED = {
     "answered": "is answered already",
     "rejected": "is rejected already",
     "expired": "got no answer in time",
-    "cancelled": "was cancelled with its run",
+    "cancelled": "was withdrawn",
 }
 _SAID = {"approve": "approved", "reject": "rejected"}
 
@@ -32,7 +35,7 @@ class UnknownWait(UsageError):
 
 
 class WaitClosed(UsageError):
-    """The wait is decided, or its run was cancelled."""
+    """The wait is decided, or was withdrawn: its run has ended, or its step asks something else by now."""
 
 
 class WaitOverdue(UsageError):
@@ -45,6 +48,10 @@ class VotedAlready(UsageError):
 
 class NotAsked(UsageError):
     """The wait is assigned to others."""
+
+
+class OtherProposal(UsageError):
+    """Others of the quorum approved something else."""
 
 
 def unknown_wait(wait_id: str, known: Sequence[str]) -> UnknownWait:
@@ -100,19 +107,16 @@ class Ballot:
         if self.entry and self.entry in row.decided_by:
             return row
         at = clock(connection)
-        return refusal(row, self.voter, at) or self._counted(connection, row, at)
+        refused = refusal(row, self.voter, at) or other_proposal(row, self.decision, self.data)
+        return refused or self._counted(connection, row, at)
 
     def _counted(self, connection: Connection, row: WaitRow, at: int) -> WaitRow | Exception:
         self.entry = {"voter": self.voter, "at": at, "decision": self.decision, "note": self.note}
+        self.entry["data"] = self.data
         if self.by_admin:
             self.entry["by_admin"] = True
         votes = [*row.decided_by, self.entry]
-        values: Document = {"decided_by": votes}
-        state = outcome(row, votes)
-        if state != "open":
-            answer = {"approved": state == "answered", "data": self.data, "votes": votes}
-            values.update(state=state, answer=answer, decided=at)
-        counted = change(connection, row, **values)
+        counted = change(connection, row, decided_by=votes, **decision(row, votes, self.data, at))
         if counted is None:
             return LedgerError(f"the wait {row.wait_id} was changed just now", "answer it again")
         self._written(connection, counted, at)
@@ -136,32 +140,68 @@ class Ballot:
 
 
 def make_ballot(
-    row: WaitRow, voter: str, decision: str, data: Any, note: str, local_admin: bool, at: int
+    row: WaitRow, voter: str, decided: str, data: Any, note: str, local_admin: bool, at: int
 ) -> Ballot:
     """A vote that may count. UsageError for what is wrong with it; LedgerError for data that is too large."""
     if not 0 < len(voter) <= _VOTER_LENGTH or not voter.isprintable():
         raise UsageError(f"not an identity: {plain(voter)[:100]!r}", "give a name with --as")
-    if decision not in _SAID:
-        raise UsageError(f"not a decision: {decision!r}", did_you_mean(decision, _SAID))
+    if decided not in _SAID:
+        raise UsageError(f"not a decision: {decided!r}", did_you_mean(decided, _SAID))
     if len(note) > _NOTE_LENGTH:
         raise UsageError(f"the note is longer than {_NOTE_LENGTH} characters", "shorten it")
     refused = refusal(row, voter, at)
     if refused is not None:
         raise refused
-    given = {} if data is None and decision == "approve" else data
+    given = _agreed(row) if data is None and decided == "approve" else data
     if given is not None:
         check_answer(row.form, given)
         to_text(given, "the answer")
+    refused = other_proposal(row, decided, given)
+    if refused is not None:
+        raise refused
     return Ballot(
         tenant=row.tenant,
         run_id=row.run_id,
         wait_id=row.wait_id,
         voter=voter,
-        decision=decision,
+        decision=decided,
         data=given,
         note=plain(note),
         by_admin=local_admin,
     )
+
+
+def first_proposal(row: WaitRow) -> Document | None:
+    """The first approval, whose data the others of a quorum approve as well; None before there is one."""
+    approvals = (entry for entry in row.decided_by if entry["decision"] == "approve" and "data" in entry)
+    return next(approvals, None)
+
+
+def other_proposal(row: WaitRow, decided: str, data: Document | None) -> OtherProposal | None:
+    """Why an approval of this data does not count beside the ones there are; None when it does."""
+    first = first_proposal(row)
+    if decided != "approve" or first is None or digest(first["data"]) == digest(data):
+        return None
+    shown = json.dumps(first["data"], ensure_ascii=False)
+    shown = shown if len(shown) <= _SHOWN_LENGTH else shown[:_SHOWN_LENGTH] + "..."
+    return OtherProposal(
+        f"others approved {shown} ({first['voter']} was the first)",
+        f"approve the same, or reject: `phaseline answer {row.wait_id}` without data approves the same",
+    )
+
+
+def _agreed(row: WaitRow) -> Document:
+    first = first_proposal(row)
+    return {} if first is None else first["data"]
+
+
+def decision(row: WaitRow, votes: Sequence[Document], data: Document | None, at: int) -> Document:
+    """What these votes change of the wait beside themselves; nothing while it stays open."""
+    state = outcome(row, votes)
+    if state == "open":
+        return {}
+    answer = {"approved": state == "answered", "data": data, "votes": list(votes)}
+    return {"state": state, "answer": answer, "decided": at}
 
 
 def outcome(row: WaitRow, votes: Sequence[Document]) -> WaitState:
@@ -188,7 +228,7 @@ def _history(row: WaitRow) -> str:
     if row.decided is not None and (row.answer or {}).get("by_timeout"):
         said.append(f"its deadline decided at {shown_time(row.decided)}")
     elif row.decided is not None and row.state == "cancelled":
-        said.append(f"cancelled at {shown_time(row.decided)}")
+        said.append(f"withdrawn at {shown_time(row.decided)}")
     return ", ".join(said) or "nobody has answered it"
 
 

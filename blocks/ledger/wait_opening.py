@@ -15,12 +15,14 @@ from blocks.ledger.records import Document, Lease
 from blocks.ledger.runs import Values, fenced, insert
 from blocks.ledger.schema import wait
 from blocks.ledger.signals import take_signal
+from blocks.ledger.wait_changes import asked_again, replace_older
 from blocks.ledger.wait_rows import (
     WaitKind,
     WaitRow,
     WaitStart,
     change,
     columns,
+    half_way,
     read_wait,
     read_waits,
     tell,
@@ -71,8 +73,11 @@ def checked_start(lease: Lease, start: WaitStart) -> Values:
     )
 
 
-def open_wait(connection: Connection, lease: Lease, values: Values) -> Any:
-    """The wait, new or known; else Fenced, or LedgerError when it is known to ask something else."""
+def open_wait(connection: Connection, lease: Lease, start: WaitStart, values: Values) -> Any:
+    """The wait, new or known; else Fenced, or LedgerError when it is known to ask something else.
+
+    `values` are the columns of `start`.
+    """
     at = held_at(connection, lease)
     if at is None:
         return fenced(lease)
@@ -86,6 +91,9 @@ def open_wait(connection: Connection, lease: Lease, values: Values) -> Any:
     row = known[0] if known else _added(connection, lease, values, at)
     if row.state == "cancelled":
         row = _reopened(connection, row, values["deadline"], at)
+    if row.state == "open":
+        row = asked_again(connection, row, start, at)
+    replace_older(connection, row, at)
     if row.state == "open" and row.kind == "event":
         row = take_signal(connection, row, at) or row
     return row
@@ -98,7 +106,7 @@ def wait_ids(tenant: str, run_id: str, wait_key: str) -> Iterator[str]:
 
 
 def _added(connection: Connection, lease: Lease, values: Values, at: int) -> WaitRow:
-    times = {"state": "open", "created": at, "remind_at": _half_way(at, values["deadline"])}
+    times = {"state": "open", "created": at, "remind_at": half_way(at, values["deadline"])}
     for wait_id in wait_ids(lease.tenant, lease.run_id, values["wait_key"]):
         added = insert(connection.dialect.name, wait).values(**values, **times, wait_id=wait_id)
         if connection.execute(added.on_conflict_do_nothing().returning(wait.c.wait_id)).first() is None:
@@ -111,16 +119,12 @@ def _added(connection: Connection, lease: Lease, values: Values, at: int) -> Wai
 
 
 def _reopened(connection: Connection, row: WaitRow, deadline: int | None, at: int) -> WaitRow:
-    """A wait whose run was cancelled and goes on. Votes that were given stay."""
+    """A wait that was withdrawn, whose run goes on and asks it again. Votes that were given stay."""
     opened: Document = {"state": "open", "decided": None, "created": at, "deadline": deadline}
-    changed = change(connection, row, **opened, remind_at=_half_way(at, deadline))
+    changed = change(connection, row, **opened, remind_at=half_way(at, deadline))
     assert changed is not None  # the run is ours
     tell(connection, changed, "opened", assignees=list(row.assignees), deadline=deadline)
     return changed
-
-
-def _half_way(at: int, deadline: int | None) -> int | None:
-    return None if deadline is None else at + max(deadline - at, 0) // 2
 
 
 def _form(start: WaitStart) -> Document:

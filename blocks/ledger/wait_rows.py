@@ -59,8 +59,8 @@ class WaitRow:
 
     `answer` is {"approved", "data", "votes"} by people, {"approved", "data", "event_id"} by a signal,
     {"approved", "by_timeout"} when the deadline decided, None while open or when cancelled. `decided_by`
-    holds every vote so far: {"voter", "at", "decision", "note"}, with "by_admin" where a local
-    administrator spoke for the voter.
+    holds every vote so far: {"voter", "at", "decision", "note", "data"}, with "by_admin" where a local
+    administrator spoke for the voter; `data` is what this voter filled in.
     """
 
     tenant: str
@@ -181,6 +181,11 @@ def tell(connection: Connection, row: WaitRow, what: str, **data: Any) -> None:
 def clock(connection: Connection) -> int:
     """The ledger's time now."""
     return int(connection.execute(select(now(connection))).scalar_one())
+
+
+def half_way(at: int, deadline: int | None) -> int | None:
+    """When people are reminded first."""
+    return None if deadline is None else at + max(deadline - at, 0) // 2
 
 
 def shown_time(moment: int) -> str:

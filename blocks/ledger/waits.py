@@ -19,6 +19,7 @@ from blocks.ledger.schema import wait
 from blocks.ledger.signals import read_signal, signal_values, store_signal, take_signal, unmatched
 from blocks.ledger.votes import (
     NotAsked,
+    OtherProposal,
     UnknownWait,
     VotedAlready,
     WaitClosed,
@@ -43,6 +44,7 @@ from blocks.ledger.wait_rows import (
 __all__ = [
     "Decision",
     "NotAsked",
+    "OtherProposal",
     "UnfitWait",
     "UnknownWait",
     "VotedAlready",
@@ -74,12 +76,15 @@ class WaitLedger:
     async def open(self, lease: Lease, start: WaitStart) -> WaitRow:
         """Ask, or find the question again by its key within the run: then as it stands, also decided.
 
-        A wait that was cancelled with its run is opened again. A wait for an event takes a signal that has
-        come before. Raises Fenced, UsageError for what nobody could answer (its form included), LedgerError
-        for a known key with another `subject`.
+        An open one then asks whom `start` names, within its deadline; votes stay. A wait that was cancelled
+        is opened again. What the step asked before under another key is cancelled, where it asks one thing
+        at a time (approval, event). A wait for an event takes a signal that has come before. Raises Fenced,
+        UsageError for what nobody could answer (its form included), LedgerError for a known key with another
+        `subject`.
         """
         values = checked_start(lease, start)
-        row: WaitRow = await self._access.under(lease, partial(open_wait, lease=lease, values=values))
+        opened = partial(open_wait, lease=lease, start=start, values=values)
+        row: WaitRow = await self._access.under(lease, opened)
         if row.kind != "event" or row.state != "open":
             return row
         # Once more after the commit: a signal may have looked for this wait just before it (signals.py).
@@ -102,10 +107,11 @@ class WaitLedger:
     ) -> WaitRow:
         """Count the answer of one identity; the wait afterwards, which may still be open.
 
-        `data` must fit the form, and may be absent in a rejection. `local_admin` records that an
+        `data` must fit the form, and may be absent in a rejection. Of a quorum all approve the same data;
+        absent, it is what the first of them approved. `local_admin` records that an
         administrator of this ledger spoke for `voter`, who must be one of the assignees all the same.
         Raises UsageError when it does not count: UnknownWait, WaitClosed, WaitOverdue, VotedAlready,
-        NotAsked, UnfitAnswer.
+        NotAsked, UnfitAnswer, OtherProposal.
         """
         row, at = self._access.reader.read(lambda c: (read_wait(c, tenant, wait_id), clock(c)))
         if row is None:
@@ -116,7 +122,8 @@ class WaitLedger:
         return counted
 
     def signal(self, tenant: str, type: str, key: str, event_id: str, payload: Document) -> WaitRow | None:
-        """Keep an event of an outside system, and answer the oldest open wait for its type and key.
+        """Keep an event of an outside system, and answer the oldest open wait for its type and key, or for
+        its type and any key.
 
         The wait that it answers; None when none waits yet: a later one takes it. The same (type, event_id)
         again is the same event, whatever else it says.
@@ -130,7 +137,8 @@ class WaitLedger:
             assert found is not None
             if found.wait_id:
                 return self.get(tenant, found.wait_id)
-            named = (wait.c.event_type == found.type, wait.c.event_key == found.key)
+            # A wait that names no key takes any event of the type.
+            named = (wait.c.event_type == found.type, wait.c.event_key.in_(("", found.key)))
             places = self._read_places(partial(unmatched, tenant=tenant, conditions=named))
             # An older signal goes first, and another process may take this wait: one look is not enough.
             if not self._apply(tenant, places[:1], take_signal) and places[:1] == tried:

@@ -16,6 +16,7 @@ from deployments.given_json import read_object, typed
 from deployments.going_on import going_on
 from deployments.recorded import TENANT, opened, settings_of
 from deployments.sweep import sweep
+from flows.answers import kept
 from workflows.core.errors import UsageError
 
 
@@ -30,7 +31,7 @@ def execute(args: argparse.Namespace, out: Out) -> int:
     said = "rejected" if args.reject else "approved"
     still = f"{_approvals(row)} of {row.quorum} so far" if row.state == "open" else f"it is {row.state}"
     out.line(f"{row.wait_id}: {said} by {voter}; {still}", "green")
-    if args.resume and not after.woken:
+    if args.resume and not after.woken and not after.taken_back:
         return _resumed(row.run_id, args, out)
     out.document({**_document(row, voter), **after.to_document()})
     after.print(out)
@@ -41,13 +42,14 @@ def _resumed(run_id: str, args: argparse.Namespace, out: Out) -> int:
     from deployments.arguments import read
     from deployments.commands import resume
 
-    # As it began: who answers has not seen what changed.
-    return resume.execute(read([*args.places, "resume", run_id, "--use", "stored"]), out)
+    # As it began, and with the provider's quota as it is: who answers has not seen either.
+    return resume.execute(read([*args.places, "resume", run_id, "--use", "stored", "--woken"]), out)
 
 
 def _voted(args: argparse.Namespace, ledger: Ledger, voter: str, by_admin: bool, note: str) -> WaitRow:
     known = ledger.waits.get(TENANT, args.wait_id)
     data = _data(args.data, args.fields, known.form if known is not None else {})
+    data, note = kept(data, os.environ), kept(note, os.environ)
     decision: Decision = "reject" if args.reject else "approve"
     vote = ledger.waits.vote
     return vote(TENANT, args.wait_id, voter, decision, data, note=note, local_admin=by_admin)

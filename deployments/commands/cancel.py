@@ -6,8 +6,7 @@ import argparse
 import asyncio
 import os
 import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from blocks.ledger import Ledger, RunRow
 from blocks.settings import Settings
@@ -19,7 +18,7 @@ from deployments.recorded import TENANT, find_run, opened, settings_of
 from workflows.core.errors import PhaselineError, UsageError
 
 if TYPE_CHECKING:
-    from flows.undo import Undone
+    from flows.undo import TakenBack
 
 PATIENCE = 60.0
 """Seconds in which a run that was asked to end is waited for."""
@@ -37,14 +36,18 @@ def execute(args: argparse.Namespace, out: Out) -> int:
                 f"the run {row.run_id} is completed",
                 f"take back what it did with: phaseline cancel {row.run_id} --undo",
             )
-        undone = _taken_back(args, ledger, row) if args.undo else ()
+        back = _taken_back(args, ledger, row) if args.undo else None
         now = ledger.reader.get_run(TENANT, row.run_id) or row
     if before.state == "waiting":
         end_flow_run(before, args.home, out)
-    told = {"run_id": now.run_id, "status": now.state, "workflow": now.workflow}
-    out.document({**told, "undone": [end.to_document() for end in undone]})
-    _print(now, undone, out)
-    return 0 if now.state == "cancelled" and all(end.done for end in undone) else 1
+    told: dict[str, Any] = {"run_id": now.run_id, "status": now.state, "workflow": now.workflow}
+    undone, left = (back.undone, back.left) if back is not None else ((), ())
+    told |= {"undone": [end.to_document() for end in undone]}
+    out.document({**told, "not_taken_back": [one.to_document() for one in left]})
+    out.line(f"the run {now.run_id} is {now.state}", "yellow")
+    if back is not None:
+        _print(back, out)
+    return 0 if now.state == "cancelled" and (back is None or back.settled) else 1
 
 
 def _ended(ledger: Ledger, row: RunRow, out: Out) -> RunRow:
@@ -68,7 +71,7 @@ def _ended(ledger: Ledger, row: RunRow, out: Out) -> RunRow:
         time.sleep(_LOOK)
 
 
-def _taken_back(args: argparse.Namespace, ledger: Ledger, row: RunRow) -> Sequence[Undone]:
+def _taken_back(args: argparse.Namespace, ledger: Ledger, row: RunRow) -> TakenBack:
     from flows.undo import undo_run
 
     environ = {**os.environ, "PHASELINE_HOME": str(args.home)}
@@ -82,9 +85,14 @@ def _taken_back(args: argparse.Namespace, ledger: Ledger, row: RunRow) -> Sequen
     return asyncio.run(undo_run(ledger, row, plan, settings, environ))
 
 
-def _print(row: RunRow, undone: Sequence[Undone], out: Out) -> None:
-    out.line(f"the run {row.run_id} is {row.state}", "yellow")
-    for end in undone:
+def _print(back: TakenBack, out: Out) -> None:
+    for end in back.undone:
         out.line(f"  {end.step}: {end.message}", "" if end.done else "red")
         if end.cure:
             out.line(f"    cure: {end.cure}")
+    for one in back.left:
+        if one.in_doubt:
+            out.line(f"  {one.step}: {one.tool} may have happened; it is not taken back", "red")
+            out.line("    cure: look there whether it happened, and take it back by hand")
+        else:
+            out.line(f"  {one.step}: {one.tool} is not taken back; the step has no `undo`", "yellow")

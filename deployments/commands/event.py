@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import uuid
 from typing import Any
 
@@ -11,11 +12,13 @@ from deployments.given_json import read_object
 from deployments.going_on import going_on
 from deployments.recorded import TENANT, opened, settings_of
 from deployments.sweep import sweep
+from flows.answers import kept
 
 
 def execute(args: argparse.Namespace, out: Out) -> int:
     """Keeps the event and says which wait it answers; the same --id twice is one event."""
     payload = read_object(args.data, "--data") if args.data is not None else {}
+    payload = kept(payload, os.environ)
     event_id = args.id or uuid.uuid4().hex
     document: dict[str, Any] = {"event_id": event_id, "type": args.type, "key": args.key}
     with opened(settings_of(args)) as ledger:

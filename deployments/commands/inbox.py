@@ -9,8 +9,8 @@ from typing import Any
 from blocks.ledger.forms import field_lines
 from blocks.ledger.wait_documents import wait_document
 from deployments.again import answering
-from deployments.closing import wait_lines
 from deployments.display import Out
+from deployments.questions import print_lines, wait_lines
 from deployments.recorded import TENANT, find_run, opened, settings_of
 from deployments.sweep import sweep
 
@@ -33,10 +33,9 @@ def execute(args: argparse.Namespace, out: Out) -> int:
 
 
 def _print(wait: Mapping[str, Any], places: Sequence[str], out: Out) -> None:
-    out.line(f"{wait['wait_id']}  {wait['run_id']}  {wait['step']}", "bold")
-    for name, text in wait_lines(wait, places):
-        out.line(f"  {name:<10}  {text}")
+    out.line(f"{wait['wait_id']}  {wait['run_id']}", "bold")
+    lines = wait_lines(wait, places)
     if not wait["event"] and (fields := field_lines(wait["form"])):
-        out.line(f"  {'  fields':<10}  {', '.join(fields)}")
-    for ref in wait["evidence"]:
-        out.line(f"  {'  see':<10}  {ref.get('kind', '')}: {ref.get('uri', '')}")
+        lines.append(("  fields", ", ".join(fields)))
+    lines += [("  see", f"{ref.get('kind', '')}: {ref.get('uri', '')}") for ref in wait["evidence"]]
+    print_lines(lines, out)

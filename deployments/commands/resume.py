@@ -10,27 +10,26 @@ from pathlib import Path
 from typing import Any
 
 from blocks.ledger import Ledger, RunRow
-from blocks.ledger.runs import held_run
+from blocks.ledger.runs import held_run, taken_back_run
 from blocks.ledger.wait_documents import wait_document
 from blocks.settings import Settings
 from deployments.again import catalog_of, places_of, resuming, started_with
-from deployments.closing import wait_lines
 from deployments.commands.run import answers_offline
 from deployments.definitions import open_catalog
 from deployments.display import Out
 from deployments.drift import drifted, plan_now, preview_of, stored_plan
 from deployments.model_keys import say_keys
+from deployments.questions import print_lines, wait_lines
+from deployments.raising import raise_budgets, raised_limits
 from deployments.recorded import TENANT, find_run, opened, settings_of
-from deployments.running import Start, run_here
+from deployments.running import Start, parked, run_here
 from deployments.sweep import sweep
 from flows.preview import dependants
 from workflows.core.catalog import Catalog
 from workflows.core.errors import PhaselineError, UsageError, did_you_mean
 from workflows.core.plan import Plan
-from workflows.core.units import parse_duration, shown_duration
 
 WAITING = 3
-_MICRO = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -49,16 +48,20 @@ def execute(args: argparse.Namespace, out: Out) -> int:
     """Continues the run, or says why not. Exit codes as in the contract."""
     with opened(settings_of(args)) as ledger:
         sweep(ledger, out, args.places, but=args.run_id)
-        start = _start(args, ledger, out)
+        start = start_of(args, ledger, out)
     return start if isinstance(start, int) else run_here(start, out)
 
 
-def _start(args: argparse.Namespace, ledger: Ledger, out: Out) -> Start | int:
+def start_of(args: argparse.Namespace, ledger: Ledger, out: Out) -> Start | int:
     """What is to be run; the exit code when nothing is."""
     row = find_run(ledger.reader, args.run_id, settings_of(args))
     raised = raised_limits(args.raise_budget)
     if row.holder is not None and not args.plan:
         raise held_run(row.run_id, row.holder.shown)
+    if row.taken_back:
+        raise taken_back_run(row)
+    if args.woken and row.state == "cancelled":
+        return _say_cancelled(row, out)
     if not args.plan and not args.step and args.use != "new":
         if row.state == "completed":
             return _say_completed(row, out)
@@ -74,10 +77,7 @@ def _start(args: argparse.Namespace, ledger: Ledger, out: Out) -> Start | int:
             out.document(shown.to_document())
             return 0
         raise _refuse_drift(row, out, shown.to_document(), args.places)
-    _refuse_taken_back(row, ledger)
-    plan = _with_time(plan, raised.pop("time", None))
-    if raised:
-        ledger.budgets.raise_limits(TENANT, f"run/{row.run_id}", raised)
+    plan = raise_budgets(ledger, row.run_id, plan, raised)
     environ = dict(os.environ)
     offline = answers_offline(False, plan, environ, row, out)
     if not offline:
@@ -85,6 +85,11 @@ def _start(args: argparse.Namespace, ledger: Ledger, out: Out) -> Start | int:
     words = started_with(row.labels) or ("phaseline", *args.places, "run", row.workflow)
     settings, run_id = found.settings, row.run_id
     start = Start(plan, found.catalog, {}, settings, environ, run_id, offline, words)
+    if row.state == "cancelled":
+        out.note(f"the run {run_id}: it was cancelled; it goes on", "yellow")
+    # Only a person knows whether the quota is there again: what goes on by itself keeps to the given time.
+    lift = parked(row) and not args.woken
+    start = replace(start, expect=row.seen, lift_parks=lift)
     return replace(start, redo=redo, repeat_effects=args.repeat_effects)
 
 
@@ -139,6 +144,14 @@ def _redo(step: str | None, plan: Plan) -> tuple[str, ...]:
     return dependants(plan, step)
 
 
+def _say_cancelled(row: RunRow, out: Out) -> int:
+    """It was due a moment ago; nobody asks for a cancelled run to go on but a person."""
+    document = {"run_id": row.run_id, "status": row.state, "workflow": row.workflow}
+    out.document({**document, "waits": [], "error": None})
+    out.line(f"the run {row.run_id} was cancelled meanwhile; nothing was started", "yellow")
+    return 0
+
+
 def _say_completed(row: RunRow, out: Out) -> int:
     document = {"run_id": row.run_id, "status": row.state, "workflow": row.workflow}
     out.document({**document, "outputs": row.outputs, "usage": row.usage, "waits": [], "error": None})
@@ -159,57 +172,5 @@ def _say_waiting(row: RunRow, ledger: Ledger, places: Sequence[str], out: Out) -
     out.document({**document, "waits": waits, "error": error})
     out.line(f"the run {row.run_id} waits; nothing was started", "yellow")
     for wait in waits:
-        for name, text in wait_lines(wait, places):
-            out.line(f"  {name:<10}  {text}")
+        print_lines(wait_lines(wait, places), out)
     return WAITING
-
-
-def _refuse_taken_back(row: RunRow, ledger: Ledger) -> None:
-    """What was undone is not half of a run: doing the rest of it would build on nothing."""
-    if row.state != "cancelled":
-        return
-    from blocks.ledger.effects import read_effects
-
-    effects = ledger.reader.read(lambda c: read_effects(c, TENANT, row.run_id))
-    if any(e.state == "undone" or e.step_path.endswith("/undo") for e in effects):
-        raise UsageError(
-            f"the run {row.run_id} was cancelled and taken back",
-            f"start a new one: phaseline run {row.workflow}",
-        )
-
-
-def raised_limits(pairs: Sequence[str]) -> dict[str, Any]:
-    """Ceilings by name: tokens and turns as numbers, usd in micro-dollars, time in seconds."""
-    raised: dict[str, Any] = {}
-    for pair in (part for word in pairs for part in word.split(",")):
-        name, equals, text = pair.partition("=")
-        if name not in ("tokens", "usd", "turns", "time") or not equals:
-            raise UsageError(
-                f"'{pair}' raises no budget", "write --raise-budget tokens=N (or usd=, turns=, time=)"
-            )
-        raised[name] = _amount(name, text)
-    return raised
-
-
-def _amount(name: str, text: str) -> float | int:
-    try:
-        if name == "time":
-            return parse_duration(text)
-        return round(float(text) * _MICRO) if name == "usd" else int(text.replace("_", ""))
-    except (ValueError, OverflowError):
-        example = {"time": "2h", "usd": "12.50"}.get(name, "2000000")
-        raise UsageError(
-            f"'{text}' is no amount of {name}", f"write --raise-budget {name}={example}"
-        ) from None
-
-
-def _with_time(plan: Plan, seconds: float | None) -> Plan:
-    """The plan with more active time; it is part of the run's definition from here on."""
-    if seconds is None:
-        return plan
-    limit = plan.budget.time if plan.budget is not None else None
-    if plan.budget is None or limit is None:
-        raise UsageError(f"the run has no budget of time to raise ({plan.workflow})", "leave time= out")
-    if seconds < limit:
-        raise UsageError(f"the run's budget of time is {shown_duration(limit)} already", "name a longer one")
-    return plan.model_copy(update={"budget": plan.budget.model_copy(update={"time": seconds})})

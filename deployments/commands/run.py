@@ -18,7 +18,7 @@ from deployments.display import Out
 from deployments.earlier_inputs import require_inputs
 from deployments.given import GivenFile, read_inputs
 from deployments.model_keys import say_keys
-from deployments.running import Start, run_here
+from deployments.running import Start, parked, run_here
 from workflows.core.catalog import Catalog
 from workflows.core.connectors import DEFAULT_KEY
 from workflows.core.errors import UsageError
@@ -55,6 +55,8 @@ def execute(args: argparse.Namespace, out: Out) -> int:
     if not offline:
         say_keys(plan, catalog, environ, out)
     start = Start(plan, catalog, given, settings, environ, run_id, offline, tuple(words_of(args)))
+    if before is not None and before.holder is None:
+        start = replace(start, expect=before.seen, lift_parks=parked(before))
     return run_here(start, out)
 
 

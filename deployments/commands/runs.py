@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from blocks.ledger import Ledger, LedgerReader, RunRow, StepRecord
-from deployments.again import places_of, resuming, started_with
+from deployments.again import places_of, resuming, started_with, undoing
 from deployments.closing import tokens_of
 from deployments.display import Out
 from deployments.recorded import TENANT, find_run, opened, settings_of
@@ -92,7 +92,8 @@ def _show(ledger: Ledger, row: RunRow, args: argparse.Namespace, out: Out) -> No
     _print(row, steps, out)
     details.print(out, places, cost=args.cost, events=args.events)
     if row.state in ("failed", "interrupted", "stopped", "cancelled", "waiting"):
-        out.line(f"continue it with: {resuming(places, row.run_id)}")
+        again = undoing(places, row.run_id) if row.taken_back else resuming(places, row.run_id)
+        out.line(f"continue {'taking it back' if row.taken_back else 'it'} with: {again}")
 
 
 def _step(record: StepRecord) -> dict[str, Any]:

@@ -27,7 +27,12 @@ def execute(args: argparse.Namespace, out: Out) -> int:
     with opened(settings_of(args)) as ledger:
         expired, reminded = apply_due(ledger)
         asyncio.run(ledger.budgets.reap(TENANT))
-        woken = [_wake(run_id, args, ledger, out) for run_id in ledger.steering.due(TENANT)]
+        woken = [
+            _wake(run_id, args, ledger, out)
+            for run_id in ledger.steering.due(TENANT)
+            # Those before it may have taken long: it may be cancelled, or have gone on elsewhere.
+            if run_id in ledger.steering.due(TENANT)
+        ]
     decided = {"expired": [w.wait_id for w in expired], "reminded": [w.wait_id for w in reminded]}
     out.document({"woken": woken, **decided})
     for row in expired:
@@ -54,7 +59,7 @@ def _wake(run_id: str, args: argparse.Namespace, ledger: Ledger, out: Out) -> di
 
 def _continued(run_id: str, places: Sequence[str]) -> dict[str, Any]:
     # As it began: what wakes by itself never takes a changed definition.
-    words = [*places, "resume", run_id, "--use", "stored", "--json"]
+    words = [*places, "resume", run_id, "--use", "stored", "--woken", "--json"]
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     ended = subprocess.run(
         [sys.executable, "-m", "deployments.cli", *words],

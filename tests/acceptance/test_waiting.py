@@ -91,6 +91,64 @@ def test_a_quorum_of_two(desk: Desk) -> None:
     assert desk.marks == ["ship"]
 
 
+def test_a_quorum_agrees_on_the_same(desk: Desk) -> None:
+    form = "form: {required: [limit], properties: {limit: {type: integer}}}"
+    desk.write("w", f'  - {{id: ask, approval: {{ask: "How much?", quorum: 2, {form}}}}}\n')
+    assert desk.run("w").code == 3
+    wait_id = desk.wait_id("w")
+    refused(
+        desk, "answer", wait_id, "-f", "limt=7", expected="limt is no field of it (did you mean 'limit'?)"
+    )
+    desk.json("answer", wait_id, "--as", "ann", "-f", "limit=7")
+    for words in (("inbox",), ("show", "w")):
+        assert 'ann approved {"limit": 7}' in desk.user.phaseline(*words).out
+    refused(desk, "answer", wait_id, "--as", "bob", "-f", "limit=8", expected='others approved {"limit": 7}')
+    answered = desk.json("answer", wait_id, "--as", "bob")
+    assert answered["state"] == "answered"
+    assert [v["data"] for v in answered["decided_by"]] == [{"limit": 7}, {"limit": 7}]
+
+
+def test_answers_keep_no_secret(desk: Desk) -> None:
+    secret = "correct-horse-battery"
+    form = "form: {required: [how], properties: {how: {type: string}}}"
+    desk.write(
+        "w",
+        f'  - {{id: ask, approval: {{ask: "How?", {form}}}}}\n',
+        "  - {id: paid, await_event: {type: payment.settled}}\n",
+    )
+    assert desk.run("w").code == 3
+    desk.user = desk.user.with_variables(MY_TOKEN=secret)
+    wait_id = desk.wait_id("w", "ask")
+    answered = desk.json("answer", wait_id, "-f", f"how=with {secret}", "--note", f"it is {secret}")
+    assert answered["answer"]["data"] == {"how": "with [secret MY_TOKEN]"}
+    assert answered["decided_by"][0]["note"] == "it is [secret MY_TOKEN]"
+    assert desk.json("event", "payment.settled", "--data", json.dumps({secret: [secret]}))["wait_id"]
+    kept = b"".join(
+        file.read_bytes() for file in desk.user.home.rglob("*") if file.name.startswith("ledger.db")
+    )
+    assert b"[secret MY_TOKEN]" in kept and secret.encode() not in kept
+
+
+def test_changed_people_and_questions_reach_the_inbox(desk: Desk) -> None:
+    def ask(text: str, *people: str) -> None:
+        asked = f'ask: "{text}", assignees: [{", ".join(people)}]'
+        desk.write("w", f"  - {{id: ask, approval: {{{asked}}}}}\n")
+
+    ask("Ship?", "ann")
+    assert desk.run("w").code == 3
+    (first,) = desk.json("inbox")["waits"]
+    ask("Ship?", "bob")
+    assert desk.run("w").code == 3
+    (same,) = desk.json("inbox")["waits"]
+    assert (same["wait_id"], same["assignees"]) == (first["wait_id"], ["bob"])
+    ask("Ship it now?", "bob")
+    assert desk.run("w").code == 3
+    (newer,) = desk.json("inbox")["waits"]
+    assert newer["wait_id"] != first["wait_id"] and newer["ask"] == "Ship it now?"
+    assert desk.json("answer", newer["wait_id"], "--as", "bob", "--resume")["status"] == "completed"
+    assert [w["state"] for w in desk.json("show", "w")["waits"]] == ["cancelled", "answered"]
+
+
 def test_a_rejection_skips_what_follows(desk: Desk) -> None:
     desk.write(
         "w",

@@ -22,14 +22,14 @@ class Spent:
         return Spent(self.wall - start.wall, self.computed - start.computed)
 
 
-Work = Callable[[int], Coroutine[Any, Any, Spent]]
-"""Called with the number of the round, from 0; gives what it took."""
+Work = Callable[[int], Coroutine[Any, Any, Spent | list[Spent]]]
+"""Called with the number of the round, from 0; gives what it took, or what each of its parts took."""
 
 
 def alternating(
     works: Mapping[str, Work], rounds: int, between: Callable[[], object] = lambda: None
 ) -> dict[str, dict[str, float]]:
-    """Median `wall` and `computed` seconds of each by its name.
+    """Median `wall` and `computed` seconds of each by its name, over all rounds and parts.
 
     Each has an event loop of its own. A first round warms all up and does not count. `between` waits until
     nothing of a work is left that would slow down the next.
@@ -40,7 +40,7 @@ def alternating(
             spent = asyncio.run(work(number))
             between()
             if number:
-                taken[name].append(spent)
+                taken[name] += spent if isinstance(spent, list) else [spent]
     return {name: _medians(spents) for name, spents in taken.items()}
 
 

@@ -1,8 +1,9 @@
 """One process: an agent step of 20 turns beside a bare loop over the SDK that makes the same 20 requests.
 
-Usage: python -m tests.benchmarks.turns FOLDER ROUNDS; prints median seconds by name as JSON, and those the
-process computed. The step calls a tool that only reads in every turn but the last; the stand-in of the
-Messages API is a process of its own and answers at once.
+Usage: python -m tests.benchmarks.turns FOLDER ROUNDS; prints the median seconds of a turn by name as JSON,
+and those the process computed. A turn is a request and the call of a tool that only reads, up to the next
+turn; the last one, which calls none, does not count, nor does the first, which opens the connection. The
+stand-in of the Messages API is a process of its own and answers at once.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import sys
 import urllib.request
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +39,13 @@ def script(turns: int = TURNS) -> dict[str, Any]:
     return {"rules": [{"turn": turns - 1, "reply": {"text": "All done."}, "times": None}], "default": call}
 
 
-async def step(plan: Any, settings: Settings, environ: Mapping[str, str], run_id: str) -> Spent:
-    """Runs it; what it took from the first turn's beginning to the last one's answer."""
-    moments: list[Spent] = []
+async def step(plan: Any, settings: Settings, environ: Mapping[str, str], run_id: str) -> list[Spent]:
+    """Runs it; what each turn took."""
+    begun: list[Spent] = []
 
     def on_event(name: str, data: dict[str, Any]) -> None:
-        if name in ("turn.started", "turn.answered"):
-            moments.append(Spent())
+        if name == "turn.started":
+            begun.append(Spent())
 
     launch = Launch(settings=settings, environ=environ, run_id=run_id, on_event=on_event)
     token = LAUNCH.set(launch)
@@ -51,21 +53,22 @@ async def step(plan: Any, settings: Settings, environ: Mapping[str, str], run_id
         state = await build_flow(plan)(return_state=True)
     finally:
         LAUNCH.reset(token)
-    if not state.is_completed() or len(moments) != 2 * TURNS:
-        raise SystemExit(f"{state}, {len(moments)} moments")
-    return moments[-1].since(moments[0])
+    if not state.is_completed() or len(begun) != TURNS:
+        raise SystemExit(f"{state} after {len(begun)} turns")
+    return [later.since(earlier) for earlier, later in pairwise(begun[1:])]
 
 
-async def bare(requests: list[dict[str, Any]], base_url: str) -> Spent:
+async def bare(requests: list[dict[str, Any]], base_url: str) -> list[Spent]:
     """The same requests one after the other, each streamed to its end."""
     from anthropic import AsyncAnthropic
 
-    started = Spent()
+    begun: list[Spent] = []
     async with AsyncAnthropic(api_key=KEY, base_url=base_url, max_retries=0) as client:
         for request in requests:
+            begun.append(Spent())
             async for _ in await client.messages.create(**request):
                 pass
-    return Spent().since(started)
+    return [later.since(earlier) for earlier, later in pairwise(begun[1:])]
 
 
 def main() -> None:
@@ -78,7 +81,7 @@ def main() -> None:
         environ = {"ANTHROPIC_API_KEY": KEY, "ANTHROPIC_BASE_URL": base_url}
         requests: list[dict[str, Any]] = []
 
-        async def ours(number: int) -> Spent:
+        async def ours(number: int) -> list[Spent]:
             spent = await step(plan, settings, environ, f"turns-{number}")
             requests[:] = requests or asked(base_url)
             return spent

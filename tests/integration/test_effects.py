@@ -108,7 +108,7 @@ def test_idempotent_calls_are_repeated_over_processes(desk: GateDesk) -> None:
     send = Executor([Unsure("x"), Unsure("x"), Unsure("x"), Unsure("x"), "paid"])
     with pytest.raises(Unsure):
         perform(desk, send, effect="idempotent")
-    assert (desk.effect.state, desk.effect.sent) == ("intended", 3)
+    assert (desk.effect.state, desk.effect.sent) == ("unknown", 3)
     assert perform(desk, send, effect="idempotent") == ToolResult("paid")
     assert len(send.keys) == 5 and len(set(send.keys)) == 1
 
@@ -207,9 +207,26 @@ with Ledger.open(address) as ledger:
 """
 
 
-def process(address: str, folder: Path, method: str, url: str) -> subprocess.Popen[str]:
+DELIVERY = """
+import sys
+from pathlib import Path
+from blocks.ledger import Ledger
+from tests.support.gates import GateDesk
+from tasks.webhook import deliver
+
+address, folder, url = sys.argv[1:]
+
+async def step(gate, context):
+    return await deliver(gate, url, {"order": 7}, secret="whsec_c2VjcmV0LW9mLXRoZS1ob29r")
+
+with Ledger.open(address) as ledger:
+    print(GateDesk(ledger, Path(folder), {}).work(step).content)
+"""
+
+
+def process(program: str, *arguments: object) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-c", PROGRAM, address, str(folder), method, url],
+        [sys.executable, "-c", program, *map(str, arguments)],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
@@ -218,23 +235,48 @@ def process(address: str, folder: Path, method: str, url: str) -> subprocess.Pop
     )
 
 
+def killed_by(receiver: Receiver, program: str, *arguments: object) -> None:
+    """A process that gets SIGKILL while its request is at the receiver."""
+    victim = process(program, *arguments)
+    killed: list[int] = []
+
+    def kill(_: Received) -> None:
+        if not killed:
+            killed.append(victim.pid)
+            os.kill(victim.pid, signal.SIGKILL)
+
+    receiver.on_request = kill
+    victim.communicate(timeout=60)
+    assert victim.returncode == -signal.SIGKILL
+
+
+def test_a_webhook_of_a_killed_process_is_called_again_with_its_id(tmp_path: Path) -> None:
+    address = str(tmp_path / "ledger.db")
+    Ledger.open(address).close()
+    with Receiver(["hang"]) as receiver:
+        given = (address, tmp_path, f"{receiver.url}/hook")
+        killed_by(receiver, DELIVERY, *given)
+        for _ in range(2):  # the second finds the outcome
+            later = process(DELIVERY, *given)
+            out, errors = later.communicate(timeout=60)
+            assert out.startswith("HTTP 200") and later.returncode == 0, errors
+        ids = [received.headers["webhook-id"] for received in receiver.received]
+        assert len(ids) == 2 and len(set(ids)) == 1
+        assert receiver.received[0].body == receiver.received[1].body
+    with Ledger.open(address) as ledger:
+        effect = GateDesk(ledger, tmp_path, {}).effect
+    assert (effect.kind, effect.state, effect.sent) == ("webhook", "done", 2)
+    assert effect.idempotency_key == ids[0]
+
+
 @pytest.mark.parametrize("method", ["POST", "PUT"])
 def test_a_process_killed_between_sending_and_outcome(tmp_path: Path, method: str) -> None:
     address = str(tmp_path / "ledger.db")
     Ledger.open(address).close()
-    killed: list[int] = []
     with Receiver(["hang"]) as receiver:
-        victim = process(address, tmp_path, method, f"{receiver.url}/pay")
-
-        def kill(_: Received) -> None:
-            if not killed:
-                killed.append(victim.pid)
-                os.kill(victim.pid, signal.SIGKILL)
-
-        receiver.on_request = kill
-        victim.communicate(timeout=60)
-        assert victim.returncode == -signal.SIGKILL
-        later = process(address, tmp_path, method, f"{receiver.url}/pay")
+        given = (address, tmp_path, method, f"{receiver.url}/pay")
+        killed_by(receiver, PROGRAM, *given)
+        later = process(PROGRAM, *given)
         out, errors = later.communicate(timeout=60)
         with Ledger.open(address) as ledger:
             desk = GateDesk(ledger, tmp_path, {})

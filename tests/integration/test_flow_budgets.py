@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
-from blocks.ledger import Ledger
+from blocks.ledger import CredentialState, Ledger
 from tests.support.flows import FLOW_MARKS, Bench, Script, agent, steps
 
 pytestmark = FLOW_MARKS
@@ -27,6 +28,34 @@ def spent(bench: Bench, budget: str = "run/r") -> dict[str, tuple[int, int]]:
     with Ledger.open(bench.settings.database) as ledger:
         (row,) = [r for r in ledger.budgets.of_run("default", "r") if r.budget_id == budget]
     return {"turns": (row.spent.turns, row.reserved.turns), "tokens": (row.spent.tokens, row.reserved.tokens)}
+
+
+class Known(Script):
+    """A script whose requests count towards the limits of a credential."""
+
+    credential = "c-1"
+
+
+def test_what_the_provider_does_not_take_costs_no_budget(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, w=with_budget(CHAIN, turns=2, tokens=100_000))
+    bench.model = Known()
+    with Ledger.open(bench.settings.database, migrate=True) as ledger:
+
+        def park(known: CredentialState, at: int) -> tuple[CredentialState, None]:
+            return replace(known, parked_until=at + 3_600_000_000, park_reason="quota"), None
+
+        asyncio.run(ledger.credentials.change("default", "c-1", park))
+    ran = bench.run()
+    assert ran.outcome.status == "stopped" and "quota" in ran.outcome.error["message"]
+    assert spent(bench) == {"turns": (0, 0), "tokens": (0, 0)} and bench.model.asked == []
+
+
+def test_what_a_budget_refuses_takes_no_place_at_the_provider(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, w=with_budget(CHAIN, tokens=10))
+    bench.model = Known()
+    assert bench.run().outcome.status == "stopped"
+    with Ledger.open(bench.settings.database) as ledger:
+        assert ledger.credentials.get("default", "c-1") is None
 
 
 def test_a_spent_budget_stops_the_run_resumably(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from blocks.ledger import Ledger, WaitRow
+from blocks.ledger import Ledger, RunStart, WaitRow
 from tests.support.flows import FLOW_MARKS, Bench, steps
 
 pytestmark = FLOW_MARKS
@@ -58,14 +58,14 @@ def payments(bench: Bench) -> int:
     return len(book.read_text().split()) if book.exists() else 0
 
 
-def cut_off(bench: Bench) -> None:
-    """A run that is cancelled while its payment is made and its answer is not there."""
+def cut_off(bench: Bench, made: int = 1, **more: Any) -> None:
+    """A run that is cancelled once its payment is in the book, as the last of `made`, and has no answer."""
     stuck = bench.folder / "stuck"
     stuck.touch()
 
     async def main() -> None:
-        run = asyncio.create_task(bench.go())
-        while not payments(bench):  # noqa: ASYNC110 - another process writes the file
+        run = asyncio.create_task(bench.go(**more))
+        while payments(bench) < made:  # noqa: ASYNC110 - another process writes the file
             await asyncio.sleep(0.01)
         run.cancel()
         assert (await run).outcome.status == "cancelled"
@@ -73,7 +73,7 @@ def cut_off(bench: Bench) -> None:
     asyncio.run(main())
     gc.collect()
     stuck.unlink()
-    assert payments(bench) == 1
+    assert payments(bench) == made
 
 
 def answer(bench: Bench, outcome: str, **more: Any) -> WaitRow:
@@ -139,3 +139,46 @@ def test_a_step_done_again_does_not_act_again(tmp_path: Path, repeat: bool, coun
     assert ran.outcome.status == "completed"
     assert ran.reused == {"pay": False, "after": False}
     assert payments(bench) == count
+
+
+def test_a_repetition_that_is_cut_off_is_asked_about(tmp_path: Path) -> None:
+    bench = bench_of(tmp_path, "once")
+    assert bench.run().outcome.status == "completed"
+    cut_off(bench, made=2, redo=("pay", "after"), repeat_effects=True)
+    ran = bench.run()
+    assert ran.outcome.status == "waiting", "the outcome of the first payment is not that of the second"
+    answer(bench, "done", result=json.dumps({"paid": 7}))
+    assert bench.run().outcome.status == "completed"
+    assert bench.run(redo=("pay", "after")).outcome.status == "completed"
+    assert payments(bench) == 2
+
+
+def test_a_repetition_asked_for_before_the_last_one_began(tmp_path: Path) -> None:
+    bench = bench_of(tmp_path, "once")
+    assert bench.run().outcome.status == "completed"
+
+    async def dropped(repeat: bool) -> None:
+        async with Ledger.open(bench.settings.database) as ledger:
+            lease = await ledger.begin_run(RunStart(run_id="r", workflow="w"))
+            word = f"epoch {lease.epoch}" if repeat else ""
+            await ledger.drop_steps(lease, ["pay", "after"], word)
+            await ledger.finish_run(lease, "stopped")
+
+    asyncio.run(dropped(False))
+    asyncio.run(dropped(True))
+    asyncio.run(dropped(False))
+    assert bench.run().outcome.status == "completed"
+    assert payments(bench) == 2
+
+
+def test_an_abandoned_payment_is_asked_about_again_when_its_step_is_done_anew(tmp_path: Path) -> None:
+    bench = bench_of(tmp_path, "once")
+    cut_off(bench)
+    bench.run()
+    answer(bench, "abandon")
+    assert bench.run().statuses["pay"] == "failed"
+    assert bench.run().statuses["pay"] == "failed", "a plain resume asks nobody again"
+    assert bench.run(redo=("pay",)).outcome.status == "waiting"
+    answer(bench, "done", result=json.dumps({"paid": 7}))
+    assert bench.run().outcome.status == "completed"
+    assert payments(bench) == 1

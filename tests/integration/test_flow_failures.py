@@ -504,6 +504,7 @@ def test_a_spent_quota_stops_the_run(tmp_path: Path, limited: str) -> None:
     ran = bench.run()
     assert ran.outcome.status == "stopped" and ran.outcome.exit_code == 4
     assert ran.outcome.error is not None and ran.outcome.error["message"] == "the limit is spent"
+    assert "phaseline resume r, or" in ran.outcome.error["cure"]
     assert "failed" not in ran.statuses.values() and ran.outcome.failed_steps == ()
     assert ran.statuses["a"] == ran.statuses["b"] == ran.statuses["last"] == "not_started"
     assert "failed" not in {r.state for r in bench.rows().values()}

@@ -59,6 +59,7 @@ ALLOWED = {
     ("unknown", "done"),
     ("unknown", "not_done"),
     ("unknown", "abandoned"),
+    ("abandoned", "unknown"),
     ("done", "undone"),
 }
 

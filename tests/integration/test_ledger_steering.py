@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from blocks.ledger import Fenced, Ledger, Owner, RunStart
+from blocks.ledger import Fenced, Ledger, Owner, RunChanged, RunStart, RunTakenBack
 from blocks.ledger.waits import WaitStart
 from tests.support.ledgers import DATABASES, new_address
 from tests.support.postgres import Cluster, postgres_cluster
@@ -122,3 +123,45 @@ def test_what_a_quota_stopped_is_due_from_its_time_on(ledger: Ledger) -> None:
     assert ledger.steering.due(TENANT) == []
     row = ledger.reader.get_run(TENANT, "past")
     assert row is not None and (row.wake_at, row.wake_reason) == (None, "")
+
+
+def test_a_run_that_changed_since_it_was_seen_is_not_continued(ledger: Ledger) -> None:
+    async def main() -> None:
+        await ledger.finish_run(await ledger.begin_run(start()), "waiting")
+        seen = ledger.reader.get_run(TENANT, "r")
+        assert seen is not None
+        assert ledger.steering.request_cancel(TENANT, "r") == "cancelled"
+        with pytest.raises(RunChanged, match="was cancelled meanwhile"):
+            await ledger.begin_run(replace(start(), expect=seen.seen))
+        assert state(ledger) == "cancelled"
+        now = ledger.reader.get_run(TENANT, "r")
+        assert now is not None
+        await ledger.finish_run(await ledger.begin_run(replace(start(), expect=now.seen)), "stopped")
+        with pytest.raises(RunChanged, match="it is stopped now"):
+            await ledger.begin_run(replace(start(), expect=now.seen))
+
+    asyncio.run(main())
+
+
+def test_only_undoing_goes_on_with_a_run_that_is_taken_back(ledger: Ledger) -> None:
+    """Also where the process that undid it was killed; what it asked people stays open."""
+
+    async def main() -> None:
+        await ledger.finish_run(await ledger.begin_run(replace(start(), labels={"a": 1})), "completed")
+        here = Owner.current()
+        gone = Owner(here.host, here.boot, 2**22 + 1, here.started)
+        lease = await ledger.begin_run(replace(start(), take_back=True), gone)
+        await ledger.waits.open(lease, asking())
+        with pytest.raises(RunTakenBack, match="was taken back"):
+            await ledger.begin_run(start())
+        assert ledger.steering.request_cancel(TENANT, "r") == "cancelled"
+        assert [w.state for w in ledger.waits.of_run(TENANT, "r")] == ["open"]
+        with pytest.raises(RunTakenBack):
+            await ledger.begin_run(start())
+        again = await ledger.begin_run(replace(start(), take_back=True))
+        await ledger.finish_run(again, "cancelled", keep_waits=True)
+
+    asyncio.run(main())
+    row = ledger.reader.get_run(TENANT, "r")
+    assert row is not None and row.taken_back and row.labels["a"] == 1
+    assert ledger.steering.due(TENANT) == []

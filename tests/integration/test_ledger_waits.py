@@ -16,6 +16,7 @@ from blocks.ledger import (
     Ledger,
     LedgerError,
     NotAsked,
+    OtherProposal,
     RunStart,
     UnfitAnswer,
     UnfitForm,
@@ -30,6 +31,7 @@ from blocks.ledger import (
 from blocks.ledger.access import run_order
 from blocks.ledger.signals import signal_values, store_signal
 from blocks.ledger.votes import make_ballot
+from blocks.ledger.wait_changes import LENGTH
 from tests.support.ledgers import DATABASES, new_address
 from tests.support.postgres import Cluster, postgres_cluster
 from workflows.core.errors import UsageError
@@ -79,7 +81,8 @@ def begin(ledger: Ledger, run_id: str = "r-1", **fields: Any) -> Lease:
 
 
 def a_wait(**fields: Any) -> WaitStart:
-    given = {"run_id": "r-1", "step_path": "s", "wait_key": "k", "kind": "approval", "ask": "Go on?"}
+    key = fields.get("wait_key", "k")
+    given = {"run_id": "r-1", "step_path": f"s-{key}", "wait_key": key, "kind": "approval", "ask": "Go on?"}
     return WaitStart(**{**given, **fields})
 
 
@@ -95,8 +98,8 @@ def reject(ledger: Ledger, row: WaitRow, voter: str = "ann", data: Any = None, *
     return ledger.waits.vote(row.tenant, row.wait_id, voter, "reject", data, **more)
 
 
-def finish(ledger: Ledger, lease: Lease, state: Any = "waiting") -> None:
-    asyncio.run(ledger.finish_run(lease, state))
+def finish(ledger: Ledger, lease: Lease, state: Any = "waiting", *, keep_waits: bool = False) -> None:
+    asyncio.run(ledger.finish_run(lease, state, keep_waits=keep_waits))
 
 
 def shift(ledger: Ledger, row: WaitRow, back: int) -> None:
@@ -191,6 +194,97 @@ def test_what_nobody_could_answer_is_refused(ledger: Ledger, lease: Lease) -> No
     assert ledger.waits.of_run("default", "r-1") == []
 
 
+# --- asking something else ---
+
+
+@pytest.mark.parametrize("kind", ["approval", "event"])
+def test_a_changed_question_takes_the_place_of_the_older(ledger: Ledger, lease: Lease, kind: str) -> None:
+    asked = {"kind": kind, "step_path": "s", "event_type": "paid" if kind == "event" else ""}
+    beside = ask(ledger, lease, wait_key="beside", **{**asked, "step_path": "t"})
+    older = ask(ledger, lease, wait_key="old", **asked)
+    newer = ask(ledger, lease, wait_key="new", **asked)
+    assert {r.wait_id for r in ledger.waits.list_open("default")} == {beside.wait_id, newer.wait_id}
+    assert told(ledger)[-2:] == ["wait.opened", "wait.cancelled"]
+    with pytest.raises(WaitClosed, match="was withdrawn"):
+        approve(ledger, older)
+    again = ask(ledger, lease, wait_key="old", **asked)  # the definition was changed back
+    assert {r.wait_id for r in ledger.waits.list_open("default")} == {beside.wait_id, again.wait_id}
+    assert again.wait_id == older.wait_id
+
+
+def test_an_agent_asks_several_things_at_a_time(ledger: Ledger, lease: Lease) -> None:
+    for key in ("1", "2"):
+        ask(ledger, lease, kind="ask_person", step_path="s", wait_key=key)
+        ask(ledger, lease, kind="action", step_path="s", wait_key=f"action-{key}")
+    assert len(ledger.waits.list_open("default")) == 4
+
+
+def test_an_answered_question_stays_when_another_is_asked(ledger: Ledger, lease: Lease) -> None:
+    done = approve(ledger, ask(ledger, lease, step_path="s", wait_key="old"))
+    ask(ledger, lease, step_path="s", wait_key="new")
+    assert ledger.waits.get("default", done.wait_id) == done
+
+
+def test_changed_people_reach_an_open_question(ledger: Ledger, lease: Lease) -> None:
+    row = ask(ledger, lease, assignees=("ann", "bob"), quorum=2)
+    half = approve(ledger, row, "ann")
+    asked = {
+        "assignees": ("bob", "cho"),
+        "on_timeout": "escalate",
+        "escalate_to": ("dee", "eve"),
+        "quorum": 2,
+    }
+    changed = ask(ledger, lease, **asked)
+    for name, value in asked.items():
+        assert getattr(changed, name) == value, name
+    assert changed.decided_by == half.decided_by
+    assert ask(ledger, lease, **asked) == changed
+    assert told(ledger) == ["wait.opened", "wait.voted", "wait.changed"]
+    with pytest.raises(NotAsked):
+        approve(ledger, row, "mal")
+    assert approve(ledger, row, "cho").state == "answered"
+    assert ask(ledger, lease, assignees=("zoe",)).assignees == ("bob", "cho"), "it is decided"
+
+
+def test_a_smaller_quorum_may_be_reached_already(ledger: Ledger, lease: Lease) -> None:
+    row = ask(ledger, lease, quorum=2, form=FORM)
+    approve(ledger, row, "ann", {"amount": 1})
+    answered = ask(ledger, lease, quorum=1, form=FORM)
+    assert answered.state == "answered" and answered.answer is not None
+    assert answered.answer["data"] == {"amount": 1}
+    assert told(ledger)[-2:] == ["wait.changed", "wait.answered"]
+
+
+def test_people_who_cannot_reach_the_quorum_any_more_have_rejected(ledger: Ledger, lease: Lease) -> None:
+    row = ask(ledger, lease, assignees=("ann", "bob"), quorum=1)
+    reject(ledger, row, "ann")
+    ended = ask(ledger, lease, assignees=("ann",), quorum=1)
+    assert ended.state == "rejected" and ended.answer is not None and ended.answer["data"] is None
+
+
+def test_a_changed_deadline_counts_from_when_it_was_asked(ledger: Ledger, lease: Lease) -> None:
+    row = ask(ledger, lease, deadline=FAR, detail={LENGTH: 7200.0})
+    same = ask(ledger, lease, deadline=FAR + HOUR, detail={LENGTH: 7200.0})
+    assert same == row, "a deadline of the same length is the one it has"
+    shorter = ask(ledger, lease, deadline=FAR, detail={LENGTH: 3600.0})
+    assert (shorter.deadline, shorter.detail) == (row.created + HOUR, {LENGTH: 3600.0})
+    assert shorter.remind_at == row.created + HOUR // 2
+    endless = ask(ledger, lease)
+    assert (endless.deadline, endless.detail) == (None, {})
+
+
+def test_going_on_does_not_take_a_question_back_from_whom_it_was_escalated_to(
+    ledger: Ledger, lease: Lease
+) -> None:
+    given = {"assignees": ("ann",), "on_timeout": "escalate", "escalate_to": ("bob",)}
+    row = ask(ledger, lease, deadline=microseconds() + HOUR, detail={LENGTH: 3600}, **given)
+    shift(ledger, row, 2 * HOUR)
+    (escalated,) = ledger.waits.expire_due("default")
+    assert ask(ledger, lease, deadline=FAR, detail={LENGTH: 3600}, **given) == escalated
+    changed = ask(ledger, lease, detail={LENGTH: 3600}, **{**given, "escalate_to": ("cho",)})
+    assert (changed.assignees, changed.on_timeout, changed.deadline) == (("cho",), "fail", escalated.deadline)
+
+
 # --- answering ---
 
 
@@ -198,7 +292,13 @@ def test_one_approval_answers_by_default(ledger: Ledger, lease: Lease) -> None:
     row = approve(ledger, ask(ledger, lease, form=FORM), data={"amount": 3}, note="fine")
     (vote,) = row.decided_by
     assert row.state == "answered" and row.decided == vote["at"]
-    assert {**vote, "at": 0} == {"voter": "ann", "at": 0, "decision": "approve", "note": "fine"}
+    assert {**vote, "at": 0} == {
+        "voter": "ann",
+        "at": 0,
+        "decision": "approve",
+        "note": "fine",
+        "data": {"amount": 3},
+    }
     assert row.answer == {"approved": True, "data": {"amount": 3}, "votes": [vote]}
     assert ledger.waits.get("default", row.wait_id) == row
     assert ledger.waits.list_open("default") == []
@@ -211,10 +311,40 @@ def test_a_quorum_counts_different_people(ledger: Ledger, lease: Lease) -> None:
     assert half.state == "open" and half.answer is None and len(half.decided_by) == 1
     with pytest.raises(VotedAlready, match="ann has answered"):
         approve(ledger, row, "ann", {"amount": 2})
-    whole = approve(ledger, row, "cho", {"amount": 3})
+    whole = approve(ledger, row, "cho", {"amount": 1})
     assert whole.state == "answered" and whole.answer is not None
-    assert whole.answer["data"] == {"amount": 3}
+    assert whole.answer["data"] == {"amount": 1}
     assert [vote["voter"] for vote in whole.answer["votes"]] == ["ann", "cho"]
+
+
+def test_a_quorum_approves_one_and_the_same(ledger: Ledger, lease: Lease) -> None:
+    row = ask(ledger, lease, assignees=("ann", "bob", "cho"), quorum=2, form=FORM)
+    half = approve(ledger, row, "ann", {"amount": 1, "note": "a"})
+    for shown in (row, half):
+        with pytest.raises(OtherProposal) as caught:
+            approve(ledger, shown, "bob", {"amount": 2})
+        assert 'others approved {"amount": 1, "note": "a"} (ann was the first)' in caught.value.message
+        assert "approve the same, or reject" in caught.value.cure
+    assert ledger.waits.get("default", row.wait_id) == half
+    whole = approve(ledger, row, "cho")  # without data: what ann approved
+    assert whole.state == "answered" and whole.answer is not None
+    assert whole.answer["data"] == {"amount": 1, "note": "a"}
+    assert [vote["data"] for vote in whole.decided_by] == [{"amount": 1, "note": "a"}] * 2
+
+
+def test_the_same_in_another_order_is_the_same(ledger: Ledger, lease: Lease) -> None:
+    row = ask(ledger, lease, quorum=2, form=FORM)
+    approve(ledger, row, "ann", {"amount": 1, "note": "a"})
+    assert approve(ledger, row, "bob", {"note": "a", "amount": 1}).state == "answered"
+
+
+def test_an_approval_that_did_not_see_another_does_not_count_beside_it(ledger: Ledger, lease: Lease) -> None:
+    row = ask(ledger, lease, quorum=2, form=FORM)
+    late = make_ballot(row, "bob", "approve", {"amount": 2}, "", False, row.created)
+    half = approve(ledger, row, "ann", {"amount": 1})
+    with pytest.raises(OtherProposal):
+        ledger.access.write_now(late, run_order("default", "r-1"))
+    assert ledger.waits.get("default", row.wait_id) == half
 
 
 def test_a_rejection_decides_when_too_few_are_left(ledger: Ledger, lease: Lease) -> None:
@@ -466,6 +596,20 @@ def test_a_signal_of_another_tenant_type_or_key_answers_nothing(ledger: Ledger, 
     assert ledger.waits.get("default", row.wait_id) == row
 
 
+def test_a_wait_without_a_key_takes_any_event_of_its_type(ledger: Ledger, lease: Lease) -> None:
+    row = event_wait(ledger, lease, wait_key="any", event_key="")
+    keyed = event_wait(ledger, lease, wait_key="keyed")
+    assert ledger.waits.signal("default", "sent", "o-1", "e-0", {}) is None
+    first = ledger.waits.signal("default", "paid", "o-9", "e-1", {"n": 1})
+    assert first is not None and (first.wait_id, first.state) == (row.wait_id, "answered")
+    assert ledger.waits.signal("default", "paid", "o-9", "e-2", {"n": 2}) is None
+    assert ledger.waits.get("default", keyed.wait_id) == keyed
+    later = event_wait(ledger, lease, wait_key="later", event_key="")  # what came before it
+    assert later.answer is not None and later.answer["event_id"] == "e-2"
+    answered = ledger.waits.signal("default", "paid", "o-1", "e-3", {})
+    assert answered is not None and answered.wait_id == keyed.wait_id
+
+
 def test_a_signal_after_the_deadline_is_too_late(ledger: Ledger, lease: Lease) -> None:
     row = event_wait(ledger, lease, deadline=microseconds() + HOUR, on_timeout="continue")
     shift(ledger, row, 2 * HOUR)
@@ -503,23 +647,30 @@ def test_odd_signals_are_refused(ledger: Ledger, type_: str, event_id: str, payl
 # --- runs ---
 
 
-def test_cancelling_a_run_cancels_its_open_waits_and_going_on_asks_again(
-    ledger: Ledger, lease: Lease
+@pytest.mark.parametrize("state", ["completed", "cancelled"])
+def test_a_run_that_ends_withdraws_its_questions_and_going_on_asks_again(
+    ledger: Ledger, lease: Lease, state: str
 ) -> None:
     done = approve(ledger, ask(ledger, lease, wait_key="done"))
     row = ask(ledger, lease, deadline=FAR)
-    finish(ledger, lease, "cancelled")
-    (cancelled,) = ledger.waits.cancel_of_run("default", "r-1")
-    assert (cancelled.wait_id, cancelled.state) == (row.wait_id, "cancelled")
+    finish(ledger, lease, state)
+    cancelled = ledger.waits.get("default", row.wait_id)
+    assert cancelled is not None and cancelled.state == "cancelled"
     assert ledger.waits.cancel_of_run("default", "r-1") == []
     assert ledger.waits.get("default", done.wait_id) == done
-    with pytest.raises(WaitClosed, match="cancelled with its run"):
+    with pytest.raises(WaitClosed, match="was withdrawn"):
         approve(ledger, row)
     assert told(ledger)[-1] == "wait.cancelled"
 
     again = ask(ledger, begin(ledger), deadline=FAR + 1)
     assert (again.wait_id, again.state, again.deadline) == (row.wait_id, "open", FAR + 1)
     assert approve(ledger, again).state == "answered"
+
+
+def test_a_run_that_waits_keeps_its_questions(ledger: Ledger, lease: Lease) -> None:
+    row = ask(ledger, lease)
+    finish(ledger, lease)
+    assert ledger.waits.list_open("default") == [row]
 
 
 def test_a_waiting_run_goes_on_when_something_was_decided(ledger: Ledger, lease: Lease) -> None:

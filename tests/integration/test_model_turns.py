@@ -10,6 +10,7 @@ import pytest
 
 from blocks.anthropic_api import AnthropicConnection
 from blocks.models import Answer, Truncated
+from tasks.effect_calls import Unsure
 from tasks.failures import (
     AnswerTooLong,
     ContextExceeded,
@@ -19,7 +20,7 @@ from tasks.failures import (
     TurnsExhausted,
 )
 from tasks.requests import RetryPolicy, ask
-from tasks.tools import Tool, ToolError, ToolResult, ToolSet
+from tasks.tools import Tool, ToolError, ToolResult, ToolSet, among_equal
 from tasks.turns import Conversation, converse
 from tests.support.messages_api import MessagesApi
 from workflows.core.errors import PhaselineError
@@ -372,6 +373,24 @@ def test_a_journalled_step_continues_where_it_was_killed(api: MessagesApi) -> No
     done = talk(api, tools=tools, journal=journal)
     assert (done.text, done.turns) == ("done\n", 3)
     assert (api.count, len(ran)) == (4, 2)
+
+
+def test_a_call_without_an_outcome_keeps_its_number_also_when_it_is_replayed(api: MessagesApi) -> None:
+    numbers: list[int] = []
+
+    async def pay(arguments: dict[str, Any]) -> ToolResult:
+        numbers.append(among_equal())
+        if len(numbers) == 1:
+            raise Unsure("the bank did not answer. Calling it again is safe.")
+        return ToolResult("paid")
+
+    journal = Notebook()
+    tools = ToolSet((tool("pay", pay),))
+    api.queue(calls("pay"), {"fault": "bad_request"}, calls("pay"), calls("pay"), {"text": "done"})
+    with pytest.raises(PhaselineError):
+        talk(api, tools=tools, journal=journal)
+    assert talk(api, tools=tools, journal=journal).turns == 4
+    assert numbers == [0, 0, 1]
 
 
 def test_the_same_loop_serves_the_offline_model() -> None:

@@ -14,7 +14,7 @@ from workflows.core.refs import digest
 BEFORE = {
     "done": ("intended", "unknown"),
     "refused": ("intended",),
-    "unknown": ("intended", "unknown"),
+    "unknown": ("intended", "unknown", "abandoned"),
     "not_done": ("intended", "unknown"),
     "abandoned": ("intended", "unknown"),
 }
@@ -143,7 +143,7 @@ class World:
 
     def call(self, send: Any, **more: Any) -> ToolResult:
         """One call, in a process of its own."""
-        names = ("scrub", "keep", "remote", "repeat")
+        names = ("scrub", "keep", "remote", "repeat", "generation")
         gate = self.gate(**{name: more.pop(name) for name in names if name in more})
         return asyncio.run(call(gate, send, **more))
 

@@ -10,8 +10,8 @@ import pytest
 
 from deployments.again import answering, catalog_of, labels_of, places_of, resuming, started_with
 from deployments.arguments import read
-from deployments.commands.resume import raised_limits
 from deployments.given_json import read_object, typed
+from deployments.raising import Raised, raised_limits
 from workflows.core.errors import UsageError
 
 
@@ -77,14 +77,18 @@ def test_a_whole_answer(tmp_path: Path) -> None:
             read_object(written, "--data")
 
 
-def test_budgets_that_areraised_limits() -> None:
-    assert raised_limits(["tokens=2_000,usd=1.5", "turns=9", "time=2h"]) == {
-        "tokens": 2000,
-        "usd": 1_500_000,
-        "turns": 9,
-        "time": 7200.0,
-    }
-    for word in ("tokens", "tokens=many", "usd=nan", "money=5", "time=soon"):
+def test_budgets_that_are_raised() -> None:
+    assert raised_limits(["tokens=2_000,usd=1.5", "turns=9", "time=2h"]) == [
+        Raised("", "tokens", 2000),
+        Raised("", "usd", 1_500_000),
+        Raised("", "turns", 9),
+        Raised("", "time", 7200.0),
+    ]
+    assert raised_limits(["each/ab-0/a.b/workflow.turns=3", "agent:team/ann.tokens=5"]) == [
+        Raised("each/ab-0/a.b/workflow", "turns", 3),
+        Raised("agent:team/ann", "tokens", 5),
+    ]
+    for word in ("tokens", "tokens=many", "usd=nan", "money=5", "time=soon", "a.time=2h", ".tokens"):
         with pytest.raises(UsageError, match=r"no amount|raises no budget"):
             raised_limits([word])
 

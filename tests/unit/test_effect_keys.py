@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -126,11 +127,13 @@ def test_an_idempotent_call_is_sent_again_with_pauses_and_the_same_key(world: Wo
     assert world.pauses == [0.5, 1.0]
 
 
-def test_an_idempotent_call_without_an_outcome_stays_intended(world: World) -> None:
+def test_an_idempotent_call_without_an_outcome_is_unknown_and_may_be_made_again(world: World) -> None:
     send = Receiver([Unsure("timed out.")])
     with pytest.raises(Unsure, match=r"timed out\. It may have been performed; calling it again is safe"):
         world.call(send, effect="idempotent")
-    assert (world.effects.only.state, world.effects.only.sent) == ("intended", TRIES)
+    row = world.effects.only
+    assert (row.state, row.sent, row.wait_id) == ("unknown", TRIES, "")
+    assert row.error is not None and "It may have been performed" in row.error["message"]
     assert world.call(Receiver(["paid"]), effect="idempotent") == ToolResult("paid")
 
 
@@ -188,7 +191,61 @@ def test_a_person_says_never_mind(world: World, rejected: bool) -> None:
     for _ in range(2):
         result = world.call(Receiver(["never"]))
         assert result.is_error and "kim abandoned it. They said: too late" in str(result.content)
+        assert result.again, "an equal call of the agent is this one again"
     assert world.effects.only.state == "abandoned"
+
+
+def test_what_was_abandoned_is_asked_about_again_once_the_step_is_done_anew(world: World) -> None:
+    lost = Receiver([Unsure("lost.")])
+    first = in_doubt(world, lost)
+    assert "was sent and lost. Answer" in first.message
+    world.waits.answer({"outcome": "abandon"})
+    never = Receiver(["never"])
+    assert world.call(never).again
+    second, again = (in_doubt(world, never, generation=1) for _ in range(2))
+    assert first.wait_ids != second.wait_ids == again.wait_ids
+    assert (world.effects.only.state, world.effects.only.wait_id) == ("unknown", second.wait_ids[0])
+    world.waits.answer({"outcome": "not_done"})
+    send = Receiver(["paid"])
+    assert world.call(send, generation=1) == ToolResult("paid")
+    assert send.keys == lost.keys
+    assert world.call(never, generation=2) == ToolResult("paid")
+
+
+def test_what_was_abandoned_and_is_declared_safe_is_made_once_the_step_is_done_anew(world: World) -> None:
+    in_doubt(world)
+    world.waits.answer({"outcome": "abandon"})
+    assert world.call(Receiver(["never"]), effect="idempotent").again
+    assert world.call(Receiver(["paid"]), effect="idempotent", generation=1) == ToolResult("paid")
+
+
+def test_an_open_question_stays_when_the_step_is_done_anew(world: World) -> None:
+    first = in_doubt(world)
+    never = Receiver(["never"])
+    assert in_doubt(world, never, generation=1).wait_ids == first.wait_ids
+    world.waits.answer({"outcome": "done", "result": "receipt 7"})
+    assert world.call(never, generation=1) == ToolResult("receipt 7")
+
+
+def test_what_nobody_decided_is_asked_once_the_step_is_done_anew(world: World) -> None:
+    first = in_doubt(world)
+    world.waits.answer(state="expired")
+    never = Receiver(["never"])
+    with pytest.raises(Undecided, match="nobody answered") as caught:
+        world.call(never)
+    assert "phaseline resume r --from s" in caught.value.cure
+    second = in_doubt(world, never, generation=1)
+    assert second.wait_ids != first.wait_ids and world.effects.only.wait_id == second.wait_ids[0]
+
+
+def test_a_process_that_ends_between_a_question_and_its_name_finds_it(world: World) -> None:
+    lost = Receiver([Unsure("lost")])
+    in_doubt(world, lost)
+    row = world.effects.only
+    world.effects.rows[row.effect_key] = replace(row, state="intended", wait_id="")
+    world.waits.answer({"outcome": "done"})
+    assert "performed" in str(world.call(Receiver(["never"])).content)
+    assert len(world.waits.rows) == 1
 
 
 @pytest.mark.parametrize("state", ["expired", "cancelled"])
@@ -254,17 +311,15 @@ def test_a_crash_before_the_outcome_asks_or_repeats() -> None:
     assert len(send.keys) == 2 and len(set(send.keys)) == 1
 
 
-@pytest.mark.parametrize(("effect", "state"), [("once", "unknown"), ("idempotent", "intended")])
-def test_a_cancelled_call_is_noted_before_the_cancellation_goes_on(
-    world: World, effect: str, state: str
-) -> None:
+@pytest.mark.parametrize("effect", ["once", "idempotent"])
+def test_a_cancelled_call_is_noted_before_the_cancellation_goes_on(world: World, effect: str) -> None:
     async def cancelled() -> None:
         async with asyncio.timeout(0.01):
             await call(world.gate(), Receiver([asyncio.Event()]), effect=effect)
 
     with pytest.raises(TimeoutError):
         asyncio.run(cancelled())
-    assert world.effects.only.state == state
+    assert world.effects.only.state == "unknown"
     if effect == "once":
         assert "cancelled" in str(in_doubt(world, Receiver(["never"])))
 
@@ -358,6 +413,10 @@ def test_a_rejected_call_is_not_made_and_the_agent_is_told(world: World) -> None
         assert result.is_error
         assert "kim did not approve this call of bank.pay. They said: over the limit" in str(result.content)
     assert world.effects.only.state == "refused"
+    asked(world, generation=1)
+    world.waits.answer()
+    assert world.call(Receiver(["paid"]), approval=True, generation=1) == ToolResult("paid")
+    assert world.call(Receiver(["never"]), approval=True, generation=2) == ToolResult("paid")
 
 
 def test_reading_can_need_approval_too(world: World) -> None:

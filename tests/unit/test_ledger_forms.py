@@ -105,6 +105,19 @@ def test_an_answer_that_fits_is_none_to_talk_about() -> None:
     check_answer(free_form(required=False), {})
 
 
+def test_an_undeclared_field_is_refused_unless_the_form_says_otherwise() -> None:
+    properties = {"properties": {"amount": {"type": "integer"}}}
+    form = {"type": "object", **properties}
+    with pytest.raises(UnfitAnswer) as caught:
+        check_answer(form, {"amonut": 1})
+    assert "amonut is no field of it (did you mean 'amount'?)" in caught.value.message
+    with pytest.raises(UnfitAnswer, match="x is no field of it \\(it has none\\)"):
+        check_answer({"type": "object", "properties": {}}, {"x": 1})
+    check_answer({**form, "additionalProperties": True}, {"x": 1})
+    check_answer({**form, "allOf": [{"properties": {"x": {"type": "integer"}}}]}, {"x": 1})
+    check_answer({"type": "object"}, {"x": 1})
+
+
 def test_long_values_are_cut_in_messages() -> None:
     with pytest.raises(UnfitAnswer) as caught:
         check_answer(FORM, {"amount": "x" * 10_000})

@@ -65,6 +65,9 @@ class Gatekeeper:
     async def failed(self, error: BaseException) -> None:
         self.seen.append(type(error).__name__)
 
+    async def unsent(self) -> None:
+        self.seen.append("unsent")
+
 
 def asked(
     connection: Scripted,

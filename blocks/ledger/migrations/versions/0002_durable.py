@@ -18,6 +18,7 @@ def upgrade() -> None:
     op.add_column("run", _moment("cancel_requested", known=False))
     op.create_index("ix_run_tenant_state", "run", ["tenant", "state"])
     op.add_column("step", _number("generation"))
+    op.add_column("step", _text("repetition"))
     _make_turn()
     _make_effect()
     _make_wait()

@@ -1,0 +1,110 @@
+"""Higher ceilings of a run's budgets, as `resume --raise-budget` names them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from blocks.ledger import BudgetRow, Ledger
+from deployments.recorded import TENANT
+from workflows.core.errors import UsageError
+from workflows.core.plan import Plan
+from workflows.core.units import parse_duration, shown_duration
+
+_MICRO = 1_000_000
+_RESOURCES = ("tokens", "usd", "turns", "time")
+_AGENT = "agent:"
+
+
+@dataclass(frozen=True)
+class Raised:
+    """A new total. `of`: "" the run, a step's path, or `agent:ID`; `amount`: tokens and turns as they are,
+    usd in micro-dollars, time in seconds."""
+
+    of: str
+    resource: str
+    amount: float | int
+
+
+def raised_limits(pairs: Sequence[str]) -> list[Raised]:
+    """What `--raise-budget` names, several beside each other with commas. Raises UsageError."""
+    return [_raised(pair) for word in pairs for part in word.split(",") if (pair := part.strip())]
+
+
+def raise_budgets(ledger: Ledger, run_id: str, plan: Plan, raised: Sequence[Raised]) -> Plan:
+    """Raises them in the ledger; the plan as it is, or with more active time.
+
+    Raises UsageError for a budget that is not there, has no such limit, or has as much already.
+    """
+    rows = ledger.budgets.of_run(TENANT, run_id) if raised else []
+    for one in raised:
+        if one.resource == "time":
+            plan = _with_time(plan, float(one.amount))
+    for one in raised:
+        if one.resource != "time":
+            ledger.budgets.raise_limits(
+                TENANT, _budget_id(run_id, one, rows), {one.resource: int(one.amount)}
+            )
+    return plan
+
+
+def _raised(pair: str) -> Raised:
+    name, _, text = pair.rpartition("=")
+    of, _, resource = name.rpartition(".")
+    if resource not in _RESOURCES or (resource == "time" and of):
+        cure = "write --raise-budget tokens=N (or usd=, turns=, time=), for a step STEP.tokens=N"
+        raise UsageError(f"'{pair}' raises no budget", cure)
+    return Raised(of, resource, _amount(resource, text))
+
+
+def _amount(name: str, text: str) -> float | int:
+    try:
+        if name == "time":
+            return parse_duration(text)
+        return round(float(text) * _MICRO) if name == "usd" else int(text.replace("_", ""))
+    except (ValueError, OverflowError):
+        example = {"time": "2h", "usd": "12.50"}.get(name, "2000000")
+        raise UsageError(
+            f"'{text}' is no amount of {name}", f"write --raise-budget {name}={example}"
+        ) from None
+
+
+def _budget_id(run_id: str, raised: Raised, rows: Sequence[BudgetRow]) -> str:
+    """The budget that is meant. A plain name is the run's; without one of the run, the only one it can be."""
+    if raised.of.startswith(_AGENT):
+        return f"agent/{raised.of.removeprefix(_AGENT)}/{datetime.now(UTC):%Y-%m-%d}"
+    whole, of_steps = f"run/{run_id}", f"run/{run_id}/step/"
+    limiting = [row.budget_id for row in rows if row.limits.get(raised.resource) is not None]
+    if raised.of:
+        if f"{of_steps}{raised.of}" in limiting:
+            return f"{of_steps}{raised.of}"
+        raise UsageError(
+            f"'{raised.of}' has no budget of {raised.resource} in the run {run_id}",
+            _which(limiting, run_id, raised.resource),
+        )
+    if whole in limiting:
+        return whole
+    if len(limiting) == 1:
+        return limiting[0]
+    raise UsageError(
+        f"the run {run_id} as a whole has no limit of {raised.resource}",
+        _which(limiting, run_id, raised.resource),
+    )
+
+
+def _which(budget_ids: Sequence[str], run_id: str, resource: str) -> str:
+    """The words that raise one of these budgets."""
+    names = [i.removeprefix(f"run/{run_id}").removeprefix("/step/") for i in budget_ids]
+    words = [f"--raise-budget {f'{name}.' if name else ''}{resource}=N" for name in names[:5]]
+    return " or ".join(words) or f"see its budgets: phaseline show {run_id} --cost"
+
+
+def _with_time(plan: Plan, seconds: float) -> Plan:
+    """The plan with more active time; it is part of the run's definition from here on."""
+    limit = plan.budget.time if plan.budget is not None else None
+    if plan.budget is None or limit is None:
+        raise UsageError(f"the run has no budget of time to raise ({plan.workflow})", "leave time= out")
+    if seconds < limit:
+        raise UsageError(f"the run's budget of time is {shown_duration(limit)} already", "name a longer one")
+    return plan.model_copy(update={"budget": plan.budget.model_copy(update={"time": seconds})})

@@ -1,0 +1,123 @@
+"""What `resume` starts: parks that a person lifts, and budgets that are raised by the words that are told."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from blocks.ledger import Ledger, RunStart, WaitStart
+from deployments.arguments import read
+from deployments.commands.resume import start_of
+from deployments.display import Out
+from deployments.going_on import going_on
+from deployments.raising import raise_budgets, raised_limits
+from deployments.running import Start
+from tests.support.flows import FLOW_MARKS, Bench, agent, steps
+from workflows.core.errors import UsageError
+
+pytestmark = FLOW_MARKS
+
+
+def resumed(bench: Bench, *words: str) -> Start:
+    places = ["--catalog", str(bench.catalog), "--home", str(bench.home)]
+    with Ledger.open(bench.settings.database) as ledger:
+        start = start_of(read([*places, "resume", "r", *words]), ledger, Out(json_mode=True))
+    assert isinstance(start, Start)
+    return start
+
+
+def ended(bench: Bench, state: str, wake_at: int | None) -> None:
+    async def end() -> None:
+        with Ledger.open(bench.settings.database) as ledger:
+            lease = await ledger.begin_run(RunStart(run_id="r", workflow="w"))
+            await ledger.finish_run(lease, state, wake_at=wake_at)  # type: ignore[arg-type]
+
+    asyncio.run(end())
+
+
+def test_only_a_person_lifts_a_park_and_only_for_a_run_that_it_stopped(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, w=steps(agent("a")))
+    bench.run(offline=True)
+    for state, wake_at, lifted in (("stopped", 1, True), ("stopped", None, False), ("failed", None, False)):
+        ended(bench, state, wake_at)
+        start = resumed(bench)
+        assert (start.lift_parks, start.expect) == (lifted, bench.row().seen), (state, wake_at)
+        assert not resumed(bench, "--use", "stored", "--woken").lift_parks
+
+
+def test_a_cancelled_run_goes_on_for_a_person_only(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench = Bench(tmp_path, w=steps(agent("a")))
+    bench.run(offline=True)
+    ended(bench, "cancelled", None)
+    places = ["--catalog", str(bench.catalog), "--home", str(bench.home)]
+    with Ledger.open(bench.settings.database) as ledger:
+        woken = read([*places, "resume", "r", "--use", "stored", "--woken"])
+        assert start_of(woken, ledger, Out(json_mode=True)) == 0
+    assert json.loads(capsys.readouterr().out)["status"] == "cancelled"
+    assert resumed(bench).expect == bench.row().seen
+    assert "it was cancelled" in capsys.readouterr().err
+
+
+def test_an_answer_to_undoing_goes_on_with_undoing(tmp_path: Path) -> None:
+    async def ask(ledger: Ledger) -> None:
+        await ledger.finish_run(await ledger.begin_run(RunStart(run_id="r", workflow="w")), "completed")
+        lease = await ledger.begin_run(RunStart(run_id="r", workflow="w", take_back=True))
+        asked = WaitStart(run_id="r", step_path="a/undo", wait_key="k", kind="unknown", ask="?")
+        await ledger.waits.open(lease, asked)
+        await ledger.finish_run(lease, "cancelled", keep_waits=True)
+
+    with Ledger.open(tmp_path / "ledger.db") as ledger:
+        asyncio.run(ask(ledger))
+        after = going_on(ledger, "r", tmp_path, (), Out(json_mode=True))
+    assert (after.taken_back, after.due, after.command) == (True, False, "phaseline cancel r --undo")
+
+
+def told(error: dict[str, str]) -> list[str]:
+    """What the cure names after --raise-budget, with a total."""
+    words = shlex.split(error["cure"])
+    return [words[words.index("--raise-budget") + 1].replace("=N", "=9")]
+
+
+@pytest.mark.parametrize("where", ["step", "item", "inner", "inner workflow", "agent"])
+def test_the_words_of_a_spent_budget_raise_it(tmp_path: Path, where: str) -> None:
+    own, turns = agent("a", "output: {type: json, repair: 3}", "budget: {turns: 1}"), "budget: {turns: 1}\n"
+    plain = agent("a", "output: {type: json, repair: 3}")
+    bench = Bench(tmp_path, w=steps("  - {id: x, workflow: inner}\n"))
+    bench.write("inner", steps(own if where == "inner" else plain, also=turns * (where == "inner workflow")))
+    if where == "step":
+        bench.write("w", steps(own))
+    elif where == "item":
+        bench.write("w", steps("  - {id: x, workflow: inner, for_each: [1]}\n"))
+        bench.write("inner", steps(own))
+    elif where == "agent":
+        config = bench.catalog / "agents" / "ann" / "config.yaml"
+        config.write_text(config.read_text() + "  rate_limits: {tokens_per_day: 20}\n")
+    bench.model.replies["a"] = ["no json", '{"b": 1}']
+    ran = bench.run()
+    assert ran.outcome.status == "stopped" and ran.outcome.error is not None, ran.outcome.error
+    words = [w.replace("tokens=9", "tokens=900000") for w in told(ran.outcome.error)]
+    with Ledger.open(bench.settings.database) as ledger:
+        raise_budgets(ledger, "r", bench.plan(), raised_limits(words))
+    assert bench.run().outcome.status == "completed"
+
+
+def test_a_plain_name_is_the_only_budget_it_can_be(tmp_path: Path) -> None:
+    limited = [agent(i, "output: {type: json, repair: 3}", "budget: {turns: 1}") for i in ("a", "b")]
+    bench = Bench(tmp_path, w=steps(limited[0]))
+    bench.model.replies["a"] = bench.model.replies["b"] = ["no json"]
+    bench.run()
+    with Ledger.open(bench.settings.database) as ledger:
+        raise_budgets(ledger, "r", bench.plan(), raised_limits(["turns=5"]))
+        assert ledger.budgets.of_run("default", "r")[0].limits["turns"] == 5
+        with pytest.raises(UsageError, match="no budget of turns") as fault:
+            raise_budgets(ledger, "r", bench.plan(), raised_limits(["b.turns=5"]))
+        assert re.search(r"--raise-budget a\.turns=N", fault.value.cure)
+        with pytest.raises(UsageError, match="no limit of tokens"):
+            raise_budgets(ledger, "r", bench.plan(), raised_limits(["tokens=5"]))
