@@ -14,6 +14,7 @@ from flows.parts import run_parts
 from flows.scope import Scope, StepEnd
 from flows.unit import Outcome, agent_of, mark_skipped
 from tasks.budget import BudgetSpent
+from tasks.context import RunContext
 from tasks.failures import ending
 from workflows.core.errors import PhaselineError
 from workflows.core.plan import StepPlan, content_key
@@ -56,6 +57,22 @@ def _time_spent(scope: Scope) -> BudgetSpent:
     return BudgetSpent(
         f"the budget of '{scope.plan.workflow}' is spent: {shown_duration(limit)} of active time",
         f"phaseline resume {run_id} --raise-budget time=SECONDS",
+    )
+
+
+def _step_time(step: StepPlan, context: RunContext, path: str) -> float | None:
+    """Active seconds the step's budget still allows."""
+    if step.budget is None or step.budget.time is None:
+        return None
+    return max(0.001, step.budget.time - context.worked.get(path, 0.0))
+
+
+def _step_time_spent(scope: Scope, step: StepPlan, path: str) -> BudgetSpent:
+    limit = step.budget.time if step.budget and step.budget.time else 0.0
+    run_id = scope.execution.context.run_id
+    return BudgetSpent(
+        f"the budget of the step {path} is spent: {shown_duration(limit)} of active time",
+        f"raise its budget's `time` in the workflow, then: phaseline resume {run_id} --use new",
     )
 
 
@@ -251,7 +268,14 @@ class Walk:
             context.on_event("step.started", {"step": path, "agent": agent_of(step), "attempt": 1})
         if context.budgets is not None:
             await context.budgets.bound(path, step.budget)
-        outcome = await run_parts(scope, step, path, key, edges(ups), walk_inner)
+        try:
+            async with asyncio.timeout(_step_time(step, context, path)) as timer:
+                outcome = await run_parts(scope, step, path, key, edges(ups), walk_inner)
+        except TimeoutError:
+            if not timer.expired():
+                raise
+            scope.execution.stopped = scope.execution.stopped or _step_time_spent(scope, step, path)
+            return await not_started(scope, step, scope.execution.stopped.message)
         if outcome.result is None:
             return await self._failed(step, outcome, key)
         return StepEnd(

@@ -64,6 +64,8 @@ class RunContext:
     budgets: Budgets | None = None
     durable: Durable | None = None
     """None outside of a run: then nothing is journalled, and nothing can wait or act once."""
+    worked: dict[str, float] = field(default_factory=dict)
+    """Seconds that unfinished units worked the last time, by path."""
     attempts: dict[str, int] = field(default_factory=dict)
     """Attempts begun over the whole life of the run, by unit path."""
     keys: dict[str, str] = field(default_factory=dict)

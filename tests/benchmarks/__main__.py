@@ -1,7 +1,8 @@
 """`make bench`: a table of figures, ratios within one run. Nothing here passes or fails.
 
-Works on a temporary home with its own Prefect server, which is ended at the end. `--json FILE` keeps the
-figures.
+Works on a temporary home with its own Prefect server, which is ended at the end. Beside some figures stands
+what they should be. `--json FILE` keeps the figures. "Computed" is the processor time of the process itself,
+which other programs of the machine disturb less than its time on the wall.
 """
 
 from __future__ import annotations
@@ -17,12 +18,24 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+from tests.benchmarks.resuming import resuming
 from tests.support.command import clean_environment
 from tests.support.messages_api import messages_api_process
 
 ROOT = Path(__file__).parents[2]
-WIDE = 50
+WIDTHS = (50, 300)
+LATENCIES = (0, 1)
+BARS = {
+    "  more per turn": "5 ms",
+    "  more per step": "10 ms",
+    "  slower than the hand-written one": "5 %",
+    "resume after SIGKILL": "6 s",
+    "  tokens paid again": "0",
+    "  requests asked twice": "1",
+}
+"""At most, by how the name of a figure begins."""
 
 
 def main() -> None:
@@ -35,7 +48,8 @@ def main() -> None:
         figures = measure(Path(folder), args.rounds)
     print(f"{platform.python_implementation()} {platform.python_version()}, {os.cpu_count()} cores")
     for name, value in figures.items():
-        print(f"  {name:<64} {value}")
+        most = next((bar for start, bar in BARS.items() if name.startswith(start)), "")
+        print(f"  {name:<66} {value:<8} {f'at most {most}' if most else ''}".rstrip())
     if args.json:
         args.json.write_text(json.dumps(figures, indent=2))
 
@@ -44,11 +58,19 @@ def measure(folder: Path, rounds: int) -> dict[str, str]:
     """All figures by name, medians of `rounds`."""
     figures = compiling(folder, rounds)
     figures |= checking(folder, rounds)
+    figures |= ledger_operations(folder, rounds)
     environment = clean_environment(folder / "home", {"PHASELINE_HOME": str(folder / "home")})
     command(environment, "up")
     try:
         figures |= running(environment, folder, rounds)
-        figures |= flows_side_by_side(environment, folder, rounds)
+        figures |= resuming(environment, folder, min(rounds, 3))
+        pointed = {**environment, **exports(environment)}
+        figures |= turning(pointed, folder, rounds)
+        for latency in LATENCIES:
+            for width in WIDTHS:
+                # A round of the wide one takes 20 s, most of it the server's.
+                few = rounds if width == WIDTHS[0] else min(rounds, 3)
+                figures |= flows_side_by_side(pointed, folder, few, width, latency)
     finally:
         command(environment, "down")
     return figures
@@ -157,29 +179,74 @@ def first_request(environment: dict[str, str], folder: Path) -> float:
     raise SystemExit("the command ended without asking a model")
 
 
-def flows_side_by_side(environment: dict[str, str], folder: Path, rounds: int) -> dict[str, str]:
-    """1-50-1 with a free model: phaseline beside a hand-written Prefect flow with persisted results."""
-    shell = command(environment, "env")
-    pointed = dict(environment)
-    for line in shell.splitlines():
-        name, _, value = line.removeprefix("export ").partition("=")
-        pointed[name] = value.strip("'\"")
+def exports(environment: dict[str, str]) -> dict[str, str]:
+    """What `phaseline env` exports: it points this process' children at the server."""
+    lines = [line.removeprefix("export ") for line in command(environment, "env").splitlines()]
+    shown = dict(line.split("=", 1) for line in lines)
+    # As the command does it: lines are kept by the server, and not shown.
+    quiet = {"PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL"}
+    return {**{name: value.strip("'\"") for name, value in shown.items()}, **quiet}
+
+
+def measured(environment: dict[str, str], module: str, *words: object) -> Any:
+    """What a module beside this one prints, in a process of its own."""
     done = subprocess.run(
-        [sys.executable, "-m", "tests.benchmarks.side_by_side", str(folder / "side"), str(WIDE), str(rounds)],
+        [sys.executable, "-m", f"tests.benchmarks.{module}", *map(str, words)],
         cwd=ROOT,
-        env=pointed,
+        env=environment,
         capture_output=True,
         text=True,
     )
     if done.returncode:
         raise SystemExit(done.stderr)
-    figures = json.loads(done.stdout.splitlines()[-1])
-    ours, plain = figures["phaseline"], figures["prefect"]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def ledger_operations(folder: Path, rounds: int) -> dict[str, str]:
+    """One journal record of 8 KB, one effect from its intention to its outcome, one step row; on SQLite."""
+    found = measured(clean_environment(folder / "home", {}), "ledger_operations", folder / "ledger", rounds)
+    shown = {"keep": "journal record", "effect": "effect (intend, sending, settle)", "step": "step row"}
     return {
-        f"1-{WIDE}-1, zero latency, phaseline in-run": f"{ours:.2f} s",
-        f"1-{WIDE}-1, zero latency, hand-written persisted Prefect flow": f"{plain:.2f} s",
-        "  ratio": f"{ours / plain:.2f}",
-        "  more per step": f"{(ours - plain) / (WIDE + 2) * 1000:.1f} ms",
+        f"ledger, {name}, {where}": f"{found[key][how]:.2f} ms"
+        for key, name in shown.items()
+        for how, where in (("in turn", "one after the other"), ("at once", "by 300 coroutines"))
+    }
+
+
+def turning(environment: dict[str, str], folder: Path, rounds: int) -> dict[str, str]:
+    """A turn of an agent step with a call that only reads, beside the bare request over the SDK."""
+    found = measured(environment, "turns", folder / "turns", rounds)
+    ours, bare = found["phaseline"], found["bare"]
+    return {
+        "turn with one tool call, zero latency": f"{ours['wall'] * 1000:.1f} ms",
+        "the same request, bare SDK": f"{bare['wall'] * 1000:.1f} ms",
+        "  more per turn": f"{(ours['wall'] - bare['wall']) * 1000:.1f} ms",
+        "  of it computed per turn": f"{(ours['computed'] - bare['computed']) * 1000:.1f} ms",
+    }
+
+
+def flows_side_by_side(
+    environment: dict[str, str], folder: Path, rounds: int, width: int, latency: int
+) -> dict[str, str]:
+    """1-`width`-1: phaseline beside a hand-written Prefect flow with persisted results."""
+    graph = f"1-{width}-1, {latency} s" if latency else f"1-{width}-1, zero latency"
+    place = folder / f"side-{width}-{latency}"
+    found = measured(environment, "side_by_side", place, width, rounds, latency)
+    ours, plain = found["phaseline"], found["prefect"]
+    more = {how: (ours[how] - plain[how]) / (width + 2) * 1000 for how in ours}
+    bar = (
+        {f"  slower than the hand-written one, {graph}": f"{(ours['wall'] / plain['wall'] - 1) * 100:.1f} %"}
+        if latency
+        else {
+            f"  ratio, {graph}": f"{ours['wall'] / plain['wall']:.2f}",
+            f"  more per step, {graph}": f"{more['wall']:.1f} ms",
+        }
+    )
+    return {
+        f"{graph}, phaseline in-run": f"{ours['wall']:.2f} s",
+        f"{graph}, hand-written persisted Prefect flow": f"{plain['wall']:.2f} s",
+        **bar,
+        f"  computed per step, more than by hand, {graph}": f"{more['computed']:.1f} ms",
     }
 
 

@@ -114,6 +114,22 @@ def test_the_agent_is_told_to_come_to_an_end(tmp_path: Path) -> None:
     assert said == [False] * 10 + [True]
 
 
+def test_a_step_has_a_budget_of_time(tmp_path: Path) -> None:
+    async def slow() -> str:
+        await asyncio.sleep(30)
+        return "late"
+
+    limited = agent("a", "budget: {time: 0.4}")
+    bench = Bench(tmp_path, w=steps(limited, agent("b", after="a")))
+    bench.model.replies["a"] = [slow]
+    ran = bench.run()
+    assert ran.outcome.status == "stopped" and ran.statuses["b"] == "not_started"
+    assert "the step a is spent" in ran.outcome.error["message"]
+    bench.write("w", steps(agent("a", "budget: {time: 1h}"), agent("b", after="a")))
+    bench.model = Script()
+    assert bench.run().outcome.status == "completed"
+
+
 def test_time_is_a_budget_too(tmp_path: Path) -> None:
     async def slow() -> str:
         await asyncio.sleep(30)
