@@ -59,35 +59,40 @@ def http_tool(plan: HttpPlan, rules: Sequence[ToolRulePlan] = ()) -> ActingTool 
     return ActingTool(
         name=HTTP_REQUEST,
         description=f"Make an HTTP request. Allowed hosts: {hosts}. Gives status, headers and body.",
-        input_schema=_SCHEMA,
+        input_schema=_schema(plan.methods or tuple(_EFFECTS)),
         kind="http",
         send=asking.send,
         effect_of=effect_of,
     ).ruled(rule)
 
 
-_SCHEMA: dict[str, Any] = {
-    "type": "object",
-    "properties": {
-        "method": {"type": "string", "enum": list(_EFFECTS), "description": "GET and HEAD change nothing."},
-        "url": {
-            "type": "string",
-            "maxLength": 4000,
-            "description": "Whole address, with http:// or https://.",
+def _schema(methods: Sequence[str]) -> dict[str, Any]:
+    return {
+        "type": "object",
+        "properties": {
+            "method": {
+                "type": "string",
+                "enum": list(methods),
+                "description": "GET and HEAD change nothing.",
+            },
+            "url": {
+                "type": "string",
+                "maxLength": 4000,
+                "description": "Whole address, with http:// or https://.",
+            },
+            "headers": {
+                "type": "object",
+                "additionalProperties": {"type": "string"},
+                "description": "Header fields by name.",
+            },
+            "body": {
+                "anyOf": [{"type": "string"}, {"type": "object"}, {"type": "array"}],
+                "description": "Text as it stands, or data that is sent as JSON.",
+            },
         },
-        "headers": {
-            "type": "object",
-            "additionalProperties": {"type": "string"},
-            "description": "Header fields by name.",
-        },
-        "body": {
-            "anyOf": [{"type": "string"}, {"type": "object"}, {"type": "array"}],
-            "description": "Text as it stands, or data that is sent as JSON.",
-        },
-    },
-    "required": ["method", "url"],
-    "additionalProperties": False,
-}
+        "required": ["method", "url"],
+        "additionalProperties": False,
+    }
 
 
 @dataclass(frozen=True, slots=True)

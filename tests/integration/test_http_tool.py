@@ -93,6 +93,14 @@ def test_what_acts_is_sent_once_with_its_key(desk: GateDesk, receiver: Receiver)
     assert len(set(receiver.keys)) == 2
 
 
+def test_methods_that_are_not_granted_are_not_sent(desk: GateDesk, receiver: Receiver) -> None:
+    reading = HttpPlan(endpoints=HERE.endpoints, methods=("GET", "HEAD"))
+    refused = ask(desk, "POST", receiver.url, plan=reading, body={"amount": 5})
+    assert refused.is_error and "POST" in str(refused.content)
+    assert ask(desk, "GET", receiver.url, plan=reading).is_error is False
+    assert [r.method for r in receiver.received] == ["GET"] and desk.effects() == []
+
+
 @pytest.mark.parametrize("method", ["PUT", "DELETE"])
 def test_idempotent_methods_are_sent_again(desk: GateDesk, receiver: Receiver, method: str) -> None:
     receiver.answers = ["close", 503]

@@ -183,3 +183,31 @@ def test_a_plan_holds_what_the_files_give_without_values(tmp_path: Path) -> None
         "ann may make HTTP requests",
     ]
     assert Plan.model_validate_json(compiled(root).model_dump_json(by_alias=True)) == compiled(root)
+
+
+def test_http_requests_that_only_read_act_on_nothing(tmp_path: Path) -> None:
+    root = make_catalog(tmp_path, w="workflow: w\nsteps: [{id: a, agent: ann}]\n")
+    config, rules = root / "agents/ann/config.yaml", root / "agents/ann/tools-config.json"
+    reach = "  permissions: {network_access: true, allowed_endpoints: [h.org]}\n"
+    config.write_text(config.read_text() + reach)
+    for methods, reads in (["GET", "HEAD"], True), (["GET"], True), (["GET", "POST"], False), ([], False):
+        rules.write_text(json.dumps({"tools": {"http_request": {"methods": methods}}}))
+        step = compiled(root).steps[0]
+        http = step.agents[0].http
+        assert http is not None and (http.methods, http.reads_only) == (tuple(methods), reads)
+        assert ("ann may make HTTP requests" in [what for what, _ in acting(step)]) is not reads
+    rules.write_text(json.dumps({"tools": {"http_request": {"allow": False}}}))
+    assert compiled(root).steps[0].agents[0].http is None
+
+
+@pytest.mark.parametrize(
+    ("rule", "told"),
+    [
+        ({"web.get": {"methods": ["GET"]}}, "'web.get' makes no HTTP requests of its own"),
+        ({"http_request": {"methods": ["FETCH"]}}, "methods"),
+    ],
+)
+def test_methods_that_mean_nothing(tmp_path: Path, rule: dict[str, object], told: str) -> None:
+    errors = configured(tmp_path, {"mcpServers": {"web": {"url": "https://h/mcp"}}, "tools": rule}).errors
+    (mistake,) = errors
+    assert told in f"{mistake.path} {mistake.message}" and mistake.cure

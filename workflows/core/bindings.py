@@ -69,7 +69,7 @@ class Binder:
             ask_person=_asks(agent),
             servers=server_plans(agent.tools),
             tool_rules=rule_plans(agent.tools),
-            http=http_plan(agent.config.permissions),
+            http=http_plan(agent.config.permissions, agent.tools),
         )
 
     def model(self, agent: CatalogAgent) -> ModelPlan:

@@ -93,6 +93,6 @@ def _outside(agent: AgentPlan) -> dict[str, Any]:
     facts: dict[str, Any] = {
         "servers": [[s.name, s.server.model_dump(mode="json", exclude={"timeout"})] for s in agent.servers],
         "rules": [rule.model_dump(mode="json") for rule in agent.tool_rules],
-        "http": agent.http.model_dump(mode="json") if agent.http else None,
+        "http": agent.http.model_dump(mode="json", exclude_defaults=True) if agent.http else None,
     }
     return {name: value for name, value in facts.items() if value}

@@ -31,7 +31,7 @@ def _agent(agent: AgentPlan) -> Iterator[tuple[str, str]]:
         yield from _handlers(skill)
     for entry in agent.servers:
         yield f"{agent.id} has the MCP server '{entry.name}'", ""
-    if agent.http is not None:
+    if agent.http is not None and not agent.http.reads_only:
         yield f"{agent.id} may make HTTP requests", ""
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from workflows.core.models.agent import McpServer
+from workflows.core.models.agent import HttpMethod, McpServer
 from workflows.core.refs import digest
 
 StepKind = Literal["agent", "panel", "skill", "workflow", "approval", "await_event"]
@@ -101,6 +101,12 @@ class HttpPlan(_Frozen):
     endpoints: tuple[str, ...] = Field(
         description="Hosts, such as *.example.com or https://example.com:8443."
     )
+    methods: tuple[HttpMethod, ...] = Field(default=(), description="Those it may use; empty: all.")
+
+    @property
+    def reads_only(self) -> bool:
+        """Whether no request can change anything, by RFC 9110."""
+        return bool(self.methods) and set(self.methods) <= {"GET", "HEAD"}
 
 
 class AgentPlan(_Frozen):

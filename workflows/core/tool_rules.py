@@ -42,11 +42,12 @@ def _rule_plan(name: str, rule: ToolRule) -> ToolRulePlan:
     )
 
 
-def http_plan(permissions: Permissions) -> HttpPlan | None:
-    """Whom the agent may ask over HTTP; None when nobody."""
-    if not permissions.network_access or not permissions.allowed_endpoints:
+def http_plan(permissions: Permissions, tools: ToolsConfig) -> HttpPlan | None:
+    """Whom the agent may ask over HTTP, and how; None when nobody."""
+    rule = tools.tools.get(HTTP_REQUEST, ToolRule())
+    if not permissions.network_access or not permissions.allowed_endpoints or not rule.allow:
         return None
-    return HttpPlan(endpoints=permissions.allowed_endpoints)
+    return HttpPlan(endpoints=permissions.allowed_endpoints, methods=rule.methods)
 
 
 def rule_of(rules: Sequence[ToolRulePlan], *names: str) -> ToolRulePlan | None:
@@ -114,6 +115,13 @@ def _check_rule(source: Source, name: str, rule: ToolRule, tools: ToolsConfig, f
             ("tools", name, "effect_key"),
             f"'{name}' has no effect, so that nothing identifies it",
             "remove effect_key",
+        )
+    if rule.methods and name != HTTP_REQUEST:
+        findings.error(
+            source,
+            ("tools", name, "methods"),
+            f"'{name}' makes no HTTP requests of its own",
+            f"write methods below '{HTTP_REQUEST}', or remove it",
         )
 
 

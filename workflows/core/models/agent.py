@@ -224,6 +224,10 @@ class McpServer(Written):
         return self
 
 
+HttpMethod = Literal["GET", "HEAD", "PUT", "DELETE", "POST", "PATCH"]
+"""What `http_request` can be asked to do."""
+
+
 class ToolRule(Written):
     """What calling a tool does, and who decides about it."""
 
@@ -238,6 +242,9 @@ class ToolRule(Written):
     )
     approval: bool = Field(
         False, description="Whether a person has to agree to each call, arguments and all."
+    )
+    methods: tuple[HttpMethod, ...] = Field(
+        (), description="Of http_request: the methods it may use, such as [GET, HEAD]. Default: all."
     )
 
 
