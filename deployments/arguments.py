@@ -223,7 +223,8 @@ def _add_going_on(add: _Adder) -> None:
     cancel = add("cancel", "end a run for good, with its open questions")
     cancel.add_argument("run_id", metavar="RUN_ID")
     cancel.add_argument("--undo", action="store_true", help="take completed steps back, the last one first")
-    add("wake", "continue every run that is due: answered, past a deadline, or past a quota's reset")
+    wake = add("wake", "continue every run that is due: answered, past a deadline, or past a quota's reset")
+    wake.add_argument("run_ids", nargs="*", metavar="RUN_ID", help="only these")
 
 
 def _add_people(add: _Adder) -> None:

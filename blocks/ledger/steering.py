@@ -58,6 +58,10 @@ class SteeringLedger:
         """
         return self._access.reader.read(partial(_due, tenant=tenant))
 
+    def due_by_clock(self, tenant: str) -> list[str]:
+        """Those of `due` that no person let go on: a quota's reset came, or a deadline decided. Blocks."""
+        return self._access.reader.read(partial(_due, tenant=tenant, only_clock=True))
+
 
 def _cancel(connection: Connection, tenant: str, run_id: str, viewer: Owner) -> CancelResult:
     found = connection.execute(run_query(connection, tenant, run_id).with_for_update()).first()
@@ -96,9 +100,9 @@ def _asked(connection: Connection, lease: Lease) -> bool:
     return found is not None and found.cancel_requested is not None
 
 
-def _due(connection: Connection, tenant: str) -> list[str]:
+def _due(connection: Connection, tenant: str, only_clock: bool = False) -> list[str]:
     woken = select(run.c.run_id).where(
         run.c.tenant == tenant, run.c.state == "stopped", run.c.wake_at <= now(connection)
     )
     stopped = connection.execute(woken.order_by(run.c.wake_at, run.c.run_id)).scalars()
-    return [*runs_to_resume(connection, tenant), *stopped]
+    return [*runs_to_resume(connection, tenant, only_clock), *stopped]

@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, case, func, or_, select
 
+from blocks.ledger.documents import to_text
 from blocks.ledger.events import lock_run
 from blocks.ledger.records import Document
 from blocks.ledger.rows import now
@@ -62,11 +63,15 @@ def expire(connection: Connection, row: WaitRow, at: int) -> WaitRow | None:
 def _by_timeout(
     connection: Connection, row: WaitRow, at: int, state: WaitState, approved: bool | None
 ) -> WaitRow | None:
-    answer = {"approved": approved, "by_timeout": True}
-    decided = change(connection, row, state=state, answer=answer, decided=at)
+    decided = change(connection, row, state=state, answer=_timed_out(approved), decided=at)
     if decided is not None:
         tell(connection, decided, state, approved=approved, by_timeout=True)
     return decided
+
+
+def _timed_out(approved: bool | None) -> Document:
+    """The answer of a deadline."""
+    return {"approved": approved, "by_timeout": True}
 
 
 def _escalated(connection: Connection, row: WaitRow, at: int) -> WaitRow | None:
@@ -113,10 +118,11 @@ def cancel_of_run(connection: Connection, tenant: str, run_id: str) -> list[Wait
     return ended
 
 
-def runs_to_resume(connection: Connection, tenant: str) -> list[str]:
+def runs_to_resume(connection: Connection, tenant: str, by_timeout: bool = False) -> list[str]:
     """The waiting runs that can go on: no wait of theirs is open, or one was decided since they ended.
 
     Waits of nested runs count for their root, which is what is resumed. The one that waits longest is first.
+    by_timeout: only those with a wait that its deadline decided since they ended.
     """
     nested = run.alias("nested")
     joined = and_(nested.c.tenant == wait.c.tenant, nested.c.run_id == wait.c.run_id)
@@ -130,4 +136,7 @@ def runs_to_resume(connection: Connection, tenant: str) -> list[str]:
         of_run.exists(),
         or_(~of_run.where(_OPEN).exists(), of_run.where(decided_since).exists()),
     )
+    if by_timeout:
+        answers = [to_text(_timed_out(approved), "an answer") for approved in (None, True, False)]
+        query = query.where(of_run.where(decided_since, wait.c.answer.in_(answers)).exists())
     return list(connection.execute(query.order_by(run.c.ended, run.c.run_id)).scalars())

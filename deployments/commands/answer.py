@@ -25,7 +25,7 @@ def execute(args: argparse.Namespace, out: Out) -> int:
     settings = settings_of(args)
     voter, by_admin, note = _identity(args, settings)
     with opened(settings) as ledger:
-        sweep(ledger, out, args.places)
+        sweep(ledger, out, args.home, args.places)
         row = _voted(args, ledger, voter, by_admin, note)
         after = going_on(ledger, row.run_id, args.home, args.places, out)
     said = "rejected" if args.reject else "approved"

@@ -22,7 +22,7 @@ def execute(args: argparse.Namespace, out: Out) -> int:
     event_id = args.id or uuid.uuid4().hex
     document: dict[str, Any] = {"event_id": event_id, "type": args.type, "key": args.key}
     with opened(settings_of(args)) as ledger:
-        sweep(ledger, out, args.places)
+        sweep(ledger, out, args.home, args.places)
         row = ledger.waits.signal(TENANT, args.type, args.key, event_id, payload)
         if row is None:
             out.document({**document, "wait_id": None, "run_id": None})

@@ -19,7 +19,7 @@ def execute(args: argparse.Namespace, out: Out) -> int:
     """Lists the open waits, of one run or of all."""
     settings = settings_of(args)
     with opened(settings) as ledger:
-        sweep(ledger, out, args.places)
+        sweep(ledger, out, args.home, args.places)
         if args.run is not None:
             find_run(ledger.reader, args.run, settings)
         rows = [r for r in ledger.waits.list_open(TENANT) if args.run in (None, r.run_id)]

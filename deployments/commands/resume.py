@@ -47,7 +47,7 @@ class _Found:
 def execute(args: argparse.Namespace, out: Out) -> int:
     """Continues the run, or says why not. Exit codes as in the contract."""
     with opened(settings_of(args)) as ledger:
-        sweep(ledger, out, args.places, but=args.run_id)
+        sweep(ledger, out, args.home, args.places, but=args.run_id)
         start = start_of(args, ledger, out)
     return start if isinstance(start, int) else run_here(start, out)
 

@@ -108,7 +108,7 @@ def _before(settings: Settings, args: argparse.Namespace, out: Out) -> RunRow | 
         checked_run_id(args.run_id)
     settings.prepare()
     with Ledger.open(settings.database) as ledger:
-        sweep(ledger, out, args.places, but=args.run_id or "")
+        sweep(ledger, out, args.home, args.places, but=args.run_id or "")
         return ledger.reader.get_run(TENANT, args.run_id) if args.run_id is not None else None
 
 

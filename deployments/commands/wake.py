@@ -5,18 +5,18 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from blocks.ledger import Ledger
+from deployments.again import catalog_of
 from deployments.display import Out
 from deployments.going_on import is_deployed, wake_deployed
-from deployments.provenance import ROOT
-from deployments.recorded import TENANT, opened, settings_of
+from deployments.recorded import TENANT, find_run, opened, settings_of
 from deployments.sweep import apply_due
+from deployments.waking import own_command
 
 GOOD = (0, 3, 4)
 """Exit codes of a run that went on: done, waiting again, stopped again."""
@@ -24,12 +24,15 @@ GOOD = (0, 3, 4)
 
 def execute(args: argparse.Namespace, out: Out) -> int:
     """Applies deadlines, then continues what is due; 1 when a run could not be continued, or failed."""
-    with opened(settings_of(args)) as ledger:
+    settings = settings_of(args)
+    with opened(settings) as ledger:
+        named = {find_run(ledger.reader, run_id, settings).run_id for run_id in args.run_ids}
         expired, reminded = apply_due(ledger)
         asyncio.run(ledger.budgets.reap(TENANT))
         woken = [
             _wake(run_id, args, ledger, out)
             for run_id in ledger.steering.due(TENANT)
+            if not named or run_id in named
             # Those before it may have taken long: it may be cancelled, or have gone on elsewhere.
             if run_id in ledger.steering.due(TENANT)
         ]
@@ -50,20 +53,22 @@ def _wake(run_id: str, args: argparse.Namespace, ledger: Ledger, out: Out) -> di
         woken = wake_deployed(row, args.home, out)
         told = {"status": "resumed" if woken else row.state, "exit_code": 0 if woken else 1, "error": None}
     else:
-        told = _continued(run_id, args.places)
+        # Each finds the catalog it began with; only where that was not recorded does ours serve.
+        known = row is not None and catalog_of(row.labels) is not None
+        told = _continued(run_id, () if known else args.places, args.home)
     out.line(f"{run_id}: {told['status']}", "green" if told["exit_code"] == 0 else "yellow")
     if told["error"]:
         out.line(f"  {told['error']}")
     return {"run_id": run_id, **told}
 
 
-def _continued(run_id: str, places: Sequence[str]) -> dict[str, Any]:
+def _continued(run_id: str, places: Sequence[str], home: Path) -> dict[str, Any]:
     # As it began: what wakes by itself never takes a changed definition.
     words = [*places, "resume", run_id, "--use", "stored", "--woken", "--json"]
-    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    command, environ = own_command(words, home)
     ended = subprocess.run(
-        [sys.executable, "-m", "deployments.cli", *words],
-        env={**os.environ, "PYTHONPATH": path},
+        command,
+        env=environ,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         text=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import getpass
 import json
 import shlex
@@ -188,6 +189,35 @@ def test_a_deadline_and_wake(desk: Desk) -> None:
     assert woken == {"run_id": "w", "status": "completed", "exit_code": 0, "error": None}
     assert desk.marks == ["after"]
     assert desk.json("wake") == {"woken": [], "expired": [], "reminded": []}
+
+
+def test_any_command_lets_what_is_due_go_on_in_the_background(desk: Desk) -> None:
+    """What a deadline decided; of what a person answered, and with PHASELINE_WAKE=off, it only tells."""
+    on = desk.user.with_variables(PHASELINE_WAKE="on")
+    ask = '  - {id: ask, approval: {ask: "Ship?", deadline: 500ms, on_timeout: reject}}\n'
+    desk.write("timed", ask, desk.step("after", "depends_on: ask", 'when: "ask.by_timeout"'))
+    desk.write("asked", '  - {id: ask, approval: {ask: "Ship?"}}\n', desk.step("shipped", "depends_on: ask"))
+    assert [desk.run(name).code for name in ("timed", "asked")] == [3, 3]
+    desk.json("answer", desk.wait_id("asked"))
+    eventually(lambda: "2 runs are due" in desk.user.phaseline("runs").err)
+    log = desk.user.home / "wake.log"
+    assert not log.exists()
+    notes = on.phaseline("runs").err
+    assert f"the run timed goes on in the background; what is written: {log}" in notes
+    assert "the run asked is due: phaseline" in notes
+    with (desk.user.home / "wake.lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # free when that process has ended
+    assert "timed: completed" in log.read_text("utf-8")
+    assert log.stat().st_mode & 0o077 == 0
+    assert desk.marks == ["after"]
+    states = {run["id"]: run["status"] for run in desk.json("runs")["runs"]}
+    assert states == {"timed": "completed", "asked": "waiting"}
+    assert "background" not in on.phaseline("runs").err
+    wrong = desk.user.with_variables(PHASELINE_WAKE="no")
+    desk.write("timed", ask)
+    assert desk.run("timed", "--run-id", "again").code == 3
+    refusal = eventually(lambda: (found := wrong.phaseline("runs")).code and found)
+    assert refusal.code == 2 and "PHASELINE_WAKE is 'no'" in refusal.err
 
 
 def test_two_answers_at_once(desk: Desk) -> None:

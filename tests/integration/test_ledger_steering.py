@@ -165,3 +165,27 @@ def test_only_undoing_goes_on_with_a_run_that_is_taken_back(ledger: Ledger) -> N
     row = ledger.reader.get_run(TENANT, "r")
     assert row is not None and row.taken_back and row.labels["a"] == 1
     assert ledger.steering.due(TENANT) == []
+
+
+def test_what_the_clock_made_due_is_told_from_what_people_answered(ledger: Ledger) -> None:
+    async def wait_for(run_id: str, **asked: object) -> None:
+        lease = await ledger.begin_run(start(run_id))
+        await ledger.waits.open(lease, replace(asking(run_id), **asked))
+        await ledger.finish_run(lease, "waiting")
+
+    async def stop() -> None:
+        await ledger.finish_run(
+            await ledger.begin_run(start("quota")), "stopped", wake_at=1, wake_reason="quota"
+        )
+
+    form = {"type": "object", "properties": {"by_timeout": {"type": "boolean"}}}
+    late = {"deadline": 1, "on_timeout": "reject"}
+    for run_id, asked in (("late", late), ("said", {"form": form}), ("open", {})):
+        asyncio.run(wait_for(run_id, **asked))
+    asyncio.run(stop())
+    ledger.waits.expire_due(TENANT)
+    (said,) = ledger.waits.of_run(TENANT, "said")
+    # What a person writes does not pass for the clock.
+    ledger.waits.vote(TENANT, said.wait_id, "ann", "approve", {"by_timeout": True})
+    assert ledger.steering.due(TENANT) == ["late", "said", "quota"]
+    assert ledger.steering.due_by_clock(TENANT) == ["late", "quota"]

@@ -143,10 +143,11 @@ def phaseline(
 def clean_environment(home: Path, more: Mapping[str, str] | None = None) -> dict[str, str]:
     """This process' environment without what steers phaseline, Prefect, a model or S3.
 
-    HOME is a folder of its own below `home`: nothing of whoever runs the tests is read.
+    HOME is a folder of its own below `home`: nothing of whoever runs the tests is read. Nothing goes on in
+    the background, where no test would see its end.
     """
     kept = {name: value for name, value in os.environ.items() if not name.startswith(STEERING)}
     user = home / "user"
-    own = {"HOME": str(user), "PYTHONPATH": str(ROOT), "PHASELINE_HOME": str(home)}
+    own = {"HOME": str(user), "PYTHONPATH": str(ROOT), "PHASELINE_HOME": str(home), "PHASELINE_WAKE": "off"}
     user.mkdir(parents=True, exist_ok=True)
     return {**kept, **own, **(more or {})}
