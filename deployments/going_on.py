@@ -87,7 +87,7 @@ def end_flow_run(row: RunRow, home: Path, out: Out) -> None:
     from flows.holding import end_held
 
     try:
-        asyncio.run(end_held(row.flow_run_id))
+        asyncio.run(end_held(row.run_id, row.flow_run_id))
     except Exception as error:
         fault = server_fault(error)
         if fault is None:

@@ -24,9 +24,9 @@ from prefect.states import Cancelled, Completed, Failed
 
 from blocks.result_storage import ensure_block
 from blocks.settings import Settings
-from flows.holding import hold, schedule_wake
+from flows.holding import WAKE_TAG, hold, schedule_wake
 from flows.outcome import RunOutcome
-from flows.run import Launch, run_plan
+from flows.run import Launch, NothingToWake, run_plan
 from workflows.core.catalog import Catalog, python_name
 from workflows.core.compiler import compile_workflow
 from workflows.core.errors import PhaselineError
@@ -131,6 +131,8 @@ async def _body(plan: Plan, rates: Rates, parameters: dict[str, Any]) -> Any:
     try:
         with _terminable(own.cancel) if own else contextlib.nullcontext():
             outcome = await run_plan(plan, given, known, ensure_block)
+    except NothingToWake as fault:
+        return Cancelled(message=str(fault))
     except PhaselineError as fault:
         # Raised, Prefect would pickle it to a place of its own.
         launch.on_fault(fault)
@@ -171,12 +173,23 @@ ROOT: ContextVar[str] = ContextVar("phaseline_root_flow_run", default="")
 """The flow run that began it all, where a flow is called by another: it is what waits and is woken."""
 
 
+WOKEN: ContextVar[bool] = ContextVar("phaseline_woken", default=False)
+"""Whether the flow run that calls this one was scheduled to go on with a run."""
+
+
 def own_flow_run_id() -> str:
     """The flow run that people see: the outermost one; empty outside of a flow."""
     if ROOT.get():
         return ROOT.get()
     context = FlowRunContext.get()
     return str(context.flow_run.id) if context and context.flow_run else ""
+
+
+def is_woken() -> bool:
+    """Whether this flow run was scheduled to go on with a run."""
+    context = FlowRunContext.get()
+    run = context.flow_run if context else None
+    return WOKEN.get() or (run is not None and WAKE_TAG in run.tags)
 
 
 def _from_environment(plan: Plan, run_id: str | None, offline: bool, rates: Rates) -> Launch:
@@ -187,6 +200,7 @@ def _from_environment(plan: Plan, run_id: str | None, offline: bool, rates: Rate
         run_id=run_id or run_id_of(plan.workflow),
         # What wakes by itself goes on with what it began with.
         use_stored=True,
+        woken=is_woken(),
         offline=offline or os.environ.get("PHASELINE_MODEL") == "offline",
         prices=rates.prices,
         limits=rates.limits,

@@ -15,6 +15,14 @@ from datetime import datetime
 from typing import Any
 
 from prefect.client.orchestration import PrefectClient, get_client
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterName,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+    FlowRunFilterTags,
+)
+from prefect.client.schemas.objects import StateType
 from prefect.client.schemas.responses import SetStateStatus
 from prefect.context import FlowRunContext
 from prefect.exceptions import ObjectNotFound, Pause
@@ -30,6 +38,9 @@ from workflows.core.errors import UsageError
 
 FROM_PREFECT = "prefect"
 """Who answered in Prefect's form: its server does not say more."""
+
+WAKE_TAG = "phaseline-wake"
+"""On a flow run that was scheduled to go on with a run. It revives nothing that was cancelled meanwhile."""
 
 _OF_PEOPLE = ("approval", "ask_person")
 """Kinds that Prefect's form can answer. It shows no arguments, so that calls are approved elsewhere."""
@@ -49,15 +60,16 @@ async def hold(waits: Sequence[Mapping[str, Any]]) -> None:
         pause_key=f"{base}-{uuid.uuid4().hex[:8]}",
         message="; ".join(str(w["ask"]) for w in waits)[:1000] or "waiting",
     )
+    # Before it is shown as suspended: killed in between, it would sleep through its deadline.
+    deadlines = [d for w in waits if (d := _moment(w.get("deadline"))) is not None]
+    if deadlines:
+        await schedule_wake(str(waits[0]["run_id"]), min(deadlines))
     async with get_client() as client:
         keyset = keyset_from_paused_state(state) if only else None
         if only is not None and keyset is not None:
             state.state_details.run_input_keyset = keyset
             await _save(client, run.id, keyset, only)
         held = await propose_state(client=client, state=state, flow_run_id=run.id)
-    deadlines = [d for w in waits if (d := _moment(w.get("deadline"))) is not None]
-    if deadlines:
-        await schedule_wake(str(waits[0]["run_id"]), min(deadlines))
     if held.is_paused():
         raise Pause(state=held)
 
@@ -76,9 +88,15 @@ async def schedule_wake(run_id: str, at: datetime) -> None:
             run.deployment_id,
             parameters={**run.parameters, "run_id": run_id},
             state=Scheduled(scheduled_time=at),
-            name=f"{run_id} wakes",
+            name=_waking(run_id),
+            tags=[*run.tags, WAKE_TAG] if WAKE_TAG not in run.tags else run.tags,
             idempotency_key=f"wake-{run_id}-{int(at.timestamp())}",
         )
+
+
+def _waking(run_id: str) -> str:
+    """The name of the flow runs that wake a run."""
+    return f"{run_id} wakes"
 
 
 def _moment(text: Any) -> datetime | None:
@@ -114,14 +132,21 @@ async def close_held(flow_run_id: str) -> None:
             await client.set_flow_run_state(uuid.UUID(flow_run_id), state, force=True)
 
 
-async def end_held(flow_run_id: str) -> None:
-    """Ends a flow run that is shown as waiting, since its run was cancelled."""
+async def end_held(run_id: str, flow_run_id: str) -> None:
+    """Ends the flow run that is shown as waiting, and those that would wake it: its run was cancelled."""
     state = Cancelled(message="the run was cancelled")
+    waking = FlowRunFilter(
+        name=FlowRunFilterName(any_=[_waking(run_id)]),
+        tags=FlowRunFilterTags(all_=[WAKE_TAG]),
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.SCHEDULED])),
+    )
     async with get_client() as client:
         with contextlib.suppress(ObjectNotFound):
             run = await client.read_flow_run(uuid.UUID(flow_run_id))
             if run.state is not None and run.state.is_paused():
                 await client.set_flow_run_state(run.id, state, force=True)
+        for run in await client.read_flow_runs(flow_run_filter=waking):
+            await client.set_flow_run_state(run.id, state)
 
 
 async def wake_flow_run(flow_run_id: str) -> bool:

@@ -46,6 +46,10 @@ class LostRun(PhaselineError):
     """Another process took the run over."""
 
 
+class NothingToWake(PhaselineError):
+    """The run that was to be woken was cancelled meanwhile."""
+
+
 @dataclass(frozen=True)
 class Launch:
     """How a run is started: by whom, where, and who listens.
@@ -75,6 +79,8 @@ class Launch:
     """Whether a person says that the provider's quota is there again, before the time it was parked for."""
     expect: tuple[RunState, int] | None = None
     """State and version of the run that goes on, as they were seen; it is refused when it changed since."""
+    woken: bool = False
+    """Whether nobody asked for it just now: what was cancelled meanwhile stays so."""
     repeat_effects: bool = False
     """Whether steps that are done again act again, instead of getting the recorded outcomes."""
     on_event: OnEvent = lambda name, data: None
@@ -110,6 +116,8 @@ async def run_plan(plan: Plan, given: Mapping[str, Any], launch: Launch, storage
         await store.probe()
         async with Ledger.open(launch.settings.database) as ledger:
             await _refuse_other_storage(ledger, store, launch)
+            if launch.woken:
+                launch = replace(launch, expect=await _alive(ledger, launch))
             lease = await ledger.begin_run(_start(plan, launch, store))
             reached("run.begun")
             held = _Held(plan, launch, store, ledger, lease, started)
@@ -123,6 +131,17 @@ async def run_plan(plan: Plan, given: Mapping[str, Any], launch: Launch, storage
     if outcome.status == "cancelled":
         raise asyncio.CancelledError
     return outcome
+
+
+async def _alive(ledger: Ledger, launch: Launch) -> tuple[RunState, int] | None:
+    """The run to wake as it is now. Raises NothingToWake when it was cancelled."""
+    row = await ledger.get_run(launch.tenant, launch.run_id)
+    if row is not None and row.state == "cancelled":
+        raise NothingToWake(
+            f"the run {launch.run_id} was cancelled meanwhile",
+            f"continue it all the same with: phaseline resume {launch.run_id}",
+        )
+    return None if row is None else row.seen
 
 
 async def _refuse_other_storage(ledger: Ledger, store: ArtifactStore, launch: Launch) -> None:

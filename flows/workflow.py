@@ -8,7 +8,7 @@ from typing import Any
 from prefect import flow
 from prefect.exceptions import Pause
 
-from flows.compiled import ROOT, catalog_flow, own_flow_run_id, run_id_of
+from flows.compiled import ROOT, WOKEN, catalog_flow, is_woken, own_flow_run_id, run_id_of
 from flows.holding import hold, open_waits, schedule_wake
 
 
@@ -27,7 +27,7 @@ async def run_workflow(
     inner = catalog_flow(workflow)
     # By this flow run, not by the inner one: woken after a wait it begins again, and the run must go on.
     known = run_id or run_id_of(workflow)
-    token = ROOT.set(own_flow_run_id())
+    woken, token = WOKEN.set(is_woken()), ROOT.set(own_flow_run_id())
     try:
         state = await inner(**(inputs or {}), run_id=known, offline=offline, return_state=True)
         await _wake_later(known, state)
@@ -37,6 +37,7 @@ async def run_workflow(
         raise
     finally:
         ROOT.reset(token)
+        WOKEN.reset(woken)
 
 
 async def _wake_later(run_id: str, state: Any) -> None:

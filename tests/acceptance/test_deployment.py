@@ -78,13 +78,15 @@ def worker(operator: User, exported: dict[str, str], deployed: dict[str, Any]) -
         assert process.poll() is None, "the worker ended by itself"
 
 
-def create(api: PrefectApi, deployment: dict[str, Any], parameters: dict[str, Any]) -> tuple[int, Any]:
+def create(
+    api: PrefectApi, deployment: dict[str, Any], parameters: dict[str, Any], **more: Any
+) -> tuple[int, Any]:
     path = f"/deployments/{deployment['id']}/create_flow_run"
-    return api.ask(path, {"parameters": parameters})
+    return api.ask(path, {"parameters": parameters, **more})
 
 
-def created(api: PrefectApi, deployment: dict[str, Any], parameters: dict[str, Any]) -> str:
-    status, answer = create(api, deployment, parameters)
+def created(api: PrefectApi, deployment: dict[str, Any], parameters: dict[str, Any], **more: Any) -> str:
+    status, answer = create(api, deployment, parameters, **more)
     assert status == 201, answer
     return str(answer["id"])
 
@@ -221,6 +223,24 @@ def test_an_answer_wakes_a_suspended_run(
     run = api.flow_run(flow_run, ("COMPLETED", "FAILED", "CRASHED"))
     assert run["state_type"] == "COMPLETED", run["state"]["message"]
     assert operator.phaseline("show", "by-answer", "--json").document["status"] == "completed"
+
+
+def test_what_was_cancelled_is_not_woken(
+    operator: User, api: PrefectApi, deployed: dict[str, Any], worker: None
+) -> None:
+    """Neither by what was scheduled, which ends with the run, nor by one that a worker has taken already."""
+    flow_run = created(api, deployed[REFUND], {"offline": True, "run_id": "given-up"})
+    assert api.flow_run(flow_run, ("PAUSED", "FAILED", "COMPLETED"))["state_name"] == "Suspended"
+    cancelled = operator.phaseline("cancel", "given-up", "--json")
+    assert cancelled.document["status"] == "cancelled", cancelled
+    (wakes,) = api.post("/flow_runs/filter", {"flow_runs": {"name": {"any_": ["given-up wakes"]}}})
+    assert wakes["state_type"] == "CANCELLED" and "phaseline-wake" in wakes["tags"]
+    assert api.flow_run(flow_run, ("CANCELLED",))["state_type"] == "CANCELLED"
+    late = created(api, deployed[REFUND], wakes["parameters"], tags=wakes["tags"])
+    ended = api.flow_run(late, ("CANCELLED", "COMPLETED", "FAILED", "CRASHED", "PAUSED"))
+    assert ended["state_type"] == "CANCELLED", ended["state"]
+    assert "was cancelled meanwhile" in ended["state"]["message"]
+    assert operator.phaseline("show", "given-up", "--json").document["status"] == "cancelled"
 
 
 def test_the_checkout_is_not_written_to(deployed: dict[str, Any], operator: User) -> None:
