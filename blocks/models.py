@@ -46,6 +46,8 @@ class Answer:
     request_id: str = ""
     offline: bool = False
     seconds: float = 0.0
+    lost: Usage = field(default_factory=Usage)
+    """Cost of the tries before it that were not answered."""
     limits: ProviderHeaders = field(default_factory=dict, compare=False, repr=False)
 
     @property

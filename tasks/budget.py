@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -32,6 +32,8 @@ HELD_SECONDS = 1800.0
 _BYTES_PER_TOKEN = 2.5
 """Fewer than any text has on average, so that an estimate of tokens is an upper bound."""
 _MICRO = 1_000_000
+_TWO_NOTICES = Amount(tokens=256)
+"""More than saying it twice adds to a request: being told to end may not be what is too much."""
 
 
 class BudgetSpent(PhaselineError):
@@ -48,16 +50,34 @@ class Budgets:
     durable: Durable
     ids: list[tuple[str, str]] = field(default_factory=list)
     """Paths and the budgets that bound what is below them."""
-    settled: asyncio.Event = field(default_factory=asyncio.Event)
-    open: int = 0
-    """Requests of this process that hold something, or are asking for it."""
     count: int = 0
+    """Reservations this process asked for."""
+    asking: int = 0
+    """Requests that are asking for a reservation now: each may hold something in a moment."""
+    held: int = 0
+    """Requests of this process that hold something."""
+    freed: int = 0
+    """Requests that held something, and do no more."""
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def closed(self) -> None:
-        """One request less: who waits for what it held looks again."""
-        self.open -= 1
-        self.settled.set()
-        self.settled = asyncio.Event()
+    def tell(self, *, asking: int = 0, held: int = 0) -> None:
+        """Changes the counts; who waits looks again."""
+        self.asking, self.held = self.asking + asking, self.held + held
+        self.freed += max(-held, 0)
+        self.changed.set()
+        self.changed = asyncio.Event()
+
+    async def room(self, freed: int) -> bool:
+        """After a refusal: whether anything was given back since `freed`, so that asking again may help.
+
+        Waits while others of this process hold something, which is an upper bound of what they cost, or may
+        hold something in a moment.
+        """
+        while self.freed == freed:
+            if not self.held and not self.asking:
+                return False
+            await self.changed.wait()
+        return True
 
     async def bound(self, path: str, plan: BudgetPlan | None, part: str = "") -> None:
         """Sets the ceilings of the run ("") or of what is below a path; `part` tells two of it apart."""
@@ -94,6 +114,10 @@ class BudgetGate:
     agent: AgentPlan
     day: str = ""
     _id: str = ""
+    _bounds: tuple[Amount, ...] = ()
+    """What the last two requests of the conversation were held to cost, the last one first."""
+    _cost: Amount | None = None
+    """What it cost in the end; None before the first answer of this process."""
 
     @property
     def bounded(self) -> bool:
@@ -107,26 +131,30 @@ class BudgetGate:
             return
         amount = self._bound(request)
         lease, budgets = self.budgets.durable.lease, self.budgets
+        self._bounds = (amount, *self._bounds[:1])
         while True:
-            budgets.count, budgets.open = budgets.count + 1, budgets.open + 1
-            reservation = f"{lease.run_id}/{self.path}/{lease.epoch}/{budgets.count}"
-            settled = budgets.settled
-            try:
-                refusal = await budgets.durable.ledger.budgets.reserve(
-                    lease, reservation, ids, amount, self.path, int(HELD_SECONDS * _MICRO)
-                )
-            except BaseException:
-                budgets.closed()
-                raise
+            freed = budgets.freed
+            refusal = await self._reserve(ids, amount)
             if refusal is None:
-                self._id = reservation
                 return
-            budgets.closed()
-            if not budgets.open:
+            if not await budgets.room(freed):
                 raise _spent(refusal, lease.run_id)
-            # Others hold upper bounds; what their requests really cost may leave enough.
-            if budgets.settled is settled or not settled.is_set():
-                await settled.wait()
+
+    async def _reserve(self, ids: list[str], amount: Amount) -> BudgetRefusal | None:
+        lease, budgets = self.budgets.durable.lease, self.budgets
+        budgets.count += 1
+        reservation = f"{lease.run_id}/{self.path}/{lease.epoch}/{budgets.count}"
+        budgets.tell(asking=1)
+        held = 0
+        try:
+            refusal = await budgets.durable.ledger.budgets.reserve(
+                lease, reservation, ids, amount, self.path, int(HELD_SECONDS * _MICRO)
+            )
+            if refusal is None:
+                self._id, held = reservation, 1
+        finally:
+            budgets.tell(asking=-1, held=held)
+        return refusal
 
     async def after(self, answer: Answer) -> None:
         """Settles with what the answer really cost."""
@@ -158,14 +186,27 @@ class BudgetGate:
         if not ids:
             return ""
         ledger, lease = self._ledger()
-        used = await asyncio.to_thread(ledger.use, lease.tenant, ids)
-        share = max((s for shares in used.values() for s in shares.values()), default=0.0)
-        if share < WRAP_UP:
+        rows = await asyncio.to_thread(ledger.read, lease.tenant, ids)
+        share = max((s for row in rows for s in row.shares().values()), default=0.0)
+        if share < WRAP_UP and all(row.allows(self._two_more()) for row in rows):
             return ""
         return (
-            f"{share:.0%} of the budget for this work is spent. Come to an end now: give your best complete "
-            "answer with what you have, without further tool calls."
+            f"{share:.0%} of the budget for this work is spent; it may not allow another answer after this. "
+            "Come to an end now: give your best complete answer with what you have, without more tool calls."
         )
+
+    def _two_more(self) -> Amount:
+        """What the next request will cost and the one after it must hold, as far as earlier ones tell.
+
+        A request is held to cost its whole `max_tokens`, so that a budget can end long before 90 % are spent.
+        """
+        if self._cost is None or not self._bounds:
+            return Amount()
+        last, growth = self._bounds[0], self._cost
+        if len(self._bounds) > 1:
+            growth = last.over(self._bounds[1])
+        more = self._cost + last + growth + growth + _TWO_NOTICES
+        return replace(more, turns=2)
 
     def _ids(self) -> list[str]:
         return [*([self.day] if self.day else []), *self.budgets.of(self.path)]
@@ -185,11 +226,11 @@ class BudgetGate:
         usd = self.context.usd(usage, model)
         actual = Amount(tokens=usage.total_tokens, usd=round((usd or 0.0) * _MICRO), turns=1)
         ledger, lease = self._ledger()
-        reservation = self._take()
+        reservation, self._cost = self._take(), actual
         try:
             await asyncio.shield(ledger.settle(lease, reservation, actual, unpriced=usd is None))
         finally:
-            self.budgets.closed()
+            self.budgets.tell(held=-1)
 
     async def _end(self, *, sent: bool) -> None:
         """Ends the reservation of a request without an answer; one that was `sent` may have been billed."""
@@ -200,7 +241,7 @@ class BudgetGate:
                 ledger.forfeit(lease, reservation) if sent else ledger.release(lease, reservation)
             )
         finally:
-            self.budgets.closed()
+            self.budgets.tell(held=-1)
 
     def _take(self) -> str:
         reservation, self._id = self._id, ""

@@ -10,11 +10,12 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 from blocks.models import Answer, Malformed, ModelConnection, ModelError, QuotaExhausted, Request, Retryable
+from workflows.core.usage import Usage
 
 OnEvent = Callable[[str, dict[str, Any]], None]
 """Called with an event's stable name and its JSON payload. Names used here:
@@ -90,7 +91,7 @@ async def ask(
 
     Raises the last `Retryable` when the tries or the time are used up (the step may be tried again),
     `QuotaExhausted` for a rate limit that lasts longer than the policy waits, and any other `ModelError`
-    at once. `spent` of what is raised sums all tries.
+    at once. `spent` of what is raised sums all tries, `lost` of an answer those before it.
     """
     policy = policy or RetryPolicy()
     deadline, malformed, failures = time.monotonic() + policy.budget, 0, []
@@ -109,7 +110,7 @@ async def ask(
             await sleep(delay)
         else:
             _tell_answer(on_event, attempt, answer)
-            return answer
+            return replace(answer, lost=_spent(failures))
     raise ValueError("a retry policy needs at least one attempt")
 
 
@@ -154,11 +155,13 @@ def _given_up(error: ModelError, failures: list[ModelError], policy: RetryPolicy
         elif len(failures) > 1:
             final.message = f"{error.message} (given up after {len(failures)} tries)"
             final.args = (final.message,)
-    spent = failures[0].spent
-    for failure in failures[1:]:
-        spent = spent + failure.spent
-    final.spent = spent
+    final.spent = _spent(failures)
     return final
+
+
+def _spent(failures: list[ModelError]) -> Usage:
+    """What tries without an answer have cost together."""
+    return sum((failure.spent for failure in failures), Usage())
 
 
 def _progress(on_event: OnEvent) -> Callable[[str, str], None]:

@@ -204,6 +204,8 @@ class _Loop:
 
         async def produce() -> Answer:
             answer = await self.ask(self.connection, request, self.on_event)
+            if answer.lost != Usage():
+                await self.lose(answer.lost)
             self.on_spent(answer.usage, answer.model)
             return answer
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, Connection, Row, select
@@ -86,6 +86,10 @@ class BudgetRow:
                     asked=more,
                 )
         return None
+
+    def allows(self, more: Amount) -> bool:
+        """Whether no limit would be exceeded by spending that too; what is only held does not count."""
+        return replace(self, reserved=Amount()).refusal(more) is None
 
     def shares(self) -> dict[str, float]:
         """What is spent as a share of each limit; more than 1 after an overrun."""

@@ -161,11 +161,10 @@ class BudgetLedger:
 
     # --- reading ---
 
-    def use(self, tenant: str, budget_ids: Sequence[str]) -> dict[str, dict[str, float]]:
-        """By budget and limited resource, the share that is spent: 1.0 is all, more after an overrun."""
+    def read(self, tenant: str, budget_ids: Sequence[str]) -> list[BudgetRow]:
+        """These budgets as they stand; unknown ones are left out."""
         these = budget.c.budget_id.in_(list(budget_ids))
-        found = self._access.reader.read(lambda c: read_budgets(c, tenant, these))
-        return {row.budget_id: row.shares() for row in found}
+        return self._access.reader.read(lambda c: read_budgets(c, tenant, these))
 
     def get(self, tenant: str, budget_id: str) -> BudgetRow | None:
         """A budget as it stands, None when there is none."""

@@ -91,6 +91,16 @@ def test_parallel_steps_share_a_budget(tmp_path: Path) -> None:
     assert spent(bench)["tokens"] == (8 * 15, 0)
 
 
+def test_parallel_steps_that_are_both_refused_stop_the_run(tmp_path: Path) -> None:
+    text = steps(agent("a"), agent("b", after="a"), agent("c", after="a"))
+    bench = Bench(tmp_path, w=with_budget(text, turns=1))
+    for _ in range(2):
+        ran = bench.run()
+        assert (ran.outcome.status, ran.outcome.exit_code) == ("stopped", 4)
+        assert ran.statuses == {"a": "completed", "b": "not_started", "c": "not_started"}
+    assert spent(bench)["turns"] == (1, 0)
+
+
 def test_a_step_has_its_own(tmp_path: Path) -> None:
     limited = agent("a", "budget: {turns: 1}", "output: {type: json, repair: 3}")
     bench = Bench(tmp_path, w=steps(limited, agent("b")))
@@ -112,6 +122,19 @@ def test_the_agent_is_told_to_come_to_an_end(tmp_path: Path) -> None:
     said = ["of the budget" in str(r["messages"][-1]) for r in bench.model.requests]
     # From the eleventh request on 90 % are spent: ten of eleven turns.
     assert said == [False] * 10 + [True]
+
+
+def test_the_agent_is_told_before_its_upper_bound_no_longer_fits(tmp_path: Path) -> None:
+    """What a request is held to cost is far more than what it costs: 90 % would never be spent."""
+    limited = agent("a", "output: {type: json, repair: 10}")
+    bench = Bench(tmp_path, w=with_budget(steps(limited), tokens=1))
+    refused = bench.run().outcome.error["message"]
+    bound = int(refused.rpartition("may cost ")[2].removesuffix(" tokens").replace(",", ""))
+    raise_limit(bench, "tokens", bound + 1000)
+    bench.model.replies["a"] = ["no"] * 20
+    assert bench.run().outcome.status == "stopped"
+    said = ["of the budget" in str(r["messages"][-1]) for r in bench.model.requests]
+    assert said[0] is False and said[-1] is True
 
 
 def test_a_step_has_a_budget_of_time(tmp_path: Path) -> None:

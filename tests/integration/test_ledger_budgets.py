@@ -337,16 +337,26 @@ def test_the_next_holder_forfeits_what_the_last_one_left(ledger: Ledger, lease: 
     assert asyncio.run(ledger.budgets.forfeit_left(now)) == []
 
 
-def test_use_is_the_share_of_each_limit_that_is_spent(ledger: Ledger, lease: Lease) -> None:
+def test_the_share_of_each_limit_that_is_spent(ledger: Ledger, lease: Lease) -> None:
+    def shares(*ids: str) -> dict[str, dict[str, float]]:
+        return {row.budget_id: row.shares() for row in ledger.budgets.read("default", ids)}
+
     limit(ledger, lease, RUN, tokens=100, usd=1000)
     limit(ledger, lease, STEP, tokens=50)
     limit(ledger, lease, DAY, turns=0)
     hold(ledger, lease, "x", Amount(tokens=45, usd=100), RUN, STEP)
-    assert ledger.budgets.use("default", [RUN]) == {RUN: {"tokens": 0.0, "usd": 0.0}}
+    assert shares(RUN) == {RUN: {"tokens": 0.0, "usd": 0.0}}
     settle(ledger, lease, tokens=45, usd=100)
-    shares = {RUN: {"tokens": 0.45, "usd": 0.1}, STEP: {"tokens": 0.9}}
-    assert ledger.budgets.use("default", [RUN, STEP]) == shares
-    assert ledger.budgets.use("default", [DAY, "run/never"]) == {DAY: {"turns": 1.0}}
+    assert shares(RUN, STEP) == {RUN: {"tokens": 0.45, "usd": 0.1}, STEP: {"tokens": 0.9}}
+    assert shares(DAY, "run/never") == {DAY: {"turns": 1.0}}
+
+
+def test_what_a_budget_still_allows_leaves_out_what_is_only_held(ledger: Ledger, lease: Lease) -> None:
+    limit(ledger, lease, RUN, tokens=100)
+    hold(ledger, lease, "x", Amount(tokens=60))
+    (row,) = ledger.budgets.read("default", [RUN])
+    assert row.allows(Amount(tokens=100)) and not row.allows(Amount(tokens=101))
+    assert row.allows(Amount(usd=10**9, turns=10**6)), "without a limit there is none"
 
 
 def test_many_requests_at_once_never_exceed_a_limit(ledger: Ledger, lease: Lease) -> None:

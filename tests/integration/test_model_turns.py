@@ -290,6 +290,14 @@ def test_faults_on_the_way_do_not_reach_the_conversation(api: MessagesApi) -> No
     assert (done.text, done.turns, api.count) == ("done\n", 2, 6)
 
 
+def test_tries_that_were_cut_off_are_counted_though_the_next_is_answered(api: MessagesApi) -> None:
+    spent: list[Usage] = []
+    api.queue({"text": "x" * 400, "fault": "cut", "after": 3}, {"text": "done"})
+    done = talk(api, on_spent=lambda usage, model: spent.append(usage))
+    assert done.text == "done\n" and len(spent) == 2
+    assert spent[0].input_tokens > 0 and spent[1] == done.usage
+
+
 def test_a_failed_request_carries_what_the_step_spent(api: MessagesApi) -> None:
     api.queue({**calls("double"), "usage": {"input_tokens": 100, "output_tokens": 10}})
     api.rule("", {"fault": "end_early", "usage": {"input_tokens": 7}}, times=None)

@@ -127,6 +127,15 @@ def test_tries_are_bounded_and_what_they_cost_is_summed() -> None:
     assert (connection.sent, len(waits)) == (3, 2)
 
 
+def test_an_answer_tells_what_the_tries_before_it_cost() -> None:
+    failures = [Truncated(), Truncated()]
+    for failure in failures:
+        failure.spent = Usage(10, 1)
+    answer, _, _ = asked(Scripted(*failures))
+    assert isinstance(answer, Answer)
+    assert (answer.usage, answer.lost) == (Usage(1, 1), Usage(20, 2))
+
+
 def test_malformed_answers_have_their_own_smaller_bound() -> None:
     connection = Scripted(*(Malformed() for _ in range(9)))
     error, _, _ = asked(connection, RetryPolicy(max_attempts=8, max_malformed=2))

@@ -33,7 +33,7 @@ def test_cost_per_million() -> None:
     assert cost(Usage(500_000, 100_000, 1_000_000, 200_000), price) == pytest.approx(2.0 + 2.0 + 0.2 + 1.0)
 
 
-def test_unpublished_cache_prices_are_not_charged_and_unknown_models_have_no_cost() -> None:
-    assert cost(Usage(0, 0, 1_000_000, 1_000_000), {"input": 4.0, "output": 20.0}) == 0.0
+def test_the_cache_without_a_price_costs_what_input_does_and_unknown_models_have_no_cost() -> None:
+    assert cost(Usage(0, 0, 1_000_000, 1_000_000), {"input": 4.0, "output": 20.0}) == 8.0
     assert cost(Usage(1, 1), None) is None
     assert cost(Usage(1, 1), {"input": 4.0}) is None

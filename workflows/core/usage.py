@@ -67,14 +67,15 @@ def cost(usage: Usage, price: Mapping[str, float] | None) -> float | None:
     """USD for `usage`, or None when the model's price is unknown.
 
     `price` has USD per million tokens under `input`, `output` and optionally `cache_read`, `cache_write`
-    (the shape of `models` in models.yaml); a key of the cache that was not published is not charged.
+    (the shape of `models` in models.yaml). Where a price of the cache was not published, that of input
+    counts: for reads it is an upper bound, and unknown is not free.
     """
     if not price or "input" not in price or "output" not in price:
         return None
     total = (
         usage.input_tokens * price["input"]
         + usage.output_tokens * price["output"]
-        + usage.cache_read_input_tokens * price.get("cache_read", 0.0)
-        + usage.cache_creation_input_tokens * price.get("cache_write", 0.0)
+        + usage.cache_read_input_tokens * price.get("cache_read", price["input"])
+        + usage.cache_creation_input_tokens * price.get("cache_write", price["input"])
     )
     return total / _MILLION
