@@ -117,6 +117,9 @@ async def outcome_of(scope: Scope, error: BaseException | None, cancelled: bool)
         status, shown = "failed", {**shown_error(failed.error or RuntimeError()), "step": failed.path}
     refs = {n: v.ref for n in plan.outputs if (v := scope.values.get(n)) and v.ref}
     places: dict[str, str] = {}
+    if refs and context.durable is not None:
+        # What people read is not fenced by itself: who lost the run must not put its own over the holder's.
+        await context.durable.ledger.renew(context.durable.lease)
     try:
         for name, ref in refs.items():
             places[name] = await context.store.publish(ref, run_id=context.run_id, name=name)

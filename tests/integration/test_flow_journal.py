@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from pathlib import Path
 from typing import Any
 
-from blocks.ledger import Ledger
+import pytest
+
+from blocks.ledger import Fenced, Ledger
 from tests.support.flows import FLOW_MARKS, Bench, Script, agent, steps
 
 pytestmark = FLOW_MARKS
@@ -100,3 +103,17 @@ def test_a_large_answer_is_kept_beside_the_ledger(tmp_path: Path) -> None:
     ran = bench.run()
     assert ran.outcome.status == "completed"
     assert bench.model.asked == ["a"]
+
+
+def test_who_lost_the_run_publishes_nothing(tmp_path: Path) -> None:
+    """What people read stands in one place; the process that took over may have written there already."""
+    bench = Bench(tmp_path, w=steps(agent("a")))
+
+    def taken_over(name: str, data: dict[str, Any]) -> None:
+        if name == "step.finished":
+            with sqlite3.connect(bench.settings.database) as connection:
+                connection.execute("UPDATE run SET lease_epoch = lease_epoch + 1")
+
+    with pytest.raises(Fenced):
+        bench.run(listen=taken_over)
+    assert list((tmp_path / "storage").rglob("outputs/*")) == []
