@@ -6,6 +6,7 @@ import asyncio
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from blocks.ledger import Ledger, RunRow
@@ -45,8 +46,8 @@ class GoingOn:
 
 
 def is_deployed(row: RunRow) -> bool:
-    """Whether a worker runs it: commands leave the words they were started with."""
-    return bool(row.flow_run_id) and not started_with(row.labels)
+    """Whether a worker goes on with it: it had it last."""
+    return row.deployed
 
 
 def going_on(ledger: Ledger, run_id: str, home: Path, places: Sequence[str], out: Out) -> GoingOn:
@@ -62,15 +63,19 @@ def going_on(ledger: Ledger, run_id: str, home: Path, places: Sequence[str], out
 
 
 def wake_deployed(row: RunRow, home: Path, out: Out) -> bool:
-    """Asks Prefect to let the flow run go on; says so when its server cannot be reached."""
+    """Asks Prefect to let a run that is due go on, by its flow run or, where that has ended, by another one.
+
+    False when no worker will; says so when its server cannot be reached.
+    """
     if not _reachable(home):
         _tell_unreachable(row, out, "no Prefect server runs here, and PREFECT_API_URL names none")
         return False
     from deployments.server_end import server_fault
-    from flows.holding import wake_flow_run
+    from flows.wakes import wake_flow_run
 
+    ended = None if row.ended is None else datetime.fromtimestamp(row.ended / 1_000_000, UTC)
     try:
-        return asyncio.run(wake_flow_run(row.flow_run_id))
+        return asyncio.run(wake_flow_run(row.run_id, row.flow_run_id, ended))
     except Exception as error:
         fault = server_fault(error)
         if fault is None:
@@ -84,7 +89,7 @@ def end_flow_run(row: RunRow, home: Path, out: Out) -> None:
     if not row.flow_run_id or not _reachable(home):
         return
     from deployments.server_end import server_fault
-    from flows.holding import end_held
+    from flows.wakes import end_held
 
     try:
         asyncio.run(end_held(row.run_id, row.flow_run_id))

@@ -33,14 +33,14 @@ def raised_limits(pairs: Sequence[str]) -> list[Raised]:
 
 
 def raise_budgets(ledger: Ledger, run_id: str, plan: Plan, raised: Sequence[Raised]) -> Plan:
-    """Raises them in the ledger; the plan as it is, or with more active time.
+    """Raises them in the ledger; the plan as it is, or with more active time for the whole run.
 
-    Raises UsageError for a budget that is not there, has no such limit, or has as much already.
+    Raises UsageError for a budget that is not there, has no such limit, or has more already.
     """
     rows = ledger.budgets.of_run(TENANT, run_id) if raised else []
     for one in raised:
         if one.resource == "time":
-            plan = _with_time(plan, float(one.amount))
+            plan = _raise_time(ledger, run_id, plan, one)
     for one in raised:
         if one.resource != "time":
             ledger.budgets.raise_limits(
@@ -52,7 +52,7 @@ def raise_budgets(ledger: Ledger, run_id: str, plan: Plan, raised: Sequence[Rais
 def _raised(pair: str) -> Raised:
     name, _, text = pair.rpartition("=")
     of, _, resource = name.rpartition(".")
-    if resource not in _RESOURCES or (resource == "time" and of):
+    if resource not in _RESOURCES or (resource == "time" and of.startswith(_AGENT)):
         cure = "write --raise-budget tokens=N (or usd=, turns=, time=), for a step STEP.tokens=N"
         raise UsageError(f"'{pair}' raises no budget", cure)
     return Raised(of, resource, _amount(resource, text))
@@ -71,40 +71,52 @@ def _amount(name: str, text: str) -> float | int:
 
 
 def _budget_id(run_id: str, raised: Raised, rows: Sequence[BudgetRow]) -> str:
-    """The budget that is meant. A plain name is the run's; without one of the run, the only one it can be."""
+    """The budget that is meant; see `_named`."""
     if raised.of.startswith(_AGENT):
         return f"agent/{raised.of.removeprefix(_AGENT)}/{datetime.now(UTC):%Y-%m-%d}"
     whole, of_steps = f"run/{run_id}", f"run/{run_id}/step/"
     limiting = [row.budget_id for row in rows if row.limits.get(raised.resource) is not None]
+    name = _named(run_id, raised, [i.removeprefix(of_steps) if i != whole else "" for i in limiting])
+    return f"{of_steps}{name}" if name else whole
+
+
+def _raise_time(ledger: Ledger, run_id: str, plan: Plan, raised: Raised) -> Plan:
+    """Raises active time: the whole run's in the plan, any other in the ledger."""
+    names = [row.scope for row in ledger.time_budgets.of_run(TENANT, run_id)]
+    if plan.budget is not None and plan.budget.time is not None:
+        names.insert(0, "")
+    name = _named(run_id, raised, names)
+    if not name:
+        return _with_time(plan, float(raised.amount))
+    ledger.time_budgets.raise_limit(TENANT, run_id, name, round(raised.amount * _MICRO))
+    return plan
+
+
+def _named(run_id: str, raised: Raised, names: Sequence[str]) -> str:
+    """Which of these budgets is meant, "" being the run's. A plain name is the run's; without one of the run,
+    the only one it can be."""
+    if raised.of in names:
+        return raised.of
+    if not raised.of and len(names) == 1:
+        return names[0]
     if raised.of:
-        if f"{of_steps}{raised.of}" in limiting:
-            return f"{of_steps}{raised.of}"
-        raise UsageError(
-            f"'{raised.of}' has no budget of {raised.resource} in the run {run_id}",
-            _which(limiting, run_id, raised.resource),
-        )
-    if whole in limiting:
-        return whole
-    if len(limiting) == 1:
-        return limiting[0]
-    raise UsageError(
-        f"the run {run_id} as a whole has no limit of {raised.resource}",
-        _which(limiting, run_id, raised.resource),
-    )
+        message = f"'{raised.of}' has no budget of {raised.resource} in the run {run_id}"
+    else:
+        message = f"the run {run_id} as a whole has no limit of {raised.resource}"
+    raise UsageError(message, _which(names, run_id, raised.resource))
 
 
-def _which(budget_ids: Sequence[str], run_id: str, resource: str) -> str:
+def _which(names: Sequence[str], run_id: str, resource: str) -> str:
     """The words that raise one of these budgets."""
-    names = [i.removeprefix(f"run/{run_id}").removeprefix("/step/") for i in budget_ids]
-    words = [f"--raise-budget {f'{name}.' if name else ''}{resource}=N" for name in names[:5]]
+    amount = "DURATION" if resource == "time" else "N"
+    words = [f"--raise-budget {f'{name}.' if name else ''}{resource}={amount}" for name in names[:5]]
     return " or ".join(words) or f"see its budgets: phaseline show {run_id} --cost"
 
 
 def _with_time(plan: Plan, seconds: float) -> Plan:
     """The plan with more active time; it is part of the run's definition from here on."""
-    limit = plan.budget.time if plan.budget is not None else None
-    if plan.budget is None or limit is None:
-        raise UsageError(f"the run has no budget of time to raise ({plan.workflow})", "leave time= out")
-    if seconds < limit:
-        raise UsageError(f"the run's budget of time is {shown_duration(limit)} already", "name a longer one")
+    assert plan.budget is not None and plan.budget.time is not None
+    if seconds < plan.budget.time:
+        limit = shown_duration(plan.budget.time)
+        raise UsageError(f"the run's budget of time is {limit} already", "name a longer one")
     return plan.model_copy(update={"budget": plan.budget.model_copy(update={"time": seconds})})

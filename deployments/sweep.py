@@ -8,21 +8,29 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from blocks.ledger import Ledger, LedgerError
+from blocks.ledger import Ledger, LedgerError, Owner, RunRow
+from blocks.ledger.interrupted import read_interrupted
 from blocks.ledger.waits import WaitRow
+from deployments.again import places_of, resuming, started_with, undoing
 from deployments.display import Out
 from deployments.recorded import TENANT
 
 REMIND_US = 24 * 3600 * 1_000_000
 """How often people are reminded of a question at most."""
+LOST_US = 7 * 24 * 3600 * 1_000_000
+"""How long people are told of a run that was interrupted. Afterwards `runs` still lists it."""
 
 
-def sweep(ledger: Ledger, out: Out, home: Path, places: Sequence[str] = (), *, but: str = "") -> None:
+def sweep(
+    ledger: Ledger, out: Out, home: Path, places: Sequence[str] = (), *, but: str = "", shown: str = ""
+) -> None:
     """Applies deadlines, and continues in the background what a deadline or a quota's reset made due.
 
-    Some milliseconds where nothing is due. Runs that somebody answered are only told of, on standard error:
-    who answered decides when they go on. A ledger that cannot be read or written here is the command's own
-    error a moment later. but: a run that this very command is about.
+    Some milliseconds where nothing is due. Runs that somebody answered, and those whose process died, are
+    only told of, on standard error: people decide when they go on. A ledger that cannot be read or written
+    here is the command's own error a moment later.
+
+    but: a run that this very command continues. shown: one that it shows, with what is to be done.
     """
     try:
         if ledger.steering.idle(TENANT):
@@ -30,27 +38,62 @@ def sweep(ledger: Ledger, out: Out, home: Path, places: Sequence[str] = (), *, b
         apply_due(ledger)
         due = [run_id for run_id in ledger.steering.due(TENANT) if run_id != but]
         woken = _woken(ledger, due, home, out) if due else []
+        lost = _interrupted(ledger, (but, shown))
     except LedgerError:
         return
     if told := [run_id for run_id in due if run_id not in woken]:
         what = f"the run {told[0]} is due" if len(told) == 1 else f"{len(told)} runs are due"
         out.note(f"{what}: {shlex.join(['phaseline', *places, 'wake'])}", "yellow")
+    if lost:
+        _tell_interrupted(lost, places, out)
 
 
 def _woken(ledger: Ledger, due: Sequence[str], home: Path, out: Out) -> list[str]:
-    """Those that go on in the background now."""
+    """Those that go on in the background. Of those that could not it is told why."""
     from deployments import waking
+    from deployments.attempts import attempts
 
-    by_clock = [run_id for run_id in ledger.steering.due_by_clock(TENANT) if run_id in due]
-    mine = [run_id for run_id in by_clock if waking.can_wake(ledger.reader.get_run(TENANT, run_id))]
-    if not mine or not waking.wakes(os.environ):
+    log, known = home / waking.LOG, attempts(home)
+    tried = [run_id for run_id in due if run_id in known]
+    # Without a message it is begun, or comes after one that is at work; else its process ended unheard.
+    going = [r for r in tried if not known[r].message] if tried and waking.under_way(home) else []
+    failed = [run_id for run_id in tried if run_id not in going]
+    by_clock = [r for r in ledger.steering.due_by_clock(TENANT) if r in due and r not in tried]
+    mine = [r for r in by_clock if waking.can_wake(ledger.reader.get_run(TENANT, r), ledger.shared)]
+    if mine and waking.wakes(os.environ) and waking.wake_in_background(mine, home, dict(os.environ)):
+        going += mine
+    if going:
+        what = f"the run {going[0]} goes" if len(going) == 1 else f"{len(going)} runs go"
+        out.note(f"{what} on in the background; what is written: {log}", "yellow")
+    for run_id in failed:
+        attempt = known[run_id]
+        why = attempt.message or "its process ended without saying why"
+        at = time.strftime("%H:%M:%S", time.localtime(attempt.at))
+        out.note(f"the run {run_id} could not go on by itself at {at}: {why}", "yellow")
+        out.note(f"  cure: {attempt.cure or f'read {log}'}")
+    return going
+
+
+def _interrupted(ledger: Ledger, but: Sequence[str]) -> list[RunRow]:
+    """The runs whose process died of late; where machines share the ledger, one of this machine."""
+    here, since = Owner.current(), time.time_ns() // 1000 - LOST_US
+    rows = ledger.reader.read(lambda c: read_interrupted(c, TENANT, here))
+    late = [r for r in rows if r.heartbeat > since and r.run_id not in but]
+    if not late:
         return []
-    log = waking.wake_in_background(mine, home)
-    if log is None:
-        return []
-    what = f"the run {mine[0]} goes" if len(mine) == 1 else f"{len(mine)} runs go"
-    out.note(f"{what} on in the background; what is written: {log}", "yellow")
-    return mine
+    from deployments.going_on import is_deployed
+
+    return [r for r in late if not is_deployed(r) and (not ledger.shared or r.last_host == here.host)]
+
+
+def _tell_interrupted(lost: Sequence[RunRow], places: Sequence[str], out: Out) -> None:
+    row = lost[-1]
+    own = places_of(started_with(row.labels)) or places
+    command = undoing(own, row.run_id) if row.taken_back else resuming(own, row.run_id)
+    what = f"the run {row.run_id} was interrupted"
+    if len(lost) > 1:
+        what = f"{len(lost)} runs were interrupted, the last one {row.run_id}"
+    out.note(f"{what}: {command}", "yellow")
 
 
 def apply_due(ledger: Ledger) -> tuple[list[WaitRow], list[WaitRow]]:

@@ -8,13 +8,16 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
-from blocks.ledger import RunRow
+from blocks.ledger import Owner, RunRow
 from deployments import server_supervisor as shared
 from deployments.again import catalog_of
+from deployments.attempts import begun, not_begun
 from deployments.going_on import is_deployed
+from deployments.manifests import manifest_of
 from deployments.provenance import ROOT
-from workflows.core.errors import UsageError
+from workflows.core.errors import PhaselineError, UsageError
 
 LOCK = "wake.lock"
 """In the home; held for its life by the process that wakes."""
@@ -23,54 +26,117 @@ LOG = "wake.log"
 LOG_LIMIT = 1_000_000
 """Bytes of the log that are kept, twice."""
 PAUSE_S = 60.0
-"""Seconds between two: a run that cannot go on is not tried by every command of a busy shell."""
+"""Seconds between two: a busy shell does not start one with every command."""
 
 
 def wakes(environ: Mapping[str, str]) -> bool:
-    """Whether commands continue what is due (PHASELINE_WAKE). Raises UsageError."""
-    written = environ.get("PHASELINE_WAKE") or "on"
+    """Whether commands continue what is due (PHASELINE_WAKE). Raises UsageError.
+
+    Not where the server ends with its command either (PHASELINE_SERVER=command): there, as in CI, nothing is
+    to go on after the command.
+    """
+    unsaid = "off" if environ.get("PHASELINE_SERVER") == "command" else "on"
+    written = environ.get("PHASELINE_WAKE") or unsaid
     if written not in ("on", "off"):
         raise UsageError(f"PHASELINE_WAKE is '{written}'", "write on, or off for being told only")
     return written == "on"
 
 
-def can_wake(row: RunRow | None) -> bool:
-    """Whether a run can go on from this machine: not a worker's, and its storage and catalog are here."""
-    if row is None or is_deployed(row):
-        return False
-    catalog = catalog_of(row.labels)
-    kept = "://" in row.storage or Path(row.storage).is_dir()
-    return kept and catalog is not None and Path(catalog).is_dir()
+def can_wake(row: RunRow | None, in_shared: bool) -> bool:
+    """Whether a run may go on from here with nobody looking on: not a worker's, and all it needs is here.
 
-
-def wake_in_background(run_ids: Sequence[str], home: Path) -> Path | None:
-    """Starts `phaseline wake RUN_ID ...` on its own; its log, or None when one was started a moment ago.
-
-    The lock goes over to the new process, and is free again when that has ended, however it ends.
+    in_shared: its ledger is used by other machines too; then it must have been worked on here before.
     """
-    held = shared.take(home / LOCK)
-    if held is None:
+    if row is None or is_deployed(row) or catalog_of(row.labels) is None:
+        return False
+    if in_shared and row.last_host != Owner.current().host:
+        return False
+    return elsewhere(row) is None
+
+
+def elsewhere(row: RunRow) -> str | None:
+    """What keeps a run from going on as it began on this machine; None when its catalog and bodies are here.
+
+    A bucket is everywhere. A folder of the right name may be another machine's: only one with the run's
+    manifest holds its bodies, and elsewhere all would be done, and paid, again.
+    """
+    catalog = catalog_of(row.labels)
+    if catalog is not None and not os.path.isdir(catalog):  # noqa: PTH112 - False where it may not be seen
+        return f"its catalog {catalog} is not on this machine"
+    folder = _folder(row.storage)
+    if folder is None:
         return None
+    try:
+        known = manifest_of(row.storage, os.environ, row.run_id) is not None
+    except PhaselineError as fault:
+        return fault.message
+    return None if known else f"its storage {folder} is not on this machine"
+
+
+def _folder(storage: str) -> str | None:
+    """The folder of a storage; None for a bucket, and where none is known."""
+    address = urlsplit(storage)
+    if address.scheme == "file":
+        return unquote(address.path)
+    return None if address.scheme else storage or None
+
+
+def under_way(home: Path) -> bool:
+    """Whether something is being continued in the background at this moment."""
+    try:
+        held = shared.take(home / LOCK)
+    except OSError:
+        return False
+    if held is None:
+        return True
+    os.close(held)
+    return False
+
+
+def wake_in_background(run_ids: Sequence[str], home: Path, environ: Mapping[str, str]) -> Path | None:
+    """Starts `phaseline wake RUN_ID ...` on its own; gives its log.
+
+    None when one was started a moment ago, or where none can be (a home that cannot be written, a full disk,
+    too many processes): the run stays due, which is the command's to tell. The lock goes over to the new
+    process, and is free again when that has ended, however it ends.
+    """
     log = home / LOG
     try:
-        if log.exists() and time.time() - log.stat().st_mtime < PAUSE_S:
+        held = shared.take(home / LOCK)
+        if held is None:
             return None
-        _start(run_ids, home, log, held)
-    finally:
-        os.close(held)
+        try:
+            if _just_now(log):
+                return None
+            begun(home, run_ids)
+            try:
+                _start(run_ids, home, environ, held)
+            except OSError:
+                not_begun(home, run_ids)
+                raise
+        finally:
+            os.close(held)
+    except OSError:
+        return None
     return log
 
 
-def _start(run_ids: Sequence[str], home: Path, log: Path, held: int) -> None:
+def _just_now(log: Path) -> bool:
+    """A time in the future is none: a clock that was set back does not block for ever."""
+    return log.exists() and abs(time.time() - log.stat().st_mtime) < PAUSE_S
+
+
+def _start(run_ids: Sequence[str], home: Path, environ: Mapping[str, str], held: int) -> None:
+    log = home / LOG
     if log.exists() and log.stat().st_size > LOG_LIMIT:
         log.replace(log.with_suffix(".log.old"))
-    command, environ = own_command(["wake", *run_ids], home)
+    command, own = own_command(["wake", *run_ids], home, environ)
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
         os.utime(output)
         subprocess.Popen(
             command,
-            env=environ,
+            env=own,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -81,8 +147,13 @@ def _start(run_ids: Sequence[str], home: Path, log: Path, held: int) -> None:
         os.close(output)
 
 
-def own_command(words: Sequence[str], home: Path) -> tuple[list[str], dict[str, str]]:
-    """How this very phaseline is started for that home: (command, environment)."""
-    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-    environ = {**os.environ, "PYTHONPATH": path, "PHASELINE_HOME": str(home)}
-    return [sys.executable, "-m", "deployments.cli", *words], environ
+def own_command(
+    words: Sequence[str], home: Path, environ: Mapping[str, str]
+) -> tuple[list[str], dict[str, str]]:
+    """How this very phaseline is started for that home: (command, environment).
+
+    -P: Python would put the working folder first, where a folder `deployments` is somebody else's.
+    """
+    path = os.pathsep.join(filter(None, (str(ROOT), environ.get("PYTHONPATH"))))
+    own = {**environ, "PYTHONPATH": path, "PHASELINE_HOME": str(home)}
+    return [sys.executable, "-P", "-m", "deployments.cli", *words], own

@@ -19,14 +19,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from prefect import Flow, flow
-from prefect.context import FlowRunContext
 from prefect.states import Cancelled, Completed, Failed
 
+from blocks.ledger.records import DEPLOYED
 from blocks.result_storage import ensure_block
 from blocks.settings import Settings
-from flows.holding import WAKE_TAG, hold, schedule_wake
+from flows.holding import hold
 from flows.outcome import RunOutcome
 from flows.run import Launch, NothingToWake, run_plan
+from flows.wakes import is_woken, own_flow_run, schedule_wake
 from workflows.core.catalog import Catalog, python_name
 from workflows.core.compiler import compile_workflow
 from workflows.core.errors import PhaselineError
@@ -142,7 +143,7 @@ async def _body(plan: Plan, rates: Rates, parameters: dict[str, Any]) -> Any:
             raise
         outcome = outcomes[-1]  # everything is done that was left to do: Prefect shows it as cancelled
     if outcome.status == "waiting":
-        await hold(outcome.waits)
+        await hold(outcome.run_id, outcome.waits)
     if outcome.wake_at is not None:
         await schedule_wake(outcome.run_id, outcome.wake_at)
     return final_state(outcome)
@@ -169,27 +170,10 @@ def _terminable(cancel: Callable[[], object] | None) -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-ROOT: ContextVar[str] = ContextVar("phaseline_root_flow_run", default="")
-"""The flow run that began it all, where a flow is called by another: it is what waits and is woken."""
-
-
-WOKEN: ContextVar[bool] = ContextVar("phaseline_woken", default=False)
-"""Whether the flow run that calls this one was scheduled to go on with a run."""
-
-
 def own_flow_run_id() -> str:
-    """The flow run that people see: the outermost one; empty outside of a flow."""
-    if ROOT.get():
-        return ROOT.get()
-    context = FlowRunContext.get()
-    return str(context.flow_run.id) if context and context.flow_run else ""
-
-
-def is_woken() -> bool:
-    """Whether this flow run was scheduled to go on with a run."""
-    context = FlowRunContext.get()
-    run = context.flow_run if context else None
-    return WOKEN.get() or (run is not None and WAKE_TAG in run.tags)
+    """The id of the flow run that people see; empty outside of a flow."""
+    run = own_flow_run()
+    return str(run.id) if run else ""
 
 
 def _from_environment(plan: Plan, run_id: str | None, offline: bool, rates: Rates) -> Launch:
@@ -201,10 +185,16 @@ def _from_environment(plan: Plan, run_id: str | None, offline: bool, rates: Rate
         # What wakes by itself goes on with what it began with.
         use_stored=True,
         woken=is_woken(),
+        labels=_labels(),
         offline=offline or os.environ.get("PHASELINE_MODEL") == "offline",
         prices=rates.prices,
         limits=rates.limits,
     )
+
+
+def _labels() -> dict[str, Any]:
+    run = own_flow_run()
+    return {DEPLOYED: str(run.id)} if run is not None and run.deployment_id is not None else {}
 
 
 def run_id_of(workflow: str) -> str:

@@ -11,8 +11,9 @@ from typing import Any
 from blocks.boundaries import reached
 from blocks.ledger import Fenced
 from blocks.models import QuotaExhausted
+from flows.active_time import ActiveTime
 from flows.keeper import Keeper, now, shown_error
-from flows.unit import NoResult, Outcome, Unit, run_directly, run_unit
+from flows.unit import NoResult, OnRetry, Outcome, Unit, run_directly, run_unit
 from tasks.context import RunContext
 from tasks.failures import ending
 from tasks.results import StepResult
@@ -20,6 +21,8 @@ from workflows.core.errors import PhaselineError
 
 Slots = Sequence[asyncio.Semaphore]
 """What bounds how much runs at once: the workflow's own slots first, then those of the outer ones."""
+Call = Callable[[OnRetry], Awaitable[Outcome]]
+"""Does a unit; what it is given is to be called before another attempt."""
 
 
 @dataclass
@@ -42,6 +45,16 @@ class Execution:
     """Paths with an earlier result that is not used again."""
     stale: set[str] = field(default_factory=set)
     """Paths of which Prefect's stored result must not be used either."""
+    time: ActiveTime = field(init=False)
+
+    def __post_init__(self) -> None:
+        assert self.context.durable is not None
+        self.time = ActiveTime(self.context.durable, self.stop)
+        self.context.standing = self.time.standing
+
+    def stop(self, reason: PhaselineError) -> None:
+        """Starts nothing more; what stopped the run first counts."""
+        self.stopped = self.stopped or reason
 
     async def unit(self, unit: Unit, follows: Mapping[str, Any], slots: Slots) -> Outcome:
         """Does a unit as a Prefect task; what the ledger holds is not done again."""
@@ -51,7 +64,7 @@ class Execution:
                 return Outcome(unit.path, error=self.stopped)
             if known is not None:
                 return await self._again(unit, follows, known)
-            return await self._recorded(unit, lambda retry: self._called(unit, follows, retry))
+            return await self._worked(unit, lambda retry: self._called(unit, follows, retry))
 
     async def item(self, unit: Unit, slots: Slots) -> Outcome:
         """Does one item of a batch: no task run of its own, but its own row, retries and reuse."""
@@ -61,7 +74,7 @@ class Execution:
         async with within(slots):
             if self.stopped is not None:
                 return Outcome(unit.path, error=self.stopped)
-            return await self._recorded(unit, lambda retry: run_directly(unit, self.context, retry))
+            return await self._worked(unit, lambda retry: run_directly(unit, self.context, retry))
 
     async def batch(self, unit: Unit, follows: Mapping[str, Any]) -> Outcome:
         """A task run around items; it always runs, since the items know what is finished."""
@@ -159,9 +172,16 @@ class Execution:
         made_in = result.output.run_id if result.output else self.context.run_id
         return made_in if made_in != self.context.run_id else ""
 
-    async def _recorded(
-        self, unit: Unit, call: Callable[[Callable[[], Awaitable[None]]], Awaitable[Outcome]]
-    ) -> Outcome:
+    async def _worked(self, unit: Unit, call: Call) -> Outcome:
+        """The unit's work, counted as active time, unless that is spent."""
+        spent = self.time.spent(unit.path)
+        if spent is not None:
+            self.stop(spent)
+            return Outcome(unit.path, error=spent)
+        with self.time.working(unit.path):
+            return await self._recorded(unit, call)
+
+    async def _recorded(self, unit: Unit, call: Call) -> Outcome:
         """The unit's rows around its work: running, then how it ended, also when it is cut off."""
         started, attempt = unit.started or now(), 0
 
@@ -217,7 +237,7 @@ class Execution:
         if isinstance(outcome.error, QuotaExhausted):
             outcome.error.of_run(self.context.run_id)
         if kind == "stopped" and isinstance(outcome.error, PhaselineError):
-            self.stopped = self.stopped or outcome.error
+            self.stop(outcome.error)
         state = "not_started" if kind == "stopped" else kind
         await self.record(
             unit.path,

@@ -41,8 +41,6 @@ class Keeper:
         for row in rows:
             if row.state == "completed" and row.result is not None:
                 context.finished[row.step_path] = StepResult.model_validate(row.result)
-            elif row.started is not None and row.ended is not None:
-                context.worked[row.step_path] = (row.ended - row.started) / 1e6
             context.generations[row.step_path] = row.generation
             if row.repetition:
                 context.repetitions[row.step_path] = row.repetition

@@ -12,7 +12,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from blocks.boundaries import reached
-from blocks.ledger import Lease, Ledger, RunRow, RunStart, RunState
+from blocks.ledger import Lease, Ledger, RunStart, RunState
+from blocks.ledger.records import DEPLOYED
 from blocks.models import ModelConnection, QuotaExhausted
 from blocks.settings import Settings
 from blocks.storage import ArtifactStore
@@ -47,7 +48,7 @@ class LostRun(PhaselineError):
 
 
 class NothingToWake(PhaselineError):
-    """The run that was to be woken was cancelled meanwhile."""
+    """The run that was to be woken was cancelled meanwhile, or is not known."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,13 @@ class Launch:
     """What SIGTERM does while the flow runs; default: cancel its task."""
 
 
+@dataclass
+class _Walk:
+    """Whether a start has changed anything of the run but its description."""
+
+    begun: bool = False
+
+
 @dataclass(frozen=True)
 class _Held:
     """A run that is ours: its plan, and where it is written down."""
@@ -101,6 +109,7 @@ class _Held:
     ledger: Ledger
     lease: Lease
     started: float
+    walk: _Walk = field(default_factory=_Walk)
 
 
 async def run_plan(plan: Plan, given: Mapping[str, Any], launch: Launch, storage_of: StorageOf) -> RunOutcome:
@@ -116,8 +125,7 @@ async def run_plan(plan: Plan, given: Mapping[str, Any], launch: Launch, storage
         await store.probe()
         async with Ledger.open(launch.settings.database) as ledger:
             await _refuse_other_storage(ledger, store, launch)
-            if launch.woken:
-                launch = replace(launch, expect=await _alive(ledger, launch))
+            launch = replace(launch, expect=await _expected(ledger, launch))
             lease = await ledger.begin_run(_start(plan, launch, store))
             reached("run.begun")
             held = _Held(plan, launch, store, ledger, lease, started)
@@ -133,15 +141,26 @@ async def run_plan(plan: Plan, given: Mapping[str, Any], launch: Launch, storage
     return outcome
 
 
-async def _alive(ledger: Ledger, launch: Launch) -> tuple[RunState, int] | None:
-    """The run to wake as it is now. Raises NothingToWake when it was cancelled."""
+async def _expected(ledger: Ledger, launch: Launch) -> tuple[RunState, int] | None:
+    """What the run must be like for this start. Raises NothingToWake for one that nobody may wake.
+
+    A flow run that goes on with what it began itself is woken too: a worker took it up again.
+    """
     row = await ledger.get_run(launch.tenant, launch.run_id)
-    if row is not None and row.state == "cancelled":
+    if row is None and launch.woken:
+        raise NothingToWake(
+            f"this ledger knows no run {launch.run_id} that could be woken",
+            "use the ledger it ran with (PHASELINE_DATABASE_URL)",
+        )
+    own = row is not None and row.flow_run_id == launch.flow_run_id != ""
+    if row is None or not (launch.woken or own):
+        return launch.expect
+    if row.state == "cancelled":
         raise NothingToWake(
             f"the run {launch.run_id} was cancelled meanwhile",
             f"continue it all the same with: phaseline resume {launch.run_id}",
         )
-    return None if row is None else row.seen
+    return row.seen
 
 
 async def _refuse_other_storage(ledger: Ledger, store: ArtifactStore, launch: Launch) -> None:
@@ -158,26 +177,13 @@ async def _refuse_other_storage(ledger: Ledger, store: ArtifactStore, launch: La
 
 async def _abandon(held: _Held, fault: BaseException) -> None:
     """A run that broke off is not running for ever. Its fault is raised by the caller."""
-    previous = held.lease.previous
     with contextlib.suppress(PhaselineError):
-        if isinstance(fault, UsageError) and previous is not None:
-            await _left_as_it_was(held, previous)
+        if held.lease.previous is not None and isinstance(fault, Exception) and not held.walk.begun:
+            # Nothing was done: what waited still waits, and what was due is due.
+            await held.ledger.leave_run(held.lease)
         else:
             state = "cancelled" if isinstance(fault, asyncio.CancelledError) else "failed"
             await held.ledger.finish_run(held.lease, state, error=shown_error(fault))  # type: ignore[arg-type]
-
-
-async def _left_as_it_was(held: _Held, previous: RunRow) -> None:
-    """A start that is refused before anything runs changes nothing: what waited still waits."""
-    await held.ledger.change_run(held.lease, flow_run_id=previous.flow_run_id)
-    await held.ledger.finish_run(
-        held.lease,
-        previous.state,  # type: ignore[arg-type]
-        error=previous.error,
-        wake_at=previous.wake_at,
-        wake_reason=previous.wake_reason,
-        keep_waits=True,
-    )
 
 
 def _start(plan: Plan, launch: Launch, store: ArtifactStore) -> RunStart:
@@ -211,7 +217,7 @@ async def _walked(held: _Held, given: Mapping[str, Any], storage_of: StorageOf) 
         values = await bound_values(plan, {**before, **given}, context)
         await _refuse_lost_inputs(held, {n: values[n] for n in before if n not in given})
         inputs = recorded(values)
-        await held.ledger.change_run(lease, inputs=inputs, plan_digest=plan.definition)
+        await held.ledger.change_run(lease, inputs=inputs, plan_digest=plan.definition, labels=_labels(held))
         reached("run.bound")
         manifest = _manifest(plan, launch.run_id, inputs, earlier.offline)
         await held.store.write_manifest(launch.tenant, launch.run_id, manifest)
@@ -219,6 +225,7 @@ async def _walked(held: _Held, given: Mapping[str, Any], storage_of: StorageOf) 
         keeper = Keeper(held.ledger, lease, context)
         held_up = await keeper.restore()
         await _welcome_answers(held)
+        held.walk.begun = bool(launch.redo)
         await keeper.redo(launch.redo, repeat=launch.repeat_effects)
         execution = Execution(context, keeper, await storage_of(held.store), stale=held_up)
         told = {"run_id": launch.run_id, "workflow": plan.workflow, "offline": earlier.offline}
@@ -231,8 +238,17 @@ async def _walked(held: _Held, given: Mapping[str, Any], storage_of: StorageOf) 
         context.budgets = Budgets(Durable(held.ledger, lease))
         await context.budgets.bound("", plan.budget)
         context.on_event("run.started", told)
+        held.walk.begun = True
         async with _guarded(held, execution):
             return await _ended(held, Scope(plan, values, execution))
+
+
+def _labels(held: _Held) -> dict[str, Any] | None:
+    """Labels keep how the run began, but for which worker has it now; None: they stay as they are."""
+    previous, launched = held.lease.previous, held.launch.labels
+    if previous is None or DEPLOYED not in launched:
+        return None
+    return {**previous.labels, DEPLOYED: launched[DEPLOYED]}
 
 
 async def _refuse_lost_inputs(held: _Held, kept: Mapping[str, Value]) -> None:
@@ -315,8 +331,8 @@ def _wake_at(stopped: PhaselineError | None, status: str) -> datetime | None:
 def _time_left(plan: Plan, active: float) -> TimeLeft:
     """Active seconds the run still has, of those its timeout and its budget allow."""
     ceiling = plan.budget.time if plan.budget else None
-    left = [None if most is None else max(0.001, most - active) for most in (plan.total_timeout, ceiling)]
-    return TimeLeft(timeout=left[0], budget=left[1])
+    timeout = None if plan.total_timeout is None else max(0.001, plan.total_timeout - active)
+    return TimeLeft(timeout=timeout, budget=ceiling, active=active)
 
 
 def _manifest(plan: Plan, run_id: str, inputs: Mapping[str, Any], offline: bool) -> dict[str, Any]:

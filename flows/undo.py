@@ -17,6 +17,7 @@ from tasks.context import RunContext
 from tasks.durable import Durable
 from tasks.effect_calls import Unsure
 from tasks.effect_tools import gate_of
+from tasks.effects import IN_DOUBT
 from tasks.handlers import HandlerCrashed, HandlerTimeout
 from tasks.toolbox import call_handler
 from tasks.tools import Effect, ToolError, ToolResult, argument_problems
@@ -25,8 +26,6 @@ from tasks.waiting import Waiting
 from workflows.core.errors import PhaselineError
 from workflows.core.handlers import with_documents
 from workflows.core.plan import Plan, UndoPlan
-
-_IN_DOUBT = ("intended", "unknown")
 
 
 class NotUndone(PhaselineError):
@@ -171,12 +170,18 @@ def _left(effects: Sequence[EffectRow], undone: Sequence[Undone]) -> list[Left]:
     """Effects that happened, or may have, and that no `undo` spoke of."""
     told = tuple(end.step for end in undone)
     return [
-        Left(row.step_path, row.tool, row.state, row.state in _IN_DOUBT)
+        Left(row.step_path, row.tool, row.state, row.state != "done")
         for row in effects
-        if (row.state in ("done", "unknown") or (row.state == "intended" and row.sent))
+        if (row.state == "done" or _in_doubt(row))
         and not _of_undo(row.step_path, told)
         and not (row.state == "done" and any(_within(row.step_path, path) for path in told))
     ]
+
+
+def _in_doubt(row: EffectRow) -> bool:
+    """Whether nobody knows that it did not happen."""
+    again = row.state == "not_done" and bool((row.error or {}).get(IN_DOUBT))
+    return row.state == "unknown" or (row.state == "intended" and row.sent > 0) or again
 
 
 def _within(path: str, whole: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +15,6 @@ from flows.parts import run_parts
 from flows.scope import Scope, StepEnd
 from flows.unit import Outcome, agent_of, mark_skipped
 from tasks.budget import BudgetSpent
-from tasks.context import RunContext
 from tasks.failures import ending
 from workflows.core.errors import PhaselineError
 from workflows.core.plan import StepPlan, content_key
@@ -35,51 +35,30 @@ class TimeIsUp(PhaselineError):
 
 @dataclass(frozen=True)
 class TimeLeft:
-    """Active seconds a walk may take: its timeout makes it fail, its budget stops the run."""
+    """Seconds a walk may still take until it fails (`timeout`). For the whole run also its budget of active
+    seconds, which stops it, and what of that it was `active` before."""
 
     timeout: float | None = None
     budget: float | None = None
-
-    @property
-    def seconds(self) -> float | None:
-        """What ends first; None for neither."""
-        return min((s for s in (self.timeout, self.budget) if s is not None), default=None)
-
-    @property
-    def stops(self) -> bool:
-        """Whether the budget is what ends first."""
-        return self.budget is not None and self.seconds == self.budget
+    active: float = 0.0
 
 
-def _time_spent(scope: Scope) -> BudgetSpent:
-    limit = scope.plan.budget.time if scope.plan.budget and scope.plan.budget.time else 0.0
-    run_id = scope.execution.context.run_id
-    return BudgetSpent(
-        f"the budget of '{scope.plan.workflow}' is spent: {shown_duration(limit)} of active time",
-        f"phaseline resume {run_id} --raise-budget time=SECONDS",
+def _budget_of_time(scope: Scope, left: TimeLeft) -> AbstractAsyncContextManager[None]:
+    """What stops the walk once its budget of time is spent: the run's, or of a workflow within it."""
+    execution = scope.execution
+    if scope.prefix:
+        return execution.time.of_step(scope.prefix.removesuffix("/"), scope.plan.budget, "/workflow")
+    limit = shown_duration(left.budget or 0.0)
+    spent = BudgetSpent(
+        f"the budget of '{scope.plan.workflow}' is spent: {limit} of active time",
+        f"phaseline resume {execution.context.run_id} --raise-budget time=DURATION",
     )
-
-
-def _step_time(step: StepPlan, context: RunContext, path: str) -> float | None:
-    """Active seconds the step's budget still allows."""
-    if step.budget is None or step.budget.time is None:
-        return None
-    return max(0.001, step.budget.time - context.worked.get(path, 0.0))
-
-
-def _step_time_spent(scope: Scope, step: StepPlan, path: str) -> BudgetSpent:
-    limit = step.budget.time if step.budget and step.budget.time else 0.0
-    run_id = scope.execution.context.run_id
-    return BudgetSpent(
-        f"the budget of the step {path} is spent: {shown_duration(limit)} of active time",
-        f"raise its budget's `time` in the workflow, then: phaseline resume {run_id} --use new",
-    )
+    return execution.time.of_run(left.budget, left.active, spent)
 
 
 async def walk_inner(scope: Scope) -> BaseException | None:
     """Walks a nested plan. Raises CancelledError when it is cut off, after its `finally` steps."""
-    ceiling = scope.plan.budget.time if scope.plan.budget else None
-    error, cancelled = await walk_to_end(scope, TimeLeft(scope.plan.total_timeout, ceiling))
+    error, cancelled = await walk_to_end(scope, TimeLeft(scope.plan.total_timeout))
     if cancelled:
         raise asyncio.CancelledError
     return error
@@ -94,15 +73,14 @@ async def walk_to_end(scope: Scope, left: TimeLeft) -> tuple[BaseException | Non
     error: BaseException | None = None
     cancelled = False
     try:
-        async with asyncio.timeout(left.seconds) as timer:
+        async with asyncio.timeout(left.timeout) as timer, _budget_of_time(scope, left):
             await Walk(scope).run(scope.plan.steps)
+    except BudgetSpent as spent:
+        scope.execution.stop(spent)
     except TimeoutError:
         if not timer.expired():
             raise
-        if left.stops:
-            scope.execution.stopped = _time_spent(scope)
-        else:
-            error = TimeIsUp(scope.plan.workflow, scope.plan.total_timeout or 0.0)
+        error = TimeIsUp(scope.plan.workflow, scope.plan.total_timeout or 0.0)
     except asyncio.CancelledError:
         _go_on(scope)
         cancelled = True
@@ -269,13 +247,11 @@ class Walk:
         if context.budgets is not None:
             await context.budgets.bound(path, step.budget)
         try:
-            async with asyncio.timeout(_step_time(step, context, path)) as timer:
+            async with scope.execution.time.of_step(path, step.budget):
                 outcome = await run_parts(scope, step, path, key, edges(ups), walk_inner)
-        except TimeoutError:
-            if not timer.expired():
-                raise
-            scope.execution.stopped = scope.execution.stopped or _step_time_spent(scope, step, path)
-            return await not_started(scope, step, scope.execution.stopped.message)
+        except BudgetSpent as spent:
+            scope.execution.stop(spent)
+            return await not_started(scope, step, spent.message)
         if outcome.result is None:
             return await self._failed(step, outcome, key)
         return StepEnd(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
 from prefect import flow
 from prefect.exceptions import Pause
 
-from flows.compiled import ROOT, WOKEN, catalog_flow, is_woken, own_flow_run_id, run_id_of
-from flows.holding import hold, open_waits, schedule_wake
+from flows.compiled import catalog_flow, run_id_of
+from flows.holding import hold, open_waits
+from flows.wakes import ROOT, own_flow_run
 
 
 @flow(name="run-workflow", persist_result=False)
@@ -26,23 +26,11 @@ async def run_workflow(
     """
     inner = catalog_flow(workflow)
     # By this flow run, not by the inner one: woken after a wait it begins again, and the run must go on.
-    known = run_id or run_id_of(workflow)
-    woken, token = WOKEN.set(is_woken()), ROOT.set(own_flow_run_id())
+    known, token = run_id or run_id_of(workflow), ROOT.set(own_flow_run())
     try:
-        state = await inner(**(inputs or {}), run_id=known, offline=offline, return_state=True)
-        await _wake_later(known, state)
-        return state
+        return await inner(**(inputs or {}), run_id=known, offline=offline, return_state=True)
     except Pause:
-        await hold(await open_waits(known))
+        await hold(known, await open_waits(known))
         raise
     finally:
         ROOT.reset(token)
-        WOKEN.reset(woken)
-
-
-async def _wake_later(run_id: str, state: Any) -> None:
-    """A run that the provider's quota stopped goes on by a flow run of this deployment."""
-    document = await state.aresult(raise_on_failure=False) if state.is_final() else None
-    at = document.get("wake_at") if isinstance(document, dict) else None
-    if at is not None:
-        await schedule_wake(run_id, datetime.fromisoformat(at))

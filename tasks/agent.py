@@ -139,7 +139,7 @@ async def _gates(agent: AgentPlan, context: RunContext, path: str) -> tuple[Gate
         gates.append(governor)
     durable = context.durable
     confirm = partial(durable.ledger.confirm, durable.lease) if durable is not None else None
-    return Gates(gates, path, confirm), notice
+    return Gates(gates, path, confirm, partial(context.standing, path)), notice
 
 
 def _tell(context: RunContext, name: str, data: dict[str, Any]) -> None:

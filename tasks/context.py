@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -64,8 +65,6 @@ class RunContext:
     budgets: Budgets | None = None
     durable: Durable | None = None
     """None outside of a run: then nothing is journalled, and nothing can wait or act once."""
-    worked: dict[str, float] = field(default_factory=dict)
-    """Seconds that unfinished units worked the last time, by path."""
     attempts: dict[str, int] = field(default_factory=dict)
     """Attempts begun over the whole life of the run, by unit path."""
     keys: dict[str, str] = field(default_factory=dict)
@@ -79,6 +78,8 @@ class RunContext:
     spent: ByPath[StepUsage] = field(default_factory=ByPath)
     """What was paid, by unit path: now, and before by units that did not finish; failed attempts included."""
     connections: dict[str, ModelConnection] = field(default_factory=dict)
+    standing: Callable[[str], AbstractContextManager[None]] = lambda path: nullcontext()
+    """Around what the unit at a path only waits in a queue for: that is no active time of it."""
     held_up: dict[str, PhaselineError] = field(default_factory=dict)
     """What keeps a unit from going on without having failed, by path: a wait, a spent budget."""
     held: list[Any] = field(default_factory=list)

@@ -20,13 +20,30 @@ _TEXT, _ITEMS, _DEPTH = 400, 20, 6
 
 
 class Refused(ToolError):
-    """The call was definitely not performed: nothing was sent, or the other side declined it."""
+    """This sending was definitely not performed: nothing was sent, or the other side declined it.
+
+    It says nothing about an earlier sending of the same call.
+    """
+
+
+class AlreadySo(Refused):
+    """Declined since things stand as the call wants them, such as the removal of what is not there.
+
+    After an earlier sending that may have been performed, this is the call's outcome.
+    """
 
 
 class Unsure(ToolError):
-    """The call may have been performed: a timeout or a lost connection after sending, a server's fault."""
+    """The call may have been performed: a timeout or a lost connection after sending, a server's fault.
+
+    `passing`: whether the same call may end better when it is sent again at once.
+    """
 
     again = True
+
+    def __init__(self, message: str, *, passing: bool = True) -> None:
+        super().__init__(message)
+        self.passing = passing
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,8 @@
 Every call that may change something outside is written down before it is made and again when its outcome is
 known. What was done is never done twice: a call without a known outcome is repeated with the same
 idempotency key where the tool is declared idempotent, and else becomes a question to a person. Once its last
-try is over, a call in doubt is recorded as unknown, whether or not somebody is asked about it.
+try is over, a call in doubt is recorded as unknown, whether or not somebody is asked about it. A refusal ends
+a doubt only about its own sending: what an earlier one may have done stays unknown.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from typing import Any, Protocol, TypeVar
 
 from blocks.boundaries import reached
 from blocks.ledger import EffectIntent, EffectRow, WaitRow, WaitStart
-from tasks.effect_calls import REMOTE, EffectCall, Kind, Refused, Unsure, brief
+from blocks.ledger.forms import UnfitForm
+from tasks.effect_calls import REMOTE, AlreadySo, EffectCall, Kind, Refused, Unsure, brief
 from tasks.effect_waits import abandoned, approval_start, disapproval, question_start, unknown_start, verdict
 from tasks.tools import Effect, ToolError, ToolResult
 from tasks.waiting import Waiting
@@ -41,6 +43,10 @@ OUTCOME_BYTES = 48 * 1024
 SETTLE_SECONDS = 10.0
 """How long a cancelled call may hold its caller to write down what became of it."""
 
+IN_DOUBT = "in_doubt"
+"""Set in the error of a call that may be sent again although an earlier sending may have been performed."""
+
+_EARLIER = "an earlier sending of this call had no answer"
 _LOG = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
@@ -77,6 +83,8 @@ class _Sending:
 
     call: EffectCall
     wait_id: str
+    doubt: bool
+    """Whether an earlier sending may have been performed."""
 
 
 def _same(value: Any) -> Any:
@@ -146,8 +154,8 @@ class EffectGate:
             key_fields=tuple(key_fields),
             approval=approval,
         )
-        if effect != "none" and kind in REMOTE and not self.remote:
-            raise ToolError(f"{tool} was not called: this run performs no effect beyond this machine.")
+        if kind in REMOTE and not self.remote:
+            raise ToolError(f"{tool} was not called: this run reaches nothing beyond this machine.")
         # Calls that count as one effect are made one after the other, so that the second finds an outcome.
         async with self._locks.setdefault(call.key, asyncio.Lock()):
             return await (self._read(call, send) if effect == "none" else self._act(call, send))
@@ -164,14 +172,21 @@ class EffectGate:
         """For an executor at work: a decided question that the other side asks before it goes on.
 
         `detail` is what is needed to go on later; `again` counts equal questions of one call. Raises Waiting
-        while nobody has answered: the call counts as not performed until then.
+        while nobody has answered: the call counts as not performed until then. Refused where no person can
+        be asked that way.
         """
         sending = self._under_way[idempotency_key]
-        row = await self._open(question_start(sending.call, self.scrub(ask), self.scrub(form), detail, again))
+        start = question_start(sending.call, self.scrub(ask), self.scrub(form), detail, again)
+        try:
+            row = await self._open(start)
+        except UnfitForm as unfit:
+            tool = sending.call.tool
+            raise Refused(f"{tool} asks for what people cannot fill in: {unfit.message}.") from None
         if row.state != "open":
             return row
         if sending.call.effect != "none":
-            await self._settle(sending.call, "not_done", wait_id=row.wait_id)
+            error = {"message": _EARLIER, IN_DOUBT: True} if sending.doubt else None
+            await self._settle(sending.call, "not_done", error=error, wait_id=row.wait_id)
         raise Waiting((row.wait_id,), row.ask)
 
     async def asked(self, idempotency_key: str) -> WaitRow | None:
@@ -184,7 +199,7 @@ class EffectGate:
         refusal = await self._approved(call)
         if refusal:
             return ToolResult(refusal, is_error=True)
-        with _noted(self._under_way, call, ""):
+        with _noted(self._under_way, _Sending(call, "", doubt=False)):
             result = await send(call.idempotency_key)
         clean = ToolResult(self.scrub(result.content), result.is_error)
         return await self.keep(clean) if self.keep is not None else clean
@@ -201,7 +216,7 @@ class EffectGate:
             decided = await self._asked_person(call, row)
             if decided is not None:
                 return decided
-            row = replace(row, state="not_done")
+            row = replace(row, state="not_done", error=None)
         refusal = await self._approved(call)
         if refusal:
             if row.state == "intended" and not _in_doubt(row):
@@ -216,7 +231,7 @@ class EffectGate:
         if row.state == "abandoned":
             await self._settle(call, "unknown")
         if row.state in ("unknown", "abandoned"):
-            await self._settle(call, "not_done")
+            await self._settle(call, "not_done", error={**(row.error or {}), IN_DOUBT: True})
 
     async def _answered(self, row: EffectRow) -> bool:
         """Whether a person has said what became of the call, and it is not noted yet."""
@@ -277,29 +292,36 @@ class EffectGate:
 
     async def _send(self, call: EffectCall, row: EffectRow, send: Send) -> ToolResult:
         wait_id, tries = row.wait_id, TRIES if call.effect == "idempotent" else 1
+        earlier = _in_doubt(row) or bool((row.error or {}).get(IN_DOUBT))
         for left in reversed(range(tries)):
             sent = await self.effects.sending(call.key)
             reached("effect.sending", call.step_path, call.key)
             self._tell("effect.sending", call, sent=sent)
             try:
-                with _noted(self._under_way, call, wait_id):
-                    result = await self._sent(call, send)
+                with _noted(self._under_way, _Sending(call, wait_id, earlier)):
+                    result = await self._sent(call, send, earlier)
             except Unsure as doubt:
                 if call.effect == "once":
                     raise await _ended(self._doubted(call, sent, doubt)) from None
-                if not left:
+                if not left or not doubt.passing:
                     raise await _ended(self._given_up(call, doubt)) from None
+                earlier = True
                 await self.sleep(PAUSE * 2.0 ** (tries - 1 - left))
             else:
                 reached("effect.performed", call.step_path, call.key)
                 return await _ended(self._done(call, result))
         raise AssertionError("the last try returns or raises")
 
-    async def _sent(self, call: EffectCall, send: Send) -> ToolResult:
-        """What the other side answered. Raises Unsure, and what ends the step, after noting what is known."""
+    async def _sent(self, call: EffectCall, send: Send, earlier: bool) -> ToolResult:
+        """What the other side answered. Raises Unsure, and what ends the step, after noting what is known.
+
+        `earlier`: whether an earlier sending may have been performed.
+        """
         try:
             return await send(call.idempotency_key)
         except Refused as refused:
+            if earlier:
+                return _of_earlier(refused)
             await _ended(self._settle(call, "refused", error=self._error(refused)))
             raise
         except (Unsure, Waiting):
@@ -308,7 +330,8 @@ class EffectGate:
             return ToolResult(str(told) or f"{call.tool} failed.", is_error=True)
         except PhaselineError as fault:
             # Some say that nothing had been sent; the others end the step with the call in doubt.
-            state = "refused" if getattr(fault, "before_sending", False) else "unknown"
+            nothing = getattr(fault, "before_sending", False) and not earlier
+            state = "refused" if nothing else "unknown"
             await self._left(call, state, fault.message)
             raise
         except Exception as fault:  # noqa: BLE001 - an executor is foreign code; what it did is not known
@@ -391,13 +414,13 @@ class EffectGate:
 
 
 @contextmanager
-def _noted(under_way: dict[str, _Sending], call: EffectCall, wait_id: str) -> Iterator[None]:
+def _noted(under_way: dict[str, _Sending], sending: _Sending) -> Iterator[None]:
     """Lets the executor ask about its call while it makes it."""
-    under_way[call.idempotency_key] = _Sending(call, wait_id)
+    under_way[sending.call.idempotency_key] = sending
     try:
         yield
     finally:
-        del under_way[call.idempotency_key]
+        del under_way[sending.call.idempotency_key]
 
 
 async def _ended(work: Coroutine[Any, Any, _T]) -> _T:
@@ -410,6 +433,13 @@ async def _ended(work: Coroutine[Any, Any, _T]) -> _T:
         if done and not task.cancelled() and task.exception() is not None:
             _LOG.warning("an outcome could not be noted: %s", task.exception())
         raise
+
+
+def _of_earlier(refused: Refused) -> ToolResult:
+    """What a refusal says of an earlier sending in doubt: that it was performed, or raises Unsure."""
+    if isinstance(refused, AlreadySo):
+        return ToolResult(f"{refused}\n[It counts as done: {_EARLIER}.]")
+    raise Unsure(f"{refused}\nThis sending was refused, but {_EARLIER}.", passing=False) from None
 
 
 def _in_doubt(row: EffectRow) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from blocks.boundaries import reached
@@ -21,14 +22,17 @@ class Gates:
     path: str = ""
     confirm: Callable[[], Awaitable[None]] | None = None
     """Raises when the run is not ours any more: what stood long at a gate must not be sent then."""
+    standing: Callable[[], AbstractContextManager[None]] = nullcontext
+    """Around the time that a request stands at the gates."""
 
     async def before(self, request: Request) -> None:
         """Waits at each gate in turn, or raises what one refuses with."""
         opened: list[Gate] = []
         try:
-            for gate in self.gates:
-                await gate.before(request)
-                opened.append(gate)
+            with self.standing():
+                for gate in self.gates:
+                    await gate.before(request)
+                    opened.append(gate)
             if self.confirm is not None:
                 await self.confirm()
         except BaseException:

@@ -3,6 +3,7 @@
 Arguments: the descriptor to answer on, the process that started us. Standard input: the call as JSON
 (`file`, `function`, `arguments`, `documents`, `limits`). The answer is eight bytes of length, then JSON:
 `{"ok": value}`, `{"error": {...}}` when the handler raised, `{"unfit": text}` when its value is not JSON.
+An error says by `nothing_done` that the handler was not called, or that its exception has that attribute.
 What the handler prints is never the answer.
 """
 
@@ -16,7 +17,7 @@ import resource
 import signal
 import sys
 import traceback
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -81,13 +82,16 @@ def _held() -> int:
 
 
 def _answer(call: dict[str, Any]) -> bytes:
-    file = Path(call["file"])
+    file, begun = Path(call["file"]), False
     try:
-        value = _run(file, call)
+        function = _function(file, call["function"])
+        begun = True
+        value = _run(function, call)
     except (SystemExit, KeyboardInterrupt):
         raise  # the handler ended its process; the exit status tells
     except BaseException as exc:  # noqa: BLE001  whatever a handler raises is its answer
-        return _pack({"error": _described(exc, file.parent)})
+        nothing = not begun or getattr(exc, "nothing_done", False) is True
+        return _pack({"error": {**_described(exc, file.parent), "nothing_done": nothing}})
     try:
         body = json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8", "surrogatepass")
     except (TypeError, ValueError, RecursionError, MemoryError) as exc:
@@ -97,9 +101,13 @@ def _answer(call: dict[str, Any]) -> bytes:
     return b'{"ok":' + body + b"}"
 
 
-def _run(file: Path, call: dict[str, Any]) -> object:
+def _function(file: Path, name: str) -> Callable[..., object]:
     sys.path.insert(0, str(file.parent))  # a handler may import its neighbours
-    function = getattr(_load(file), call["function"])
+    function: Callable[..., object] = getattr(_load(file), name)
+    return function
+
+
+def _run(function: Callable[..., object], call: dict[str, Any]) -> object:
     documents = {
         name: [Path(p) for p in given] if isinstance(given, list) else Path(given)
         for name, given in call["documents"].items()

@@ -67,17 +67,25 @@ class DocumentFile:
 class HandlerFault(PhaselineError):
     """A handler gave no result. `printed` is the beginning of what it printed."""
 
+    before_sending = False
+    """Whether it certainly did nothing."""
+
     def __init__(self, message: str, cure: str, printed: str = "") -> None:
         super().__init__(message, cure)
         self.printed = printed
 
 
 class HandlerError(HandlerFault):
-    """The handler raised. `frames` are the lines of its skill's own files that led there."""
+    """The handler raised. `frames` are the lines of its skill's own files that led there.
+
+    It did nothing where it could not even be called, or where its exception says so by the attribute
+    `nothing_done`.
+    """
 
     def __init__(self, function: str, error: Mapping[str, Any], printed: str = "") -> None:
         self.type = str(error.get("type", "Exception"))[:100]
         self.detail = str(error.get("message", ""))[:2_000]
+        self.before_sending = error.get("nothing_done") is True
         found = error.get("frames")
         self.frames = tuple(str(f)[:300] for f in found[:8]) if isinstance(found, list) else ()
         at = f" ({self.frames[-1]})" if self.frames else ""

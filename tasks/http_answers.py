@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from tasks.effect_calls import Refused, Unsure
+from tasks.effect_calls import AlreadySo, Refused, Unsure
 
 if TYPE_CHECKING:
     import httpx2
@@ -16,10 +16,16 @@ UNSURE_4XX = frozenset((408, 409, 425, 429))
 """Client errors that do not say that nothing happened: the request, or an equal one before, may have run."""
 
 
-def judge(status: int, told: str) -> None:
+NOT_THERE = frozenset((404, 410))
+"""What a DELETE wants, whoever has done it."""
+
+
+def judge(status: int, told: str, method: str) -> None:
     """Raises Refused or Unsure for a status that is not an outcome; `told` is the text for the agent."""
     if status >= 500 or status in UNSURE_4XX:
         raise Unsure(told)
+    if method == "DELETE" and status in NOT_THERE:
+        raise AlreadySo(told)
     if status >= 400:
         raise Refused(told)
 

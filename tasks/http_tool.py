@@ -35,7 +35,8 @@ _EFFECTS: dict[str, Effect] = {
     "POST": "once",
     "PATCH": "once",
 }
-"""What a method does, by RFC 9110. Where a server does not keep to it, tools-config.json says so."""
+"""What a method does, by RFC 9110. Where a server does not keep to it, tools-config.json says so: the effect
+it declares holds for every method."""
 _PORTS = {"http": 80, "https": 443}
 _OURS = ("host", "content-length", "transfer-encoding", "connection", "upgrade", "idempotency-key", "te")
 """Headers that the request itself decides."""
@@ -49,32 +50,24 @@ def http_tool(plan: HttpPlan, rules: Sequence[ToolRulePlan] = ()) -> ActingTool 
     if rule is not None and not rule.allow:
         return None
     hosts = ", ".join(sorted(plan.endpoints))
-    asking = HttpAccess(tuple(plan.endpoints))
-    acts = rule.effect if rule is not None else None
-
-    def effect_of(arguments: dict[str, Any]) -> Effect:
-        effect = _EFFECTS[arguments["method"]]
-        return effect if effect == "none" else acts or effect
-
+    declared = rule.effect if rule is not None else None
+    asking = HttpAccess(tuple(plan.endpoints), declared)
     return ActingTool(
         name=HTTP_REQUEST,
         description=f"Make an HTTP request. Allowed hosts: {hosts}. Gives status, headers and body.",
-        input_schema=_schema(plan.methods or tuple(_EFFECTS)),
+        input_schema=_schema(plan.methods or tuple(_EFFECTS), declared),
         kind="http",
         send=asking.send,
-        effect_of=effect_of,
+        effect_of=asking.effect_of,
     ).ruled(rule)
 
 
-def _schema(methods: Sequence[str]) -> dict[str, Any]:
+def _schema(methods: Sequence[str], declared: Effect | None) -> dict[str, Any]:
+    about = "Each may change something." if declared not in (None, "none") else "GET and HEAD change nothing."
     return {
         "type": "object",
         "properties": {
-            "method": {
-                "type": "string",
-                "enum": list(methods),
-                "description": "GET and HEAD change nothing.",
-            },
+            "method": {"type": "string", "enum": list(methods), "description": about},
             "url": {
                 "type": "string",
                 "maxLength": 4000,
@@ -97,18 +90,29 @@ def _schema(methods: Sequence[str]) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class HttpAccess:
-    """Requests to the hosts of `endpoints` (see `allowed`), each with a connection of its own."""
+    """Requests to the hosts of `endpoints` (see `allowed`), each with a connection of its own.
+
+    `declared` is the effect of every request, if somebody says; else it is its method's.
+    """
 
     endpoints: tuple[str, ...]
+    declared: Effect | None = None
     seconds: float = SECONDS
 
+    def effect_of(self, arguments: dict[str, Any]) -> Effect:
+        """What a request does."""
+        return self.declared or _EFFECTS[arguments["method"]]
+
     async def send(self, arguments: dict[str, Any], key: str) -> ToolResult:
-        """One request; GET and HEAD follow redirects within the allowed hosts. Raises Refused, Unsure."""
+        """One request. A GET or HEAD that only reads follows redirects within the allowed hosts.
+
+        Raises Refused, Unsure.
+        """
         import httpx2
 
         method, url = arguments["method"], await self._checked(arguments["url"])
         headers, body = _headers(arguments), _body(arguments)
-        reads = method in ("GET", "HEAD")
+        reads = method in ("GET", "HEAD") and self.effect_of(arguments) == "none"
         if not reads:
             headers["idempotency-key"] = key
         if isinstance(arguments.get("body"), (dict, list)):
@@ -119,11 +123,11 @@ class HttpAccess:
                 response = await client.send(request, stream=True)
                 target = _redirect(response) if reads else None
                 if target is None:
-                    return await _told(response, reads)
+                    return await _told(response, reads, method)
                 await response.aclose()
                 target = await self._checked(str(target))
                 if (target.scheme, target.host, target.port) != (url.scheme, url.host, url.port):
-                    headers = {}  # what was meant for one host is nobody else's
+                    headers, body = {}, None  # what was meant for one host is nobody else's
                 url = target
         raise ToolError(f"{url.host} redirected more than {REDIRECTS} times.")
 
@@ -203,7 +207,7 @@ def _redirect(response: httpx2.Response) -> httpx2.URL | None:
     return response.url.join(response.headers["location"])
 
 
-async def _told(response: httpx2.Response, reads: bool) -> ToolResult:
+async def _told(response: httpx2.Response, reads: bool, method: str) -> ToolResult:
     """The answer for the agent. One to a request that acts raises what it says about the call."""
     import httpx2
 
@@ -220,7 +224,7 @@ async def _told(response: httpx2.Response, reads: bool) -> ToolResult:
     lines += [f"{name}: {response.headers[name]}" for name in _SHOWN if name in response.headers]
     text = "\n".join(lines) + "\n\n" + _readable(response, body) + note
     if not reads:
-        judge(response.status_code, text)
+        judge(response.status_code, text, method)
     return ToolResult(text.rstrip(), is_error=response.status_code >= 400)
 
 

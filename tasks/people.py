@@ -9,6 +9,7 @@ from typing import Any
 
 from blocks.boundaries import reached
 from blocks.ledger import WaitRow, WaitStart
+from blocks.ledger.forms import UnfitForm, checked_form
 from blocks.ledger.wait_changes import LENGTH
 from blocks.ledger.wait_documents import shown_time
 from tasks.context import RunContext
@@ -17,7 +18,7 @@ from tasks.failures import StepFailed
 from tasks.outputs_stored import store_output
 from tasks.results import StepResult
 from tasks.secrets import scrub_text, scrub_value
-from tasks.tools import Tool, ToolResult, among_equal
+from tasks.tools import Tool, ToolError, ToolResult, among_equal
 from tasks.values import Value, render
 from tasks.waiting import Waiting
 from workflows.core.plan import StepPlan
@@ -84,7 +85,7 @@ def ask_person_tool(context: RunContext, path: str) -> Tool:
     """The tool with which an agent asks a person; its answer may take days and holds no process."""
 
     async def run(arguments: dict[str, Any]) -> ToolResult:
-        form = arguments.get("form") or {}
+        form = _usable(arguments.get("form") or {})
         start = WaitStart(
             run_id=context.run_id,
             step_path=path,
@@ -112,6 +113,14 @@ def ask_person_tool(context: RunContext, path: str) -> Tool:
     }
     about = "Ask a person and get the answer. Use it only for what you cannot find out or decide yourself."
     return Tool(ASK_PERSON, about, schema, run, "none")
+
+
+def _usable(form: dict[str, Any]) -> dict[str, Any]:
+    """A model's form; ToolError, with the cure, for one that no wait can have."""
+    try:
+        return checked_form(form) if form else {}
+    except UnfitForm as unfit:
+        raise ToolError(f"{unfit.message}; {unfit.cure}. Nobody was asked.") from None
 
 
 def _told(row: WaitRow) -> str:

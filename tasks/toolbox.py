@@ -10,8 +10,8 @@ from typing import Any
 
 from blocks.storage import ArtifactStore
 from tasks.context import INLINE_BYTES, RunContext
-from tasks.effect_calls import Unsure
-from tasks.handlers import DocumentFile, HandlerCrashed, HandlerFault, HandlerTimeout, run_handler
+from tasks.effect_calls import Refused, Unsure
+from tasks.handlers import DocumentFile, HandlerError, HandlerFault, HandlerOutput, run_handler
 from tasks.secrets import scrub_text, scrub_value, without_secrets
 from tasks.tools import Tool, ToolError, ToolResult
 from tasks.values import Value
@@ -114,13 +114,19 @@ def _handler_tool(
     async def run(arguments: dict[str, Any]) -> ToolResult:
         try:
             result = await call_handler(skill, handler, arguments, values, context)
-        except (HandlerTimeout, HandlerCrashed) as fault:
-            raise Unsure(str(fault)) from None  # what it did before its end is not known
         except HandlerFault as fault:
-            raise ToolError(str(fault)) from None
+            raise _as_told(fault) from None
         return ToolResult(await shown(result, handler.name, context, step))
 
     return Tool(handler.name, handler.description, schema, run, handler.effect)
+
+
+def _as_told(fault: HandlerFault) -> Refused | Unsure:
+    """What a call without a result says of what it did: nothing, or that nobody knows."""
+    if fault.before_sending:
+        return Refused(str(fault))
+    # One that raised, or gave what is no result, most likely does so again.
+    return Unsure(fault.message, passing=not isinstance(fault, (HandlerError, HandlerOutput)))
 
 
 async def shown(result: Any, name: str, context: RunContext, step: str) -> str:
@@ -178,7 +184,7 @@ async def _documents(
 
 async def _document(name: str, values: Mapping[str, Value], store: ArtifactStore) -> DocumentFile:
     if name not in values:
-        raise ToolError(f"There is no document named {name}. There are: {', '.join(values)}.")
+        raise Refused(f"There is no document named {name}. There are: {', '.join(values)}.")
     return await values[name].document(store)
 
 

@@ -77,7 +77,8 @@ async def _call(url: str, payload: Any, key: str, signing: bytes | None, seconds
         try:
             status, reason = response.status_code, response.reason_phrase
             if status >= 400:
-                judge(status, f"The webhook at {parts.hostname} answered HTTP {status} {reason}.".strip())
+                told = f"The webhook at {parts.hostname} answered HTTP {status} {reason}".strip()
+                judge(status, f"{told}.", "POST")
             if status >= 300:
                 raise Refused(f"The webhook at {parts.hostname} redirects; give its final address.")
             answer = await _answer(response)

@@ -37,6 +37,7 @@ from blocks.ledger.records import (
     StepRecord,
     StepState,
 )
+from blocks.ledger.time_budgets import TimeBudgetLedger, TimeBudgetRow
 from blocks.ledger.votes import NotAsked, OtherProposal, UnknownWait, VotedAlready, WaitClosed, WaitOverdue
 from blocks.ledger.waits import (
     Decision,
@@ -90,6 +91,8 @@ __all__ = [
     "RunTakenBack",
     "StepRecord",
     "StepState",
+    "TimeBudgetLedger",
+    "TimeBudgetRow",
     "TurnRecord",
     "UnfitAnswer",
     "UnfitForm",

@@ -164,7 +164,7 @@ def _refuse(database: Database, revision: str | None, migrate: bool) -> None:
         raise LedgerError(
             f"the ledger {database.shown} has no tables of this phaseline "
             f"(revision {revision or 'none'}, needed {REVISION})",
-            "run `phaseline up` or `phaseline doctor` once to bring it up to date",
+            "run `phaseline up` once to bring it up to date",
         )
 
 

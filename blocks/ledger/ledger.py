@@ -32,6 +32,7 @@ from blocks.ledger.records import (
     StepRecord,
 )
 from blocks.ledger.steering import SteeringLedger, finish_cancelled
+from blocks.ledger.time_budgets import TimeBudgetLedger
 from blocks.ledger.waits import WaitLedger
 from blocks.names import checked_run_id, checked_tenant
 from workflows.core.errors import PhaselineError
@@ -57,6 +58,7 @@ class Ledger:
         self.credentials = CredentialLedger(self.access)
         self.waits = WaitLedger(self.access)
         self.budgets = BudgetLedger(self.access)
+        self.time_budgets = TimeBudgetLedger(self.access)
         self.steering = SteeringLedger(self.access)
         self._database = database
         self._ttl_us = int(lease_seconds * 1_000_000)
@@ -77,6 +79,11 @@ class Ledger:
 
     def __repr__(self) -> str:
         return f"Ledger({self.describe()!r})"
+
+    @property
+    def shared(self) -> bool:
+        """Whether other machines may use it too: then a run's folders may be on one of those."""
+        return not self._database.sqlite
 
     def describe(self) -> str:
         """The database for people, without its password."""
@@ -177,6 +184,14 @@ class Ledger:
         texts = {"plan_digest": plan_digest, "flow_run_id": flow_run_id}
         values.update({name: value for name, value in texts.items() if value is not None})
         await self.access.under(lease, partial(runs.change, lease=lease, values=values))
+
+    async def leave_run(self, lease: Lease) -> None:
+        """Give the lease of a run that exists for longer back, with the run as it was: nothing was done.
+
+        Raises Fenced.
+        """
+        assert lease.previous is not None
+        await self.access.under(lease, partial(runs.leave, lease=lease, before=lease.previous))
 
     async def finish_run(
         self,

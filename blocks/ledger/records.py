@@ -22,6 +22,8 @@ Document = dict[str, Any]
 
 TAKEN_BACK = "taken_back"
 """Label of a run that is, or was, being taken back: nobody goes on with it."""
+DEPLOYED = "deployed"
+"""Label of a run: the flow run by which a worker worked on it last."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,11 +83,18 @@ class RunRow:
     wake_reason: str = ""
     cancel_requested: int | None = None
     """When somebody asked its holder to end it."""
+    last_host: str = ""
+    """The machine of the process that works on it, or worked on it last; "" when that is not known."""
 
     @property
     def taken_back(self) -> bool:
         """Whether its work was undone, at least in part: only undoing goes on."""
         return bool(self.labels.get(TAKEN_BACK))
+
+    @property
+    def deployed(self) -> bool:
+        """Whether its present flow run is a worker's: continued by hand, it is so no more."""
+        return bool(self.flow_run_id) and self.labels.get(DEPLOYED) == self.flow_run_id
 
     @property
     def seen(self) -> tuple[RunState, int]:

@@ -116,6 +116,7 @@ def run_row(found: Row[Any], viewer: Owner) -> RunRow:
         wake_at=found.wake_at,
         wake_reason=found.wake_reason,
         cancel_requested=found.cancel_requested,
+        last_host=json.loads(found.lease_owner)["host"] if found.lease_owner else "",
     )
 
 

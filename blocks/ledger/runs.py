@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, Table, and_, case, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from blocks.ledger.documents import RUN_LIMIT, plain, to_text
+from blocks.ledger.documents import RUN_LIMIT, plain, to_text, to_text_or_none
 from blocks.ledger.errors import Fenced, RunChanged, RunHeld, RunMismatch, RunTakenBack
 from blocks.ledger.process_identity import Owner
 from blocks.ledger.records import TAKEN_BACK, EndState, Lease, RunRow, RunStart
@@ -21,6 +21,11 @@ from blocks.ledger.rows import now, run_query, run_row, this
 from blocks.ledger.schema import run, step
 
 Values = dict[str, Any]
+_AS_BEFORE = (
+    *("storage", "flow_run_id", "plan_digest", "active_us"),
+    *("heartbeat", "ended", "wake_at", "wake_reason"),
+)
+"""Columns that a start changes, and that are put back when it did nothing."""
 
 
 def insert(dialect: str, table: Table) -> Any:
@@ -184,6 +189,27 @@ def finish(connection: Connection, lease: Lease, state: EndState, values: Values
     # The same lease has ended it before: this is a repetition after a lost connection.
     again = select(run.c.state).where(this(lease.tenant, lease.run_id), run.c.lease_epoch == lease.epoch)
     return None if connection.execute(again).scalar() == state else fenced(lease)
+
+
+def leave(connection: Connection, lease: Lease, before: RunRow) -> Any:
+    """None when the run is free and as it was `before` the lease, which did nothing; else Fenced."""
+    documents = {"inputs": before.inputs, "labels": before.labels}
+    values = {name: to_text(value, f"the run's {name}", RUN_LIMIT) for name, value in documents.items()}
+    values |= {name: getattr(before, name) for name in _AS_BEFORE}
+    # What was interrupted has no state of its own: it is at work, and nobody works on it.
+    values["state"] = "running" if before.state == "interrupted" else before.state
+    left = update(run).where(held_by(lease))
+    left = left.values(
+        **values,
+        error=to_text_or_none(before.error, "the run's error", RUN_LIMIT),
+        updated=now(connection),
+        lease_until=0,
+        version=run.c.version + 1,
+    )
+    if connection.execute(left).rowcount:
+        return None
+    again = select(run.c.state).where(this(lease.tenant, lease.run_id), run.c.lease_epoch == lease.epoch)
+    return None if connection.execute(again).scalar() == values["state"] else fenced(lease)
 
 
 def _cut_off(lease: Lease) -> Any:

@@ -222,6 +222,7 @@ wait = Table(
     Column("answer", Text),
     _text("decided_by", "[]"),
     _moment("decided", known=False),
+    _number("decided_epoch"),
     _moment("remind_at", known=False),
     _number("reminders"),
     _number("version"),
@@ -334,6 +335,22 @@ reservation = Table(
     Index(None, "tenant", "run_id"),
 )
 """What a request may cost at most, held from its budgets while it is under way."""
+
+time_budget = Table(
+    "time_budget",
+    metadata,
+    _key("tenant"),
+    _key("run_id"),
+    _key("scope"),
+    _schema_version(),
+    _moment("limit_us"),
+    _moment("raised_us", known=False),
+    _number("spent_us"),
+    PrimaryKeyConstraint("tenant", "run_id", "scope"),
+    _of_run(),
+)
+"""Active time of steps, and of workflows within steps, that have a ceiling of it; `raised_us` is what a
+person raised it to. The run's own active time is in its row."""
 
 credential = Table(
     "credential",

@@ -22,7 +22,8 @@ CancelResult = Literal["requested", "cancelled", "ended", "unknown"]
 
 
 _STIRRING = text(
-    "SELECT EXISTS (SELECT 1 FROM run WHERE tenant = :tenant AND state IN ('waiting', 'stopped')), "
+    "SELECT EXISTS (SELECT 1 FROM run WHERE tenant = :tenant "
+    "AND state IN ('waiting', 'stopped', 'running')), "
     "EXISTS (SELECT 1 FROM wait WHERE tenant = :tenant AND state = 'open')"
 )
 # Written out, since every command asks: putting a statement together costs more than running it.
@@ -48,7 +49,7 @@ class SteeringLedger:
         return await self._access.read(partial(_asked, lease=lease))
 
     def idle(self, tenant: str) -> bool:
-        """Whether nothing waits and nothing is stopped, so that nothing can be due. Blocks; cheap."""
+        """Whether nothing waits, is stopped or is at work, so that nothing is due or lost. Blocks; cheap."""
         return self._access.reader.read(lambda c: not any(c.execute(_STIRRING, {"tenant": tenant}).one()))
 
     def due(self, tenant: str) -> list[str]:

@@ -10,11 +10,13 @@ from blocks.ledger.documents import to_text
 from blocks.ledger.events import lock_run
 from blocks.ledger.records import Document
 from blocks.ledger.rows import now
-from blocks.ledger.schema import run, wait
+from blocks.ledger.schema import run, step, wait
 from blocks.ledger.votes import outcome
 from blocks.ledger.wait_rows import WaitRow, WaitState, change, clock, read_waits, tell
 
 _OPEN = wait.c.state == "open"
+_DECIDED = ("answered", "rejected", "expired")
+"""States of what a step has an answer to; what was withdrawn says nothing."""
 _DECISIONS: dict[str, tuple[WaitState, bool | None]] = {
     "approve": ("answered", True),
     "reject": ("rejected", False),
@@ -119,24 +121,37 @@ def cancel_of_run(connection: Connection, tenant: str, run_id: str) -> list[Wait
 
 
 def runs_to_resume(connection: Connection, tenant: str, by_timeout: bool = False) -> list[str]:
-    """The waiting runs that can go on: no wait of theirs is open, or one was decided since they ended.
+    """The waiting runs that can go on: no wait of theirs is open, or a step still waits that was answered.
 
-    Waits of nested runs count for their root, which is what is resumed. The one that waits longest is first.
-    by_timeout: only those with a wait that its deadline decided since they ended.
+    An answer counts as not yet seen from the start of the run that left its step waiting on, also when it
+    came while that start worked on other steps. Waits of nested runs count for their root, which is what is
+    resumed. The one that waits longest is first.
+    by_timeout: only those with a wait that its deadline decided and that its step has not seen.
     """
     nested = run.alias("nested")
     joined = and_(nested.c.tenant == wait.c.tenant, nested.c.run_id == wait.c.run_id)
     inside = and_(nested.c.tenant == run.c.tenant, nested.c.root_run_id == run.c.run_id)
     of_run = select(wait.c.wait_id).join(nested, joined).where(inside).correlate(run)
-    decided_since = and_(wait.c.state != "open", wait.c.decided > run.c.ended)
+    unseen = of_run.join(step, _still_waiting()).where(wait.c.state.in_(_DECIDED))
     query = select(run.c.run_id).where(
         run.c.tenant == tenant,
         run.c.state == "waiting",
         run.c.root_run_id == run.c.run_id,
         of_run.exists(),
-        or_(~of_run.where(_OPEN).exists(), of_run.where(decided_since).exists()),
+        or_(~of_run.where(_OPEN).exists(), unseen.exists()),
     )
     if by_timeout:
         answers = [to_text(_timed_out(approved), "an answer") for approved in (None, True, False)]
-        query = query.where(of_run.where(decided_since, wait.c.answer.in_(answers)).exists())
+        query = query.where(unseen.where(wait.c.answer.in_(answers)).exists())
     return list(connection.execute(query.order_by(run.c.ended, run.c.run_id)).scalars())
+
+
+def _still_waiting() -> ColumnElement[bool]:
+    """The row of a wait's step, where it waits since a start that began before the wait was decided."""
+    return and_(
+        step.c.tenant == wait.c.tenant,
+        step.c.run_id == wait.c.run_id,
+        step.c.step_path == wait.c.step_path,
+        step.c.state == "waiting",
+        step.c.epoch <= wait.c.decided_epoch,
+    )

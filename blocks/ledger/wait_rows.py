@@ -13,9 +13,9 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, select, update
 from blocks.ledger.documents import RUN_LIMIT, from_text, to_text_or_none
 from blocks.ledger.events import add_event, lock_run
 from blocks.ledger.records import Document
-from blocks.ledger.rows import now
+from blocks.ledger.rows import now, this
 from blocks.ledger.runs import Values
-from blocks.ledger.schema import wait
+from blocks.ledger.schema import run, wait
 
 WaitState = Literal["open", "answered", "rejected", "expired", "cancelled"]
 WaitKind = Literal["approval", "ask_person", "action", "unknown", "event", "mcp"]
@@ -142,7 +142,12 @@ def locked(connection: Connection, tenant: str, run_id: str, wait_id: str) -> Wa
 def change(connection: Connection, row: WaitRow, **values: Any) -> WaitRow | None:
     """The wait with other values, if it still is the version that `row` shows; else None."""
     changed = update(wait).where(that(row.tenant, row.wait_id), wait.c.version == row.version)
-    done = connection.execute(changed.values(**columns(values), version=row.version + 1))
+    written = columns(values)
+    if "decided" in values:
+        # Which start of the run may not have seen it: clocks of several machines would not tell.
+        start = select(run.c.lease_epoch).where(this(row.tenant, row.run_id))
+        written["decided_epoch"] = start.scalar_subquery()
+    done = connection.execute(changed.values(**written, version=row.version + 1))
     return dataclasses.replace(row, **values, version=row.version + 1) if done.rowcount else None
 
 

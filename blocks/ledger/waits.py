@@ -176,7 +176,7 @@ class WaitLedger:
         return self._access.write_now(operation, run_order(tenant, run_id))
 
     def runs_to_resume(self, tenant: str) -> list[str]:
-        """The waiting runs that can go on: no wait of theirs is open, or one was decided since they ended.
+        """The waiting runs that can go on: no wait of theirs is open, or a step waits that was answered.
 
         Waits of nested runs count for their root; a run without any wait is none of them.
         """

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import getpass
 import os
+import pwd
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -25,7 +27,9 @@ def execute(args: argparse.Namespace, out: Out) -> int:
     settings = settings_of(args)
     voter, by_admin, note = _identity(args, settings)
     with opened(settings) as ledger:
-        sweep(ledger, out, args.home, args.places)
+        known = ledger.waits.get(TENANT, args.wait_id)
+        # Not the run this is about: it would be at work in the background when it is to go on here.
+        sweep(ledger, out, args.home, args.places, but=known.run_id if known else "")
         row = _voted(args, ledger, voter, by_admin, note)
         after = going_on(ledger, row.run_id, args.home, args.places, out)
     said = "rejected" if args.reject else "approved"
@@ -69,11 +73,16 @@ def _identity(args: argparse.Namespace, settings: Settings) -> tuple[str, bool, 
 
 
 def _user() -> str:
-    """The operating system's user; a number where it has no name (containers)."""
+    """The operating system's user: what a variable says would let anybody answer as somebody else.
+
+    A number of no name (in containers) goes by LOGNAME and the like, else by itself.
+    """
     try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return str(os.getuid())
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        with contextlib.suppress(KeyError, OSError):
+            return getpass.getuser()
+    return str(os.getuid())
 
 
 def _data(given: str | None, fields: Sequence[str], form: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -38,7 +38,7 @@ def execute(args: argparse.Namespace, out: Out) -> int:
             )
         back = _taken_back(args, ledger, row) if args.undo else None
         now = ledger.reader.get_run(TENANT, row.run_id) or row
-    if before.state == "waiting":
+    if before.state == "waiting" or before.wake_at is not None:
         end_flow_run(before, args.home, out)
     told: dict[str, Any] = {"run_id": now.run_id, "status": now.state, "workflow": now.workflow}
     undone, left = (back.undone, back.left) if back is not None else ((), ())

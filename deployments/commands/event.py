@@ -22,8 +22,9 @@ def execute(args: argparse.Namespace, out: Out) -> int:
     event_id = args.id or uuid.uuid4().hex
     document: dict[str, Any] = {"event_id": event_id, "type": args.type, "key": args.key}
     with opened(settings_of(args)) as ledger:
-        sweep(ledger, out, args.home, args.places)
         row = ledger.waits.signal(TENANT, args.type, args.key, event_id, payload)
+        # Only then is it known which run this is about.
+        sweep(ledger, out, args.home, args.places, but=row.run_id if row else "")
         if row is None:
             out.document({**document, "wait_id": None, "run_id": None})
             out.line(f"kept as {event_id}; nothing waits for it yet")

@@ -6,10 +6,13 @@ import argparse
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from blocks.ledger import Ledger, RunRow
+from blocks.ledger import Ledger, Owner, RunRow
+from blocks.ledger.access import run_order
+from blocks.ledger.interrupted import WOKEN, mark_woken
 from blocks.ledger.runs import held_run, taken_back_run
 from blocks.ledger.wait_documents import wait_document
 from blocks.settings import Settings
@@ -84,6 +87,7 @@ def start_of(args: argparse.Namespace, ledger: Ledger, out: Out) -> Start | int:
         say_keys(plan, found.catalog, environ, out)
     words = started_with(row.labels) or ("phaseline", *args.places, "run", row.workflow)
     settings, run_id = found.settings, row.run_id
+    _note_who_asked(ledger, row, woken=args.woken)
     start = Start(plan, found.catalog, {}, settings, environ, run_id, offline, words)
     if row.state == "cancelled":
         out.note(f"the run {run_id}: it was cancelled; it goes on", "yellow")
@@ -91,6 +95,13 @@ def start_of(args: argparse.Namespace, ledger: Ledger, out: Out) -> Start | int:
     lift = parked(row) and not args.woken
     start = replace(start, expect=row.seen, lift_parks=lift)
     return replace(start, redo=redo, repeat_effects=args.repeat_effects)
+
+
+def _note_who_asked(ledger: Ledger, row: RunRow, *, woken: bool) -> None:
+    """Killed from here on, a run that was woken is woken again, and one that a person continued is not."""
+    if woken or WOKEN in row.labels:
+        note = partial(mark_woken, tenant=TENANT, run_id=row.run_id, viewer=Owner.current(), woken=woken)
+        ledger.access.write_now(note, run_order(TENANT, row.run_id))
 
 
 def _found(args: argparse.Namespace, row: RunRow) -> _Found:

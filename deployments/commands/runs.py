@@ -21,7 +21,7 @@ def execute(args: argparse.Namespace, out: Out) -> int:
     """Lists runs, or shows the one that is named."""
     settings = settings_of(args)
     with opened(settings) as ledger:
-        sweep(ledger, out, args.home, args.places)
+        sweep(ledger, out, args.home, args.places, shown=getattr(args, "run_id", ""))
         if args.command == "show":
             _show(ledger, find_run(ledger.reader, args.run_id, settings), args, out)
         else:

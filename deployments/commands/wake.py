@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
+import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from blocks.ledger import Ledger
-from deployments.again import catalog_of
+from blocks.ledger import Ledger, Owner, RunRow
+from blocks.ledger.interrupted import read_interrupted, woken_in_vain
+from deployments import attempts
+from deployments.again import catalog_of, resuming
 from deployments.display import Out
 from deployments.going_on import is_deployed, wake_deployed
 from deployments.recorded import TENANT, find_run, opened, settings_of
 from deployments.sweep import apply_due
-from deployments.waking import own_command
+from deployments.waking import elsewhere, own_command
 
 GOOD = (0, 3, 4)
 """Exit codes of a run that went on: done, waiting again, stopped again."""
@@ -25,47 +30,95 @@ GOOD = (0, 3, 4)
 def execute(args: argparse.Namespace, out: Out) -> int:
     """Applies deadlines, then continues what is due; 1 when a run could not be continued, or failed."""
     settings = settings_of(args)
+    # As the user has it: waking a worker's run points this very process at a server.
+    environ = dict(os.environ)
     with opened(settings) as ledger:
         named = {find_run(ledger.reader, run_id, settings).run_id for run_id in args.run_ids}
         expired, reminded = apply_due(ledger)
         asyncio.run(ledger.budgets.reap(TENANT))
-        woken = [
-            _wake(run_id, args, ledger, out)
-            for run_id in ledger.steering.due(TENANT)
-            if not named or run_id in named
-            # Those before it may have taken long: it may be cancelled, or have gone on elsewhere.
-            if run_id in ledger.steering.due(TENANT)
-        ]
+        waker = _Waker(ledger, args.places, args.home, environ, out)
+        woken, skipped = waker.wake(named)
     decided = {"expired": [w.wait_id for w in expired], "reminded": [w.wait_id for w in reminded]}
-    out.document({"woken": woken, **decided})
+    out.document({"woken": woken, "skipped": skipped, **decided})
     for row in expired:
         out.line(f"{row.wait_id}: its deadline has passed; it is {row.state}")
-    if not woken:
+    if not woken and not skipped:
         out.line("no run is due")
     return 0 if all(run["exit_code"] in GOOD for run in woken) else 1
 
 
-def _wake(run_id: str, args: argparse.Namespace, ledger: Ledger, out: Out) -> dict[str, Any]:
-    """Continues one run, on its worker or in a process of its own."""
-    row = ledger.reader.get_run(TENANT, run_id)
-    told: dict[str, Any]
-    if row is not None and is_deployed(row):
-        woken = wake_deployed(row, args.home, out)
-        told = {"status": "resumed" if woken else row.state, "exit_code": 0 if woken else 1, "error": None}
-    else:
+@dataclass(frozen=True)
+class _Waker:
+    """Continues runs, each in a process of its own or on its worker."""
+
+    ledger: Ledger
+    places: Sequence[str]
+    home: Path
+    environ: Mapping[str, str]
+    out: Out
+
+    def wake(self, named: set[str]) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
+        """All that can go on, or those that are named; and what is another machine's, with the reason."""
+        woken: list[dict[str, Any]] = []
+        skipped: list[dict[str, str]] = []
+        for run_id in (r for r in self._due() if not named or r in named):
+            # Those before it may have taken long: it may be cancelled, or have gone on elsewhere.
+            row = self.ledger.reader.get_run(TENANT, run_id) if run_id in self._due() else None
+            if row is None:
+                continue
+            if is_deployed(row):
+                woken.append(self._on_its_worker(row))
+            elif why := elsewhere(row):
+                if self.ledger.shared and not named:
+                    skipped.append({"run_id": run_id, "reason": why})
+                    self.out.line(f"{run_id}: left to another machine: {why}", "yellow")
+                else:
+                    woken.append(self._told(row, row.state, 1, self._not_here(row, why)))
+            else:
+                woken.append(self._here(row))
+        return woken, skipped
+
+    def _due(self) -> list[str]:
+        """What is due, and what was woken before by a process that died."""
+        here = Owner.current()
+        lost = self.ledger.reader.read(lambda c: read_interrupted(c, TENANT, here))
+        again = [row.run_id for row in lost if woken_in_vain(row)]
+        return [*again, *self.ledger.steering.due(TENANT)]
+
+    def _on_its_worker(self, row: RunRow) -> dict[str, Any]:
+        if wake_deployed(row, self.home, self.out):
+            return self._told(row, "resumed", 0, None)
+        return self._told(row, row.state, 1, None)
+
+    def _here(self, row: RunRow) -> dict[str, Any]:
         # Each finds the catalog it began with; only where that was not recorded does ours serve.
-        known = row is not None and catalog_of(row.labels) is not None
-        told = _continued(run_id, () if known else args.places, args.home)
-    out.line(f"{run_id}: {told['status']}", "green" if told["exit_code"] == 0 else "yellow")
-    if told["error"]:
-        out.line(f"  {told['error']}")
-    return {"run_id": run_id, **told}
+        places = self.places if catalog_of(row.labels) is None else ()
+        # As it began: what wakes by itself never takes a changed definition.
+        words = [*places, "resume", row.run_id, "--use", "stored", "--woken", "--json"]
+        code, document = _answer_of(*own_command(words, self.home, self.environ))
+        error = document.get("error") or (
+            {"message": f"its process ended with {code}"} if code not in GOOD else None
+        )
+        return self._told(row, str(document.get("status") or "failed"), code, error)
+
+    def _told(self, row: RunRow, status: str, code: int, error: Mapping[str, Any] | None) -> dict[str, Any]:
+        told = error and {"message": str(error.get("message", "")), "cure": str(error.get("cure", ""))}
+        self.out.line(f"{row.run_id}: {status}", "green" if code == 0 else "yellow")
+        if told:
+            self.out.line(f"  {told['message']}")
+        if told and told["cure"]:
+            self.out.line(f"    cure: {told['cure']}")
+        with contextlib.suppress(OSError):  # a home that cannot be written: then it is tried again earlier
+            attempts.ended(self.home, row.run_id, told if code not in GOOD else None)
+        return {"run_id": row.run_id, "status": status, "exit_code": code, "error": told}
+
+    def _not_here(self, row: RunRow, why: str) -> dict[str, str]:
+        where = "--catalog FOLDER" if "catalog" in why else "--storage URI"
+        return {"message": why, "cure": f"{resuming((), row.run_id)} {where}"}
 
 
-def _continued(run_id: str, places: Sequence[str], home: Path) -> dict[str, Any]:
-    # As it began: what wakes by itself never takes a changed definition.
-    words = [*places, "resume", run_id, "--use", "stored", "--woken", "--json"]
-    command, environ = own_command(words, home)
+def _answer_of(command: Sequence[str], environ: Mapping[str, str]) -> tuple[int, dict[str, Any]]:
+    """Exit code and document of a command; what it says on standard error goes where ours goes."""
     ended = subprocess.run(
         command,
         env=environ,
@@ -79,6 +132,4 @@ def _continued(run_id: str, places: Sequence[str], home: Path) -> dict[str, Any]
         document = json.loads(ended.stdout)
     except ValueError:
         document = {}
-    error = document.get("error") or {}
-    status = str(document.get("status") or "failed")
-    return {"status": status, "exit_code": ended.returncode, "error": error.get("message")}
+    return ended.returncode, document if isinstance(document, dict) else {}

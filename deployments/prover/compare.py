@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from deployments.prover.cases import Ended
@@ -54,6 +54,22 @@ def judge(base: Ended, case: Ended, boundary: Boundary, seconds: float, varying:
         return Verdict(boundary, seconds=seconds, reached=False)
     found = tuple(d for d in differences(base, case) if d.topic not in varying)
     return Verdict(boundary, found, tuple(notes(case)), seconds)
+
+
+def together(tries: Sequence[Verdict]) -> Verdict:
+    """One verdict on the tries of a boundary, the last one last: what differed in any of them differs.
+
+    A race shows in some tries only, and is as wrong then.
+    """
+    visited = [v for v in tries if v.reached]
+    wrong = [v for v in visited if v.differences]
+    if not wrong:
+        return visited[-1] if visited else tries[-1]
+    found = dict.fromkeys(d for v in wrong for d in v.differences)
+    noted = dict.fromkeys(n for v in wrong for n in v.notes)
+    if len(visited) > 1:
+        noted[f"differed in {len(wrong)} of {len(visited)} tries"] = None
+    return replace(wrong[-1], differences=tuple(found), notes=tuple(noted))
 
 
 def differences(base: Ended, case: Ended) -> list[Difference]:

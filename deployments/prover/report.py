@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from blocks.boundaries import BOUNDARIES
@@ -21,15 +21,23 @@ _UNTRIED = (
 )
 """What no case of a proof tries."""
 
+UNREACHED_CURE = (
+    "the run takes another way each time: take out what varies (a clock, a random number), or name other "
+    "boundaries with --only"
+)
+"""What helps where the run that was to be killed came to its end without reaching a single boundary."""
+
 _NAMED = 30
 """How many boundaries that were not visited are named for one reason."""
 
 
 def document(proof: Proof, workflow: str) -> dict[str, Any]:
     """The command's JSON document."""
+    nothing = {"message": summary(proof), "cure": UNREACHED_CURE}
     return {
         "workflow": workflow,
         "ok": proof.ok,
+        "error": None if proof.visited else nothing,
         "cases": len(proof.verdicts),
         "seconds": round(proof.seconds, 1),
         "boundaries": [_verdict(v, proof) for v in proof.verdicts],
@@ -45,18 +53,21 @@ def print_proof(proof: Proof, out: Out) -> None:
     for name in (n for n in BOUNDARIES if any(v.boundary.name == n for v in proof.verdicts)):
         of_name = [v for v in proof.verdicts if v.boundary.name == name]
         wrong = [d.text for v in of_name for d in v.differences]
-        told = "ok" if not wrong else "; ".join(dict.fromkeys(wrong))
-        rows.append((name, len(of_name), sum(v.ok for v in of_name), told))
+        reached = sum(v.reached for v in of_name)
+        result = "; ".join(dict.fromkeys(wrong)) or ("ok" if reached else "not reached")
+        rows.append((name, reached, sum(v.ok for v in of_name), result))
     out.table(("boundary", "visited", "ok", "result"), rows)
     for verdict in (v for v in proof.verdicts if v.differences):
         out.line(f"{verdict.boundary.shown}:", "red")
-        for difference in verdict.differences:
-            out.line(f"  {difference.text}")
+        for text in told(verdict):
+            out.line(f"  {text}")
         if verdict.boundary in proof.folders:
             out.line(f"  kept: {proof.folders[verdict.boundary]}")
     for line in _remarks(proof):
         out.line(line, "yellow")
     out.line(summary(proof), "green" if proof.ok else "red")
+    if not proof.visited:
+        out.line(f"  cure: {UNREACHED_CURE}")
 
 
 def markdown(proof: Proof, workflow: str, words: str) -> str:
@@ -87,6 +98,8 @@ def markdown(proof: Proof, workflow: str, words: str) -> str:
 
 def summary(proof: Proof) -> str:
     """One sentence."""
+    if not proof.visited:
+        return f"none of the {len(proof.verdicts)} boundaries was reached again: nothing is proved"
     visited = [v for v in proof.verdicts if v.reached]
     wrong = sum(bool(v.differences) for v in visited)
     what = f"{len(visited)} boundaries visited in {proof.seconds:.0f} s"
@@ -95,9 +108,14 @@ def summary(proof: Proof) -> str:
 
 def case_line(verdict: Verdict, done: int, total: int) -> str:
     """One line while the cases run."""
-    told = "; ".join([d.text for d in verdict.differences] or verdict.notes)
-    more = f": {told}" if told else ""
+    texts = "; ".join(told(verdict))
+    more = f": {texts}" if texts else ""
     return f"{done:>3}/{total} {verdict.result:<7} {verdict.boundary.shown}{more} ({verdict.seconds:.1f} s)"
+
+
+def told(verdict: Verdict) -> list[str]:
+    """What is to be known of a case: what differs, then what is as promised or explains it."""
+    return [*(d.text for d in verdict.differences), *verdict.notes]
 
 
 def not_visited(proof: Proof) -> list[tuple[Boundary, str]]:
@@ -140,9 +158,9 @@ def _remarks(proof: Proof) -> Iterable[str]:
 def _row(number: int, verdict: Verdict) -> str:
     boundary = verdict.boundary
     where = f"{boundary.path or 'the run'}" + (f", time {boundary.nth}" if boundary.nth > 1 else "")
-    texts: Sequence[str] = [d.text for d in verdict.differences] or verdict.notes
-    told = f"{verdict.result}: {'; '.join(texts)}" if texts else verdict.result
-    marked = f"**{_cell(told)}**" if verdict.differences else _cell(told)
+    texts = told(verdict)
+    result = f"{verdict.result}: {'; '.join(texts)}" if texts else verdict.result
+    marked = f"**{_cell(result)}**" if verdict.differences else _cell(result)
     return f"| {number} | `{boundary.name}` | {_cell(where)} | {BOUNDARIES[boundary.name]} | {marked} |"
 
 

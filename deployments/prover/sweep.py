@@ -16,12 +16,13 @@ from typing import Any
 
 from deployments.prover.cases import Case, Choice, Ended, choose
 from deployments.prover.child import Place, Subject, ended, forked, make_ledger
-from deployments.prover.compare import Verdict, differences, judge
+from deployments.prover.compare import Verdict, differences, judge, together
 from deployments.prover.recording import Boundary, boundaries_of
 from workflows.core.errors import PhaselineError
 
 TRIES = 3
-"""How often a case is tried whose boundary was not reached, or in which another branch acted at the kill."""
+"""How often a case is tried whose boundary was not reached, or that differs where another branch acted at the
+kill: what differs then counts all the same, and how often it did tells what to look for."""
 
 _PATIENCE = 600.0
 """Seconds that one process of the undisturbed run may take."""
@@ -57,8 +58,13 @@ class Proof:
 
     @property
     def ok(self) -> bool:
-        """Whether nothing differs. What was not reached is told, and is no difference."""
-        return not any(v.differences for v in self.verdicts)
+        """Whether something was visited and nothing differs. What was not reached is told, no more."""
+        return self.visited and not any(v.differences for v in self.verdicts)
+
+    @property
+    def visited(self) -> bool:
+        """Whether any boundary was reached by the run that was to be killed there: else nothing is proved."""
+        return any(v.reached for v in self.verdicts)
 
 
 @dataclass
@@ -67,7 +73,6 @@ class _Running:
     place: Place
     pid: int
     began: float
-    tries: int = 1
 
 
 @dataclass
@@ -120,7 +125,7 @@ class Sweep:
     def _undisturbed(self) -> tuple[Ended, Ended]:
         """Two runs that nobody kills: what they do not have in common varies by itself."""
         for _ in range(2):
-            self._begin(None, 1)
+            self._begin(None)
         ends = []
         for running, end in self._ends():
             ends.append((running.place.folder, end))
@@ -138,31 +143,32 @@ class Sweep:
         return base, again
 
     def _visited(self, base: Ended, choice: Choice, varying: frozenset[str]) -> dict[Boundary, Verdict]:
-        waiting = [(b, 1) for b in reversed(choice.visited)]
+        waiting = list(reversed(choice.visited))
+        tries: dict[Boundary, list[Verdict]] = {b: [] for b in choice.visited}
         verdicts: dict[Boundary, Verdict] = {}
         while waiting or self._running:
             while waiting and len(self._running) < self.width:
-                self._begin(*waiting.pop())
+                self._begin(waiting.pop())
             running, end = next(self._ends())
             assert running.boundary is not None
             seconds = time.monotonic() - running.began
             verdict = judge(base, end, running.boundary, seconds, varying)
-            if running.tries < TRIES and _worth_another(verdict, end):
-                _remove(running.place.folder)
-                waiting.append((running.boundary, running.tries + 1))
-                continue
-            verdicts[running.boundary] = verdict
+            tries[running.boundary].append(verdict)
             self._tidy(running, verdict)
-            self.on_verdict(verdict)
+            if len(tries[running.boundary]) < TRIES and _worth_another(verdict, end):
+                waiting.append(running.boundary)
+                continue
+            verdicts[running.boundary] = together(tries[running.boundary])
+            self.on_verdict(verdicts[running.boundary])
         return verdicts
 
     def _tidy(self, running: _Running, verdict: Verdict) -> None:
-        if verdict.differences and self.wanted.keep:
+        if verdict.differences and self.wanted.keep and verdict.boundary not in self._folders:
             self._folders[verdict.boundary] = running.place.folder
         else:
             _remove(running.place.folder)
 
-    def _begin(self, boundary: Boundary | None, tries: int) -> None:
+    def _begin(self, boundary: Boundary | None) -> None:
         place = Place(self.root / f"case-{self._count:05d}")  # all of one length, so texts with it are too
         self._count += 1
         place.prepare(self._ledger)
@@ -174,7 +180,7 @@ class Sweep:
             return 0
 
         pid = forked(work, place.log, place.fault)
-        self._running.append(_Running(boundary, place, pid, time.monotonic(), tries))
+        self._running.append(_Running(boundary, place, pid, time.monotonic()))
 
     def _ends(self) -> Iterator[tuple[_Running, Ended]]:
         """Each running case as it ends."""

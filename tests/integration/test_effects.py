@@ -113,6 +113,52 @@ def test_idempotent_calls_are_repeated_over_processes(desk: GateDesk) -> None:
     assert len(send.keys) == 5 and len(set(send.keys)) == 1
 
 
+def test_a_refusal_in_another_process_does_not_settle_an_earlier_sending(desk: GateDesk) -> None:
+    with pytest.raises(Unsure):
+        perform(desk, Executor([Unsure("x")]), effect="idempotent")
+    for _ in range(2):
+        with pytest.raises(Unsure, match="closed\nThis sending was refused, but an earlier sending"):
+            perform(desk, Executor([Refused("closed")]), effect="idempotent")
+        assert desk.effect.state == "unknown"
+    assert desk.effect.sent == 5
+
+
+@pytest.mark.parametrize("effect", ["none", "once"])
+def test_a_question_that_people_cannot_be_asked_is_refused(desk: GateDesk, effect: str) -> None:
+    async def step(gate: EffectGate, _: Any) -> None:
+        async def send(key: str) -> ToolResult:
+            await gate.ask(key, ask="Which?", form={"type": "array"}, detail={})
+            return ToolResult("never")
+
+        await call(gate, send, effect=effect)
+
+    with pytest.raises(Refused, match=r"bank\.pay asks for what people cannot fill in: .* is array"):
+        desk.work(step)
+    assert [row.state for row in desk.effects()] == (["refused"] if effect == "once" else [])
+    assert desk.ledger.waits.list_open("default") == []
+
+
+def test_a_question_keeps_an_earlier_doubt(desk: GateDesk) -> None:
+    lost: list[str] = []
+
+    async def step(gate: EffectGate, _: Any) -> None:
+        async def send(key: str) -> ToolResult:
+            if not lost:
+                lost.append(key)
+                raise Unsure("the connection was lost")
+            await gate.ask(key, ask="Sure?", form={"properties": {"sure": {"type": "boolean"}}}, detail={})
+            raise Refused("too late")
+
+        await call(gate, send, effect="idempotent")
+
+    with pytest.raises(Waiting):
+        desk.work(step)
+    desk.answer({"sure": True})
+    with pytest.raises(Unsure, match="an earlier sending"):
+        desk.work(step)
+    assert desk.effect.state == "unknown"
+
+
 def test_declaring_a_doubtful_call_idempotent_goes_on_without_an_answer(desk: GateDesk) -> None:
     in_doubt(desk)
     assert perform(desk, Executor(["paid"]), effect="idempotent") == ToolResult("paid")

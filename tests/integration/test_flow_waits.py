@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
-import uuid
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from blocks.ledger import Ledger, WaitRow
-from flows.holding import offered, take_answers
-from tasks.secrets import known_secrets
+from flows.holding import offered
 from tests.support.flows import FLOW_MARKS, Bench, Ran, agent, steps
 
 pytestmark = FLOW_MARKS
@@ -165,30 +162,6 @@ def test_any_event_of_a_type_but_none_for_an_empty_key(tmp_path: Path) -> None:
     ran = bench.run(run_id="empty")
     assert ran.outcome.status == "failed"
     assert "key of the event it awaits is empty" in str(ran.step("paid")["error"])
-
-
-def test_what_is_filled_in_in_prefect_is_kept_without_secrets(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, w=APPROVAL.replace("amount: {type: integer, minimum: 1}", "amount: {}"))
-    bench.run()
-    (wait,) = open_waits(bench)
-
-    async def fill_in() -> None:
-        from prefect.client.orchestration import get_client
-
-        filled = {"approved": True, "data": {"amount": "it is correct-horse"}}
-        flow_run_id = bench.row().flow_run_id
-        async with get_client() as client:
-            key = f"suspended-{wait.wait_id}-1-response"
-            await client.create_flow_run_input(uuid.UUID(flow_run_id), key, json.dumps(filled))
-        with Ledger.open(bench.settings.database) as ledger:
-            secrets = known_secrets({"MY_TOKEN": "correct-horse"})
-            await take_answers(ledger, "default", [wait], flow_run_id, secrets)
-
-    asyncio.run(fill_in())
-    with Ledger.open(bench.settings.database) as ledger:
-        answered = ledger.waits.get("default", wait.wait_id)
-    assert answered is not None and answered.answer is not None
-    assert answered.answer["data"] == {"amount": "it is [secret MY_TOKEN]"}
 
 
 def test_calls_are_not_approved_in_prefects_form() -> None:

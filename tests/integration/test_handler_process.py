@@ -191,6 +191,24 @@ def test_whatever_a_handler_raises_is_an_error_with_a_cure(tmp_path: Path, body:
     assert isinstance(caught.value, PhaselineError)
 
 
+@pytest.mark.parametrize(
+    ("body", "nothing"),
+    [
+        ("class No(ValueError):\n    nothing_done = True\ndef work(): raise No('closed')", True),
+        ("def work():\n    no = ValueError('closed')\n    no.nothing_done = True\n    raise no", True),
+        ("import no_such_module\ndef work(): ...", True),
+        ("def other(): ...", True),
+        ("def work(): raise ValueError('closed')", False),
+        ("class No(ValueError):\n    nothing_done = 'perhaps'\ndef work(): raise No('closed')", False),
+        ("def work():\n    import no_such_module", False),
+    ],
+)
+def test_a_handler_says_that_it_did_nothing(tmp_path: Path, body: str, nothing: bool) -> None:
+    with pytest.raises(HandlerError) as caught:
+        call(tmp_path, body)
+    assert caught.value.before_sending is nothing
+
+
 def test_memory_is_limited_on_top_of_the_interpreter(tmp_path: Path) -> None:
     body = "def work(size):\n    return len(bytearray(size))"
     assert call(tmp_path, body, memory=200 * 2**20, size=100 * 2**20) == 100 * 2**20

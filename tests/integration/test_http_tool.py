@@ -128,6 +128,33 @@ def test_an_answer_that_refuses(desk: GateDesk, receiver: Receiver, status: int)
     assert "because" in str(result.content) and desk.effect.state == "refused"
 
 
+@pytest.mark.parametrize("first", ["close", 500])
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 410, 422])
+def test_a_refusal_after_a_doubt_leaves_the_doubt(
+    desk: GateDesk, receiver: Receiver, first: Answer, status: int
+) -> None:
+    receiver.answers = [first, page("because", status)]
+    result = ask(desk, "PUT", receiver.url)
+    assert result.is_error and result.again and len(receiver.received) == 2
+    told = str(result.content)
+    assert told.startswith(f"HTTP {status}") and "because" in told
+    assert "This sending was refused, but an earlier sending of this call had no answer." in told
+    assert (desk.effect.state, desk.effect.sent) == ("unknown", 2), "undo must not pass it over"
+
+
+@pytest.mark.parametrize(("status", "state"), [(404, "done"), (410, "done"), (403, "unknown")])
+def test_what_is_gone_after_a_doubtful_removal_was_removed(
+    desk: GateDesk, receiver: Receiver, status: int, state: str
+) -> None:
+    receiver.answers = ["close"]
+    receiver.otherwise = page("", status)
+    result = ask(desk, "DELETE", receiver.url)
+    assert desk.effect.state == state and result.is_error is (state != "done")
+    assert ("It counts as done" in str(result.content)) is (state == "done")
+    assert ask(desk, "DELETE", f"{receiver.url}/never").is_error
+    assert desk.effects()[-1].state == "refused", "nothing was in doubt there"
+
+
 def test_nobody_listens(desk: GateDesk) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -163,12 +190,14 @@ def test_redirects_are_followed_for_reading_within_the_allowed_hosts(
     assert "redirected more than 5 times" in str(ask(desk, "GET", receiver.url).content)
 
 
-def test_a_redirect_takes_no_headers_to_another_host(desk: GateDesk, receiver: Receiver) -> None:
+def test_a_redirect_takes_no_headers_and_no_body_to_another_host(desk: GateDesk, receiver: Receiver) -> None:
     with Receiver() as other:
         receiver.otherwise = page("", 307, location=f"{other.url}/x")
-        ask(desk, "GET", receiver.url, headers={"Authorization": "Bearer 1"})
+        ask(desk, "GET", receiver.url, headers={"Authorization": "Bearer 1"}, body={"token": "t"})
         assert receiver.received[0].headers["authorization"] == "Bearer 1"
+        assert receiver.received[0].json() == {"token": "t"}
         assert "authorization" not in other.received[0].headers
+        assert other.received[0].body == b""
 
 
 def test_a_redirect_of_what_acts_is_an_answer(desk: GateDesk, receiver: Receiver) -> None:
@@ -249,6 +278,26 @@ def test_rules_win(desk: GateDesk, receiver: Receiver) -> None:
     assert desk.wait.kind == "action" and len(receiver.keys) == 2
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
+def test_a_declared_effect_holds_for_every_method(desk: GateDesk, receiver: Receiver, method: str) -> None:
+    once = (ToolRulePlan(name="http_request", effect="once"),)
+    receiver.answers = [page("", 302, location="/b")]
+    for _ in range(2):
+        assert "location: /b" in str(ask(desk, method, f"{receiver.url}/a", rules=once).content)
+    assert [r.path for r in receiver.received] == ["/a"], "made once, and nothing it leads to"
+    assert receiver.keys == [desk.effect.idempotency_key]
+    receiver.otherwise = "close"
+    with pytest.raises(Waiting):
+        ask(desk, method, f"{receiver.url}/b", rules=once)
+    tool = http_tool(HERE, once)
+    assert tool is not None and "GET and HEAD change nothing" not in str(tool.input_schema)
+    reads = (ToolRulePlan(name="http_request", effect="none"),)
+    receiver.otherwise = page("found")
+    before = desk.effects()
+    assert not ask(desk, method, f"{receiver.url}/search", rules=reads).is_error
+    assert desk.effects() == before
+
+
 # --- webhooks ---
 
 
@@ -287,6 +336,18 @@ def test_a_webhook_is_signed_and_sent_again_with_the_same_id(desk: GateDesk, rec
         "idempotent",
         f"webhook 127.0.0.1:{receiver.port}",
     )
+
+
+def test_a_webhook_that_refuses_after_a_doubt_may_have_been_taken(desk: GateDesk, receiver: Receiver) -> None:
+    receiver.answers = ["close"]
+    receiver.otherwise = 410
+
+    async def send(gate: Any, _: Any) -> None:
+        with pytest.raises(Unsure, match=r"answered HTTP 410 Gone\.\nThis sending was refused, but an"):
+            await deliver(gate, f"{receiver.url}/hook", {})
+
+    desk.work(send)
+    assert (desk.effect.state, desk.effect.sent) == ("unknown", 2)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from blocks.ledger import Fenced, Ledger, Owner, RunChanged, RunStart, RunTakenBack
+from blocks.ledger import Fenced, Ledger, Owner, RunChanged, RunStart, RunTakenBack, StepRecord
 from blocks.ledger.waits import WaitStart
 from tests.support.ledgers import DATABASES, new_address
 from tests.support.postgres import Cluster, postgres_cluster
@@ -171,6 +171,7 @@ def test_what_the_clock_made_due_is_told_from_what_people_answered(ledger: Ledge
     async def wait_for(run_id: str, **asked: object) -> None:
         lease = await ledger.begin_run(start(run_id))
         await ledger.waits.open(lease, replace(asking(run_id), **asked))
+        await ledger.record_step(lease, StepRecord(step_path="s", state="waiting"))
         await ledger.finish_run(lease, "waiting")
 
     async def stop() -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from blocks.ledger import (
     NotAsked,
     OtherProposal,
     RunStart,
+    StepRecord,
     UnfitAnswer,
     UnfitForm,
     UnfitWait,
@@ -96,6 +98,14 @@ def approve(ledger: Ledger, row: WaitRow, voter: str = "ann", data: Any = None, 
 
 def reject(ledger: Ledger, row: WaitRow, voter: str = "ann", data: Any = None, **more: Any) -> WaitRow:
     return ledger.waits.vote(row.tenant, row.wait_id, voter, "reject", data, **more)
+
+
+def holds_up(ledger: Ledger, lease: Lease, *rows: WaitRow, done: Sequence[WaitRow] = ()) -> None:
+    """Their steps wait, and those of `done` are completed."""
+    for state, those in (("waiting", rows), ("completed", done)):
+        for row in those:
+            record = StepRecord(step_path=row.step_path, state=state)  # type: ignore[arg-type]
+            asyncio.run(ledger.record_step(lease, record))
 
 
 def finish(ledger: Ledger, lease: Lease, state: Any = "waiting", *, keep_waits: bool = False) -> None:
@@ -678,16 +688,58 @@ def test_a_waiting_run_goes_on_when_something_was_decided(ledger: Ledger, lease:
     begin(ledger, "r-running")
     finish(ledger, begin(ledger, "r-parked"))  # waits for nobody's answer
     assert ledger.waits.runs_to_resume("default") == []
+    holds_up(ledger, lease, one, two)
     finish(ledger, lease)
     assert ledger.waits.runs_to_resume("default") == []
     approve(ledger, one)
     assert ledger.waits.runs_to_resume("default") == ["r-1"]
 
-    finish(ledger, begin(ledger))  # it went on, and waits for the second now
+    again = begin(ledger)  # it goes on, and waits for the second now
+    holds_up(ledger, again, two, done=[one])
+    finish(ledger, again)
     assert ledger.waits.runs_to_resume("default") == []
     reject(ledger, two)
     assert ledger.waits.runs_to_resume("default") == ["r-1"]
     assert ledger.waits.runs_to_resume("other") == []
+
+
+def test_an_answer_that_came_while_other_steps_worked_lets_the_run_go_on(
+    ledger: Ledger, lease: Lease
+) -> None:
+    """Whoever gave it: also a deadline that passed meanwhile. A start that is refused changes nothing."""
+    late = ask(ledger, lease, wait_key="late", deadline=1, on_timeout="reject")
+    open_still = ask(ledger, lease, wait_key="open")
+    holds_up(ledger, lease, late, open_still)
+    assert ledger.waits.expire_due("default")
+    finish(ledger, lease)
+    assert ledger.steering.due("default") == ledger.steering.due_by_clock("default") == ["r-1"]
+    asyncio.run(ledger.leave_run(begin(ledger)))
+    assert ledger.steering.due_by_clock("default") == ["r-1"]
+
+    again = begin(ledger)
+    holds_up(ledger, again, open_still, done=[late])
+    # The step goes on with its answer, and asks something else.
+    more = ask(ledger, again, wait_key="more", kind="ask_person", step_path=late.step_path)
+    holds_up(ledger, again, more)
+    finish(ledger, again)
+    assert ledger.steering.due("default") == []
+    approve(ledger, more, data={"text": "so"})
+    assert ledger.steering.due("default") == ["r-1"] and ledger.steering.due_by_clock("default") == []
+
+
+def test_a_start_that_did_nothing_leaves_the_run_as_it_was(ledger: Ledger, lease: Lease) -> None:
+    stopped = {"wake_at": 5, "wake_reason": "quota", "error": {"message": "no"}}
+    asyncio.run(ledger.finish_run(lease, "stopped", **stopped))  # type: ignore[arg-type]
+    before = ledger.reader.get_run("default", "r-1")
+    again = begin(ledger, flow_run_id="other", storage="elsewhere")
+    asyncio.run(ledger.change_run(again, inputs={"a": 1}, plan_digest="d", labels={"b": 2}))
+    asyncio.run(ledger.leave_run(again))
+    after = ledger.reader.get_run("default", "r-1")
+    assert before is not None and after is not None and after.holder is None
+    counted = {"version": before.version, "epoch": before.epoch, "updated": before.updated}
+    assert dataclasses.replace(after, **counted) == before
+    with pytest.raises(Fenced):
+        asyncio.run(ledger.finish_run(again, "failed"))
 
 
 def test_a_run_whose_last_answer_came_while_it_ended_goes_on(ledger: Ledger, lease: Lease) -> None:

@@ -88,7 +88,8 @@ def test_budgets_that_are_raised() -> None:
         Raised("each/ab-0/a.b/workflow", "turns", 3),
         Raised("agent:team/ann", "tokens", 5),
     ]
-    for word in ("tokens", "tokens=many", "usd=nan", "money=5", "time=soon", "a.time=2h", ".tokens"):
+    assert raised_limits(["each/ab-0/workflow.time=1h30m"]) == [Raised("each/ab-0/workflow", "time", 5400.0)]
+    for word in ("tokens", "tokens=many", "usd=nan", "money=5", "time=soon", "agent:a.time=2h", ".tokens"):
         with pytest.raises(UsageError, match=r"no amount|raises no budget"):
             raised_limits([word])
 

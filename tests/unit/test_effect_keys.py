@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tasks.effect_calls import EffectCall, brief
+from tasks.effect_calls import AlreadySo, EffectCall, brief
 from tasks.effect_waits import Undecided
 from tasks.effects import OUTCOME_BYTES, TRIES, Refused, Unsure
 from tasks.tools import ToolError, ToolResult
@@ -135,6 +135,77 @@ def test_an_idempotent_call_without_an_outcome_is_unknown_and_may_be_made_again(
     assert (row.state, row.sent, row.wait_id) == ("unknown", TRIES, "")
     assert row.error is not None and "It may have been performed" in row.error["message"]
     assert world.call(Receiver(["paid"]), effect="idempotent") == ToolResult("paid")
+
+
+def test_what_would_only_fail_again_is_not_sent_again_at_once(world: World) -> None:
+    send = Receiver([Unsure("it raised.", passing=False), "paid"])
+    with pytest.raises(Unsure, match=r"it raised\. It may have been performed; calling it again is safe"):
+        world.call(send, effect="idempotent")
+    assert (world.effects.only.state, world.pauses) == ("unknown", [])
+    assert world.call(send, effect="idempotent") == ToolResult("paid")
+
+
+class Early(PhaselineError):
+    """A fault before anything was sent."""
+
+    before_sending = True
+
+
+@pytest.mark.parametrize("fault", [Refused("no such account."), Early("the file changed")])
+def test_a_refusal_does_not_settle_an_earlier_sending(world: World, fault: Exception) -> None:
+    for _ in range(2):  # the second finds a call that was given up
+        send = Receiver([Unsure("lost"), fault, "never"])
+        with pytest.raises(Unsure if isinstance(fault, Refused) else Early) as caught:
+            world.call(send, effect="idempotent")
+        assert len(send.keys) == 2
+        row = world.effects.only
+        assert row.state == "unknown" and row.error is not None
+        if isinstance(fault, Refused):
+            told = "no such account.\nThis sending was refused, but an earlier sending of this call had no"
+            assert row.error["message"] == str(caught.value)
+            assert str(caught.value).startswith(told) and caught.value.again  # type: ignore[attr-defined]
+    assert world.call(Receiver(["paid"]), effect="idempotent") == ToolResult("paid")
+
+
+def test_a_refusal_after_a_crash_does_not_settle_what_was_sent() -> None:
+    world, _ = crashed("before outcome", "idempotent")
+    with pytest.raises(Unsure, match="an earlier sending"):
+        world.call(Receiver([Refused("closed")]), effect="idempotent")
+    assert (world.effects.only.state, world.effects.only.sent) == ("unknown", 2)
+
+
+def test_a_crash_before_a_call_in_doubt_is_sent_again_keeps_the_doubt() -> None:
+    dying = Dying()
+    world = World(effects=dying)
+    with pytest.raises(Unsure):
+        world.call(Receiver([Unsure("lost")]), effect="idempotent")
+    dying.at = "before sending"
+    with pytest.raises(Crash):
+        world.call(Receiver(["never"]), effect="idempotent")
+    dying.at = ""
+    assert world.effects.only.state == "not_done"
+    with pytest.raises(Unsure, match="an earlier sending"):
+        world.call(Receiver([Refused("closed")]), effect="idempotent")
+    assert world.effects.only.state == "unknown"
+
+
+def test_what_is_so_already_was_done_by_the_earlier_sending(world: World) -> None:
+    send = Receiver([Unsure("lost"), AlreadySo("not there.")])
+    done = ToolResult("not there.\n[It counts as done: an earlier sending of this call had no answer.]")
+    assert world.call(send, effect="idempotent") == done
+    assert world.effects.only.state == "done"
+    world = World()
+    with pytest.raises(Refused):
+        world.call(Receiver([AlreadySo("not there.")]), effect="idempotent")
+    assert world.effects.only.state == "refused"
+
+
+def test_a_refusal_after_a_person_said_that_it_did_not_happen_is_one(world: World) -> None:
+    in_doubt(world)
+    world.waits.answer({"outcome": "not_done"})
+    with pytest.raises(Refused):
+        world.call(Receiver([Refused("closed")]))
+    assert (world.effects.only.state, world.effects.only.sent) == ("refused", 2)
 
 
 def in_doubt(world: World, send: Receiver | None = None, **more: Any) -> Waiting:
@@ -355,12 +426,9 @@ def test_foreign_errors_are_doubts_and_our_own_end_the_step(
     class Fault(PhaselineError):
         before_sending = False
 
-    class Early(Fault):
-        before_sending = True
-
     for fault, state in ((Fault("x"), "unknown"), (Early("x"), "refused")):
         world = World()
-        with pytest.raises(Fault):
+        with pytest.raises(PhaselineError):
             world.call(Receiver([fault]))
         assert world.effects.only.state == state
 
@@ -471,10 +539,12 @@ def test_a_body_that_cannot_be_stored_does_not_lose_the_outcome(world: World) ->
 
 def test_an_offline_run_reaches_nothing_beyond_this_machine(world: World) -> None:
     for kind in ("mcp", "http", "webhook"):
-        with pytest.raises(ToolError, match="no effect beyond this machine"):
+        with pytest.raises(ToolError, match="nothing beyond this machine"):
             world.call(Receiver(["never"]), kind=kind, remote=False)
+        with pytest.raises(ToolError, match="nothing beyond this machine"):
+            world.call(Receiver(["never"]), kind=kind, effect="none", remote=False)
     assert world.call(Receiver(["here"]), kind="tool", remote=False) == ToolResult("here")
-    assert world.call(Receiver(["read"]), effect="none", remote=False) == ToolResult("read")
+    assert world.call(Receiver(["read"]), effect="none", kind="tool", remote=False) == ToolResult("read")
 
 
 def test_a_question_under_way_is_answered_and_gone_on_with(world: World) -> None:

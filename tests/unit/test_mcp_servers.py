@@ -190,11 +190,19 @@ def test_http_requests_that_only_read_act_on_nothing(tmp_path: Path) -> None:
     config, rules = root / "agents/ann/config.yaml", root / "agents/ann/tools-config.json"
     reach = "  permissions: {network_access: true, allowed_endpoints: [h.org]}\n"
     config.write_text(config.read_text() + reach)
-    for methods, reads in (["GET", "HEAD"], True), (["GET"], True), (["GET", "POST"], False), ([], False):
-        rules.write_text(json.dumps({"tools": {"http_request": {"methods": methods}}}))
+    for rule, reads in (
+        ({"methods": ["GET", "HEAD"]}, True),
+        ({"methods": ["GET"]}, True),
+        ({"methods": ["GET"], "effect": "none"}, True),
+        ({"methods": ["GET"], "effect": "once"}, False),
+        ({"methods": ["GET"], "effect": "idempotent"}, False),
+        ({"methods": ["GET", "POST"]}, False),
+        ({}, False),
+    ):
+        rules.write_text(json.dumps({"tools": {"http_request": rule}}))
         step = compiled(root).steps[0]
         http = step.agents[0].http
-        assert http is not None and (http.methods, http.reads_only) == (tuple(methods), reads)
+        assert http is not None and (http.methods, http.reads_only) == (tuple(rule.get("methods", ())), reads)
         assert ("ann may make HTTP requests" in [what for what, _ in acting(step)]) is not reads
     rules.write_text(json.dumps({"tools": {"http_request": {"allow": False}}}))
     assert compiled(root).steps[0].agents[0].http is None
@@ -205,6 +213,7 @@ def test_http_requests_that_only_read_act_on_nothing(tmp_path: Path) -> None:
     [
         ({"web.get": {"methods": ["GET"]}}, "'web.get' makes no HTTP requests of its own"),
         ({"http_request": {"methods": ["FETCH"]}}, "methods"),
+        ({"http_request": {"methods": []}}, "methods too few entries"),
     ],
 )
 def test_methods_that_mean_nothing(tmp_path: Path, rule: dict[str, object], told: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,9 @@ import pytest
 from blocks.boundaries import BOUNDARIES, arm, reached
 from deployments.display import Out
 from deployments.prover.answers import told
-from deployments.prover.cases import Ended, choose
-from deployments.prover.compare import Verdict, differences, judge, notes
+from deployments.prover.cases import Choice, Ended, choose
+from deployments.prover.child import Place
+from deployments.prover.compare import Difference, Verdict, differences, judge, notes, together
 from deployments.prover.facts import label_of, varying_texts
 from deployments.prover.recording import (
     KILLED,
@@ -27,7 +28,7 @@ from deployments.prover.recording import (
     read_records,
 )
 from deployments.prover.report import document, markdown, print_proof
-from deployments.prover.sweep import Proof
+from deployments.prover.sweep import Proof, Sweep, Wanted, _Running
 
 DOCS = Path(__file__).parents[2] / "docs" / "durability.md"
 TURN = [("turn.sending", "a", ""), ("turn.answered", "a", "1:1"), ("turn.kept", "a", "1:1")]
@@ -304,6 +305,72 @@ def test_the_document_is_whole_and_the_table_short() -> None:
 def test_what_was_not_reached_says_nothing() -> None:
     found = proof(verdict(), verdict(reached_=False))
     assert found.ok and document(found, "w")["not_visited"][0]["reason"] == "the killed run took another way"
+
+
+def test_a_proof_in_which_nothing_was_reached_proves_nothing() -> None:
+    found = proof(verdict(reached_=False), verdict(reached_=False))
+    told_ = document(found, "w")
+    assert not found.ok and told_["ok"] is False
+    assert "none of the 2 boundaries was reached again" in told_["error"]["message"]
+    screen = io.StringIO()
+    print_proof(found, Out(False, screen, io.StringIO()))
+    assert "turn.kept        0   0  not reached" in screen.getvalue() and "cure: " in screen.getvalue()
+    assert document(proof(verdict()), "w")["error"] is None
+
+
+# ---------------------------------------------------------------- tried more than once
+
+
+def tried(*found: str, reached_: bool = True) -> Verdict:
+    """One try of a boundary."""
+    boundary = Boundary("turn.kept", "a")
+    return Verdict(boundary, tuple(Difference("t", text) for text in found), ("noted",), 1.0, reached_)
+
+
+def test_what_differed_in_any_try_differs() -> None:
+    assert together([tried("x")]) == tried("x")
+    assert together([tried(), tried()]) == tried()
+    assert not together([tried(reached_=False), tried(reached_=False)]).reached
+    made = together([tried("x"), tried(), tried("x", "y")])
+    assert [d.text for d in made.differences] == ["x", "y"]
+    assert made.notes == ("noted", "differed in 2 of 3 tries")
+    assert together([tried("x"), tried(reached_=False)]).differences
+    assert "**differs: x; noted; differed in 1 of 2 tries**" in markdown(
+        proof(together([tried("x"), tried()])), "w", "w"
+    )
+
+
+class Played(Sweep):
+    """A sweep of cases that ended already, in that order."""
+
+    def prepared(self, *ends: Ended) -> Played:
+        """What the tries come to."""
+        self.ends = list(ends)
+        return self
+
+    def _begin(self, boundary: Boundary | None) -> None:
+        place = Place(self.root / f"{len(self.ends)}")
+        place.folder.mkdir()
+        self._running.append(_Running(boundary, place, 0, 0.0))
+
+    def _ends(self) -> Iterator[tuple[_Running, Ended]]:
+        yield self._running.pop(), self.ends.pop(0)
+
+
+def test_a_race_that_shows_in_one_try_is_not_thrown_away(tmp_path: Path) -> None:
+    """Another branch had just sent something at the kill, so that the case is tried again."""
+    boundary = Boundary("turn.kept", "a")
+    unsure = [*DONE, *EFFECT, ("effect.in_flight", "b", "k"), *KILL]
+    other = facts(outputs={"o": {"sha256": "2" * 64, "shown": "two"}})
+    wrong, right = (ended(unsure, [], facts=f, status="completed") for f in (other, facts()))
+    told_: list[Verdict] = []
+    wanted = Wanted(keep=True)
+    sweep = Played(None, tmp_path, wanted, lambda choice: None, told_.append, 1)  # type: ignore[arg-type]
+    found = sweep.prepared(wrong, right)._visited(BASE, Choice((boundary,)), frozenset())
+    assert told_ == [found[boundary]] and sweep.ends == []
+    assert [d.text for d in found[boundary].differences] == ["the output o differs: 'two', not 'one'"]
+    assert found[boundary].notes[-1] == "differed in 1 of 2 tries"
+    assert sweep._folders == {boundary: tmp_path / "2"} and (tmp_path / "2").is_dir()
 
 
 def test_the_documentation_names_every_boundary() -> None:

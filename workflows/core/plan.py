@@ -102,11 +102,14 @@ class HttpPlan(_Frozen):
         description="Hosts, such as *.example.com or https://example.com:8443."
     )
     methods: tuple[HttpMethod, ...] = Field(default=(), description="Those it may use; empty: all.")
+    acts: bool = Field(
+        default=False, description="Whether each request may change something, whatever its method says."
+    )
 
     @property
     def reads_only(self) -> bool:
-        """Whether no request can change anything, by RFC 9110."""
-        return bool(self.methods) and set(self.methods) <= {"GET", "HEAD"}
+        """Whether no request can change anything: by RFC 9110, where nothing else is declared."""
+        return not self.acts and bool(self.methods) and set(self.methods) <= {"GET", "HEAD"}
 
 
 class AgentPlan(_Frozen):

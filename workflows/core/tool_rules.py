@@ -47,7 +47,8 @@ def http_plan(permissions: Permissions, tools: ToolsConfig) -> HttpPlan | None:
     rule = tools.tools.get(HTTP_REQUEST, ToolRule())
     if not permissions.network_access or not permissions.allowed_endpoints or not rule.allow:
         return None
-    return HttpPlan(endpoints=permissions.allowed_endpoints, methods=rule.methods)
+    acts = rule.effect not in (None, "none")
+    return HttpPlan(endpoints=permissions.allowed_endpoints, methods=rule.methods, acts=acts)
 
 
 def rule_of(rules: Sequence[ToolRulePlan], *names: str) -> ToolRulePlan | None:

@@ -244,7 +244,9 @@ class ToolRule(Written):
         False, description="Whether a person has to agree to each call, arguments and all."
     )
     methods: tuple[HttpMethod, ...] = Field(
-        (), description="Of http_request: the methods it may use, such as [GET, HEAD]. Default: all."
+        (),
+        min_length=1,
+        description="Of http_request: the methods it may use, such as [GET, HEAD]. Default: all.",
     )
 
 

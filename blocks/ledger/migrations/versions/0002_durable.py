@@ -25,6 +25,7 @@ def upgrade() -> None:
     _make_signal()
     _make_event()
     _make_budget()
+    _make_time_budget()
     _make_credential()
 
 
@@ -135,6 +136,7 @@ def _make_wait() -> None:
         sa.Column("answer", sa.Text),
         _text("decided_by", "[]"),
         _moment("decided", known=False),
+        _number("decided_epoch"),
         _moment("remind_at", known=False),
         _number("reminders"),
         _number("version"),
@@ -244,6 +246,21 @@ def _make_budget() -> None:
     )
     op.create_index("ix_reservation_tenant_state_expires", "reservation", ["tenant", "state", "expires"])
     op.create_index("ix_reservation_tenant_run_id", "reservation", ["tenant", "run_id"])
+
+
+def _make_time_budget() -> None:
+    op.create_table(
+        "time_budget",
+        _key("tenant"),
+        _key("run_id"),
+        _key("scope"),
+        _schema_version(),
+        _moment("limit_us"),
+        _moment("raised_us", known=False),
+        _number("spent_us"),
+        sa.PrimaryKeyConstraint("tenant", "run_id", "scope", name="pk_time_budget"),
+        _of_run("time_budget"),
+    )
 
 
 def _make_credential() -> None:

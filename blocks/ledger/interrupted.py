@@ -1,0 +1,43 @@
+"""Runs whose process died while it worked on them, and whether anybody had asked for that work."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, select, update
+
+from blocks.ledger.documents import RUN_LIMIT, from_text, to_text
+from blocks.ledger.process_identity import Owner
+from blocks.ledger.records import RunRow
+from blocks.ledger.rows import holder_of, now, run_query, run_row, this
+from blocks.ledger.schema import run
+
+WOKEN = "woken"
+"""Label of a run: the lease epoch under which it was continued with nobody looking on."""
+
+
+def read_interrupted(connection: Connection, tenant: str, viewer: Owner) -> list[RunRow]:
+    """The runs whose process died, as far as `viewer` can tell; the latest sign of life comes last."""
+    query = select(run, now(connection).label("at")).where(
+        run.c.tenant == tenant, run.c.state == "running", run.c.root_run_id == run.c.run_id
+    )
+    rows = [run_row(found, viewer) for found in connection.execute(query.order_by(run.c.heartbeat))]
+    return [row for row in rows if row.state == "interrupted"]
+
+
+def mark_woken(connection: Connection, tenant: str, run_id: str, viewer: Owner, woken: bool) -> None:
+    """Writes down that whoever begins to work on the run next was woken, or, else, that a person asked.
+
+    Beforehand: a process that is killed afterwards cannot. Nothing is written while the run is held.
+    """
+    found = connection.execute(run_query(connection, tenant, run_id).with_for_update()).first()
+    if found is None or holder_of(found, viewer) is not None:
+        return
+    labels = {name: value for name, value in from_text(found.labels).items() if name != WOKEN}
+    if woken:
+        labels[WOKEN] = found.lease_epoch + 1
+    written = to_text(labels, "the run's labels", RUN_LIMIT)
+    connection.execute(update(run).where(this(tenant, run_id)).values(labels=written))
+
+
+def woken_in_vain(row: RunRow) -> bool:
+    """Whether the process that died with the run was woken: nobody else goes on with it."""
+    return row.state == "interrupted" and row.labels.get(WOKEN) == row.epoch

@@ -1,0 +1,231 @@
+"""What an agent calls in a recorded run: done once, asked about in doubt, and never made again when kept."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from blocks.ledger import EffectRow, Ledger, WaitRow
+from blocks.models import Answer, OnProgress, Request
+from tests.support.flows import FLOW_MARKS, Bench, Script, agent, steps
+from workflows.core.usage import Usage
+
+pytestmark = FLOW_MARKS
+
+PAY = '''"""Pays."""
+
+import time
+from pathlib import Path
+
+
+class Refused(ValueError):
+    """Nothing was paid."""
+
+    nothing_done = True
+
+
+def pay(book: str, usd: int, how: str = "", until: str = "") -> object:
+    """Write a payment into a book.
+
+    Args:
+        book: File that every payment is added to.
+        usd: How much.
+        how: How it ends; `broken` is gone as soon as there are two payments.
+        until: A file to wait for after the payment.
+    """
+    if how == "refuses":
+        raise Refused("the bank is closed")
+    with Path(book).open("a") as file:
+        file.write(f"{usd}\\n")
+    while until and not Path(until).exists():
+        time.sleep(0.02)
+    if how == "raises" or (how == "broken" and len(Path(book).read_text().split()) < 2):
+        raise ValueError("the bank closed the line")
+    if how == "prints":
+        while True:
+            print("x" * 2**20)
+    return {1, 2} if how == "unreadable" else {"paid": usd}
+'''
+Call = tuple[str, dict[str, Any]]
+
+
+@dataclass
+class Caller(Script):
+    """A model that makes these turns one after the other: each a text, or the calls of tools."""
+
+    turns: list[str | list[Call]] = field(default_factory=list)
+
+    async def send(self, request: Request, *, on_progress: OnProgress | None = None) -> Answer:
+        """The next turn."""
+        self.requests.append(request)
+        turn = self.turns.pop(0)
+        calls: list[Call] = [] if isinstance(turn, str) else turn
+        content: list[dict[str, Any]] = [{"type": "text", "text": turn}] if isinstance(turn, str) else []
+        for n, (name, given) in enumerate(calls):
+            named = {"id": f"toolu_{len(self.requests)}_{n}", "name": name, "input": given}
+            content.append({"type": "tool_use", **named})
+        message = {
+            "role": "assistant",
+            "content": content,
+            "stop_reason": "tool_use" if calls else "end_turn",
+        }
+        return Answer(message, Usage(input_tokens=10, output_tokens=5), str(request["model"]))
+
+    @property
+    def told(self) -> list[dict[str, Any]]:
+        """The tool results that the last request carried."""
+        last = self.requests[-1]["messages"][-1]["content"]
+        return [block for block in last if block["type"] == "tool_result"]
+
+
+def bench_of(folder: Path, *turns: str | list[Call], effect: str = "once") -> Bench:
+    """One agent step that may pay, and may ask people."""
+    bench = Bench(folder, w=steps(agent("a")))
+    tool = bench.catalog / "skills" / "shared" / "tool"
+    (tool / "handlers" / "pay.py").write_text(PAY)
+    (tool / "config.yaml").write_text(f"handlers:\n  - {{name: pay, effect: {effect}}}\n")
+    (bench.catalog / "agents/ann/tools-config.json").write_text(json.dumps({"tools": {"ask_person": {}}}))
+    bench.model = Caller(turns=list(turns))
+    return bench
+
+
+def model(bench: Bench) -> Caller:
+    assert isinstance(bench.model, Caller)
+    return bench.model
+
+
+def pay(bench_folder: Path, **more: Any) -> Call:
+    return "tool__pay", {"book": str(bench_folder / "book"), "usd": 7, **more}
+
+
+def payments(bench: Bench) -> int:
+    book = bench.folder / "book"
+    return len(book.read_text().split()) if book.exists() else 0
+
+
+def effects(bench: Bench) -> list[EffectRow]:
+    from blocks.ledger.effects import read_effects
+
+    with Ledger.open(bench.settings.database) as ledger:
+        return ledger.reader.read(lambda c: read_effects(c, "default", "r"))
+
+
+def answer(bench: Bench, kind: str, data: dict[str, Any]) -> WaitRow:
+    with Ledger.open(bench.settings.database) as ledger:
+        (wait,) = ledger.waits.list_open("default")
+        assert wait.kind == kind
+        return ledger.waits.vote("default", wait.wait_id, "kim", "approve", data)
+
+
+# --- handlers that fail after they acted ---
+
+
+@pytest.mark.parametrize(
+    ("how", "why"),
+    [("raises", "the bank closed the line"), ("prints", "printed more"), ("unreadable", "not JSON")],
+)
+def test_a_handler_that_fails_after_it_acted_is_asked_about(tmp_path: Path, how: str, why: str) -> None:
+    bench = bench_of(tmp_path, [pay(tmp_path, how=how)])
+    for _ in range(2):
+        ran = bench.run()
+        assert ran.outcome.status == "waiting" and ran.outcome.exit_code == 3
+        assert why in ran.outcome.waits[0]["ask"] and "cure:" not in ran.outcome.waits[0]["ask"]
+    assert payments(bench) == 1 and [row.state for row in effects(bench)] == ["unknown"]
+    answer(bench, "unknown", {"outcome": "done", "result": "receipt 7"})
+    model(bench).turns = ["Paid."]
+    assert bench.run().outcome.status == "completed"
+    (told,) = model(bench).told
+    assert told["content"] == "receipt 7" and "is_error" not in told
+    assert payments(bench) == 1 and len(model(bench).requests) == 2
+
+
+def test_an_idempotent_handler_that_fails_may_be_called_again(tmp_path: Path) -> None:
+    call = pay(tmp_path, how="broken")
+    bench = bench_of(tmp_path, [call], [call], "Paid.", effect="idempotent")
+    assert bench.run().outcome.status == "completed"
+    (first,) = model(bench).requests[1]["messages"][-1]["content"]
+    assert first["is_error"] and "raised ValueError: the bank closed the line" in first["content"]
+    assert first["content"].endswith("It may have been performed; calling it again is safe.")
+    (row,) = effects(bench)
+    assert (row.state, row.sent, payments(bench)) == ("done", 2, 2), "each time as the agent said, one effect"
+
+
+def test_a_handler_may_refuse_before_it_acts(tmp_path: Path) -> None:
+    refused = pay(tmp_path, how="refuses")
+    odd = "tool__pay", {"book": 7}
+    bench = bench_of(tmp_path, [refused, odd], [refused], [pay(tmp_path)], "Paid.")
+    assert bench.run().outcome.status == "completed"
+    closed, wrong = model(bench).requests[1]["messages"][-1]["content"]
+    assert closed["is_error"] and "raised Refused: the bank is closed" in closed["content"]
+    assert wrong["is_error"] and wrong["content"].startswith("Wrong arguments")
+    assert sorted(row.state for row in effects(bench)) == ["done", "refused", "refused"]
+    assert payments(bench) == 1
+
+
+# --- people who are asked by an agent ---
+
+FORM = {"type": "object", "properties": {"limit": {"type": "integer"}}, "required": ["limit"]}
+
+
+def test_an_agent_asks_a_person_and_goes_on_at_the_same_turn(tmp_path: Path) -> None:
+    asks: Call = ("ask_person", {"question": "How much at most?", "form": FORM})
+    bench = bench_of(tmp_path, [asks])
+    for _ in range(2):
+        ran = bench.run()
+        assert ran.outcome.status == "waiting" and ran.outcome.exit_code == 3
+        assert [w["ask"] for w in ran.outcome.waits] == ["How much at most?"]
+        assert len(model(bench).requests) == 1, "nothing is asked of the model while nobody answered"
+    wait = answer(bench, "ask_person", {"limit": 5})
+    assert (wait.step_path, wait.form["required"]) == ("a", ["limit"])
+    model(bench).turns = ["At most 5."]
+    ran = bench.run()
+    assert ran.outcome.status == "completed" and bench.output(ran, "a") == "At most 5.\n"
+    assert len(model(bench).requests) == 2
+    (told,) = model(bench).told
+    assert json.loads(told["content"]) == {"limit": 5} and "is_error" not in told
+    step = ran.step("a")
+    assert (step["usage"]["input_tokens"], step["attempts"]) == (20, 1), "no turn is paid again"
+
+
+def test_a_form_that_nobody_can_fill_in_is_corrected_by_the_agent(tmp_path: Path) -> None:
+    asks: list[list[Call]] = [
+        [("ask_person", {"question": "How much at most?", "form": form})]
+        for form in ({"type": "array"}, {"properties": {"limit": {"type": "money"}}}, FORM)
+    ]
+    bench = bench_of(tmp_path, *asks)
+    assert bench.run().outcome.status == "waiting"
+    assert len(model(bench).requests) == 3
+    for index, why in (1, "its `type` is array"), (2, "properties.limit.type: 'money' is not"):
+        (told,) = model(bench).requests[index]["messages"][-1]["content"]
+        assert told["is_error"] and why in told["content"] and "Nobody was asked" in told["content"]
+    answer(bench, "ask_person", {"limit": 5})
+    model(bench).turns = ["At most 5."]
+    assert bench.run().outcome.status == "completed"
+    assert len(model(bench).requests) == 4
+
+
+# --- parallel calls ---
+
+
+def test_parallel_calls_are_kept_one_by_one(tmp_path: Path) -> None:
+    """Nothing but the journal keeps a call that only reads; the handler stands in for one that does."""
+    stuck = pay(tmp_path, usd=2, until=str(tmp_path / "free"))
+    bench = bench_of(tmp_path, [pay(tmp_path, usd=1), stuck], effect="none")
+
+    def kept(name: str, data: dict[str, Any]) -> bool:
+        return name == "tool.finished" and data["ordinal"] == 0
+
+    assert bench.cancelled(kept).outcome.status == "cancelled"
+    made = (tmp_path / "book").read_text().split()
+    assert made.count("1") == 1
+    (tmp_path / "free").touch()
+    model(bench).turns = ["Paid."]
+    ran = bench.run()
+    assert ran.outcome.status == "completed" and len(model(bench).requests) == 2
+    assert (tmp_path / "book").read_text().split() == [*made, "2"], "the first is not called again"
+    assert [json.loads(told["content"]) for told in model(bench).told] == [{"paid": 1}, {"paid": 2}]
+    assert effects(bench) == []
