@@ -4,6 +4,8 @@ BIN := .venv/bin
 SUM := $(shell cat pyproject.toml constraints.txt | cksum | cut -d' ' -f1)
 RUNTIME := .venv/.runtime-$(SUM)
 DEVELOPMENT := .venv/.development-$(SUM)
+# Files keep together, since their servers are; in the order of their names, which puts the slow ones first.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .PHONY: demo test lint bench prove test-cluster setup clean
@@ -12,7 +14,7 @@ demo: $(RUNTIME)  ## four agents take a product from requirements to a reviewed 
 	@$(BIN)/phaseline run end-to-end-delivery --offline
 
 test: $(DEVELOPMENT)  ## unit, integration, acceptance
-	@$(BIN)/python -m pytest -m "not cluster" $(ARGS)
+	@$(PYTEST) -m "not cluster" $(ARGS)
 
 lint: $(DEVELOPMENT)
 	@$(BIN)/ruff check .
@@ -30,7 +32,7 @@ prove-%: $(RUNTIME)
 PROVE_refund-with-approval = -i 'register_folder={home}/register'
 
 test-cluster: $(DEVELOPMENT)  ## what needs PostgreSQL's server programs
-	@$(BIN)/python -m pytest -m cluster $(ARGS)
+	@$(PYTEST) -m cluster $(ARGS)
 
 setup: $(DEVELOPMENT)
 
