@@ -12,6 +12,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 
 demo: $(RUNTIME)  ## four agents take a product from requirements to a reviewed delivery
 	@$(BIN)/phaseline run end-to-end-delivery --offline
+	@echo; echo "more: source $(BIN)/activate && phaseline --help"
 
 test: $(DEVELOPMENT)  ## unit, integration, acceptance
 	@$(PYTEST) -m "not cluster" $(ARGS)

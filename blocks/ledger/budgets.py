@@ -16,7 +16,7 @@ from typing import Any
 
 from sqlalchemy import Connection, select, update
 
-from blocks.ledger import reservations
+import blocks.ledger.reservations as reservations
 from blocks.ledger.access import Access
 from blocks.ledger.budget_rows import (
     Amount,

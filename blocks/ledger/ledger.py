@@ -11,7 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from blocks.ledger import runs, steps
+import blocks.ledger.runs as runs
+import blocks.ledger.steps as steps
 from blocks.ledger.access import Access, run_order
 from blocks.ledger.budgets import BudgetLedger
 from blocks.ledger.credentials import CredentialLedger

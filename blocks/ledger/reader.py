@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TypeVar
 
-from blocks.ledger import rows
+import blocks.ledger.rows as rows
 from blocks.ledger.engine import Database, explained, make_engine
 from blocks.ledger.process_identity import Owner
 from blocks.ledger.records import ArtifactRecord, RunRow, StepRecord

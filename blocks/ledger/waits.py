@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, select
 
-from blocks.ledger import wait_deadlines as deadlines
+import blocks.ledger.wait_deadlines as deadlines
 from blocks.ledger.access import Access, run_order
 from blocks.ledger.records import Document, Lease
 from blocks.ledger.schema import wait

@@ -6,8 +6,12 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from sqlalchemy import Connection, text
 
+from blocks.ledger import Ledger
 from deployments.local_server import ServerInfo
+from tests.support.ledgers import DATABASES, new_address
+from tests.support.postgres import Cluster, postgres_cluster
 from tests.support.prefect_server import local_prefect_server
 
 
@@ -27,3 +31,30 @@ def _drain() -> None:
 
         EventsWorker.drain_all(timeout=10)
         APILogWorker.drain_all(timeout=10)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """A PostgreSQL of one module's own."""
+    with postgres_cluster() as running:
+        yield running
+
+
+@pytest.fixture(scope="module", params=DATABASES)
+def opened(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
+    """A ledger of one module's own, on each database."""
+    address = new_address(request, request.param, tmp_path_factory.mktemp("ledger"))
+    with Ledger.open(address, migrate=True) as ledger:
+        yield ledger
+
+
+@pytest.fixture
+def ledger(opened: Ledger) -> Iterator[Ledger]:
+    """The same for all tests of a module, empty again after each. Some modules have a new one per test."""
+    yield opened
+    opened.access.write_now(_empty, "test")
+
+
+def _empty(connection: Connection) -> None:
+    for table in ("run", "budget", "reservation", "signal"):
+        connection.execute(text(f"DELETE FROM {table}"))

@@ -23,18 +23,11 @@ from tests.support.effects import Receiver as Executor
 from tests.support.effects import call
 from tests.support.gates import RUN, GateDesk
 from tests.support.ledgers import DATABASES, new_address
-from tests.support.postgres import Cluster, postgres_cluster
 from tests.support.receiver import Received, Receiver
 from workflows.core.errors import UsageError
 from workflows.core.plan import ToolRulePlan
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    with postgres_cluster() as running:
-        yield running
 
 
 @pytest.fixture(params=DATABASES)

@@ -19,7 +19,6 @@ from tasks.governor import Governor
 from tasks.requests import RetryPolicy, ask
 from tests.support.ledgers import DATABASES, new_address
 from tests.support.messages_api import MessagesApi
-from tests.support.postgres import Cluster, postgres_cluster
 from tests.support.prefect_server import finished, run_python, wait_until
 from workflows.core.models.skill import ProviderLimits
 from workflows.core.usage import Usage
@@ -32,12 +31,6 @@ REQUEST: Request = {
     "messages": [{"role": "user", "content": "Say hello."}],
 }
 ONCE = RetryPolicy(max_attempts=1)
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    with postgres_cluster() as running:
-        yield running
 
 
 @pytest.fixture

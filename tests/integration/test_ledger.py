@@ -25,18 +25,11 @@ from blocks.ledger import (
 from blocks.ledger import runs as operations
 from blocks.ledger.engine import Database, make_engine
 from tests.support.ledgers import DATABASES, new_address
-from tests.support.postgres import Cluster, postgres_cluster
 from workflows.core.errors import PhaselineError, UsageError
 from workflows.core.refs import Ref
 
 ELSEWHERE = Owner("another-host", "another-boot", 4242, "1")
 START = RunStart(run_id="r-1", workflow="w")
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    with postgres_cluster() as running:
-        yield running
 
 
 @pytest.fixture(params=DATABASES)

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from typing import Any
 
 import pytest
-from sqlalchemy import text
 
 from blocks.ledger import (
     Amount,
@@ -19,37 +16,10 @@ from blocks.ledger import (
     LedgerError,
     RunStart,
 )
-from tests.support.ledgers import DATABASES, new_address
-from tests.support.postgres import Cluster, postgres_cluster
 from workflows.core.errors import UsageError
 
 RUN, STEP, DAY = "run/r-1", "run/r-1/step/s", "agent/a/2025-01-01"
 MINUTE = 60_000_000
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    with postgres_cluster() as running:
-        yield running
-
-
-@pytest.fixture(scope="module", params=DATABASES)
-def opened(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
-    address = new_address(request, request.param, tmp_path_factory.mktemp("budgets"))
-    with Ledger.open(address, migrate=True) as ledger:
-        yield ledger
-
-
-@pytest.fixture
-def ledger(opened: Ledger) -> Iterator[Ledger]:
-    """One database for all tests here, empty again after each."""
-    yield opened
-    opened.access.write_now(_empty, "test")
-
-
-def _empty(connection: Any) -> None:
-    for table in ("run", "budget", "reservation"):
-        connection.execute(text(f"DELETE FROM {table}"))
 
 
 @pytest.fixture

@@ -11,17 +11,10 @@ import pytest
 
 from blocks.ledger import CredentialState, Ledger
 from tests.support.ledgers import DATABASES, new_address
-from tests.support.postgres import Cluster, postgres_cluster
 from tests.support.prefect_server import finished, run_python
 from workflows.core.errors import UsageError
 
 FAR = 4_000_000_000_000_000  # in the year 2096
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    with postgres_cluster() as running:
-        yield running
 
 
 @pytest.fixture(params=DATABASES)

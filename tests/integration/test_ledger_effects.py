@@ -26,7 +26,6 @@ from blocks.ledger import (
 from blocks.ledger.effects import _Intend, _intent_values, read_effects
 from blocks.ledger.engine import Database, make_engine
 from tests.support.ledgers import DATABASES, new_address
-from tests.support.postgres import Cluster, postgres_cluster
 from tests.support.prefect_server import finished, run_python, wait_until
 
 INTENT = EffectIntent(
@@ -62,12 +61,6 @@ ALLOWED = {
     ("abandoned", "unknown"),
     ("done", "undone"),
 }
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    with postgres_cluster() as running:
-        yield running
 
 
 @pytest.fixture(params=DATABASES)

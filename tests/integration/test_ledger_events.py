@@ -16,14 +16,7 @@ from blocks.ledger.access import run_order
 from blocks.ledger.engine import Database, make_engine
 from blocks.ledger.events import _Append, _event_values, add_event, lock_run
 from tests.support.ledgers import DATABASES, new_address
-from tests.support.postgres import Cluster, postgres_cluster
 from tests.support.prefect_server import run_python, wait_until
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    with postgres_cluster() as running:
-        yield running
 
 
 @pytest.fixture(params=DATABASES)

@@ -15,7 +15,6 @@ from sqlalchemy import select
 from blocks.ledger import Fenced, Lease, Ledger, LedgerError, RunStart, TurnRecord
 from blocks.ledger.schema import turn as turns
 from tests.support.ledgers import DATABASES, new_address
-from tests.support.postgres import Cluster, postgres_cluster
 from tests.support.prefect_server import finished, run_python, wait_until
 
 ANSWER = TurnRecord(
@@ -29,12 +28,6 @@ ANSWER = TurnRecord(
     usage={"input_tokens": 10, "output_tokens": 2},
     model="claude-opus-5-5",
 )
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    with postgres_cluster() as running:
-        yield running
 
 
 @pytest.fixture(params=DATABASES)

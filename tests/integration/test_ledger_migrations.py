@@ -8,7 +8,6 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,7 +23,6 @@ from blocks.ledger import Ledger, LedgerError, NewerLedger, Owner, RunStart, Ste
 from blocks.ledger.engine import Database, make_engine
 from blocks.ledger.schema import REVISION, SCHEMA, VERSION_TABLE, metadata
 from tests.support.ledgers import DATABASES, new_address
-from tests.support.postgres import Cluster, postgres_cluster
 from tests.support.prefect_server import finished, run_python
 from workflows.core.errors import UsageError
 
@@ -36,12 +34,6 @@ OPENER = """if 1:
     with Ledger.open(sys.argv[1], migrate=True) as ledger:
         print(len(ledger.reader.list_runs("default")))
 """
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    with postgres_cluster() as running:
-        yield running
 
 
 @pytest.fixture(params=DATABASES)

@@ -13,16 +13,8 @@ import pytest
 from blocks.ledger import Fenced, Ledger, Owner, RunChanged, RunStart, RunTakenBack, StepRecord
 from blocks.ledger.waits import WaitStart
 from tests.support.ledgers import DATABASES, new_address
-from tests.support.postgres import Cluster, postgres_cluster
 
 TENANT = "default"
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    """A PostgreSQL of this module's own."""
-    with postgres_cluster() as running:
-        yield running
 
 
 @pytest.fixture(params=DATABASES)

@@ -3,40 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from typing import Any
 
 import pytest
-from sqlalchemy import text
 
 from blocks.ledger import Fenced, Lease, Ledger, RunStart, TimeBudgetRow
-from tests.support.ledgers import DATABASES, new_address
-from tests.support.postgres import Cluster, postgres_cluster
 from workflows.core.errors import UsageError
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    with postgres_cluster() as running:
-        yield running
-
-
-@pytest.fixture(scope="module", params=DATABASES)
-def opened(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
-    address = new_address(request, request.param, tmp_path_factory.mktemp("time"))
-    with Ledger.open(address, migrate=True) as ledger:
-        yield ledger
-
-
-@pytest.fixture
-def ledger(opened: Ledger) -> Iterator[Ledger]:
-    """One database for all tests here, empty again after each."""
-    yield opened
-    opened.access.write_now(_empty, "test")
-
-
-def _empty(connection: Any) -> None:
-    connection.execute(text("DELETE FROM run"))
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,16 +14,9 @@ from sqlalchemy import Connection, text
 
 from blocks.ledger import Amount, Lease, Ledger, RunStart, WaitStart
 from tests.support.ledgers import DATABASES, new_address
-from tests.support.postgres import Cluster, postgres_cluster
 from tests.support.prefect_server import finished, run_python, wait_until
 
 DAY = "agent/a/2025-01-01"
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    with postgres_cluster() as running:
-        yield running
 
 
 @pytest.fixture(params=DATABASES)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -34,8 +34,6 @@ from blocks.ledger.access import run_order
 from blocks.ledger.signals import signal_values, store_signal
 from blocks.ledger.votes import make_ballot
 from blocks.ledger.wait_changes import LENGTH
-from tests.support.ledgers import DATABASES, new_address
-from tests.support.postgres import Cluster, postgres_cluster
 from workflows.core.errors import UsageError
 
 HOUR = 3_600_000_000
@@ -46,31 +44,6 @@ FORM = {
     "required": ["amount"],
     "additionalProperties": False,
 }
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    with postgres_cluster() as running:
-        yield running
-
-
-@pytest.fixture(scope="module", params=DATABASES)
-def opened(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
-    address = new_address(request, request.param, tmp_path_factory.mktemp("waits"))
-    with Ledger.open(address, migrate=True) as ledger:
-        yield ledger
-
-
-@pytest.fixture
-def ledger(opened: Ledger) -> Iterator[Ledger]:
-    """One database for all tests here, empty again after each."""
-    yield opened
-    opened.access.write_now(_empty, "test")
-
-
-def _empty(connection: Any) -> None:
-    for table in ("run", "signal"):
-        connection.execute(text(f"DELETE FROM {table}"))
 
 
 @pytest.fixture

@@ -9,7 +9,6 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -28,7 +27,6 @@ from deployments.waking import can_wake, elsewhere, own_command, wake_in_backgro
 from tests.support.catalogs import make_catalog
 from tests.support.command import Answer, clean_environment, phaseline
 from tests.support.ledgers import DATABASES, new_address
-from tests.support.postgres import Cluster, postgres_cluster
 from workflows.core.errors import UsageError
 
 TENANT = "default"
@@ -37,13 +35,6 @@ GONE = replace(HERE, pid=2**22 + 1)
 """A process of this machine that certainly ended."""
 AFAR = replace(HERE, host="another-machine", boot="another-boot")
 KEY = "ANTHROPIC_API_KEY"
-
-
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[Cluster]:
-    """A PostgreSQL of this module's own."""
-    with postgres_cluster() as running:
-        yield running
 
 
 @dataclass
