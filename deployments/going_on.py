@@ -45,11 +45,6 @@ class GoingOn:
             out.line(f"the run {self.run_id} still waits for more, or is at work; later: {self.command}")
 
 
-def is_deployed(row: RunRow) -> bool:
-    """Whether a worker goes on with it: it had it last."""
-    return row.deployed
-
-
 def going_on(ledger: Ledger, run_id: str, home: Path, places: Sequence[str], out: Out) -> GoingOn:
     """What can be done for a run whose wait was decided; a suspended deployed one is woken."""
     row = ledger.reader.get_run(TENANT, run_id)
@@ -58,7 +53,7 @@ def going_on(ledger: Ledger, run_id: str, home: Path, places: Sequence[str], out
         return GoingOn(run_id, False, undoing(known or places, run_id), taken_back=True)
     command = resuming(known or places, run_id)
     due = run_id in ledger.steering.due(TENANT)
-    woken = due and row is not None and is_deployed(row) and wake_deployed(row, home, out)
+    woken = due and row is not None and row.deployed and wake_deployed(row, home, out)
     return GoingOn(run_id, due, command, woken)
 
 

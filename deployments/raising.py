@@ -38,14 +38,13 @@ def raise_budgets(ledger: Ledger, run_id: str, plan: Plan, raised: Sequence[Rais
     Raises UsageError for a budget that is not there, has no such limit, or has more already.
     """
     rows = ledger.budgets.of_run(TENANT, run_id) if raised else []
+    # All names first: of what is named beside a wrong one nothing is raised.
+    meant = [(one, _budget_id(run_id, one, rows)) for one in raised if one.resource != "time"]
     for one in raised:
         if one.resource == "time":
             plan = _raise_time(ledger, run_id, plan, one)
-    for one in raised:
-        if one.resource != "time":
-            ledger.budgets.raise_limits(
-                TENANT, _budget_id(run_id, one, rows), {one.resource: int(one.amount)}
-            )
+    for one, budget_id in meant:
+        ledger.budgets.raise_limits(TENANT, budget_id, {one.resource: int(one.amount)})
     return plan
 
 

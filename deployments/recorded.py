@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from blocks.ledger import Ledger, LedgerReader, RunRow
 from blocks.settings import Settings
@@ -19,9 +19,23 @@ def settings_of(args: argparse.Namespace) -> Settings:
     return Settings.read({**os.environ, "PHASELINE_HOME": str(args.home)}, catalog=str(args.catalog))
 
 
+def wakes(environ: Mapping[str, str]) -> bool:
+    """Whether commands continue what is due (PHASELINE_WAKE). Raises UsageError.
+
+    Not where the server ends with its command either (PHASELINE_SERVER=command): there, as in CI, nothing is
+    to go on after the command.
+    """
+    unsaid = "off" if environ.get("PHASELINE_SERVER") == "command" else "on"
+    written = environ.get("PHASELINE_WAKE") or unsaid
+    if written not in ("on", "off"):
+        raise UsageError(f"PHASELINE_WAKE is '{written}'", "write on, or off for being told only")
+    return written == "on"
+
+
 @contextlib.contextmanager
 def opened(settings: Settings) -> Iterator[Ledger]:
     """The ledger; an empty one where nothing ran yet. Raises LedgerError, UsageError."""
+    wakes(os.environ)  # what is written wrong is told always, and not only when a run is due
     settings.prepare()
     with Ledger.open(settings.database) as ledger:
         yield ledger

@@ -102,11 +102,16 @@ def read_record(folder: Path) -> dict[str, Any] | None:
 
 def write_record(folder: Path, record: dict[str, Any]) -> None:
     """Replace the record in one step, readable by its owner only."""
-    fresh = folder / f"{RECORD}.{os.getpid()}"
+    replace_json(folder / RECORD, record)
+
+
+def replace_json(path: Path, value: dict[str, Any]) -> None:
+    """Replace a file in one step, readable by its owner only. Raises OSError."""
+    fresh = path.with_name(f"{path.name}.{os.getpid()}")
     fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(fd, "w", encoding="utf-8") as file:
-        json.dump(record, file)
-    fresh.replace(folder / RECORD)
+        json.dump(value, file)
+    fresh.replace(path)
 
 
 def listen(port: int) -> socket.socket:

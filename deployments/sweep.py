@@ -13,7 +13,7 @@ from blocks.ledger.interrupted import read_interrupted
 from blocks.ledger.waits import WaitRow
 from deployments.again import places_of, resuming, started_with, undoing
 from deployments.display import Out
-from deployments.recorded import TENANT
+from deployments.recorded import TENANT, wakes
 
 REMIND_US = 24 * 3600 * 1_000_000
 """How often people are reminded of a question at most."""
@@ -51,7 +51,7 @@ def sweep(
 def _woken(ledger: Ledger, due: Sequence[str], home: Path, out: Out) -> list[str]:
     """Those that go on in the background. Of those that could not it is told why."""
     from deployments import waking
-    from deployments.attempts import attempts
+    from deployments.wake_attempts import attempts
 
     log, known = home / waking.LOG, attempts(home)
     tried = [run_id for run_id in due if run_id in known]
@@ -60,7 +60,7 @@ def _woken(ledger: Ledger, due: Sequence[str], home: Path, out: Out) -> list[str
     failed = [run_id for run_id in tried if run_id not in going]
     by_clock = [r for r in ledger.steering.due_by_clock(TENANT) if r in due and r not in tried]
     mine = [r for r in by_clock if waking.can_wake(ledger.reader.get_run(TENANT, r), ledger.shared)]
-    if mine and waking.wakes(os.environ) and waking.wake_in_background(mine, home, dict(os.environ)):
+    if mine and wakes(os.environ) and waking.wake_in_background(mine, home, dict(os.environ)):
         going += mine
     if going:
         what = f"the run {going[0]} goes" if len(going) == 1 else f"{len(going)} runs go"
@@ -81,9 +81,7 @@ def _interrupted(ledger: Ledger, but: Sequence[str]) -> list[RunRow]:
     late = [r for r in rows if r.heartbeat > since and r.run_id not in but]
     if not late:
         return []
-    from deployments.going_on import is_deployed
-
-    return [r for r in late if not is_deployed(r) and (not ledger.shared or r.last_host == here.host)]
+    return [r for r in late if not r.deployed and (not ledger.shared or r.last_host == here.host)]
 
 
 def _tell_interrupted(lost: Sequence[RunRow], places: Sequence[str], out: Out) -> None:

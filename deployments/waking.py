@@ -11,13 +11,12 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from blocks.ledger import Owner, RunRow
-from deployments import server_supervisor as shared
+from deployments import server_supervisor
 from deployments.again import catalog_of
-from deployments.attempts import begun, not_begun
-from deployments.going_on import is_deployed
 from deployments.manifests import manifest_of
 from deployments.provenance import ROOT
-from workflows.core.errors import PhaselineError, UsageError
+from deployments.wake_attempts import begun, not_begun
+from workflows.core.errors import PhaselineError
 
 LOCK = "wake.lock"
 """In the home; held for its life by the process that wakes."""
@@ -29,25 +28,12 @@ PAUSE_S = 60.0
 """Seconds between two: a busy shell does not start one with every command."""
 
 
-def wakes(environ: Mapping[str, str]) -> bool:
-    """Whether commands continue what is due (PHASELINE_WAKE). Raises UsageError.
-
-    Not where the server ends with its command either (PHASELINE_SERVER=command): there, as in CI, nothing is
-    to go on after the command.
-    """
-    unsaid = "off" if environ.get("PHASELINE_SERVER") == "command" else "on"
-    written = environ.get("PHASELINE_WAKE") or unsaid
-    if written not in ("on", "off"):
-        raise UsageError(f"PHASELINE_WAKE is '{written}'", "write on, or off for being told only")
-    return written == "on"
-
-
 def can_wake(row: RunRow | None, in_shared: bool) -> bool:
     """Whether a run may go on from here with nobody looking on: not a worker's, and all it needs is here.
 
     in_shared: its ledger is used by other machines too; then it must have been worked on here before.
     """
-    if row is None or is_deployed(row) or catalog_of(row.labels) is None:
+    if row is None or row.deployed or catalog_of(row.labels) is None:
         return False
     if in_shared and row.last_host != Owner.current().host:
         return False
@@ -84,7 +70,7 @@ def _folder(storage: str) -> str | None:
 def under_way(home: Path) -> bool:
     """Whether something is being continued in the background at this moment."""
     try:
-        held = shared.take(home / LOCK)
+        held = server_supervisor.take(home / LOCK)
     except OSError:
         return False
     if held is None:
@@ -102,7 +88,7 @@ def wake_in_background(run_ids: Sequence[str], home: Path, environ: Mapping[str,
     """
     log = home / LOG
     try:
-        held = shared.take(home / LOCK)
+        held = server_supervisor.take(home / LOCK)
         if held is None:
             return None
         try:

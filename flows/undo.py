@@ -17,7 +17,7 @@ from tasks.context import RunContext
 from tasks.durable import Durable
 from tasks.effect_calls import Unsure
 from tasks.effect_tools import gate_of
-from tasks.effects import IN_DOUBT
+from tasks.effects import may_have_happened
 from tasks.handlers import HandlerCrashed, HandlerTimeout
 from tasks.toolbox import call_handler
 from tasks.tools import Effect, ToolError, ToolResult, argument_problems
@@ -172,16 +172,10 @@ def _left(effects: Sequence[EffectRow], undone: Sequence[Undone]) -> list[Left]:
     return [
         Left(row.step_path, row.tool, row.state, row.state != "done")
         for row in effects
-        if (row.state == "done" or _in_doubt(row))
+        if (row.state == "done" or may_have_happened(row))
         and not _of_undo(row.step_path, told)
         and not (row.state == "done" and any(_within(row.step_path, path) for path in told))
     ]
-
-
-def _in_doubt(row: EffectRow) -> bool:
-    """Whether nobody knows that it did not happen."""
-    again = row.state == "not_done" and bool((row.error or {}).get(IN_DOUBT))
-    return row.state == "unknown" or (row.state == "intended" and row.sent > 0) or again
 
 
 def _within(path: str, whole: str) -> bool:

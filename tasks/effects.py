@@ -292,7 +292,7 @@ class EffectGate:
 
     async def _send(self, call: EffectCall, row: EffectRow, send: Send) -> ToolResult:
         wait_id, tries = row.wait_id, TRIES if call.effect == "idempotent" else 1
-        earlier = _in_doubt(row) or bool((row.error or {}).get(IN_DOUBT))
+        earlier = may_have_happened(row)
         for left in reversed(range(tries)):
             sent = await self.effects.sending(call.key)
             reached("effect.sending", call.step_path, call.key)
@@ -440,6 +440,11 @@ def _of_earlier(refused: Refused) -> ToolResult:
     if isinstance(refused, AlreadySo):
         return ToolResult(f"{refused}\n[It counts as done: {_EARLIER}.]")
     raise Unsure(f"{refused}\nThis sending was refused, but {_EARLIER}.", passing=False) from None
+
+
+def may_have_happened(row: EffectRow) -> bool:
+    """Whether a call is in doubt, or was when it was let go for another sending."""
+    return _in_doubt(row) or (row.state == "not_done" and bool((row.error or {}).get(IN_DOUBT)))
 
 
 def _in_doubt(row: EffectRow) -> bool:

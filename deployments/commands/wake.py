@@ -15,10 +15,10 @@ from typing import Any
 
 from blocks.ledger import Ledger, Owner, RunRow
 from blocks.ledger.interrupted import read_interrupted, woken_in_vain
-from deployments import attempts
+from deployments import wake_attempts
 from deployments.again import catalog_of, resuming
 from deployments.display import Out
-from deployments.going_on import is_deployed, wake_deployed
+from deployments.going_on import wake_deployed
 from deployments.recorded import TENANT, find_run, opened, settings_of
 from deployments.sweep import apply_due
 from deployments.waking import elsewhere, own_command
@@ -66,7 +66,7 @@ class _Waker:
             row = self.ledger.reader.get_run(TENANT, run_id) if run_id in self._due() else None
             if row is None:
                 continue
-            if is_deployed(row):
+            if row.deployed:
                 woken.append(self._on_its_worker(row))
             elif why := elsewhere(row):
                 if self.ledger.shared and not named:
@@ -109,7 +109,7 @@ class _Waker:
         if told and told["cure"]:
             self.out.line(f"    cure: {told['cure']}")
         with contextlib.suppress(OSError):  # a home that cannot be written: then it is tried again earlier
-            attempts.ended(self.home, row.run_id, told if code not in GOOD else None)
+            wake_attempts.ended(self.home, row.run_id, told if code not in GOOD else None)
         return {"run_id": row.run_id, "status": status, "exit_code": code, "error": told}
 
     def _not_here(self, row: RunRow, why: str) -> dict[str, str]:

@@ -121,3 +121,8 @@ def test_a_plain_name_is_the_only_budget_it_can_be(tmp_path: Path) -> None:
         assert re.search(r"--raise-budget a\.turns=N", fault.value.cure)
         with pytest.raises(UsageError, match="no limit of tokens"):
             raise_budgets(ledger, "r", bench.plan(), raised_limits(["tokens=5"]))
+        with pytest.raises(UsageError, match="no limit of tokens"):
+            raise_budgets(ledger, "r", bench.plan(), raised_limits(["turns=9,tokens=5"]))
+        assert ledger.budgets.of_run("default", "r")[0].limits["turns"] == 5, (
+            "of a wrong list nothing is raised"
+        )

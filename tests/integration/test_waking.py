@@ -21,9 +21,10 @@ from deployments.arguments import read
 from deployments.commands.resume import start_of
 from deployments.definitions import compile_named, open_catalog
 from deployments.display import Out
+from deployments.recorded import wakes
 from deployments.running import Start
 from deployments.sweep import sweep
-from deployments.waking import can_wake, elsewhere, own_command, wake_in_background, wakes
+from deployments.waking import can_wake, elsewhere, own_command, wake_in_background
 from tests.support.catalogs import make_catalog
 from tests.support.command import Answer, clean_environment, phaseline
 from tests.support.ledgers import DATABASES, new_address

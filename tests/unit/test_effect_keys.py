@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+from blocks.ledger import EffectRow
+from blocks.ledger.effects import EffectState
 from tasks.effect_calls import AlreadySo, EffectCall, brief
 from tasks.effect_waits import Undecided
-from tasks.effects import OUTCOME_BYTES, TRIES, Refused, Unsure
+from tasks.effects import IN_DOUBT, OUTCOME_BYTES, TRIES, Refused, Unsure, may_have_happened
 from tasks.tools import ToolError, ToolResult
 from tasks.waiting import Waiting
 from tests.support.effects import MemoryEffects, Receiver, World, call
@@ -574,3 +576,42 @@ def test_a_question_under_way_is_answered_and_gone_on_with(world: World) -> None
     world.waits.answer({"sure": True})
     assert asyncio.run(step()) == ToolResult("went on")
     assert seen == [None, {"sure": True}] and world.effects.only.sent == 2
+
+
+@pytest.mark.parametrize(
+    ("state", "sent", "error", "doubt"),
+    [
+        ("intended", 0, None, False),
+        ("intended", 1, None, True),
+        ("unknown", 1, None, True),
+        ("abandoned", 1, None, True),
+        ("abandoned", 0, None, False),
+        ("not_done", 1, None, False),
+        ("not_done", 1, {IN_DOUBT: True}, True),
+        ("refused", 1, None, False),
+        ("done", 1, None, False),
+    ],
+)
+def test_what_may_have_happened_is_told_when_a_run_is_taken_back(
+    state: EffectState, sent: int, error: dict[str, Any] | None, doubt: bool
+) -> None:
+    """Also what a person did not want to know about any more."""
+    row = EffectRow(
+        step_path="pay",
+        kind="tool",
+        tool="pay",
+        effect="once",
+        effect_key="k",
+        idempotency_key="i",
+        arguments={},
+        arguments_digest="d",
+        state=state,
+        outcome=None,
+        error=error,
+        wait_id="",
+        sent=sent,
+        epoch=1,
+        intended=1,
+        ended=None,
+    )
+    assert may_have_happened(row) is doubt

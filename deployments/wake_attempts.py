@@ -4,12 +4,13 @@ by every command, and people are told why."""
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from deployments.server_supervisor import replace_json
 
 FILE = "wake.json"
 """In the home; readable by its owner only. Attempts by the id of the run."""
@@ -68,8 +69,4 @@ def ended(home: Path, run_id: str, error: Mapping[str, str] | None) -> None:
 
 def _write(home: Path, known: Mapping[str, Attempt]) -> None:
     """In one step; of two processes that write at the same moment one is forgotten, and tried earlier."""
-    fresh = home / f"{FILE}.{os.getpid()}"
-    opened = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(opened, "w", encoding="utf-8") as file:
-        json.dump({run_id: asdict(attempt) for run_id, attempt in known.items()}, file)
-    fresh.replace(home / FILE)
+    replace_json(home / FILE, {run_id: asdict(attempt) for run_id, attempt in known.items()})
