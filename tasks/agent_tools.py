@@ -14,6 +14,8 @@ from tasks.toolbox import skill_tools
 from tasks.tools import Tool
 from tasks.values import Value
 from workflows.core.plan import AgentPlan, StepPlan
+from workflows.core.prompts import ASK_PERSON
+from workflows.core.tool_rules import rule_of
 
 if TYPE_CHECKING:
     from tasks.mcp_client import McpServers
@@ -38,7 +40,8 @@ async def step_tools(
         tools = guarded_all(tools, gate, agent.tool_rules, step.effect_key)
         tools += await _beyond(agent, context, gate, path)
         if agent.ask_person:
-            tools.append(ask_person_tool(context, path))
+            rule = rule_of(agent.tool_rules, ASK_PERSON)
+            tools.append(ask_person_tool(context, path, rule.people if rule is not None else None))
     if cut:
         tools.append(read_input_tool(attached, cut, context.store))
     return tools

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from tasks.tools import Effect, ToolError
+from workflows.core.plan import DecidersPlan
 from workflows.core.refs import digest
 
 Kind = Literal["tool", "mcp", "http", "webhook"]
@@ -53,7 +54,7 @@ class EffectCall:
     `key_fields` names the arguments that identify the effect; none: all of them. `repeat` is empty, or names
     a repetition that a person asked for. What identifies a call is never the attempt or the model's own id.
     `generation` counts how often a person had the step done anew: people are then asked anew about what is
-    not done, but the call stays the same one.
+    not done, but the call stays the same one. `people` answer what is asked about it; None: anybody may.
     """
 
     tenant: str
@@ -66,6 +67,7 @@ class EffectCall:
     ordinal: int
     key_fields: tuple[str, ...] = field(default=())
     approval: bool = False
+    people: DecidersPlan | None = None
     repeat: str = ""
     generation: int = 0
 

@@ -14,7 +14,7 @@ from tasks.effects import EffectGate
 from tasks.secrets import scrub_value
 from tasks.toolbox import shown
 from tasks.tools import Effect, Tool, ToolResult, among_equal
-from workflows.core.plan import ToolRulePlan
+from workflows.core.plan import DecidersPlan, ToolRulePlan
 from workflows.core.refs import canonical_json
 from workflows.core.tool_rules import rule_of
 
@@ -112,6 +112,7 @@ class ActingTool:
     effect_of: Callable[[dict[str, Any]], Effect] | None = None
     key_fields: tuple[str, ...] = ()
     approval: bool = False
+    people: DecidersPlan | None = None
     path: str = ""
 
     def through(self, gate: EffectGate) -> Tool:
@@ -127,6 +128,7 @@ class ActingTool:
                 send=lambda key: self.send(arguments, key),
                 key_fields=self.key_fields,
                 approval=self.approval,
+                people=self.people,
             )
 
         return Tool(self.name, self.description, self.input_schema, run, self.effect)
@@ -140,6 +142,7 @@ class ActingTool:
             effect=rule.effect or self.effect,
             key_fields=rule.effect_key or self.key_fields,
             approval=rule.approval,
+            people=rule.people,
         )
 
 

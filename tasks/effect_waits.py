@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from blocks.ledger import WaitRow, WaitStart
+from tasks.deciders import LENGTH, addressed
 from tasks.effect_calls import EffectCall
 from tasks.tools import ToolResult
 from workflows.core.errors import PhaselineError
@@ -26,7 +27,7 @@ _NO_RESULT = "A person confirmed that this call was performed. Its result is not
 
 
 class Undecided(PhaselineError):
-    """Nobody decided about a call in time, or the question was withdrawn."""
+    """Nobody decided about a call, or answered an agent, in time; or the question was withdrawn."""
 
     final = True
 
@@ -34,7 +35,7 @@ class Undecided(PhaselineError):
 def approval_start(call: EffectCall, shown: Any) -> WaitStart:
     """The question whether a call may be made. Other arguments, or another generation, are another one."""
     identity = [call.key, call.subject, *([call.generation] if call.generation else [])]
-    return WaitStart(
+    start = WaitStart(
         run_id=call.run_id,
         step_path=call.step_path,
         wait_key=f"action:{digest(identity)[:32]}",
@@ -43,6 +44,7 @@ def approval_start(call: EffectCall, shown: Any) -> WaitStart:
         subject=call.subject,
         detail={"tool": call.tool, "kind": call.kind, "arguments": shown},
     )
+    return addressed(start, call.people)
 
 
 def unknown_start(call: EffectCall, shown: Any, sent: int, why: str) -> WaitStart:
@@ -50,11 +52,10 @@ def unknown_start(call: EffectCall, shown: Any, sent: int, why: str) -> WaitStar
 
     Each sending in doubt is a question of its own, in each generation.
     """
-    later = f":{call.generation}" if call.generation else ""
-    return WaitStart(
+    start = WaitStart(
         run_id=call.run_id,
         step_path=call.step_path,
-        wait_key=f"unknown:{call.key}:{sent}{later}",
+        wait_key=f"unknown:{call.key}:{sent}{_later(call)}",
         kind="unknown",
         ask=f"Did the call of {call.tool} by {call.step_path} happen? It was sent and {why.rstrip('.')}. "
         "Answer done, not_done (it is made again) or abandon.",
@@ -69,31 +70,63 @@ def unknown_start(call: EffectCall, shown: Any, sent: int, why: str) -> WaitStar
             "why": why,
         },
     )
+    return addressed(start, call.people)
 
 
 def question_start(
     call: EffectCall, ask: str, form: dict[str, Any], detail: dict[str, Any], again: int
 ) -> WaitStart:
-    """What a server wants to know before it goes on with a call; `again` counts equal questions from 0."""
+    """What a server wants to know before it goes on with a call; `again` counts equal questions from 0.
+
+    In another generation people are asked anew.
+    """
     identity = digest([call.key, ask, form, again])
-    return WaitStart(
+    start = WaitStart(
         run_id=call.run_id,
         step_path=call.step_path,
-        wait_key=f"mcp:{identity[:32]}",
+        wait_key=f"mcp:{identity[:32]}{_later(call)}",
         kind="mcp",
         ask=ask,
         form=form,
-        detail={**detail, "again": again},
+        detail={**detail, "again": again, "generation": call.generation},
     )
+    return addressed(start, call.people)
+
+
+def same_question(call: EffectCall, row: WaitRow) -> WaitStart:
+    """A question that is known already, to those who answer it now: they may have changed."""
+    start = WaitStart(
+        run_id=row.run_id,
+        step_path=row.step_path,
+        wait_key=row.wait_key,
+        kind=row.kind,
+        ask=row.ask,
+        form=row.form,
+        subject=row.subject,
+        detail={name: value for name, value in row.detail.items() if name != LENGTH},
+        evidence=row.evidence,
+    )
+    return addressed(start, call.people)
+
+
+def generation_of(row: WaitRow) -> int:
+    """The generation of its step in which a server's question was asked."""
+    return int(row.detail.get("generation", 0))
+
+
+def _later(call: EffectCall) -> str:
+    return f":{call.generation}" if call.generation else ""
 
 
 def disapproval(row: WaitRow, tool: str) -> str:
     """Who refused a call and why, for the agent; "" when it was approved. Raises Undecided."""
     if row.state == "answered":
         return ""
-    if row.state == "rejected":
-        return f"{_voter(row)} did not approve this call of {tool}.{_note(row)} It was not made."
-    raise _undecided(row, tool)
+    if row.state != "rejected":
+        raise undecided(row)
+    if by_timeout(row):
+        return f"This call of {tool} was not approved in time.{_note(row)} It was not made."
+    return f"{_voters(row)} did not approve this call of {tool}.{_note(row)} It was not made."
 
 
 def verdict(row: WaitRow, tool: str) -> tuple[str, ToolResult]:
@@ -102,14 +135,14 @@ def verdict(row: WaitRow, tool: str) -> tuple[str, ToolResult]:
     Raises Undecided.
     """
     if row.state not in ("answered", "rejected"):
-        raise _undecided(row, tool)
+        raise undecided(row)
     data = (row.answer or {}).get("data") or {}
     outcome = data.get("outcome") if row.state == "answered" else "abandon"
     if outcome == "done":
         return "done", ToolResult(str(data.get("result") or _NO_RESULT))
     if outcome == "not_done":
         return "not_done", ToolResult("")
-    return "abandoned", abandoned(tool, f"{_voter(row)} abandoned it.{_note(row)}")
+    return "abandoned", abandoned(tool, f"{_voters(row)} abandoned it.{_note(row)}")
 
 
 def abandoned(tool: str, why: str) -> ToolResult:
@@ -117,17 +150,26 @@ def abandoned(tool: str, why: str) -> ToolResult:
     return ToolResult(f"This call of {tool} is not made again: {why}", is_error=True, again=True)
 
 
-def _undecided(row: WaitRow, tool: str) -> Undecided:
+def undecided(row: WaitRow) -> Undecided:
+    """Why there is no answer to a question, and how people are asked again."""
     why = "nobody answered in time" if row.state == "expired" else "the question was withdrawn"
-    return Undecided(
-        f"{why}: {row.ask}",
-        f"find out whether {tool} did it (phaseline show {row.run_id} tells what was sent), then be asked "
-        f"again: phaseline resume {row.run_id} --from {row.step_path.split('/')[0]}",
-    )
+    again = f"be asked again: phaseline resume {row.run_id} --from {row.step_path.split('/')[0]}"
+    if row.kind == "unknown":
+        found = f"(phaseline show {row.run_id} tells what was sent)"
+        again = f"find out whether {row.detail['tool']} did it {found}, then {again}"
+    return Undecided(f"{why}: {row.ask}", again)
 
 
-def _voter(row: WaitRow) -> str:
-    return str(row.decided_by[-1].get("voter") or "A person") if row.decided_by else "A person"
+def by_timeout(row: WaitRow) -> bool:
+    """Whether no vote but its deadline decided a question."""
+    return bool((row.answer or {}).get("by_timeout"))
+
+
+def _voters(row: WaitRow) -> str:
+    """Those whose votes decided."""
+    decided = "reject" if row.state == "rejected" else "approve"
+    names = [str(vote["voter"]) for vote in row.decided_by if vote.get("decision") == decided]
+    return " and ".join(names) or "A person"
 
 
 def _note(row: WaitRow) -> str:

@@ -20,10 +20,22 @@ from blocks.boundaries import reached
 from blocks.ledger import EffectIntent, EffectRow, WaitRow, WaitStart
 from blocks.ledger.forms import UnfitForm
 from tasks.effect_calls import REMOTE, AlreadySo, EffectCall, Kind, Refused, Unsure, brief
-from tasks.effect_waits import abandoned, approval_start, disapproval, question_start, unknown_start, verdict
+from tasks.effect_waits import (
+    Undecided,
+    abandoned,
+    approval_start,
+    disapproval,
+    generation_of,
+    question_start,
+    same_question,
+    undecided,
+    unknown_start,
+    verdict,
+)
 from tasks.tools import Effect, ToolError, ToolResult
 from tasks.waiting import Waiting
 from workflows.core.errors import PhaselineError
+from workflows.core.plan import DecidersPlan
 from workflows.core.refs import canonical_json, digest
 
 __all__ = ["EffectGate", "Effects", "Refused", "Send", "Unsure", "Waits"]
@@ -132,8 +144,9 @@ class EffectGate:
         send: Send,
         key_fields: Sequence[str] = (),
         approval: bool = False,
+        people: DecidersPlan | None = None,
     ) -> ToolResult:
-        """The call's outcome: recorded before, or made now.
+        """The call's outcome: recorded before, or made now. `people` answer what is asked about it.
 
         Raises Waiting when a person has to approve it, to say whether it happened, or to answer the server;
         Refused when it was definitely not performed; Unsure when an idempotent one has no outcome after all
@@ -153,6 +166,7 @@ class EffectGate:
             ordinal=ordinal,
             key_fields=tuple(key_fields),
             approval=approval,
+            people=people,
         )
         if kind in REMOTE and not self.remote:
             raise ToolError(f"{tool} was not called: this run reaches nothing beyond this machine.")
@@ -172,8 +186,8 @@ class EffectGate:
         """For an executor at work: a decided question that the other side asks before it goes on.
 
         `detail` is what is needed to go on later; `again` counts equal questions of one call. Raises Waiting
-        while nobody has answered: the call counts as not performed until then. Refused where no person can
-        be asked that way.
+        while nobody has answered: the call counts as not performed until then; Undecided when nobody did in
+        time. Refused where no person can be asked that way.
         """
         sending = self._under_way[idempotency_key]
         start = question_start(sending.call, self.scrub(ask), self.scrub(form), detail, again)
@@ -182,18 +196,19 @@ class EffectGate:
         except UnfitForm as unfit:
             tool = sending.call.tool
             raise Refused(f"{tool} asks for what people cannot fill in: {unfit.message}.") from None
-        if row.state != "open":
+        if row.state in ("answered", "rejected"):
             return row
         if sending.call.effect != "none":
             error = {"message": _EARLIER, IN_DOUBT: True} if sending.doubt else None
             await self._settle(sending.call, "not_done", error=error, wait_id=row.wait_id)
-        raise Waiting((row.wait_id,), row.ask)
+        raise Waiting((row.wait_id,), row.ask) if row.state == "open" else undecided(row)
 
     async def asked(self, idempotency_key: str) -> WaitRow | None:
         """For an executor at work: the question this call stopped at before, once it is decided."""
         wait_id = self._under_way[idempotency_key].wait_id
         row = await self.waits.get(wait_id) if wait_id else None
-        return row if row is not None and row.kind == "mcp" and row.state != "open" else None
+        decided = row is not None and row.kind == "mcp" and row.state in ("answered", "rejected")
+        return row if decided else None
 
     async def _read(self, call: EffectCall, send: Send) -> ToolResult:
         refusal = await self._approved(call)
@@ -211,7 +226,7 @@ class EffectGate:
             return ToolResult(**(row.outcome or {"content": ""}))
         if row.state == "undone" or (row.state == "abandoned" and not await self._anew(call, row)):
             return _closed(call, row)
-        await self._still_asked(row)
+        await self._still_asked(call, row)
         if _in_doubt(row) and (call.effect == "once" or await self._answered(row)):
             decided = await self._asked_person(call, row)
             if decided is not None:
@@ -243,11 +258,20 @@ class EffectGate:
         wait = await self.waits.get(row.wait_id)
         return wait is not None and wait.wait_key != self._doubt(call, row).wait_key
 
-    async def _still_asked(self, row: EffectRow) -> None:
-        """Raises Waiting for a call whose server waits for an answer: it is not called to ask again."""
+    async def _still_asked(self, call: EffectCall, row: EffectRow) -> None:
+        """Raises Waiting for a call whose server waits for an answer: it is not called to ask again.
+
+        Undecided where nobody answered in time, until the step is done anew.
+        """
         wait = await self.waits.get(row.wait_id) if row.state == "not_done" and row.wait_id else None
-        if wait is not None and wait.state == "open":
+        if wait is None or wait.kind != "mcp":
+            return
+        if wait.state in ("open", "cancelled"):
+            wait = await self.waits.open(same_question(call, wait))
+        if wait.state == "open":
             raise Waiting((wait.wait_id,), wait.ask)
+        if wait.state == "expired" and generation_of(wait) == call.generation:
+            raise undecided(wait)
 
     async def _approved(self, call: EffectCall) -> str:
         """Empty when the call may be made, else who refused and why. Raises Waiting, Undecided."""
@@ -276,8 +300,10 @@ class EffectGate:
         """
         start = self._doubt(call, row)
         known = await self.waits.get(row.wait_id) if row.state == "unknown" and row.wait_id else None
-        if known is not None and known.state in ("open", "answered", "rejected"):
-            return self._told(known)
+        if known is not None and known.state == "open":
+            return await self._open(same_question(call, known))
+        if known is not None and known.state in ("answered", "rejected"):
+            return known
         asked = await self._open(start)
         if row.wait_id == asked.wait_id or (row.state == "intended" and asked.state != "open"):
             return asked
@@ -324,7 +350,7 @@ class EffectGate:
                 return _of_earlier(refused)
             await _ended(self._settle(call, "refused", error=self._error(refused)))
             raise
-        except (Unsure, Waiting):
+        except (Unsure, Waiting, Undecided):
             raise
         except ToolError as told:
             return ToolResult(str(told) or f"{call.tool} failed.", is_error=True)

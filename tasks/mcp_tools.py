@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from tasks.effect_calls import Refused
 from tasks.effect_tools import ActingTool
+from tasks.effect_waits import by_timeout
 from tasks.effects import EffectGate
 from tasks.secrets import scrub_value
 from tasks.tools import Effect, ToolError, ToolResult
@@ -243,7 +244,7 @@ def _form(server: str, tool: str, requests: Mapping[str, Any]) -> tuple[str, dic
 def _given(requests: Mapping[str, Any], row: WaitRow) -> dict[str, Any]:
     """A decided question as the server wants it: the data, or that nobody gave any."""
     if row.state != "answered":
-        action = "decline" if row.state == "rejected" else "cancel"
+        action = "cancel" if by_timeout(row) else "decline"  # nobody chose, or somebody said no
         return {key: {"action": action} for key in requests}
     data = (row.answer or {}).get("data") or {}
     out: dict[str, Any] = {}

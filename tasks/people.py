@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping
 from typing import Any
 
 from blocks.boundaries import reached
 from blocks.ledger import WaitRow, WaitStart
 from blocks.ledger.forms import UnfitForm, checked_form
-from blocks.ledger.wait_changes import LENGTH
 from blocks.ledger.wait_documents import shown_time
 from tasks.context import RunContext
+from tasks.deciders import addressed, deadline_in, length_of
 from tasks.durable import Durable
+from tasks.effect_waits import by_timeout, undecided
 from tasks.failures import StepFailed
 from tasks.outputs_stored import store_output
 from tasks.results import StepResult
@@ -21,7 +21,7 @@ from tasks.secrets import scrub_text, scrub_value
 from tasks.tools import Tool, ToolError, ToolResult, among_equal
 from tasks.values import Value, render
 from tasks.waiting import Waiting
-from workflows.core.plan import StepPlan
+from workflows.core.plan import DecidersPlan, StepPlan
 from workflows.core.prompts import ASK_PERSON
 from workflows.core.refs import digest
 
@@ -46,15 +46,9 @@ async def run_approval(
         kind="approval",
         ask=scrub_text(await render(plan.ask, values, context.store, extra), context.secrets),
         form=plan.form or {"type": "object", "properties": {}},
-        assignees=plan.assignees,
-        quorum=plan.quorum,
-        deadline=_deadline(plan.deadline),
-        on_timeout=plan.on_timeout,
-        escalate_to=plan.escalate_to,
-        detail=_length(plan.deadline),
         evidence=evidence,
     )
-    return await _decided(step, await _opened(context, start), context, path)
+    return await _decided(step, await _opened(context, addressed(start, plan)), context, path)
 
 
 async def run_await_event(
@@ -72,17 +66,20 @@ async def run_await_event(
         wait_key=_attempt_key(context, path),
         kind="event",
         ask=f"the event {plan.type}" + (f" with the key {key}" if key else ""),
-        deadline=_deadline(plan.deadline),
+        deadline=deadline_in(plan.deadline),
         on_timeout=plan.on_timeout,
-        detail=_length(plan.deadline),
+        detail=length_of(plan.deadline),
         event_type=plan.type,
         event_key=key,
     )
     return await _decided(step, await _opened(context, start), context, path)
 
 
-def ask_person_tool(context: RunContext, path: str) -> Tool:
-    """The tool with which an agent asks a person; its answer may take days and holds no process."""
+def ask_person_tool(context: RunContext, path: str, people: DecidersPlan | None = None) -> Tool:
+    """The tool with which an agent asks a person; its answer may take days and holds no process.
+
+    `people` says whom; None: anybody.
+    """
 
     async def run(arguments: dict[str, Any]) -> ToolResult:
         form = _usable(arguments.get("form") or {})
@@ -94,10 +91,10 @@ def ask_person_tool(context: RunContext, path: str) -> Tool:
             ask=arguments["question"],
             form=form,
         )
-        row = await _opened(context, start)
+        row = await _opened(context, addressed(start, people))
         if row.state == "open":
             raise Waiting((row.wait_id,), row.ask)
-        return ToolResult(_told(row), is_error=row.state in ("expired", "cancelled"))
+        return ToolResult(_told(row))
 
     schema = {
         "type": "object",
@@ -124,14 +121,16 @@ def _usable(form: dict[str, Any]) -> dict[str, Any]:
 
 
 def _told(row: WaitRow) -> str:
-    """A decided question, for the agent."""
+    """A decided question, for the agent. Raises Undecided."""
     if row.state == "answered":
         answer = (row.answer or {}).get("data")
         return json.dumps(answer, ensure_ascii=False) if answer else "Answered: yes."
-    if row.state == "rejected":
-        notes = "; ".join(str(v.get("note")) for v in row.decided_by if v.get("note"))
-        return "The person declined to answer." + (f" They said: {notes}" if notes else "")
-    return "Nobody answered; go on without it or say what is missing."
+    if row.state != "rejected":
+        raise undecided(row)
+    if by_timeout(row):
+        return "There was no answer in time; go on without it or say what is missing."
+    notes = "; ".join(str(v.get("note")) for v in row.decided_by if v.get("note"))
+    return "The person declined to answer." + (f" They said: {notes}" if notes else "")
 
 
 async def _opened(context: RunContext, start: WaitStart) -> WaitRow:
@@ -185,14 +184,6 @@ def _attempt_key(context: RunContext, path: str) -> str:
 
 def _generation(context: RunContext, path: str) -> int:
     return context.generations.get(path, 0)
-
-
-def _deadline(seconds: float | None) -> int | None:
-    return None if seconds is None else time.time_ns() // 1000 + int(seconds * 1_000_000)
-
-
-def _length(seconds: float | None) -> dict[str, Any]:
-    return {} if seconds is None else {LENGTH: seconds}
 
 
 def _durable(context: RunContext) -> Durable:

@@ -22,6 +22,7 @@ _DECISIONS: dict[str, tuple[WaitState, bool | None]] = {
     "reject": ("rejected", False),
     "continue": ("answered", None),
 }
+_EXPIRED: tuple[WaitState, bool | None] = ("expired", None)
 
 
 def overdue(connection: Connection) -> ColumnElement[bool]:
@@ -58,7 +59,7 @@ def expire(connection: Connection, row: WaitRow, at: int) -> WaitRow | None:
         return None
     if row.on_timeout == "escalate":
         return _escalated(connection, row, at)
-    state, approved = _DECISIONS.get(row.on_timeout, ("expired", None))
+    state, approved = _DECISIONS.get(row.on_timeout, _EXPIRED)
     return _by_timeout(connection, row, at, state, approved)
 
 
@@ -78,7 +79,8 @@ def _timed_out(approved: bool | None) -> Document:
 
 def _escalated(connection: Connection, row: WaitRow, at: int) -> WaitRow | None:
     """The same question to others, with as much time as the first had. Votes that were given still count;
-    where those leave the quorum out of reach, the wait is rejected."""
+    where those leave the quorum out of reach, the wait is rejected, or expires where a rejection would say
+    what became of a call."""
     assert row.deadline is not None
     length = max(row.deadline - row.created, 0)
     asked: Document = {"assignees": row.escalate_to, "deadline": at + length, "on_timeout": "fail"}
@@ -89,7 +91,8 @@ def _escalated(connection: Connection, row: WaitRow, at: int) -> WaitRow | None:
     people = list(escalated.assignees)
     tell(connection, escalated, "escalated", assignees=people, deadline=escalated.deadline)
     if outcome(escalated, escalated.decided_by) == "rejected":
-        return _by_timeout(connection, escalated, at, "rejected", False)
+        state, approved = _DECISIONS["reject"] if row.kind != "unknown" else _EXPIRED
+        return _by_timeout(connection, escalated, at, state, approved)
     return escalated
 
 

@@ -160,7 +160,12 @@ def _timeout_mistakes(start: WaitStart) -> Iterator[tuple[str, str]]:
         what = "an action" if start.kind == "action" else "an unknown outcome"
         yield (
             f"on_timeout: approve is refused for {what}: silence is no consent",
-            "choose reject, fail or escalate",
+            "choose reject, fail or escalate" if start.kind == "action" else "choose fail or escalate",
+        )
+    if start.on_timeout == "reject" and start.kind == "unknown":
+        yield (
+            "on_timeout: reject is refused for an unknown outcome: time tells nobody what happened",
+            "choose fail or escalate",
         )
     if start.on_timeout == "escalate" and not start.escalate_to:
         yield "on_timeout: escalate names nobody", "name in escalate_to who is asked next"

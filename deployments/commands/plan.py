@@ -23,6 +23,8 @@ from workflows.core.plan import BudgetPlan, Plan, StepPlan
 from workflows.core.source import shortened
 from workflows.core.units import shown_duration
 
+_NO_DEADLINE = "none; it waits until there is an answer"
+
 
 def execute(args: argparse.Namespace, out: Out) -> int:
     """Prints the plan; raises UsageError or InvalidDefinition when there is none."""
@@ -150,11 +152,16 @@ def _print_wait(step: StepPlan, out: Out) -> None:
     if step.await_event is not None:
         key = f" with the key {step.await_event.key}" if step.await_event.key else ""
         out.line(f"{step.id} waits for the event {step.await_event.type}{key}")
-    out.line(f"  deadline: {shown_deadline(wait) or 'none; it waits until there is an answer'}", "dim")
+    out.line(f"  deadline: {shown_deadline(wait) or _NO_DEADLINE}", "dim")
 
 
 def _print_more(step: StepPlan, out: Out) -> None:
-    """What limits a step's spending, stops it, and takes it back."""
+    """Who answers what its calls may ask; what limits a step's spending, stops it, and takes it back."""
+    for agent in step.agents:
+        for rule in agent.tool_rules:
+            if rule.people is not None and rule.allow:
+                out.line(f"{rule.name} of {agent.id} in {step.id} may ask {shown_people(rule.people)}")
+                out.line(f"  deadline: {shown_deadline(rule.people) or _NO_DEADLINE}", "dim")
     if step.budget is not None:
         out.line(f"{step.id} may spend {shown_budget(step.budget)}")
     if step.guards:

@@ -13,8 +13,10 @@ from typing import Any
 
 import pytest
 
+from blocks.ledger import Ledger
 from tests.support.command import User
 from tests.support.durable import Desk, eventually, statuses
+from tests.support.gates import make_overdue
 
 ME = pwd.getpwuid(os.getuid()).pw_name
 ASK = """\
@@ -150,6 +152,69 @@ def test_changed_people_and_questions_reach_the_inbox(desk: Desk) -> None:
     assert newer["wait_id"] != first["wait_id"] and newer["ask"] == "Ship it now?"
     assert desk.json("answer", newer["wait_id"], "--as", "bob", "--resume")["status"] == "completed"
     assert [w["state"] for w in desk.json("show", "w")["waits"]] == ["cancelled", "answered"]
+
+
+ORDER = '''"""Orders."""
+
+from pathlib import Path
+
+
+def order() -> dict[str, str]:
+    """Place the order."""
+    with Path({file!r}).open("a") as marks:
+        marks.write("ordered\\n")
+    return {{"order": "placed"}}
+'''
+
+
+def ordering(desk: Desk, **people: Any) -> None:
+    """A workflow whose agent places an order, which people have to agree to."""
+    tool = desk.catalog / "skills" / "shared" / "tool"
+    (tool / "handlers" / "order.py").write_text(ORDER.format(file=str(desk.file)))
+    config = (tool / "config.yaml").read_text()
+    (tool / "config.yaml").write_text(config + "  - {name: order, effect: once}\n")
+    rule = {"approval": True, "people": people}
+    file = desk.catalog / "agents" / "ann" / "tools-config.json"
+    file.write_text(json.dumps({"tools": {"tool__order": rule}}, indent=1))
+    desk.write("w", "  - {id: buy, agent: ann, prompt: Call tool__order and say what came of it.}\n")
+
+
+def test_a_call_that_two_of_three_agree_to(desk: Desk) -> None:
+    ordering(desk, assignees=["kim", "lee", "max"], quorum=2)
+    answer = desk.run("w")
+    assert answer.code == 3 and "May buy call tool__order with these arguments?" in answer.out, answer
+    assert "of        kim, lee, max" in desk.user.phaseline("inbox").out
+    wait_id = desk.wait_id("w")
+    refused(desk, "answer", wait_id, expected=f"does not ask {ME}")
+    assert desk.json("answer", wait_id, "--as", "lee")["state"] == "open"
+    assert "lee approved" in desk.user.phaseline("inbox").out
+    assert desk.json("resume", "w", code=3)["waits"][0]["assignees"] == ["kim", "lee", "max"]
+    assert desk.marks == []
+    assert desk.json("answer", wait_id, "--as", "kim", "--resume")["status"] == "completed"
+    assert desk.json("resume", "w")["status"] == "completed"
+    assert desk.marks == ["ordered"]
+
+
+def test_a_call_that_nobody_agrees_to_in_time_asks_others(desk: Desk) -> None:
+    late = {"deadline": "1h", "on_timeout": "escalate", "escalate_to": ["noa"]}
+    ordering(desk, assignees=["kim"], **late)
+    assert desk.run("w").code == 3
+    with Ledger.open(desk.user.home / "ledger.db") as ledger:
+        wait_id = make_overdue(ledger).wait_id
+    (escalated,) = desk.json("inbox")["waits"]
+    assert (escalated["wait_id"], escalated["assignees"]) == (wait_id, ["noa"])
+    assert ", then fail" in desk.user.phaseline("inbox").out
+    refused(desk, "answer", wait_id, "--as", "kim", expected="does not ask kim")
+    assert desk.json("answer", wait_id, "--as", "noa", "--resume")["status"] == "completed"
+    assert desk.marks == ["ordered"]
+
+
+def test_silence_does_not_approve_a_call(desk: Desk) -> None:
+    ordering(desk, assignees=["kim"], deadline="1h", on_timeout="approve")
+    refused(desk, *desk.words("w"), expected="silence never approves a call")
+    checked = desk.user.phaseline("--catalog", str(desk.catalog), "check")
+    told = "agents/ann/tools-config.json:10:19: error: tools.tool__order.people.on_timeout: silence never"
+    assert checked.code == 2 and told in checked.out
 
 
 def test_a_rejection_skips_what_follows(desk: Desk) -> None:

@@ -12,6 +12,8 @@ import pytest
 from blocks.ledger import EffectRow, Ledger, WaitRow
 from blocks.models import Answer, OnProgress, Request
 from tests.support.flows import FLOW_MARKS, Bench, Script, agent, steps
+from tests.support.gates import pass_deadline
+from workflows.core.errors import UsageError
 from workflows.core.usage import Usage
 
 pytestmark = FLOW_MARKS
@@ -206,6 +208,137 @@ def test_a_form_that_nobody_can_fill_in_is_corrected_by_the_agent(tmp_path: Path
     model(bench).turns = ["At most 5."]
     assert bench.run().outcome.status == "completed"
     assert len(model(bench).requests) == 4
+
+
+# --- certain people ---
+
+THREE = {"assignees": ["ann", "bob", "cho"], "quorum": 2}
+ASKS: Call = ("ask_person", {"question": "How much at most?"})
+
+
+def rules(bench: Bench, **tools: dict[str, Any]) -> None:
+    """What ann's tools-config.json says of her tools."""
+    file = bench.catalog / "agents/ann/tools-config.json"
+    file.write_text(json.dumps({"tools": {"ask_person": {}, **tools}}))
+
+
+def vote(bench: Bench, voter: str, data: dict[str, Any] | None = None) -> WaitRow:
+    with Ledger.open(bench.settings.database) as ledger:
+        (wait,) = ledger.waits.list_open("default")
+        return ledger.waits.vote("default", wait.wait_id, voter, "approve", data)
+
+
+def late(bench: Bench) -> tuple[WaitRow, list[str]]:
+    """The only question after its deadline, and the runs that go on by themselves then."""
+    with Ledger.open(bench.settings.database) as ledger:
+        return pass_deadline(ledger), ledger.steering.due_by_clock("default")
+
+
+def asked(bench: Bench) -> WaitRow:
+    with Ledger.open(bench.settings.database) as ledger:
+        (wait,) = ledger.waits.list_open("default")
+        return wait
+
+
+def test_a_call_waits_for_two_of_three_and_is_made_once(tmp_path: Path) -> None:
+    bench = bench_of(tmp_path, [pay(tmp_path)])
+    rules(bench, tool__pay={"approval": True, "people": THREE})
+    assert bench.run().outcome.status == "waiting"
+    with pytest.raises(UsageError, match="does not ask kim"):
+        vote(bench, "kim")
+    vote(bench, "bob")
+    ran = bench.run()
+    (told,) = ran.outcome.waits
+    assert ran.outcome.status == "waiting" and payments(bench) == 0
+    assert (told["kind"], told["assignees"], told["quorum"]) == ("action", THREE["assignees"], 2)
+    vote(bench, "ann")
+    model(bench).turns = ["Paid."]
+    assert bench.run().outcome.status == "completed"
+    assert bench.run().outcome.status == "completed"
+    assert payments(bench) == 1 and len(model(bench).requests) == 2
+    assert [row.sent for row in effects(bench)] == [1]
+
+
+def test_a_call_that_nobody_approves_in_time_asks_others_and_then_fails_its_step(tmp_path: Path) -> None:
+    bench = bench_of(tmp_path, [pay(tmp_path)])
+    people = {"assignees": "ann", "deadline": "1h", "on_timeout": "escalate", "escalate_to": "dee"}
+    rules(bench, tool__pay={"approval": True, "people": people})
+    assert bench.run().outcome.status == "waiting"
+    escalated, due = late(bench)
+    assert (escalated.state, escalated.assignees, due) == ("open", ("dee",), [])
+    assert bench.run().outcome.status == "waiting"
+    assert (asked(bench).assignees, asked(bench).wait_id) == (("dee",), escalated.wait_id)
+    expired, due = late(bench)
+    assert (expired.state, due) == ("expired", ["r"])
+    for _ in range(2):
+        error = bench.run().step("a")["error"]
+        assert "nobody answered in time: May a call tool__pay" in error["message"]
+        assert error["cure"] == "be asked again: phaseline resume r --from a"
+    assert payments(bench) == 0 and len(model(bench).requests) == 1
+
+    model(bench).turns = [[pay(tmp_path)]]
+    assert bench.run(redo=("a",)).outcome.status == "waiting"
+    assert (asked(bench).assignees, asked(bench).wait_id != expired.wait_id) == (("ann",), True)
+    late(bench)
+    vote(bench, "dee")
+    model(bench).turns = ["Paid."]
+    assert bench.run().outcome.status == "completed" and payments(bench) == 1
+
+
+def test_a_doubt_is_left_as_it_is_by_its_deadline(tmp_path: Path) -> None:
+    call = pay(tmp_path, how="raises")
+    bench = bench_of(tmp_path, [call])
+    rules(bench, tool__pay={"people": {"assignees": "ann", "deadline": "1h", "on_timeout": "reject"}})
+    assert bench.run().outcome.status == "waiting"
+    assert late(bench)[0].state == "expired"
+    ran = bench.run()
+    assert ran.outcome.status == "failed" and "--from a" in ran.step("a")["error"]["cure"]
+    assert [row.state for row in effects(bench)] == ["unknown"]
+    model(bench).turns = [[call]]
+    assert bench.run(redo=("a",)).outcome.status == "waiting"
+    vote(bench, "ann", {"outcome": "done", "result": "receipt 7"})
+    model(bench).turns = ["Paid."]
+    assert bench.run().outcome.status == "completed"
+    assert model(bench).told[0]["content"] == "receipt 7" and payments(bench) == 1
+
+
+@pytest.mark.parametrize("panel", [False, True])
+def test_an_agent_that_nobody_answers_in_time_goes_on(tmp_path: Path, panel: bool) -> None:
+    """By itself: a deadline decided, and whoever waits for the clock is woken."""
+    bench = bench_of(tmp_path, [ASKS])
+    if panel:
+        bench.write("w", steps('  - id: a\n    agents: [ann]\n    prompt: "[a] go"\n'))
+    people = {"assignees": "ann", "deadline": "1h", "on_timeout": "reject"}
+    rules(bench, ask_person={"people": people})
+    assert bench.run().outcome.status == "waiting"
+    wait, due = late(bench)
+    assert (wait.state, due) == ("rejected", ["r"])
+    model(bench).turns = ["Nobody knows."]
+    assert bench.run().outcome.status == "completed"
+    (told,) = model(bench).told
+    assert told["content"].startswith("There was no answer in time") and "is_error" not in told
+
+
+def test_who_is_asked_may_change_while_nothing_is_done_again(tmp_path: Path) -> None:
+    """A finished step is reused, a paid turn is not paid again, and the open question has other people."""
+    bench = bench_of(tmp_path, "First.", [ASKS])
+    bench.write("w", steps(agent("a"), agent("b", after="a")))
+    assert bench.run().outcome.status == "waiting"
+    first = asked(bench)
+    assert first.assignees == ()
+    for people in (THREE, {**THREE, "deadline": "1h"}):
+        rules(bench, ask_person={"people": people}, tool__pay={"people": people})
+        ran = bench.run()
+        assert ran.outcome.status == "waiting" and ran.reused == {"a": True, "b": False}
+        wait = asked(bench)
+        assert (wait.wait_id, wait.assignees, wait.quorum) == (first.wait_id, ("ann", "bob", "cho"), 2)
+        assert (wait.deadline is not None) == ("deadline" in people)
+    for voter in ("ann", "cho"):
+        vote(bench, voter, {"text": "5"})
+    model(bench).turns = ["At most 5."]
+    ran = bench.run()
+    assert ran.outcome.status == "completed" and ran.reused["a"]
+    assert len(model(bench).requests) == 3
 
 
 # --- parallel calls ---

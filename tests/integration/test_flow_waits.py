@@ -170,6 +170,13 @@ def test_calls_are_not_approved_in_prefects_form() -> None:
     assert offered([{**asked, "kind": "action"}]) is None
 
 
+def test_what_is_asked_of_somebody_is_not_answered_in_prefects_form() -> None:
+    asked = {"kind": "ask_person", "assignees": [], "quorum": 1}
+    assert offered([asked]) == asked
+    assert offered([{**asked, "assignees": ["ann"]}]) is None
+    assert offered([{**asked, "quorum": 2}]) is None
+
+
 def test_a_wait_inside_a_workflow(tmp_path: Path) -> None:
     inner = steps("  - id: agreed\n    approval: {ask: Go?}\n", agent("after", "depends_on: agreed"))
     outer = steps("  - id: part\n    workflow: inner\n", agent("end", "depends_on: part"), agent("beside"))

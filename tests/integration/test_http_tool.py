@@ -23,7 +23,7 @@ from tasks.webhook import call_webhook, deliver, signed_headers, signing_key
 from tests.support.gates import GateDesk
 from tests.support.receiver import Answer, Receiver
 from workflows.core.errors import UsageError
-from workflows.core.plan import HttpPlan, ToolRulePlan
+from workflows.core.plan import DecidersPlan, HttpPlan, ToolRulePlan
 
 HERE = HttpPlan(endpoints=("127.0.0.1",))
 
@@ -273,9 +273,11 @@ def test_rules_win(desk: GateDesk, receiver: Receiver) -> None:
     receiver.answers = ["close"]
     ask(desk, "POST", receiver.url, rules=(ToolRulePlan(name="http_request", effect="idempotent"),))
     assert len(receiver.keys) == 2
+    people = DecidersPlan(assignees=("ann",))
     with pytest.raises(Waiting):
-        ask(desk, "POST", f"{receiver.url}/b", rules=(ToolRulePlan(name="http_request", approval=True),))
-    assert desk.wait.kind == "action" and len(receiver.keys) == 2
+        approved = ToolRulePlan(name="http_request", approval=True, people=people)
+        ask(desk, "POST", f"{receiver.url}/b", rules=(approved,))
+    assert (desk.wait.kind, desk.wait.assignees) == ("action", ("ann",)) and len(receiver.keys) == 2
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])

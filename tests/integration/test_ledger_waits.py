@@ -493,13 +493,17 @@ def test_votes_outlast_an_escalation(ledger: Ledger, lease: Lease) -> None:
     assert approve(ledger, row, "cho").state == "answered"
 
 
-def test_an_escalation_that_can_reach_no_quorum_is_a_rejection(ledger: Ledger, lease: Lease) -> None:
+@pytest.mark.parametrize(("kind", "state"), [("approval", "rejected"), ("unknown", "expired")])
+def test_an_escalation_that_can_reach_no_quorum_is_a_rejection(
+    ledger: Ledger, lease: Lease, kind: Any, state: str
+) -> None:
+    """Except of a call in doubt, of which a rejection would say what became of it."""
     asked = {"on_timeout": "escalate", "escalate_to": ("ann", "dee"), "deadline": microseconds() + HOUR}
-    row = ask(ledger, lease, assignees=("ann", "bob", "cho"), quorum=2, **asked)
+    row = ask(ledger, lease, kind=kind, assignees=("ann", "bob", "cho"), quorum=2, **asked)
     reject(ledger, row, "ann")
     shift(ledger, row, 2 * HOUR)
     (ended,) = ledger.waits.expire_due("default")
-    assert ended.state == "rejected" and told(ledger)[-2:] == ["wait.escalated", "wait.rejected"]
+    assert ended.state == state and told(ledger)[-2:] == ["wait.escalated", f"wait.{state}"]
 
 
 def test_the_next_moment_is_the_earliest_deadline_or_reminder(ledger: Ledger, lease: Lease) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from blocks.ledger import Ledger
+from tasks.effect_waits import Undecided
 from tasks.mcp_client import McpServers, ServerUnavailable
 from tasks.mcp_tools import annotated_effect, mcp_tools, tool_name
 from tasks.tools import ToolResult, ToolSet
@@ -23,7 +24,7 @@ from tests.support.mcp_server import Calls, http_server
 from tests.support.plans import agent
 from workflows.core.errors import UsageError
 from workflows.core.models.agent import McpServer
-from workflows.core.plan import AgentPlan, ServerPlan, ToolRulePlan
+from workflows.core.plan import AgentPlan, DecidersPlan, ServerPlan, ToolRulePlan
 
 NAMES = ["balance", "die", "fail", "move", "pay", "picture", "set_limit", "slow", "tell", "vault"]
 Given = tuple[str, dict[str, Any]]
@@ -278,6 +279,23 @@ def test_a_question_nobody_agrees_to(bank: Bank) -> None:
     bank.waits("move", {"amount": 3})
     bank.desk.answer(None, "reject")
     assert bank.call("move", {"amount": 3}) == ToolResult("not moved: decline")
+
+
+def test_a_question_that_nobody_answers_in_time(bank: Bank) -> None:
+    """It counts as a no, of nobody; or the call is left where it stands."""
+    for on_timeout, name in (("reject", "bank.move"), ("fail", "move")):
+        people = DecidersPlan(assignees=("ann", "bob"), deadline=60.0, on_timeout=on_timeout)
+        bank.rules = (ToolRulePlan(name=name, people=people),)
+        amount = {"amount": len(name)}
+        bank.waits("move", amount)
+        assert (bank.desk.wait.kind, bank.desk.wait.assignees) == ("mcp", ("ann", "bob"))
+        bank.desk.pass_deadline()
+        if on_timeout == "reject":
+            assert bank.call("move", amount) == ToolResult("not moved: cancel")
+        else:
+            with pytest.raises(Undecided, match="nobody answered in time: bank"):
+                bank.call("move", amount)
+    assert bank.calls.all("move") == []
 
 
 def test_a_server_that_forgot_where_it_stopped_begins_again_with_the_answers(own: Bank) -> None:

@@ -101,7 +101,8 @@ class MemoryWaits:
     def answer(self, data: dict[str, Any] | None = None, *, state: str = "answered", note: str = "") -> None:
         """Decide the one open wait."""
         (row,) = (row for row in self.rows.values() if row.state == "open")
-        vote = {"voter": "kim", "at": 2, "decision": "approve", "note": note}
+        decision = "reject" if state == "rejected" else "approve"
+        vote = {"voter": "kim", "at": 2, "decision": decision, "note": note}
         answer = {"approved": state == "answered", "data": data or {}, "votes": []}
         self.rows[row.wait_key] = replace(row, state=state, answer=answer, decided_by=[vote])
 

@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from sqlalchemy import Connection, text
+
 from blocks.ledger import EffectRow, Ledger, RunStart, WaitRow
+from blocks.ledger.access import run_order
 from blocks.storage import ArtifactStore
 from tasks.context import RunContext
 from tasks.durable import Durable
@@ -27,14 +30,25 @@ class GateDesk:
     folder: Path
     environ: dict[str, str]
 
-    def work(self, piece: Callable[[EffectGate, RunContext], Awaitable[T]], *, path: str = "s") -> T:
-        """What `piece` gives, or its exception, with the run ended as waiting behind it."""
+    def work(
+        self,
+        piece: Callable[[EffectGate, RunContext], Awaitable[T]],
+        *,
+        path: str = "s",
+        generation: int = 0,
+    ) -> T:
+        """What `piece` gives, or its exception, with the run ended as waiting behind it.
+
+        `generation` counts how often a person had the step done anew.
+        """
 
         async def run() -> T:
             lease = await self.ledger.begin_run(RunStart(run_id=RUN, workflow="w"))
             store = ArtifactStore.open(str(self.folder / "storage"), environ={})
             durable = Durable(self.ledger, lease)
-            context = RunContext(RUN, self.folder, store, self.environ, False, durable=durable)
+            context = RunContext(
+                RUN, self.folder, store, self.environ, False, durable=durable, generations={path: generation}
+            )
             gate = gate_of(context, path)
             assert gate is not None
             gate.sleep = _no_pause
@@ -64,7 +78,40 @@ class GateDesk:
 
     def answer(self, data: dict[str, Any] | None, decision: Any = "approve", note: str = "") -> None:
         """Decide the only open wait."""
-        self.ledger.waits.vote("default", self.wait.wait_id, "kim", decision, data, note, local_admin=True)
+        self.vote("kim", data, decision, note)
+
+    def vote(
+        self, voter: str, data: dict[str, Any] | None = None, decision: Any = "approve", note: str = ""
+    ) -> WaitRow:
+        """Somebody's answer to the only open wait."""
+        waits = self.ledger.waits
+        return waits.vote("default", self.wait.wait_id, voter, decision, data, note, local_admin=True)
+
+    def pass_deadline(self) -> WaitRow:
+        """See the function."""
+        return pass_deadline(self.ledger)
+
+
+def pass_deadline(ledger: Ledger) -> WaitRow:
+    """The only open wait after its deadline, as the ledger then has it: nothing here waits."""
+    row = make_overdue(ledger)
+    (changed,) = ledger.waits.expire_due(row.tenant)
+    assert changed.wait_id == row.wait_id
+    return changed
+
+
+def make_overdue(ledger: Ledger) -> WaitRow:
+    """The only open wait, which is then as if it had been opened before its deadline's time."""
+    (row,) = ledger.waits.list_open("default")
+    assert row.deadline is not None
+    back = row.deadline - row.created + 1_000_000
+    moved = ", ".join(f"{name} = {name} - {back}" for name in ("created", "deadline"))
+
+    def operation(connection: Connection) -> None:
+        connection.execute(text(f"UPDATE wait SET {moved} WHERE wait_id = '{row.wait_id}'"))
+
+    ledger.access.write_now(operation, run_order(row.tenant, row.run_id))
+    return row
 
 
 async def _no_pause(seconds: float) -> None:

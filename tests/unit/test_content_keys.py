@@ -118,7 +118,7 @@ DIFFERENT: dict[str, Change] = {
     "handler": edit(f"{TOOL}/handlers/count.py", ">= least", "> least"),
     "MCP server": edit(TOOLS_FILE, '"npx"', '"uvx"'),
     "another MCP server": edit(TOOLS_FILE, '"web"', '"net"'),
-    "tools of an MCP server": edit(TOOLS_FILE, '"npx"', '"npx", "tools": ["read"]'),
+    "tools of an MCP server": edit(TOOLS_FILE, '"npx"', '"npx", "tools": ["put", "read"]'),
     "no MCP servers": write(TOOLS_FILE, "{}"),
     "rule of a tool": edit(TOOLS_FILE, '"none"', '"once"'),
     "network access": edit(

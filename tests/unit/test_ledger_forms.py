@@ -34,6 +34,7 @@ def start(**fields: Any) -> WaitStart:
     [
         ({"kind": "action", "on_timeout": "approve", "deadline": FAR}, "silence is no consent"),
         ({"kind": "unknown", "on_timeout": "approve", "deadline": FAR}, "silence is no consent"),
+        ({"kind": "unknown", "on_timeout": "reject", "deadline": FAR}, "time tells nobody"),
         ({"kind": "event"}, "names no event"),
         ({"kind": "event", "event_type": "t", "on_timeout": "reject"}, "fail or continue"),
         ({"on_timeout": "continue"}, "has no on_timeout: continue"),

@@ -12,6 +12,7 @@ import pytest
 
 from deployments.commands.plan import execute, shown_budget
 from deployments.display import Out
+from tests.support.catalogs import make_catalog
 from workflows.core.catalog import DEFAULT_ROOT
 from workflows.core.plan import BudgetPlan
 
@@ -44,9 +45,9 @@ steps:
 """
 
 
-def told(workflow: str, *, json_mode: bool = False) -> str:
+def told(workflow: str, *, json_mode: bool = False, root: Path = DEFAULT_ROOT) -> str:
     out = Out(json_mode, io.StringIO(), io.StringIO())
-    assert execute(argparse.Namespace(catalog=DEFAULT_ROOT, workflow=workflow, run_id=None), out) == 0
+    assert execute(argparse.Namespace(catalog=root, workflow=workflow, run_id=None), out) == 0
     assert isinstance(out.stdout, io.StringIO)
     return out.stdout.getvalue()
 
@@ -72,6 +73,22 @@ def test_people_see_who_is_asked_until_when_and_what_is_limited(tmp_path: Path) 
     ):
         assert line in text.splitlines(), f"{line!r} is not in:\n{text}"
     assert "approval by 2 of alice, bob" in text and "event payment.settled" in text
+
+
+def test_people_see_whom_the_tools_of_an_agent_may_ask(tmp_path: Path) -> None:
+    root = make_catalog(tmp_path, w="workflow: w\nsteps: [{id: a, agent: ann}]\n")
+    late = {"deadline": "2d", "on_timeout": "escalate", "escalate_to": "dora"}
+    rules = {"ask_person": {"people": {"assignees": ["alice", "bob"], "quorum": 2}}}
+    rules |= {"tool__count": {"approval": True, "people": {"assignees": "carol", **late}}}
+    (root / "agents/ann/tools-config.json").write_text(json.dumps({"tools": rules}))
+    text = told("w", root=root)
+    for line in (
+        "ask_person of ann in a may ask 2 of alice, bob",
+        "  deadline: none; it waits until there is an answer",
+        "tool__count of ann in a may ask carol",
+        "  deadline: 2d, then escalate to dora",
+    ):
+        assert line in text.splitlines(), f"{line!r} is not in:\n{text}"
 
 
 def test_programs_get_the_same(tmp_path: Path) -> None:

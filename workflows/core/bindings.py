@@ -41,6 +41,7 @@ class Binder:
                 self.source, place, f"unknown agent '{agent_id}'", did_you_mean(agent_id, self.catalog.agents)
             )
             return None
+        self._report_files(agent)
         entry = self.catalog.registered.get(agent.id)
         if entry is not None and entry.status != "active":
             self.findings.error(
@@ -54,6 +55,15 @@ class Binder:
         if key not in self._agents:
             self._agents[key] = self._built(agent, skills)
         return self._agents[key]
+
+    def _report_files(self, agent: CatalogAgent) -> None:
+        """Mistakes in the files of an agent's folder are those of a step that it does.
+
+        What is wrong is left out of the agent: without its rules, calls are made that nobody approved.
+        """
+        for mistake in self.catalog.findings.errors:
+            if mistake.file.rpartition("/")[0] == agent.folder and mistake not in self.findings.errors:
+                self.findings.errors.append(mistake)
 
     def _built(self, agent: CatalogAgent, skills: tuple[SkillPlan, ...]) -> AgentPlan:
         return AgentPlan(

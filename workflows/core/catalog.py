@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from workflows.core.agents import CatalogAgent, load_agents
+from workflows.core.deciders import check_tool_people
 from workflows.core.errors import InvalidDefinition, Mistake, UsageError, did_you_mean
 from workflows.core.findings import Findings, is_file
 from workflows.core.models.agent import AgentYml, Uses
@@ -79,6 +80,7 @@ class Catalog:
         catalog = cls(root)
         _load_tables(catalog)
         catalog.agents = load_agents(root, catalog.findings)
+        check_tool_people(catalog.agents, catalog.skills, catalog.findings)
         _load_workflows(catalog)
         _load_robots(catalog)
         return catalog

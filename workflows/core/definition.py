@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from workflows.core.plan import AgentPlan, Plan, StepPlan
+from workflows.core.plan import AgentPlan, Plan, StepPlan, ToolRulePlan
 from workflows.core.refs import digest
 
 
@@ -92,7 +93,19 @@ def _outside(agent: AgentPlan) -> dict[str, Any]:
     """
     facts: dict[str, Any] = {
         "servers": [[s.name, s.server.model_dump(mode="json", exclude={"timeout"})] for s in agent.servers],
-        "rules": [rule.model_dump(mode="json") for rule in agent.tool_rules],
+        "rules": [
+            rule.model_dump(mode="json", exclude={"people"})
+            for rule in agent.tool_rules
+            if _says(rule, agent.tool_rules)
+        ],
         "http": agent.http.model_dump(mode="json", exclude_defaults=True) if agent.http else None,
     }
     return {name: value for name, value in facts.items() if value}
+
+
+def _says(rule: ToolRulePlan, rules: Sequence[ToolRulePlan]) -> bool:
+    """Whether a rule says more of its tool than who answers, if only by standing before a rule that does."""
+    if rule.model_copy(update={"people": None}) != ToolRulePlan(name=rule.name):
+        return True
+    behind = {rule.name.replace(".", "__", 1), *(rule.name.partition(dot)[2] for dot in (".", "__"))}
+    return any(other.name in behind for other in rules if other is not rule)

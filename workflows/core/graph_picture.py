@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from workflows.core.plan import ApprovalPlan, AwaitEventPlan, Plan, StepPlan
+from workflows.core.plan import ApprovalPlan, AwaitEventPlan, DecidersPlan, Plan, StepPlan
 from workflows.core.units import shown_duration
 
 Kind = Literal["input", "agent", "panel", "skill", "workflow", "approval", "await_event", "finally"]
@@ -148,19 +148,19 @@ def _doer(step: StepPlan) -> tuple[str, ...]:
     return tuple(f"{agent.id} · {agent.model.id}" for agent in step.agents)
 
 
-def shown_people(approval: ApprovalPlan) -> str:
+def shown_people(asked: ApprovalPlan | DecidersPlan) -> str:
     """Who decides: `anybody`, `any 2 people`, `alice`, `2 of alice, bob, carol`."""
-    people = approval.assignees
+    people = asked.assignees
     if not people:
-        return "anybody" if approval.quorum == 1 else f"any {approval.quorum} people"
-    return people[0] if len(people) == 1 else f"{approval.quorum} of {', '.join(people)}"
+        return "anybody" if asked.quorum == 1 else f"any {asked.quorum} people"
+    return people[0] if len(people) == 1 else f"{asked.quorum} of {', '.join(people)}"
 
 
-def shown_deadline(wait: ApprovalPlan | AwaitEventPlan) -> str:
+def shown_deadline(wait: ApprovalPlan | DecidersPlan | AwaitEventPlan) -> str:
     """What happens when nobody answers: `2d, then escalate to boss`; empty without a deadline."""
     if wait.deadline is None:
         return ""
-    people = ", ".join(wait.escalate_to) if isinstance(wait, ApprovalPlan) else ""
+    people = "" if isinstance(wait, AwaitEventPlan) else ", ".join(wait.escalate_to)
     target = f" to {people}" if people else ""
     return f"{shown_duration(wait.deadline)}, then {wait.on_timeout}{target}"
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from workflows.core.catalog import Catalog
+from workflows.core.deciders import check_asked, check_deadline
 from workflows.core.expressions import Expression, ExpressionError
 from workflows.core.findings import Findings
 from workflows.core.models.people import Approval, AwaitEvent
@@ -114,9 +115,7 @@ def _check_approval(
     if not written.ask.strip():
         findings.error(source, (*place, "ask"), "nothing is asked", "write the question")
     _check_form(source, (*place, "form"), written.form, findings)
-    _check_people(source, (*place, "assignees"), written.assignees, written.quorum, catalog, findings)
-    _check_deadline(source, place, written, findings)
-    _check_escalation(source, place, written, catalog, findings)
+    check_asked(source, place, written, catalog.agents, findings)
     needed = written.form.get("required") if written.on_timeout == "approve" else None
     if needed and isinstance(needed, list):
         findings.warn(
@@ -132,7 +131,7 @@ def _check_event(source: Source, place: Key, written: AwaitEvent, findings: Find
         findings.error(source, (*place, "type"), "the event has no type", "write it, such as payment.settled")
     elif "{{" in written.type or "{%" in written.type:
         findings.error(source, (*place, "type"), "the type of an event is no template", "use `key:`")
-    _check_deadline(source, place, written, findings)
+    check_deadline(source, place, written, findings)
 
 
 def _check_form(source: Source, place: Key, form: dict[str, Any], findings: Findings) -> None:
@@ -148,51 +147,6 @@ def _check_form(source: Source, place: Key, form: dict[str, Any], findings: Find
         findings.error(source, place, "the form has no fields: it is no JSON Schema of an object", _EXAMPLE)
     elif "type" not in form and "properties" not in form:
         findings.error(source, place, "the form does not say `type: object`", _EXAMPLE)
-
-
-def _check_people(
-    source: Source, place: Key, people: tuple[str, ...], quorum: int, catalog: Catalog, findings: Findings
-) -> None:
-    for index, person in enumerate(people):
-        one = (*place, index) if isinstance(source.value(place), list) else place
-        if person in people[:index]:
-            cure = "name each once: everybody has one vote"
-            findings.error(source, one, f"'{person}' is named twice", cure)
-        elif person in catalog.agents:
-            findings.warn(source, one, f"'{person}' is an agent; only people answer", "name a person")
-    if people and quorum > len(set(people)):
-        findings.error(
-            source,
-            (*place[:-1], "quorum") if place[-1] == "assignees" else place,
-            f"{quorum} must agree, but {place[-1]} names {len(set(people))}",
-            f"write quorum: {len(set(people))}, or name more people",
-        )
-
-
-def _check_deadline(source: Source, place: Key, written: Approval | AwaitEvent, findings: Findings) -> None:
-    if written.deadline is None and "on_timeout" in written.model_fields_set:
-        findings.error(
-            source,
-            (*place, "on_timeout"),
-            "there is no deadline after which `on_timeout` could happen",
-            "add `deadline:`, such as 2d, or remove it",
-            of_key=True,
-        )
-
-
-def _check_escalation(
-    source: Source, place: Key, written: Approval, catalog: Catalog, findings: Findings
-) -> None:
-    escalates = written.on_timeout == "escalate"
-    if escalates and not written.escalate_to:
-        message, cure = "nobody is named to escalate to", "add `escalate_to: [name]`"
-        findings.error(source, (*place, "on_timeout"), message, cure)
-    elif written.escalate_to and not escalates:
-        message = "`escalate_to` does nothing without `on_timeout: escalate`"
-        findings.error(source, (*place, "escalate_to"), message, "add it, or remove this", of_key=True)
-    elif escalates:
-        target = (*place, "escalate_to")
-        _check_people(source, target, written.escalate_to, written.quorum, catalog, findings)
 
 
 # --- plans ---------------------------------------------------------------------------------------------

@@ -85,6 +85,21 @@ class ServerPlan(_Frozen):
     server: McpServer
 
 
+class AskedPlan(_Frozen):
+    """Whom a question asks, and until when."""
+
+    assignees: tuple[str, ...] = Field(default=(), description="Who may answer; nobody named: anybody.")
+    quorum: int = Field(default=1, description="How many must agree.")
+    deadline: float | None = Field(default=None, description="Seconds the question stays open.")
+    escalate_to: tuple[str, ...] = Field(default=(), description="Who is asked after the deadline.")
+
+
+class DecidersPlan(AskedPlan):
+    """Who answers the questions that calls of a tool raise."""
+
+    on_timeout: Literal["reject", "fail", "escalate"] = "fail"
+
+
 class ToolRulePlan(_Frozen):
     """What tools-config.json says of one tool; it wins over what the tool says of itself."""
 
@@ -93,6 +108,7 @@ class ToolRulePlan(_Frozen):
     allow: bool = True
     effect_key: tuple[str, ...] = Field(default=(), description="Argument names that identify a call.")
     approval: bool = Field(default=False, description="Whether a person has to agree to each call.")
+    people: DecidersPlan | None = Field(default=None, description="Who answers; None: anybody, for ever.")
 
 
 class HttpPlan(_Frozen):
@@ -183,16 +199,12 @@ class MergePlan(_Frozen):
     prompt: str = ""
 
 
-class ApprovalPlan(_Frozen):
+class ApprovalPlan(AskedPlan):
     """A question to people; the step's output is `{approved, data, votes, by_timeout}`."""
 
     ask: str = Field(description="Template of the question.")
     form: dict[str, Any] = Field(default_factory=dict, description="JSON Schema of the answer's `data`.")
-    assignees: tuple[str, ...] = Field(default=(), description="Who may answer; nobody named: anybody.")
-    quorum: int = Field(default=1, description="How many must agree.")
-    deadline: float | None = Field(default=None, description="Seconds the question stays open.")
     on_timeout: Literal["approve", "reject", "fail", "escalate"] = "fail"
-    escalate_to: tuple[str, ...] = Field(default=(), description="Who is asked after the deadline.")
 
 
 class AwaitEventPlan(_Frozen):

@@ -62,7 +62,8 @@ class _Generator(GenerateJsonSchema):
 
     def function_before_schema(self, schema: core_schema.BeforeValidatorFunctionSchema) -> JsonSchemaValue:
         made = super().function_before_schema(schema)
-        return {**made, "type": ["string", "number"]} if made.get("type") == "string" else made
+        text = made.get("type") == "string" and "enum" not in made
+        return {**made, "type": ["string", "number"]} if text else made
 
 
 def _shortened(made: dict[str, Any]) -> dict[str, Any]:

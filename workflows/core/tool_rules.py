@@ -9,7 +9,7 @@ from dataclasses import replace
 from workflows.core.errors import Mistake, did_you_mean
 from workflows.core.findings import Findings
 from workflows.core.models.agent import McpServer, Permissions, ToolRule, ToolsConfig
-from workflows.core.plan import HttpPlan, ServerPlan, ToolRulePlan
+from workflows.core.plan import DecidersPlan, HttpPlan, ServerPlan, ToolRulePlan
 from workflows.core.source import Key, Source
 
 HTTP_REQUEST = "http_request"
@@ -39,6 +39,7 @@ def _rule_plan(name: str, rule: ToolRule) -> ToolRulePlan:
         allow=rule.allow,
         effect_key=rule.effect_key,
         approval=rule.approval,
+        people=DecidersPlan(**rule.people.model_dump()) if rule.people is not None else None,
     )
 
 

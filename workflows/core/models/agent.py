@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
+from workflows.core.models.people import Deciders
 from workflows.core.models.written import AgentId, Count, Duration, Names, Positive, SkillId, Text, Written
 
 AGENT_TYPES = (
@@ -242,6 +243,9 @@ class ToolRule(Written):
     )
     approval: bool = Field(
         False, description="Whether a person has to agree to each call, arguments and all."
+    )
+    people: Deciders | None = Field(
+        None, description="Who answers the questions that calling it can raise. Default: anybody, for ever."
     )
     methods: tuple[HttpMethod, ...] = Field(
         (),

@@ -27,18 +27,40 @@ People = Annotated[
 ]
 
 
-class Approval(Written):
+def _no_consent(value: Any) -> Any:
+    if value == "approve":
+        raise ValueError("silence never approves a call; write reject, fail or escalate")
+    return value
+
+
+class _Asked(Written):
+    """Whom a question asks, and until when."""
+
+    assignees: People = Field((), description="Who may answer; default: anybody.")
+    quorum: Positive = Field(1, description="How many must agree.")
+    deadline: Duration | None = Field(None, description="How long the question stays open.")
+    escalate_to: People = Field((), description="Who is asked next, for as long again.")
+
+
+class Approval(_Asked):
     """A question to people that holds no process."""
 
     ask: str = Field(description="The question, a template.")
     form: dict[str, Any] = Field(default_factory=dict, description="JSON Schema of the answer.")
-    assignees: People = Field((), description="Who may answer; default: anybody.")
-    quorum: Positive = Field(1, description="How many must agree.")
-    deadline: Duration | None = Field(None, description="How long the question stays open.")
     on_timeout: Literal["approve", "reject", "fail", "escalate"] = Field(
         "fail", description="After the deadline."
     )
-    escalate_to: People = Field((), description="Who is asked next, for as long again.")
+
+
+class Deciders(_Asked):
+    """Who answers what calling a tool can ask: whether it may be called, whether it was, what it wants to
+    know."""
+
+    on_timeout: Annotated[Literal["reject", "fail", "escalate"], BeforeValidator(_no_consent)] = Field(
+        "fail",
+        description="After the deadline. reject: it counts as a no, and the agent goes on; fail: the step "
+        "fails; escalate: `escalate_to` is asked, then the step fails.",
+    )
 
 
 class AwaitEvent(Written):
