@@ -17,12 +17,13 @@ import json
 import mimetypes
 import os
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
 
 from blocks.names import checked_output, checked_run_id, checked_tenant
+from blocks.recent_bodies import RecentBodies
 from blocks.storage_errors import ArtifactCorrupt, ArtifactMissing, StorageError
 from blocks.storage_root import Root, open_root
 from workflows.core.refs import Ref, digest_bytes
@@ -63,20 +64,21 @@ class ArtifactStore:
     Safe to use from several threads and event loops at once.
     """
 
-    def __init__(self, root: Root) -> None:
+    def __init__(self, root: Root, recent: int = 0) -> None:
         self._root = root
+        self._recent = RecentBodies(recent)
         self._threads: ThreadPoolExecutor | None = None
         self._guard = threading.Lock()
         self._pid = os.getpid()
 
     @classmethod
-    def open(cls, uri: str, *, environ: Mapping[str, str]) -> ArtifactStore:
+    def open(cls, uri: str, *, environ: Mapping[str, str], recent: int = 0) -> ArtifactStore:
         """The store at a folder or s3://bucket/prefix; touches nothing yet (see `probe`).
 
-        For S3 the standard AWS variables of `environ` count, AWS_ENDPOINT_URL included.
-        UsageError when the address is none.
+        For S3 the standard AWS variables of `environ` count, AWS_ENDPOINT_URL included. Up to `recent` bytes
+        of bodies that were stored or read are kept in memory for `get`. UsageError when the address is none.
         """
-        return cls(open_root(uri, environ))
+        return cls(open_root(uri, environ), recent)
 
     def __repr__(self) -> str:
         return f"ArtifactStore({self.root!r})"
@@ -131,28 +133,60 @@ class ArtifactStore:
             offline=offline,
         )
         await self._off_loop(partial(self._keep, key, body, media_type))
+        self._recent.add(key, body)
         return ref
 
     async def get(self, ref: Ref) -> bytes:
         """The body, proved by its digest. ArtifactMissing or ArtifactCorrupt when there is no such body."""
-        return await self._off_loop(partial(self._read, ref))
+        known = self._recent.get(_blob_key(ref.tenant, ref.sha256))
+        return known if known is not None else await self._off_loop(partial(self._read, ref))
 
     async def check(self, ref: Ref) -> str | None:
         """None when the body is readable with a matching digest, else the reason in words.
 
-        A store that cannot be reached is no reason to do work again: it raises StorageError.
+        It is the stored one that is looked at. A store that cannot be reached is no reason to do work again:
+        it raises StorageError.
         """
         try:
-            await self.get(ref)
+            await self._off_loop(partial(self._read, ref))
         except (ArtifactMissing, ArtifactCorrupt) as error:
             return error.message
         return None
 
-    async def publish(self, ref: Ref, *, run_id: str, name: str) -> str:
-        """A copy for people under the run's outputs; its path, or its s3:// address."""
-        target = f"{_run_key(ref.tenant, run_id)}/outputs/{checked_output(name)}.{suffix_of(ref.media_type)}"
-        await self._off_loop(partial(self._copy, ref, target))
-        return self._root.place(target)
+    async def publish(
+        self, refs: Mapping[str, Ref], *, run_id: str, on_published: Callable[[str], None] = lambda name: None
+    ) -> dict[str, str | StorageError]:
+        """Copies for people under the run's outputs: the path or s3:// address by the output's name, or why
+        there is none.
+
+        `on_published` is called with each name, in no certain order: every thread takes a share, since
+        most are small, and to hand over each would take longer than to copy it.
+        """
+        ended: dict[str, str | StorageError] = {}
+
+        async def share(names: Sequence[str]) -> None:
+            for name, place in await self._off_loop(partial(self._publish, names, refs, run_id)):
+                ended[name] = place
+                if isinstance(place, str):
+                    on_published(name)
+
+        names = list(refs)
+        await asyncio.gather(*(share(names[n::_THREADS]) for n in range(min(_THREADS, len(names)))))
+        return {name: ended[name] for name in names}
+
+    def _publish(
+        self, names: Sequence[str], refs: Mapping[str, Ref], run_id: str
+    ) -> list[tuple[str, str | StorageError]]:
+        out: list[tuple[str, str | StorageError]] = []
+        for name in names:
+            target = _output_key(refs[name], run_id, name)
+            try:
+                self._copy(refs[name], target)
+            except StorageError as fault:
+                out.append((name, fault))
+            else:
+                out.append((name, self._root.place(target)))
+        return out
 
     async def write_manifest(self, tenant: str, run_id: str, document: dict[str, Any]) -> None:
         """Replace the run's manifest. TypeError when the document is not JSON."""
@@ -199,6 +233,7 @@ class ArtifactStore:
 
     def _read(self, ref: Ref) -> bytes:
         key = _blob_key(ref.tenant, ref.sha256)
+        self._recent.drop(key)
         try:
             body = self._root.read(key)
         except FileNotFoundError:
@@ -208,6 +243,7 @@ class ArtifactStore:
                 f"the body of {ref.kind} ({ref.sha256[:12]}) was changed in {self.describe()}",
                 "run the same command again: the step that made it runs anew",
             )
+        self._recent.add(key, body)
         return body
 
     def _missing(self, ref: Ref) -> ArtifactMissing:
@@ -250,6 +286,10 @@ def _blob_key(tenant: str, sha256: str) -> str:
 
 def _run_key(tenant: str, run_id: str) -> str:
     return f"{checked_tenant(tenant)}/runs/{checked_run_id(run_id)}"
+
+
+def _output_key(ref: Ref, run_id: str, name: str) -> str:
+    return f"{_run_key(ref.tenant, run_id)}/outputs/{checked_output(name)}.{suffix_of(ref.media_type)}"
 
 
 def _cut(summary: str) -> str:

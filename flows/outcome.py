@@ -9,6 +9,7 @@ from typing import Any
 
 from blocks.boundaries import reached
 from blocks.ledger.wait_documents import wait_document
+from blocks.storage import StorageError
 from flows.keeper import shown_error
 from flows.scope import Scope, StepEnd
 from flows.unit import agent_of
@@ -50,6 +51,22 @@ class RunOutcome:
     def of_launch(self, flow_run_id: str, seconds: float) -> RunOutcome:
         """The same with what the run's start knows."""
         return replace(self, flow_run_id=flow_run_id, seconds=seconds)
+
+    def in_short(self) -> dict[str, Any]:
+        """What a flow that calls this one gets: Prefect looks into every value of it, one by one."""
+        return {
+            "run_id": self.run_id,
+            "status": self.status,
+            "workflow": self.workflow,
+            "offline": self.offline,
+            "steps": {step["id"]: step["status"] for step in self.steps},
+            "places": dict(self.places),
+            "usage": shown_usage(self.usage),
+            "waits": [wait["wait_id"] for wait in self.waits],
+            "wake_at": self.wake_at.isoformat(timespec="seconds") if self.wake_at else None,
+            "failed_steps": list(self.failed_steps),
+            "error": self.error,
+        }
 
     def to_document(self) -> dict[str, Any]:
         """The document, JSON-able."""
@@ -116,17 +133,10 @@ async def outcome_of(scope: Scope, error: BaseException | None, cancelled: bool)
     elif failed is not None:
         status, shown = "failed", {**shown_error(failed.error or RuntimeError()), "step": failed.path}
     refs = {n: v.ref for n in plan.outputs if (v := scope.values.get(n)) and v.ref}
-    places: dict[str, str] = {}
-    if refs and context.durable is not None:
-        # What people read is not fenced by itself: who lost the run must not put its own over the holder's.
-        await context.durable.ledger.renew(context.durable.lease)
-    try:
-        for name, ref in refs.items():
-            places[name] = await context.store.publish(ref, run_id=context.run_id, name=name)
-            reached("outputs.published", subject=name)
-    except PhaselineError as fault:
+    places, fault = await _published(refs, context)
+    if fault is not None and status == "completed":
         # The steps are done and stay so; continued, the run publishes again.
-        status, shown = ("failed", shown_error(fault)) if status == "completed" else (status, shown)
+        status, shown = "failed", shown_error(fault)
     return RunOutcome(
         run_id=context.run_id,
         status=status,
@@ -140,6 +150,23 @@ async def outcome_of(scope: Scope, error: BaseException | None, cancelled: bool)
         waits=await _open_waits(execution.context) if status == "waiting" else (),
         failed_steps=tuple(scope.failures()),
     )
+
+
+async def _published(
+    refs: Mapping[str, Ref], context: RunContext
+) -> tuple[dict[str, str], PhaselineError | None]:
+    """Where each output is for people, and why one is not there."""
+    if refs and context.durable is not None:
+        # What people read is not fenced by itself: who lost the run must not put its own over the holder's.
+        await context.durable.ledger.renew(context.durable.lease)
+
+    ended = await context.store.publish(refs, run_id=context.run_id, on_published=_tell_published)
+    places = {name: place for name, place in ended.items() if isinstance(place, str)}
+    return places, next((fault for fault in ended.values() if isinstance(fault, StorageError)), None)
+
+
+def _tell_published(name: str) -> None:
+    reached("outputs.published", subject=name)
 
 
 async def _open_waits(context: RunContext) -> tuple[dict[str, Any], ...]:

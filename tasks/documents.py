@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -20,21 +21,21 @@ async def message_blocks(
     values: Sequence[Value], instruction: str, store: ArtifactStore
 ) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
     """Text blocks of the message, documents first (the stable prefix), and the names of cut documents."""
-    blocks, cut = [], []
-    for value in values:
-        if value.ref is None and value.plain is None:
-            continue  # its producer was skipped
-        text = (await value.body(store)).decode("utf-8-sig", "replace")
-        shown = text[:WHOLE_CHARS]
-        note = ""
-        if len(text) > WHOLE_CHARS:
-            cut.append(value.name)
-            note = (
-                f"\n[cut after {WHOLE_CHARS} of {len(text)} characters; read on with the tool `{READ_INPUT}`]"
-            )
-        blocks.append({"type": "text", "text": _document(value.name, value.media_type, shown + note)})
+    there = [v for v in values if v.ref is not None or v.plain is not None]  # others: producers were skipped
+    # All at once: from a bucket each takes a while. What is cut off is given back as it comes.
+    begun = await asyncio.gather(*(_beginning(value, store) for value in there))
+    blocks = [{"type": "text", "text": text} for text, _ in begun]
     blocks.append({"type": "text", "text": instruction})
-    return blocks, tuple(cut)
+    return blocks, tuple(value.name for value, (_, cut) in zip(there, begun, strict=True) if cut)
+
+
+async def _beginning(value: Value, store: ArtifactStore) -> tuple[str, bool]:
+    """A document as the message shows it, and whether it is cut."""
+    text = (await value.body(store)).decode("utf-8-sig", "replace")
+    shown, length = text[:WHOLE_CHARS], len(text)
+    if length > WHOLE_CHARS:
+        shown += f"\n[cut after {WHOLE_CHARS} of {length} characters; read on with the tool `{READ_INPUT}`]"
+    return _document(value.name, value.media_type, shown), length > WHOLE_CHARS
 
 
 def _document(name: str, media_type: str, text: str) -> str:

@@ -48,6 +48,12 @@ def get(store: ArtifactStore, ref: Ref) -> bytes:
     return asyncio.run(store.get(ref))
 
 
+def published(store: ArtifactStore, ref: Ref, name: str) -> str:
+    place = asyncio.run(store.publish({name: ref}, run_id="r-1"))[name]
+    assert isinstance(place, str)
+    return place
+
+
 def replace_body(store: ArtifactStore, ref: Ref, body: bytes) -> None:
     """What a failing disk or a careless person does."""
     key = f"{ref.tenant}/blobs/{ref.sha256[:2]}/{ref.sha256}"
@@ -126,30 +132,40 @@ def test_a_moved_folder_still_works(tmp_path: Path) -> None:
 
 def test_an_output_is_published_for_people(store: ArtifactStore) -> None:
     ref = put(store, b"# spec")
-    shown = asyncio.run(store.publish(ref, run_id="r-1", name="product_spec"))
+    shown = published(store, ref, "product_spec")
     assert shown.endswith("default/runs/r-1/outputs/product_spec.md")
     assert store.files.read("default/runs/r-1/outputs/product_spec.md") == b"# spec"
     newer = put(store, b"# better")
-    assert asyncio.run(store.publish(newer, run_id="r-1", name="product_spec")) == shown
+    assert published(store, newer, "product_spec") == shown
     assert store.files.read("default/runs/r-1/outputs/product_spec.md") == b"# better"
 
 
 def test_output_names_may_be_in_any_script(store: ArtifactStore) -> None:
     ref = put(store, b"{}", media_type="application/json")
-    shown = asyncio.run(store.publish(ref, run_id="r-1", name="产品 文档 (v2)"))
+    shown = published(store, ref, "产品 文档 (v2)")
     assert shown.endswith("/产品 文档 (v2).json")
 
 
 def test_publishing_a_missing_body_fails(store: ArtifactStore) -> None:
     ref = put(store, b"x").model_copy(update={"sha256": "0" * 64})
-    with pytest.raises(ArtifactMissing):
-        asyncio.run(store.publish(ref, run_id="r-1", name="spec"))
+    there = put(store, b"y")
+    ended = asyncio.run(store.publish({"spec": ref, "plan": there}, run_id="r-1"))
+    assert isinstance(ended["spec"], ArtifactMissing)
+    assert str(ended["plan"]).endswith("/plan.md")
+
+
+def test_many_outputs_are_published_together(store: ArtifactStore) -> None:
+    refs, told = {f"part_{n}": put(store, f"part {n}".encode()) for n in range(30)}, []
+    ended = asyncio.run(store.publish(refs, run_id="r-1", on_published=told.append))
+    assert list(ended) == list(refs) and sorted(told) == sorted(refs)
+    for n in range(30):
+        assert store.files.read(f"default/runs/r-1/outputs/part_{n}.md") == f"part {n}".encode()
 
 
 def test_editing_a_published_copy_does_not_touch_the_body(tmp_path: Path) -> None:
     store = ArtifactStore.open(str(tmp_path), environ={})
     ref = put(store, b"# spec")
-    Path(asyncio.run(store.publish(ref, run_id="r", name="spec"))).write_text("edited")
+    Path(published(store, ref, "spec")).write_text("edited")
     assert get(store, ref) == b"# spec"
 
 
@@ -182,11 +198,11 @@ def test_a_manifest_that_is_not_json_is_refused(store: ArtifactStore) -> None:
         lambda store, ref: store.put(b"", tenant="_tmp", media_type="a/b", kind="k"),
         lambda store, ref: store.put(b"", tenant="a", media_type="a/b", kind="k", run_id="../x"),
         lambda store, ref: store.get(ref.model_copy(update={"tenant": "../x"})),
-        lambda store, ref: store.publish(ref, run_id="..", name="a"),
-        lambda store, ref: store.publish(ref, run_id="r", name="../a"),
-        lambda store, ref: store.publish(ref, run_id="r", name=".a"),
-        lambda store, ref: store.publish(ref, run_id="r", name="a\x00"),
-        lambda store, ref: store.publish(ref, run_id="r", name="a" * 300),
+        lambda store, ref: store.publish({"a": ref}, run_id=".."),
+        lambda store, ref: store.publish({"../a": ref}, run_id="r"),
+        lambda store, ref: store.publish({".a": ref}, run_id="r"),
+        lambda store, ref: store.publish({"a\x00": ref}, run_id="r"),
+        lambda store, ref: store.publish({"a" * 300: ref}, run_id="r"),
         lambda store, ref: store.write_manifest("default", "a/../../b", {}),
         lambda store, ref: store.read_manifest("default/..", "r"),
     ],
@@ -229,7 +245,7 @@ def test_another_process_reads_what_was_put(store: ArtifactStore, place: tuple[s
 def test_objects_carry_their_media_type(s3: S3Server) -> None:
     bucket = s3.make_bucket()
     with ArtifactStore.open(f"s3://{bucket}", environ=s3.environ) as store:
-        asyncio.run(store.publish(put(store, b"# x"), run_id="r", name="spec"))
+        published(store, put(store, b"# x"), "spec")
     client = boto3.client(
         "s3",
         endpoint_url=s3.endpoint,
@@ -237,7 +253,7 @@ def test_objects_carry_their_media_type(s3: S3Server) -> None:
         aws_secret_access_key="any",
         region_name="us-east-1",
     )
-    head = client.head_object(Bucket=bucket, Key="default/runs/r/outputs/spec.md")
+    head = client.head_object(Bucket=bucket, Key="default/runs/r-1/outputs/spec.md")
     client.close()
     assert head["ContentType"] == "text/markdown"
 

@@ -69,12 +69,12 @@ def test_a_bucket_that_goes_away_fails_every_use_loudly(s3: S3Server) -> None:
             lambda: store.put(b"x", tenant="a", media_type="text/plain", kind="k"),
             lambda: store.get(ref),
             lambda: store.check(ref),
-            lambda: store.publish(ref, run_id="r", name="n"),
             lambda: store.write_manifest("a", "r", {}),
             lambda: store.read_manifest("a", "r"),
         ):
             with pytest.raises(StorageError, match="no bucket"):
                 asyncio.run(use())
+        assert "no bucket" in str(asyncio.run(store.publish({"n": ref}, run_id="r"))["n"])
 
 
 def test_an_address_where_nothing_listens(closed_port: int) -> None:
