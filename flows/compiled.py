@@ -205,7 +205,7 @@ def run_id_of(workflow: str) -> str:
 
 def final_state(outcome: RunOutcome) -> Any:
     """The flow run's state: what people see in the UI, with the outputs' places."""
-    document = outcome.to_document()
+    document = outcome.in_short()
     if outcome.status == "completed":
         failed = (
             f" ({len(outcome.failed_steps)} steps failed and were continued)" if outcome.failed_steps else ""

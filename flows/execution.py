@@ -12,6 +12,7 @@ from blocks.boundaries import reached
 from blocks.ledger import Fenced
 from blocks.models import QuotaExhausted
 from flows.active_time import ActiveTime
+from flows.departures import Departures
 from flows.keeper import Keeper, now, shown_error
 from flows.unit import NoResult, OnRetry, Outcome, Unit, run_directly, run_unit
 from tasks.context import RunContext
@@ -46,11 +47,13 @@ class Execution:
     stale: set[str] = field(default_factory=set)
     """Paths of which Prefect's stored result must not be used either."""
     time: ActiveTime = field(init=False)
+    departures: Departures = field(default_factory=Departures)
 
     def __post_init__(self) -> None:
         assert self.context.durable is not None
         self.time = ActiveTime(self.context.durable, self.stop)
         self.context.standing = self.time.standing
+        self.context.left = self.departures.left
 
     def stop(self, reason: PhaselineError) -> None:
         """Starts nothing more; what stopped the run first counts."""
@@ -59,7 +62,7 @@ class Execution:
     async def unit(self, unit: Unit, follows: Mapping[str, Any], slots: Slots) -> Outcome:
         """Does a unit as a Prefect task; what the ledger holds is not done again."""
         known = await self._known(unit)
-        async with within(slots):
+        async with within(slots), self.departures.leaving(unit.path):
             if self.stopped is not None:
                 return Outcome(unit.path, error=self.stopped)
             if known is not None:
@@ -71,7 +74,7 @@ class Execution:
         known = await self._known(unit)
         if known is not None:
             return Outcome(unit.path, result=known, reused=True)
-        async with within(slots):
+        async with within(slots), self.departures.leaving(unit.path):
             if self.stopped is not None:
                 return Outcome(unit.path, error=self.stopped)
             return await self._worked(unit, lambda retry: run_directly(unit, self.context, retry))
@@ -141,7 +144,9 @@ class Execution:
     async def _called(
         self, unit: Unit, follows: Mapping[str, Any], on_retry: Callable[[], Awaitable[None]]
     ) -> Outcome:
-        outcome = await self._asked(unit, follows, on_retry, refresh=unit.path in self.stale)
+        # Where nobody was before nothing is stored: to look for it costs each step a read of the storage.
+        nothing = self.context.fresh and unit.step.cache != "always"
+        outcome = await self._asked(unit, follows, on_retry, refresh=nothing or unit.path in self.stale)
         if isinstance(outcome.error, NoResult):
             outcome = await self._asked(unit, follows, on_retry, refresh=True)
         if outcome.reused and unit.path not in self.context.finished:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -24,6 +24,7 @@ from flows.inputs import bound_values, recorded
 from flows.keeper import Keeper, shown_error
 from flows.outcome import RunOutcome, outcome_of
 from flows.scope import Scope
+from flows.steady_heap import steady_heap
 from flows.walk import TimeLeft, walk_to_end
 from tasks import context as run_context
 from tasks.budget import Budgets
@@ -36,10 +37,12 @@ from workflows.core.models.skill import ProviderLimits
 from workflows.core.plan import Plan
 from workflows.core.plan_agents import agents_of
 
+RECENT_BYTES = 16 * 1024 * 1024
+"""Of bodies that a run keeps in memory, for the steps that read them next."""
 PARKED_SECONDS = 3600.0
 """After which a run is tried again whose provider does not say when its quota resets."""
 
-StorageOf = Callable[[ArtifactStore], Awaitable[Any]]
+StorageOf = Callable[[ArtifactStore], Coroutine[Any, Any, Any]]
 """Gives Prefect's result storage for an artifact store."""
 
 
@@ -119,26 +122,36 @@ async def run_plan(plan: Plan, given: Mapping[str, Any], launch: Launch, storage
     storage, missing inputs) or breaks it off (a ledger that cannot be written); what goes wrong in steps
     is in the outcome. Raises CancelledError for a cancelled run, after `finally` and `on_outcome`.
     """
-    started = time.monotonic()
     launch.settings.prepare()
-    with ArtifactStore.open(launch.settings.storage, environ=launch.environ) as store:
-        await store.probe()
-        async with Ledger.open(launch.settings.database) as ledger:
-            await _refuse_other_storage(ledger, store, launch)
-            launch = replace(launch, expect=await _expected(ledger, launch))
-            lease = await ledger.begin_run(_start(plan, launch, store))
-            reached("run.begun")
-            held = _Held(plan, launch, store, ledger, lease, started)
-            try:
-                outcome = await _walked(held, given, storage_of)
-            except BaseException as fault:
-                await _abandon(held, fault)
-                raise
+    where, environ = launch.settings.storage, launch.environ
+    with ArtifactStore.open(where, environ=environ, recent=RECENT_BYTES) as store:
+        # Prefect's server is asked meanwhile: a tenth of a second before the first step otherwise.
+        async with _meanwhile(storage_of(store)) as storage:
+            outcome = await _held_run(plan, given, launch, store, storage)
     launch.on_event("run.finished", {"status": outcome.status, "seconds": outcome.seconds})
     launch.on_outcome(outcome)
     if outcome.status == "cancelled":
         raise asyncio.CancelledError
     return outcome
+
+
+async def _held_run(
+    plan: Plan, given: Mapping[str, Any], launch: Launch, store: ArtifactStore, storage: Awaitable[Any]
+) -> RunOutcome:
+    """The run under its lease."""
+    started = time.monotonic()
+    await store.probe()
+    async with Ledger.open(launch.settings.database) as ledger:
+        await _refuse_other_storage(ledger, store, launch)
+        launch = replace(launch, expect=await _expected(ledger, launch))
+        lease = await ledger.begin_run(_start(plan, launch, store))
+        reached("run.begun")
+        held = _Held(plan, launch, store, ledger, lease, started)
+        try:
+            return await _walked(held, given, storage)
+        except BaseException as fault:
+            await _abandon(held, fault)
+            raise
 
 
 async def _expected(ledger: Ledger, launch: Launch) -> tuple[RunState, int] | None:
@@ -201,14 +214,14 @@ def _start(plan: Plan, launch: Launch, store: ArtifactStore) -> RunStart:
     )
 
 
-async def _walked(held: _Held, given: Mapping[str, Any], storage_of: StorageOf) -> RunOutcome:
+async def _walked(held: _Held, given: Mapping[str, Any], storage: Awaitable[Any]) -> RunOutcome:
     plan, launch, lease = held.plan, held.launch, held.lease
     manifest = await held.store.read_manifest(launch.tenant, launch.run_id)
     if launch.use_stored and lease.previous is not None and manifest is not None:
         plan = Plan.model_validate(manifest["plan"])
         held = replace(held, plan=plan)
     earlier = earlier_start(plan, launch.run_id, launch.offline, lease.previous, manifest)
-    context = _context(held, earlier.offline)
+    context = _context(held, earlier.offline, fresh=lease.created and manifest is None)
     async with _current(context):
         for agent in agents_of(plan):
             context.connection(agent)  # a missing key is told before anything starts
@@ -227,7 +240,7 @@ async def _walked(held: _Held, given: Mapping[str, Any], storage_of: StorageOf) 
         await _welcome_answers(held)
         held.walk.begun = bool(launch.redo)
         await keeper.redo(launch.redo, repeat=launch.repeat_effects)
-        execution = Execution(context, keeper, await storage_of(held.store), stale=held_up)
+        execution = Execution(context, keeper, await storage, stale=held_up)
         told = {"run_id": launch.run_id, "workflow": plan.workflow, "offline": earlier.offline}
         if launch.lift_parks and lease.previous is not None:
             for credential in context.credentials():
@@ -240,7 +253,8 @@ async def _walked(held: _Held, given: Mapping[str, Any], storage_of: StorageOf) 
         context.on_event("run.started", told)
         held.walk.begun = True
         async with _guarded(held, execution):
-            return await _ended(held, Scope(plan, values, execution))
+            with steady_heap():
+                return await _ended(held, Scope(plan, values, execution))
 
 
 def _labels(held: _Held) -> dict[str, Any] | None:
@@ -282,7 +296,7 @@ async def _welcome_answers(held: _Held) -> None:
         await close_held(previous.flow_run_id)
 
 
-def _context(held: _Held, offline: bool) -> RunContext:
+def _context(held: _Held, offline: bool, *, fresh: bool) -> RunContext:
     launch, failed_calls = held.launch, Counter[str]()
     return RunContext(
         run_id=launch.run_id,
@@ -297,6 +311,7 @@ def _context(held: _Held, offline: bool) -> RunContext:
         prices=launch.prices,
         limits=launch.limits,
         allow_effects=launch.allow_effects,
+        fresh=fresh,
         connections=dict(launch.connections),
     )
 
@@ -344,6 +359,20 @@ def _manifest(plan: Plan, run_id: str, inputs: Mapping[str, Any], offline: bool)
         "inputs": inputs,
         "plan": plan.model_dump(mode="json", by_alias=True),
     }
+
+
+@contextlib.asynccontextmanager
+async def _meanwhile(work: Coroutine[Any, Any, Any]) -> AsyncIterator[asyncio.Task[Any]]:
+    """Work that goes on beside the body, which may await it; given up when the body does not."""
+    task = asyncio.create_task(work)
+    try:
+        yield task
+    finally:
+        if not task.done():
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        elif not task.cancelled():
+            task.exception()  # the body has it, or does not need to know
 
 
 @contextlib.asynccontextmanager

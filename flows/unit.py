@@ -16,7 +16,14 @@ from prefect.utilities.engine import link_state_to_task_run_result
 from flows.keeper import now, shown_error
 from tasks.context import RunContext, current
 from tasks.failures import TimedOut, ending
-from tasks.options import attempts_allowed, is_final, retry_waits, task_name, task_options
+from tasks.options import (
+    attempts_allowed,
+    is_final,
+    retry_waits,
+    task_name,
+    task_options,
+    with_options,
+)
 from tasks.results import StepResult
 from workflows.core.errors import PhaselineError
 from workflows.core.plan import StepPlan
@@ -80,11 +87,13 @@ _WORK: ContextVar[Mapping[str, Unit]] = ContextVar("phaseline_units")
 
 
 @task(log_prints=False)
-async def step_task(unit: dict[str, Any]) -> Any:
-    """Runs a unit of the current run: its `path`, and what it `follows`: its edges in the graph."""
-    # One parameter, since Prefect's graph draws the edges of a task once per parameter of the task before.
-    # And one line: Prefect reads and parses the source of the function for every task run.
-    return await _worked(unit["path"])
+async def step_task(unit: list[Any]) -> Any:
+    """Runs a unit of the current run: its path, then its edges in the graph.
+
+    One parameter, since Prefect's graph draws the edges of a task once per parameter of the task before; and
+    a flat one, since Prefect looks into it five times for every task run.
+    """
+    return await _worked(unit[0])
 
 
 async def _worked(path: str) -> Any:
@@ -95,7 +104,7 @@ async def _worked(path: str) -> Any:
     if recorded is not None and recorded.key == doing.key:
         return recorded.model_dump_json()
     try:
-        result = await attempted(doing, context)
+        result = context.made[doing.path] = await attempted(doing, context)
     except PhaselineError as error:
         if ending(error) == "failed":
             raise
@@ -167,8 +176,8 @@ async def run_unit(
     # Prefect (and is shown in its UI) stays small.
     token = _WORK.set({unit.path: unit})
     try:
-        called = {"path": unit.path, "follows": _edges(follows)}
-        state = await step_task.with_options(**options)(called, return_state=True)
+        called = [unit.path, *_edges(follows)]
+        state = await with_options(step_task, options)(called, return_state=True)
     finally:
         _WORK.reset(token)
     return await _outcome(unit, state, context, before)
@@ -181,11 +190,12 @@ class _Edge:
     __slots__ = ("__weakref__",)
 
 
-def _edges(follows: Mapping[str, Any]) -> dict[str, _Edge]:
+def _edges(follows: Mapping[str, Any]) -> list[_Edge]:
     """Upstream states as a task's parameter: each is one edge of the graph."""
-    edges = {name: _Edge() for name in follows}
-    for name, edge in edges.items():
-        link_state_to_task_run_result(follows[name], edge)
+    edges = []
+    for state in follows.values():
+        edges.append(edge := _Edge())
+        link_state_to_task_run_result(state, edge)
     return edges
 
 
@@ -230,6 +240,9 @@ async def _outcome(unit: Unit, state: State[Any], context: RunContext, before: i
     context.held.append(state)
     if (held_up := context.held_up.pop(unit.path, None)) is not None:
         return Outcome(unit.path, state=state, error=held_up, attempts=attempts)
+    made = context.made.pop(unit.path, None)
+    if made is not None and state.is_completed():
+        return Outcome(unit.path, result=made, state=state, attempts=attempts)
     value = await state.aresult(raise_on_failure=False) if state.is_final() else None
     if isinstance(value, BaseException) or not state.is_completed():
         error = value if isinstance(value, BaseException) else RuntimeError(state.message or state.name)

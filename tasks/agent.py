@@ -139,7 +139,8 @@ async def _gates(agent: AgentPlan, context: RunContext, path: str) -> tuple[Gate
         gates.append(governor)
     durable = context.durable
     confirm = partial(durable.ledger.confirm, durable.lease) if durable is not None else None
-    return Gates(gates, path, confirm, partial(context.standing, path)), notice
+    standing, passed = partial(context.standing, path), partial(context.left, path)
+    return Gates(gates, path, confirm, standing, passed), notice
 
 
 def _tell(context: RunContext, name: str, data: dict[str, Any]) -> None:

@@ -59,6 +59,8 @@ class RunContext:
     """What the catalog says of each credential, by the variable of its key."""
     allow_effects: bool = False
     """Whether an offline run may act beyond this machine."""
+    fresh: bool = False
+    """Whether neither the ledger nor the storage knew the run before it was begun here."""
     services: list[Service] = field(default_factory=list)
     """What was opened on demand; closed at the end of the run, the last one first."""
     governors: dict[str, Governor] = field(default_factory=dict)
@@ -80,8 +82,12 @@ class RunContext:
     connections: dict[str, ModelConnection] = field(default_factory=dict)
     standing: Callable[[str], AbstractContextManager[None]] = lambda path: nullcontext()
     """Around what the unit at a path only waits in a queue for: that is no active time of it."""
+    left: Callable[[str], None] = lambda path: None
+    """Called when the unit at a path sends a request: its preparation is over."""
     held_up: dict[str, PhaselineError] = field(default_factory=dict)
     """What keeps a unit from going on without having failed, by path: a wait, a spent budget."""
+    made: dict[str, StepResult] = field(default_factory=dict)
+    """Results of units that worked here just now, by path: what Prefect hands back is a text of them."""
     held: list[Any] = field(default_factory=list)
     """What must not be given back before the run ends."""
     _secrets: tuple[tuple[str, ...], Secrets] | None = None

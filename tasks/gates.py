@@ -24,6 +24,8 @@ class Gates:
     """Raises when the run is not ours any more: what stood long at a gate must not be sent then."""
     standing: Callable[[], AbstractContextManager[None]] = nullcontext
     """Around the time that a request stands at the gates."""
+    passed: Callable[[], None] = lambda: None
+    """Called when the request is about to leave."""
 
     async def before(self, request: Request) -> None:
         """Waits at each gate in turn, or raises what one refuses with."""
@@ -40,6 +42,7 @@ class Gates:
                 await gate.unsent()
             raise
         reached("turn.sending", self.path)
+        self.passed()
 
     async def after(self, answer: Answer) -> None:
         """Tells every gate what came back."""

@@ -232,15 +232,27 @@ def test_other_policies_share_nothing(tmp_path: Path, cache: str) -> None:
 
 def test_a_stored_result_of_another_run_is_not_believed(tmp_path: Path) -> None:
     """Somebody copies results about, or two homes share a storage: only the run's own results count."""
-    bench = Bench(tmp_path, w=steps(agent("a")))
+    bench = Bench(tmp_path, w=steps(agent("a", "skills: []")))
     bench.run(run_id="one")
-    results = Path(bench.storage) / "_results" / "default"
+    results, runs = Path(bench.storage) / "_results" / "default", Path(bench.storage) / "default" / "runs"
     shutil.copytree(results / "one", results / "two")
+    (runs / "two").mkdir()
+    manifest = (runs / "one" / "run.json").read_text("utf-8")
+    (runs / "two" / "run.json").write_text(manifest.replace('"one"', '"two"'), "utf-8")
     other = bench.run(run_id="two")
     assert other.reused == {"a": False} and bench.model.asked == ["a", "a"]
     assert other.told("step.rerun") == [
         {"step": "a", "reason": "what was stored under its key belongs to another run"}
     ]
+
+
+def test_a_new_run_does_not_look_for_results_of_its_own(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, w=steps(agent("a")))
+    bench.run(run_id="one")
+    results = Path(bench.storage) / "_results" / "default"
+    shutil.copytree(results / "one", results / "two")
+    other = bench.run(run_id="two")
+    assert other.reused == {"a": False} and bench.model.asked == ["a", "a"] and not other.told("step.rerun")
 
 
 # ---------------------------------------------------------------- one at a time

@@ -1,0 +1,44 @@
+"""Units set out a few at a time, so that the first requests of a wide fan-out leave at once.
+
+All steps that become ready together would otherwise take each small step of their preparation in turn, and
+the first request would leave only when the last one is ready: nothing would overlap with the provider's
+latency, and all answers would come back together.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+LANES = 12
+"""How many units prepare their first request at once."""
+LONGEST = 0.05
+"""Seconds after which a unit that prepares longer, or sends no request at all, makes room for the next: it
+waits for something else then (a store, a tool's process), and others need not wait with it."""
+
+
+class Departures:
+    """Of one event loop. Holds nobody for long, so that nothing can wait for it in a circle."""
+
+    def __init__(self, lanes: int = LANES, longest: float = LONGEST) -> None:
+        self._lanes = asyncio.Semaphore(lanes)
+        self._longest = longest
+        self._leaving: dict[str, asyncio.TimerHandle] = {}
+
+    @contextlib.asynccontextmanager
+    async def leaving(self, path: str) -> AsyncIterator[None]:
+        """Around the work of the unit at a path; waits for its turn. `left` is told once it is on its way."""
+        await self._lanes.acquire()
+        self._leaving[path] = asyncio.get_running_loop().call_later(self._longest, self.left, path)
+        try:
+            yield
+        finally:
+            self.left(path)
+
+    def left(self, path: str) -> None:
+        """The unit is on its way: the next may set out. Harmless when repeated."""
+        timer = self._leaving.pop(path, None)
+        if timer is not None:
+            timer.cancel()
+            self._lanes.release()
