@@ -7,6 +7,8 @@ from collections import OrderedDict
 
 LARGEST = 256 * 1024
 """Bytes: larger bodies are not kept, since few would push out all others."""
+ENTRY = 256
+"""Bytes that an entry takes beside its body."""
 
 
 class RecentBodies:
@@ -31,15 +33,25 @@ class RecentBodies:
 
     def add(self, key: str, body: bytes) -> None:
         """Keeps a body, unless it is too large."""
-        if len(body) > min(LARGEST, self._limit):
+        if len(body) > LARGEST or _size(body) > self._limit:
             return
         with self._guard:
-            self._size += len(body) - len(self._bodies.pop(key, b""))
+            self._forget(key)
             self._bodies[key] = body
+            self._size += _size(body)
             while self._size > self._limit:
-                self._size -= len(self._bodies.popitem(last=False)[1])
+                self._forget(next(iter(self._bodies)))
 
     def drop(self, key: str) -> None:
         """Gives a body up. Harmless when it is not kept."""
         with self._guard:
-            self._size -= len(self._bodies.pop(key, b""))
+            self._forget(key)
+
+    def _forget(self, key: str) -> None:
+        body = self._bodies.pop(key, None)
+        if body is not None:
+            self._size -= _size(body)
+
+
+def _size(body: bytes) -> int:
+    return len(body) + ENTRY

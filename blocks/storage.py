@@ -157,36 +157,42 @@ class ArtifactStore:
         self, refs: Mapping[str, Ref], *, run_id: str, on_published: Callable[[str], None] = lambda name: None
     ) -> dict[str, str | StorageError]:
         """Copies for people under the run's outputs: the path or s3:// address by the output's name, or why
-        there is none.
+        there is none. Where the store itself cannot be used, no more are tried; cut off, no more are begun.
 
         `on_published` is called with each name, in no certain order: every thread takes a share, since
         most are small, and to hand over each would take longer than to copy it.
         """
-        ended: dict[str, str | StorageError] = {}
+        publishing = _Publishing()
 
         async def share(names: Sequence[str]) -> None:
-            for name, place in await self._off_loop(partial(self._publish, names, refs, run_id)):
-                ended[name] = place
-                if isinstance(place, str):
+            await self._off_loop(partial(self._publish, names, refs, run_id, publishing))
+            for name in names:
+                if isinstance(publishing.ended.get(name), str):
                     on_published(name)
 
         names = list(refs)
-        await asyncio.gather(*(share(names[n::_THREADS]) for n in range(min(_THREADS, len(names)))))
-        return {name: ended[name] for name in names}
+        try:
+            await asyncio.gather(*(share(names[n::_THREADS]) for n in range(min(_THREADS, len(names)))))
+        finally:
+            publishing.over.set()
+        return {name: publishing.of(name) for name in names}
 
     def _publish(
-        self, names: Sequence[str], refs: Mapping[str, Ref], run_id: str
-    ) -> list[tuple[str, str | StorageError]]:
-        out: list[tuple[str, str | StorageError]] = []
+        self, names: Sequence[str], refs: Mapping[str, Ref], run_id: str, publishing: _Publishing
+    ) -> None:
         for name in names:
+            if publishing.over.is_set():
+                return
             target = _output_key(refs[name], run_id, name)
             try:
                 self._copy(refs[name], target)
+            except (ArtifactMissing, ArtifactCorrupt) as fault:  # of this output alone
+                publishing.ended[name] = fault
             except StorageError as fault:
-                out.append((name, fault))
+                publishing.fault = publishing.ended[name] = fault
+                publishing.over.set()
             else:
-                out.append((name, self._root.place(target)))
-        return out
+                publishing.ended[name] = self._root.place(target)
 
     async def write_manifest(self, tenant: str, run_id: str, document: dict[str, Any]) -> None:
         """Replace the run's manifest. TypeError when the document is not JSON."""
@@ -270,6 +276,21 @@ class ArtifactStore:
         if not isinstance(document, dict):
             raise StorageError(f"{self._root.place(key)} is no manifest", "remove that file, or restore it")
         return document
+
+
+class _Publishing:
+    """What became of outputs by name; shared by the threads that publish them."""
+
+    def __init__(self) -> None:
+        self.ended: dict[str, str | StorageError] = {}
+        self.over = threading.Event()
+        self.fault: StorageError | None = None
+
+    def of(self, name: str) -> str | StorageError:
+        """Where an output is, or why it is not there."""
+        found = self.ended.get(name) or self.fault
+        assert found is not None
+        return found
 
 
 def _by_lines(document: Mapping[str, Any]) -> str:

@@ -64,12 +64,21 @@ def open_root(uri: str, environ: Mapping[str, str]) -> Root:
         from blocks.s3_root import S3Root
 
         return S3Root.open(text, environ)
-    if scheme not in ("", "file") or not text:
+    folder = local_path(text)
+    if folder is None or not text:
         raise UsageError(
             f"not a storage address: {scheme + '://...' if scheme else repr(text)}",
             "name a folder, or s3://bucket/prefix, in --storage or PHASELINE_STORAGE",
         )
-    return FolderRoot(Path(unquote(urlsplit(text).path) if scheme else text))
+    return FolderRoot(Path(folder))
+
+
+def local_path(address: str) -> str | None:
+    """The path that a file:// address names, or that the text is itself; None for any other address."""
+    scheme, marked, _ = address.partition("://")
+    if not marked:
+        return address
+    return unquote(urlsplit(address).path) if scheme.lower() == "file" else None
 
 
 class FolderRoot:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from blocks.paths import expanded
+from workflows.core.cures import anew_step
+
+if TYPE_CHECKING:
+    from blocks.ledger import RunRow
 
 LABEL = "started_with"
 """Label of a run in the ledger: the words it was started with, without its id and its inputs."""
@@ -72,14 +76,33 @@ def continuing(words: Sequence[str], run_id: str) -> str:
     return shlex.join([*words, "--run-id", run_id])
 
 
-def resuming(places: Sequence[str], run_id: str) -> str:
-    """The command line that continues a run that began."""
-    return shlex.join(["phaseline", *places, "resume", run_id])
+def resuming(places: Sequence[str], run_id: str, step: str = "") -> str:
+    """The command line that continues a run that began, with a step done anew where one is named."""
+    return shlex.join(["phaseline", *places, "resume", run_id, *(["--from", step] if step else [])])
+
+
+def step_anew(errors: Iterable[Any]) -> str:
+    """The step that these errors of a failed run say to do anew, as it fails again at once else; or ""."""
+    cures = (str(error.get("cure") or "") for error in errors if isinstance(error, Mapping))
+    return next(filter(None, map(anew_step, cures)), "")
 
 
 def undoing(places: Sequence[str], run_id: str) -> str:
     """The command line that takes back what a run did, and goes on with that."""
     return shlex.join(["phaseline", *places, "cancel", run_id, "--undo"])
+
+
+def places_for(row: RunRow, places: Sequence[str]) -> Sequence[str]:
+    """The options that say where a run's things are: those it was started with, else the ones given here."""
+    return places_of(started_with(row.labels)) or places
+
+
+def going_on_by(row: RunRow, places: Sequence[str], errors: Iterable[Any] = ()) -> str:
+    """The command line with which a run goes on: with undoing it, once that began. `errors`: of its steps."""
+    own = places_for(row, places)
+    if row.taken_back:
+        return undoing(own, row.run_id)
+    return resuming(own, row.run_id, step_anew((row.error, *errors)) if row.state == "failed" else "")
 
 
 def answering(places: Sequence[str], wait: Mapping[str, Any]) -> str:

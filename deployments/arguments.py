@@ -171,16 +171,7 @@ def _add_runs(add: _Adder) -> None:
     what = run.add_mutually_exclusive_group(required=True)
     what.add_argument("workflow", nargs="?", metavar="WORKFLOW", help="name or path")
     what.add_argument("--text", metavar="TEXT", help="route this text and run what wins")
-    run.add_argument(
-        "-i",
-        "--input",
-        dest="input",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="one input; name=@file reads a file; repeatable",
-    )
-    run.add_argument("--inputs", metavar="FILE", help="inputs as a JSON or YAML file")
+    _add_inputs(run, "name=@file reads a file")
     run.add_argument("--run-id", metavar="ID", help="the run's name; an existing one is continued")
     run.add_argument("--offline", action="store_true", help="let the offline model answer")
     run.add_argument(
@@ -273,16 +264,7 @@ def _add_definitions(add: _Adder) -> None:
 def _add_prove(add: _Adder) -> None:
     prove = add("prove", "kill a workflow at every place between two writes, and see that nothing differs")
     prove.add_argument("workflow", metavar="WORKFLOW", help="name or path")
-    prove.add_argument(
-        "-i",
-        "--input",
-        dest="input",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="one input; {home} in it is a folder of each case's own; repeatable",
-    )
-    prove.add_argument("--inputs", metavar="FILE", help="inputs as a JSON or YAML file")
+    _add_inputs(prove, "{home} in it is a folder of each case's own")
     prove.add_argument("--answers", metavar="FILE", help="what people answer, by step id; default: made up")
     prove.add_argument(
         "--only", metavar="NAME", help="only these boundaries: turn.kept, 'effect.*', 'step.*@STEP'"
@@ -294,6 +276,19 @@ def _add_prove(add: _Adder) -> None:
     prove.add_argument(
         "--allow-effects", action="store_true", help="although its tools reach beyond this machine"
     )
+
+
+def _add_inputs(command: argparse.ArgumentParser, told: str) -> None:
+    command.add_argument(
+        "-i",
+        "--input",
+        dest="input",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help=f"one input; {told}; repeatable",
+    )
+    command.add_argument("--inputs", metavar="FILE", help="inputs as a JSON or YAML file")
 
 
 def _add_catalog(add: _Adder) -> None:

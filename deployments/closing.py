@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
-from deployments.again import resuming
+from blocks.storage_root import local_path
+from deployments.again import resuming, step_anew
 from deployments.display import Out, Style, cell, padded, width
 from deployments.questions import wait_lines
 
@@ -53,7 +53,9 @@ def closing(
     for wait in document.get("waits") or ():
         pairs += wait_lines(wait, places)
     if status not in ("completed", "invalid") and document.get("run_id"):
-        pairs.append(("go on", resuming(places, str(document["run_id"]))))
+        errors = (document.get("error"), *(step.get("error") for step in document.get("steps") or ()))
+        step = step_anew(errors) if status == "failed" else ""
+        pairs.append(("go on", resuming(places, str(document["run_id"]), step)))
     _print_pairs([(name, str(value)) for name, value in pairs if value], out)
 
 
@@ -157,8 +159,8 @@ def place(value: Any) -> str:
     """Where an output lies: a path for files, else its address; a value that is no ref as itself."""
     if not isinstance(value, Mapping) or "uri" not in value:
         return cell(value)
-    address = urlsplit(str(value["uri"]))
-    return unquote(address.path) if address.scheme == "file" else str(value["uri"])
+    uri = str(value["uri"])
+    return local_path(uri) or uri
 
 
 def _spent(document: Mapping[str, Any]) -> str:

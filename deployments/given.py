@@ -22,7 +22,8 @@ from workflows.core.inputs import (
     unreadable_suffix,
 )
 from workflows.core.plan import InputPlan, Plan
-from workflows.core.source import Unreadable, read_source, shortened
+from workflows.core.reading import read_source
+from workflows.core.source import Unreadable, shortened
 
 MOST_BYTES = 64 * 1024 * 1024
 _EMPTY = b" \t\r\n\xef\xbb\xbf"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from blocks.ledger import Ledger, RunRow
 from deployments import local_server
-from deployments.again import places_of, resuming, started_with, undoing
+from deployments.again import going_on_by, resuming
 from deployments.display import Out
 from deployments.recorded import TENANT
 
@@ -28,10 +28,12 @@ class GoingOn:
     """Whether a worker goes on with it."""
     taken_back: bool = False
     """Whether undoing the run asked: then undoing goes on, and not the run."""
+    failed: bool = False
+    """Whether the run has failed beside the question: nothing goes on with it by itself."""
 
     def to_document(self) -> dict[str, object]:
         """Fields of the document of an answer."""
-        return {"due": self.due, "woken": self.woken, "resume": self.command}
+        return {"due": self.due, "woken": self.woken, "failed": self.failed, "resume": self.command}
 
     def print(self, out: Out) -> None:
         """For people."""
@@ -39,6 +41,9 @@ class GoingOn:
             out.line(f"the run {self.run_id} goes on, on its worker", "green")
         elif self.taken_back:
             out.line(f"the run {self.run_id} is taken back; go on with: {self.command}")
+        elif self.failed:
+            told = f"the run {self.run_id} has failed elsewhere, and does nothing with the answer yet"
+            out.line(f"{told}; continue it with: {self.command}", "yellow")
         elif self.due:
             out.line(f"continue it with: {self.command}")
         else:
@@ -48,13 +53,14 @@ class GoingOn:
 def going_on(ledger: Ledger, run_id: str, home: Path, places: Sequence[str], out: Out) -> GoingOn:
     """What can be done for a run whose wait was decided; a suspended deployed one is woken."""
     row = ledger.reader.get_run(TENANT, run_id)
-    known = places_of(started_with(row.labels)) if row is not None else ()
+    errors = [step.error for step in ledger.reader.steps(TENANT, run_id)]
+    command = resuming(places, run_id) if row is None else going_on_by(row, places, errors)
     if row is not None and row.taken_back:
-        return GoingOn(run_id, False, undoing(known or places, run_id), taken_back=True)
-    command = resuming(known or places, run_id)
+        return GoingOn(run_id, False, command, taken_back=True)
     due = run_id in ledger.steering.due(TENANT)
     woken = due and row is not None and row.deployed and wake_deployed(row, home, out)
-    return GoingOn(run_id, due, command, woken)
+    failed = row is not None and row.state == "failed"
+    return GoingOn(run_id, due, command, woken, failed=failed and not woken)
 
 
 def wake_deployed(row: RunRow, home: Path, out: Out) -> bool:

@@ -16,6 +16,7 @@ from deployments.closing import calls_failed, error_text, tokens_of
 from deployments.display import Out, Style
 from deployments.progress_table import MARKS, Row, draw
 from workflows.core.plan import Plan, StepPlan
+from workflows.core.step_paths import within
 from workflows.core.units import shown_duration
 
 if TYPE_CHECKING:
@@ -169,7 +170,7 @@ class Progress:
 
     def _owner(self, path: str) -> str:
         """The step a part belongs to: the longest step id it begins with; empty when there is none."""
-        found = [i for i in self._rows if path.startswith(i + "/")]
+        found = [i for i in self._rows if within(path, i)]
         return max(found, key=len, default="")
 
     def _part(self, data: Mapping[str, Any]) -> str:

@@ -15,7 +15,6 @@ it was sent."""
 _MOST_ARGUMENTS = 30
 _LENGTH = 400
 _WHOLE = "the whole of it: phaseline inbox --json"
-_SAID = {"approve": "approved", "reject": "rejected"}
 
 Pair = tuple[str, str]
 
@@ -27,7 +26,8 @@ def wait_lines(wait: Mapping[str, Any], places: Sequence[str]) -> list[Pair]:
     """
     quorum = int(wait.get("quorum") or 1)
     votes = [vote for vote in wait.get("votes") or () if isinstance(vote, Mapping)]
-    needed = f" ({len(votes)} of {quorum} answers so far)" if quorum > 1 else ""
+    counting = [vote for vote in votes if vote.get("counts", True)]
+    needed = f" ({len(counting)} of {quorum} answers so far)" if quorum > 1 else ""
     lines = [("waits for", f"{wait.get('ask')}{needed}"), ("  step", str(wait.get("step") or ""))]
     lines += _call_lines(wait)
     if wait.get("assignees"):
@@ -47,16 +47,20 @@ def print_lines(lines: Sequence[Pair], out: Out, style: Style = "") -> None:
 
 def vote_text(vote: Mapping[str, Any]) -> str:
     """Who said what: `ann approved {"amount": 5}: less the fee`."""
+    from blocks.ledger.votes import SAID  # here: it is only needed where there was a ledger
+
     data, note = vote.get("data"), vote.get("note")
-    said = f"{vote.get('voter')} {_SAID.get(str(vote.get('decision')), '')}".rstrip()
-    return said + (f" {_shown(data)}" if data else "") + (f": {note}" if note else "")
+    said = f"{vote.get('voter')} {SAID.get(str(vote.get('decision')), '')}".rstrip()
+    said += (f" {_shown(data)}" if data else "") + (f": {note}" if note else "")
+    return said if vote.get("counts", True) else f"{said} (does not count: no longer asked)"
 
 
 def _vote_lines(votes: Sequence[Mapping[str, Any]]) -> Iterator[Pair]:
     if not votes:
         return
     lines = [printable(vote_text(vote)) for vote in votes]
-    if any(vote.get("decision") == "approve" and vote.get("data") for vote in votes):
+    counting = [vote for vote in votes if vote.get("counts", True)]
+    if any(vote.get("decision") == "approve" and vote.get("data") for vote in counting):
         lines.append("others approve the same, also by an answer without fields, or reject")
     yield "  so far", "\n".join(lines)
 

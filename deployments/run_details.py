@@ -8,11 +8,13 @@ from typing import Any
 
 from blocks.ledger import BudgetRow, EffectRow, EventRow, Ledger, ReservationRow, RunRow, StepRecord
 from blocks.ledger.effects import read_effects
+from blocks.ledger.time_budgets import TimeBudgetRow
 from blocks.ledger.wait_documents import shown_time, wait_document
 from blocks.ledger.waits import WaitRow
 from deployments.closing import tokens_of
 from deployments.display import Out
 from deployments.questions import print_lines, vote_text, wait_lines
+from workflows.core.units import shown_duration
 
 _MICRO = 1_000_000
 _PAGE = 1000
@@ -29,6 +31,7 @@ class Details:
     budgets: Sequence[BudgetRow]
     reservations: Sequence[ReservationRow]
     events: Sequence[EventRow]
+    times: Sequence[TimeBudgetRow] = ()
 
     @classmethod
     def read(cls, ledger: Ledger, row: RunRow, steps: Sequence[StepRecord], *, events: bool) -> Details:
@@ -42,6 +45,7 @@ class Details:
             budgets=ledger.budgets.of_run(*place),
             reservations=ledger.budgets.reservations(*place),
             events=list(_all_events(ledger, row)) if events else (),
+            times=ledger.time_budgets.of_run(*place),
         )
 
     def to_document(self, *, cost: bool, events: bool) -> dict[str, Any]:
@@ -49,7 +53,7 @@ class Details:
         document: dict[str, Any] = {
             "waits": [wait_document(w) for w in self.waits],
             "effects": [_effect(e) for e in self.effects],
-            "budgets": [_budget(b) for b in self.budgets],
+            "budgets": self._budgets(),
         }
         if cost:
             document["cost"] = self._cost()
@@ -75,11 +79,11 @@ class Details:
             if row.state == "open":
                 print_lines(wait_lines(wait, places), out, "yellow")
                 continue
-            who = ", ".join(f"{v['voter']} at {v['at']}" for v in wait["votes"])
+            who = ", ".join(f"{v['voter']} at {v['at']}" for v in wait["votes"] if v.get("counts", True))
             out.line(f"  {row.wait_id} {row.state}" + (f" by {who}" if who else "") + f": {row.ask}")
             out.line(f"    step {row.step_path}")
             for vote in wait["votes"]:
-                if vote.get("data") or vote.get("note"):
+                if vote.get("data") or vote.get("note") or not vote.get("counts", True):
                     out.line(f"    {vote_text(vote)}")
 
     def _print_effects(self, out: Out) -> None:
@@ -101,11 +105,32 @@ class Details:
                 out.line()
                 rows = [(t["id"], t["tokens"], _dollars(t["usd"])) for t in told[what]]
                 out.table((what.removesuffix("s"), "tokens", "cost"), rows)
-        if self.budgets:
+        if self.budgets or self.times:
             out.line()
-            out.table(("budget", "of", "limit", "spent", "held"), list(_budget_rows(self.budgets)))
+            rows = [*_budget_rows(self.budgets), *self._time_rows()]
+            out.table(("budget", "of", "limit", "spent", "held"), rows)
         if told["unknown"]["requests"]:
             out.line(f"{told['unknown']['requests']} requests were cut off: counted as if they cost the most")
+
+    def _budgets(self) -> list[dict[str, Any]]:
+        """Ceilings with what is used of them; those of a step's time (seconds) stand beside its others."""
+        found = {row.budget_id: _budget(row) for row in self.budgets}
+        for time in self.times:
+            name = self._name(time)
+            budget = found.setdefault(
+                name, {"id": name, "limits": {}, "spent": {}, "reserved": {}, "unpriced_requests": 0}
+            )
+            budget["limits"]["time"] = time.limit / _MICRO
+            budget["spent"]["time"] = time.spent / _MICRO
+        return list(found.values())
+
+    def _time_rows(self) -> Iterator[tuple[Any, ...]]:
+        for time in self.times:
+            limit, spent = shown_duration(time.limit / _MICRO), shown_duration(round(time.spent / _MICRO, 1))
+            yield self._name(time), "time", limit, spent, ""
+
+    def _name(self, time: TimeBudgetRow) -> str:
+        return f"run/{self.row.run_id}/step/{time.scope}"
 
     def _cost(self) -> dict[str, Any]:
         unknown = [r for r in self.reservations if r.state == "forfeited" and r.actual is None]

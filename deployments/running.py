@@ -22,8 +22,8 @@ from workflows.core.plan import Plan
 
 if TYPE_CHECKING:
     from blocks.ledger import RunRow, RunState
+    from flows.launch import Launch
     from flows.outcome import RunOutcome
-    from flows.run import Launch
 
 
 def run_here(start: Start, out: Out) -> int:
@@ -149,7 +149,7 @@ def _walk(start: Start, out: Out, outcomes: list[RunOutcome]) -> None:
 
     from deployments.progress import Progress
     from flows.compiled import price_table
-    from flows.run import Launch
+    from flows.launch import Launch
 
     faults: list[PhaselineError] = []
     with Progress(out, start.plan) as progress:

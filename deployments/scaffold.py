@@ -9,7 +9,8 @@ from workflows.core.agents import CatalogAgent
 from workflows.core.catalog import DEFAULT_ROOT, Catalog
 from workflows.core.errors import UsageError
 from workflows.core.models.registry import AgentRegistry
-from workflows.core.source import Unreadable, parse_source
+from workflows.core.reading import parse_source
+from workflows.core.source import Unreadable
 from workflows.core.validation import read_model
 
 Files = dict[str, str]

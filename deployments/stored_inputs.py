@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from deployments.given import GivenFile
-from flows.run import Launch
+from flows.launch import Launch
 
 SMALL = 64 * 1024
 """Bytes a value may have; Prefect takes 512 KiB for all of a run's inputs."""

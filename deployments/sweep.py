@@ -11,7 +11,7 @@ from pathlib import Path
 from blocks.ledger import Ledger, LedgerError, Owner, RunRow
 from blocks.ledger.interrupted import read_interrupted
 from blocks.ledger.waits import WaitRow
-from deployments.again import places_of, resuming, started_with, undoing
+from deployments.again import going_on_by
 from deployments.display import Out
 from deployments.recorded import TENANT, wakes
 
@@ -86,12 +86,10 @@ def _interrupted(ledger: Ledger, but: Sequence[str]) -> list[RunRow]:
 
 def _tell_interrupted(lost: Sequence[RunRow], places: Sequence[str], out: Out) -> None:
     row = lost[-1]
-    own = places_of(started_with(row.labels)) or places
-    command = undoing(own, row.run_id) if row.taken_back else resuming(own, row.run_id)
     what = f"the run {row.run_id} was interrupted"
     if len(lost) > 1:
         what = f"{len(lost)} runs were interrupted, the last one {row.run_id}"
-    out.note(f"{what}: {command}", "yellow")
+    out.note(f"{what}: {going_on_by(row, places)}", "yellow")
 
 
 def apply_due(ledger: Ledger) -> tuple[list[WaitRow], list[WaitRow]]:

@@ -8,9 +8,9 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 from blocks.ledger import Owner, RunRow
+from blocks.storage_root import local_path
 from deployments import server_supervisor
 from deployments.again import catalog_of
 from deployments.manifests import manifest_of
@@ -49,22 +49,14 @@ def elsewhere(row: RunRow) -> str | None:
     catalog = catalog_of(row.labels)
     if catalog is not None and not os.path.isdir(catalog):  # noqa: PTH112 - False where it may not be seen
         return f"its catalog {catalog} is not on this machine"
-    folder = _folder(row.storage)
-    if folder is None:
+    folder = local_path(row.storage)
+    if not folder:  # a bucket, or none is known
         return None
     try:
         known = manifest_of(row.storage, os.environ, row.run_id) is not None
     except PhaselineError as fault:
         return fault.message
     return None if known else f"its storage {folder} is not on this machine"
-
-
-def _folder(storage: str) -> str | None:
-    """The folder of a storage; None for a bucket, and where none is known."""
-    address = urlsplit(storage)
-    if address.scheme == "file":
-        return unquote(address.path)
-    return None if address.scheme else storage or None
 
 
 def under_way(home: Path) -> bool:

@@ -15,10 +15,11 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 
 from blocks.ledger import Fenced, LedgerError
-from tasks.budget import BudgetSpent
+from tasks.budget import BudgetSpent, TimeLeft
 from tasks.durable import Durable
 from workflows.core.errors import PhaselineError
 from workflows.core.plan import BudgetPlan
+from workflows.core.step_paths import within
 from workflows.core.units import shown_duration
 
 TICK = 5.0
@@ -62,7 +63,7 @@ class Meter:
 
     def covers(self, path: str) -> bool:
         """Whether work at a path counts."""
-        return self.path in ("", path) or path.startswith(f"{self.path}/")
+        return within(path, self.path)
 
     def enter(self) -> None:
         """One more works."""
@@ -151,6 +152,11 @@ class ActiveTime:
     def spent(self, path: str) -> BudgetSpent | None:
         """Why no work may be begun at a path; None when it may."""
         return next((m.error for m in self._meters if m.covers(path) and m.over), None)
+
+    def left(self, path: str) -> TimeLeft | None:
+        """What is left for work at a path of the budget that ends first; None where none bounds it."""
+        left = [TimeLeft(max(0.0, m.limit - m.seconds), m.limit) for m in self._covering(path)]
+        return min(left, key=lambda one: one.seconds, default=None)
 
     @contextlib.contextmanager
     def working(self, path: str) -> Iterator[None]:

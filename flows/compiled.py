@@ -25,8 +25,9 @@ from blocks.ledger.records import DEPLOYED
 from blocks.result_storage import ensure_block
 from blocks.settings import Settings
 from flows.holding import hold
+from flows.launch import Launch, NothingToWake
 from flows.outcome import RunOutcome
-from flows.run import Launch, NothingToWake, run_plan
+from flows.run import run_plan
 from flows.wakes import is_woken, own_flow_run, schedule_wake
 from workflows.core.catalog import Catalog, python_name
 from workflows.core.compiler import compile_workflow
@@ -204,7 +205,7 @@ def run_id_of(workflow: str) -> str:
 
 
 def final_state(outcome: RunOutcome) -> Any:
-    """The flow run's state: what people see in the UI, with the outputs' places."""
+    """The flow run's state: its name and message for people, its data for a flow that calls this one."""
     document = outcome.in_short()
     if outcome.status == "completed":
         failed = (

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 
 LANES = 12
 """How many units prepare their first request at once."""
@@ -19,26 +19,42 @@ waits for something else then (a store, a tool's process), and others need not w
 
 
 class Departures:
-    """Of one event loop. Holds nobody for long, so that nothing can wait for it in a circle."""
+    """Of one event loop, in which everything of it is called. Holds nobody for long, so that nothing can wait
+    for it in a circle."""
 
     def __init__(self, lanes: int = LANES, longest: float = LONGEST) -> None:
         self._lanes = asyncio.Semaphore(lanes)
         self._longest = longest
-        self._leaving: dict[str, asyncio.TimerHandle] = {}
+        self._leaving: dict[str, list[asyncio.TimerHandle]] = {}
+
+    @property
+    def leaving(self) -> Collection[str]:
+        """Paths of the units that prepare their first request now."""
+        return self._leaving.keys()
 
     @contextlib.asynccontextmanager
-    async def leaving(self, path: str) -> AsyncIterator[None]:
-        """Around the work of the unit at a path; waits for its turn. `left` is told once it is on its way."""
+    async def departing(self, path: str) -> AsyncIterator[None]:
+        """Around the work of the unit at a path; waits for its turn. `departed` is told once it is on its
+        way."""
         await self._lanes.acquire()
-        self._leaving[path] = asyncio.get_running_loop().call_later(self._longest, self.left, path)
+        timer = asyncio.get_running_loop().call_later(self._longest, lambda: self._end(path, timer))
+        self._leaving.setdefault(path, []).append(timer)
         try:
             yield
         finally:
-            self.left(path)
+            self._end(path, timer)
 
-    def left(self, path: str) -> None:
+    def departed(self, path: str) -> None:
         """The unit is on its way: the next may set out. Harmless when repeated."""
-        timer = self._leaving.pop(path, None)
-        if timer is not None:
-            timer.cancel()
-            self._lanes.release()
+        for timer in self._leaving.get(path, [])[:1]:
+            self._end(path, timer)
+
+    def _end(self, path: str, timer: asyncio.TimerHandle) -> None:
+        leaving = self._leaving.get(path, [])
+        if timer not in leaving:
+            return
+        timer.cancel()
+        leaving.remove(timer)
+        if not leaving:
+            del self._leaving[path]
+        self._lanes.release()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -53,7 +54,8 @@ class Execution:
         assert self.context.durable is not None
         self.time = ActiveTime(self.context.durable, self.stop)
         self.context.standing = self.time.standing
-        self.context.left = self.departures.left
+        self.context.time_left = self.time.left
+        self.context.departed = self.departures.departed
 
     def stop(self, reason: PhaselineError) -> None:
         """Starts nothing more; what stopped the run first counts."""
@@ -62,7 +64,7 @@ class Execution:
     async def unit(self, unit: Unit, follows: Mapping[str, Any], slots: Slots) -> Outcome:
         """Does a unit as a Prefect task; what the ledger holds is not done again."""
         known = await self._known(unit)
-        async with within(slots), self.departures.leaving(unit.path):
+        async with within(slots), self._departing(unit, known):
             if self.stopped is not None:
                 return Outcome(unit.path, error=self.stopped)
             if known is not None:
@@ -74,7 +76,7 @@ class Execution:
         known = await self._known(unit)
         if known is not None:
             return Outcome(unit.path, result=known, reused=True)
-        async with within(slots), self.departures.leaving(unit.path):
+        async with within(slots), self._departing(unit, known):
             if self.stopped is not None:
                 return Outcome(unit.path, error=self.stopped)
             return await self._worked(unit, lambda retry: run_directly(unit, self.context, retry))
@@ -86,6 +88,11 @@ class Execution:
             raise AssertionError("what only collects is not retried")
 
         return await run_unit(unit, follows, self.context, self.storage, refresh=True, on_retry=never)
+
+    def _departing(self, unit: Unit, known: StepResult | None) -> AbstractAsyncContextManager[None]:
+        """In which a unit prepares its first request; others set out when they like."""
+        asks = known is None and not unit.collects and unit.step.kind in ("agent", "panel")
+        return self.departures.departing(unit.path) if asks else contextlib.nullcontext()
 
     def forget(self, path: str, reason: str, *, stale: bool = False) -> None:
         """Drops a recorded result; `stale` also drops what Prefect stored of it."""
@@ -145,8 +152,9 @@ class Execution:
         self, unit: Unit, follows: Mapping[str, Any], on_retry: Callable[[], Awaitable[None]]
     ) -> Outcome:
         # Where nobody was before nothing is stored: to look for it costs each step a read of the storage.
-        nothing = self.context.fresh and unit.step.cache != "always"
-        outcome = await self._asked(unit, follows, on_retry, refresh=nothing or unit.path in self.stale)
+        first = self.context.fresh and unit.path not in self.context.attempts
+        unstored = first and unit.step.cache != "always"
+        outcome = await self._asked(unit, follows, on_retry, refresh=unstored or unit.path in self.stale)
         if isinstance(outcome.error, NoResult):
             outcome = await self._asked(unit, follows, on_retry, refresh=True)
         if outcome.reused and unit.path not in self.context.finished:

@@ -53,20 +53,13 @@ class RunOutcome:
         return replace(self, flow_run_id=flow_run_id, seconds=seconds)
 
     def in_short(self) -> dict[str, Any]:
-        """What a flow that calls this one gets: Prefect looks into every value of it, one by one."""
-        return {
-            "run_id": self.run_id,
-            "status": self.status,
-            "workflow": self.workflow,
-            "offline": self.offline,
-            "steps": {step["id"]: step["status"] for step in self.steps},
-            "places": dict(self.places),
-            "usage": shown_usage(self.usage),
-            "waits": [wait["wait_id"] for wait in self.waits],
-            "wake_at": self.wake_at.isoformat(timespec="seconds") if self.wake_at else None,
-            "failed_steps": list(self.failed_steps),
-            "error": self.error,
-        }
+        """What a flow that calls this one gets: the document of `run --json` with the status of each step by
+        its path as `statuses`, since Prefect looks into every value of it, one by one. An output can be given
+        to another flow as it is, for a file input.
+        """
+        document = self.to_document()
+        del document["steps"]
+        return {**document, "statuses": {step["id"]: step["status"] for step in self.steps}}
 
     def to_document(self) -> dict[str, Any]:
         """The document, JSON-able."""

@@ -17,7 +17,8 @@ from tasks.people import run_approval, run_await_event
 from tasks.results import StepResult
 from tasks.skill import run_skill
 from tasks.values import Value, evaluate
-from workflows.core.plan import StepPlan, content_key
+from workflows.core.plan import AgentPlan, StepPlan, content_key
+from workflows.core.step_paths import member
 
 
 async def run_parts(
@@ -86,9 +87,8 @@ async def _panel(scope: Scope, step: StepPlan, path: str, key: str, follows: Map
 def _members(scope: Scope, step: StepPlan, path: str) -> Sequence[Unit]:
     names, values = {"steps": scope.statuses()}, scope.digests(step)
 
-    def member(index: int) -> Unit:
-        agent = step.agents[index]
-        own = f"{path}/{agent.id.replace('/', '.')}"
+    def unit(agent: AgentPlan) -> Unit:
+        own = member(path, agent.id)
         kind = f"{step.output.name}.{agent.id}"
 
         async def work() -> StepResult:
@@ -96,7 +96,7 @@ def _members(scope: Scope, step: StepPlan, path: str) -> Sequence[Unit]:
 
         return Unit(step, own, content_key(step, values, {"member": agent.id}), work, member=agent.id)
 
-    return [member(i) for i in range(len(step.agents))]
+    return [unit(agent) for agent in step.agents]
 
 
 async def _repeat(scope: Scope, step: StepPlan, path: str, follows: Mapping[str, Any]) -> Outcome:

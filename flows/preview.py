@@ -14,6 +14,7 @@ from tasks.results import StepResult
 from tasks.values import Value
 from workflows.core.plan import Plan, StepPlan, content_key
 from workflows.core.refs import Ref, digest
+from workflows.core.step_paths import within
 
 Action = Literal["reuse", "rerun", "new", "orphaned", "goes on"]
 """`goes on`: it was under way, and continues where it stood."""
@@ -207,17 +208,17 @@ class _Looking:
 
     def _standing(self, step: StepPlan) -> str:
         """Where a step that is under way goes on; "" when nothing of it is there yet."""
-        waits = [w for w in self._known.waits if _within(w.step_path, step.id) and w.state != "cancelled"]
+        waits = [w for w in self._known.waits if within(w.step_path, step.id) and w.state != "cancelled"]
         if waits:
             # What was asked last is what it stands at.
             last = waits[-1]
             return (
                 f"{last.wait_id} is {last.state}" if last.state != "open" else f"it waits for {last.wait_id}"
             )
-        turns = sum(n for path, n in self._known.turns.items() if _within(path, step.id))
+        turns = sum(n for path, n in self._known.turns.items() if within(path, step.id))
         if turns and self._known.turns.get(step.id) == turns:
             return f"at its next unpaid turn, {turns + 1}"
-        below = [r for p, r in self._known.steps.items() if p != step.id and _within(p, step.id)]
+        below = [r for p, r in self._known.steps.items() if p != step.id and within(p, step.id)]
         done = sum(r.state == "completed" for r in below)
         parts = [f"{done} of its parts {'is' if done == 1 else 'are'} finished"] if done else []
         parts += [f"{turns} turns of others are paid"] if turns else []
@@ -316,7 +317,3 @@ class _Looking:
         assert step.repeat is not None
         done = [self._record(f"{step.id}/{n}") for n in range(1, step.repeat.max + 1)]
         return next((r for r in reversed(done) if r is not None and r.state == "completed"), None)
-
-
-def _within(path: str, step_id: str) -> bool:
-    return path == step_id or path.startswith(f"{step_id}/")

@@ -12,28 +12,27 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from blocks.boundaries import reached
-from blocks.ledger import Lease, Ledger, RunStart, RunState
+from blocks.ledger import Lease, Ledger
 from blocks.ledger.records import DEPLOYED
-from blocks.models import ModelConnection, QuotaExhausted
-from blocks.settings import Settings
+from blocks.models import QuotaExhausted
 from blocks.storage import ArtifactStore
 from flows.earlier import earlier_start
 from flows.execution import Execution
 from flows.holding import close_held, take_answers
 from flows.inputs import bound_values, recorded
 from flows.keeper import Keeper, shown_error
+from flows.launch import Launch, LostRun, expected, refuse_other_storage, run_start
 from flows.outcome import RunOutcome, outcome_of
 from flows.scope import Scope
 from flows.steady_heap import steady_heap
-from flows.walk import TimeLeft, walk_to_end
+from flows.walk import TimeLimits, walk_to_end
 from tasks import context as run_context
 from tasks.budget import Budgets
-from tasks.context import OnEvent, RunContext, counting
+from tasks.context import RunContext, counting
 from tasks.durable import Durable
 from tasks.secrets import known_secrets
 from tasks.values import Value
 from workflows.core.errors import PhaselineError, UsageError
-from workflows.core.models.skill import ProviderLimits
 from workflows.core.plan import Plan
 from workflows.core.plan_agents import agents_of
 
@@ -44,55 +43,6 @@ PARKED_SECONDS = 3600.0
 
 StorageOf = Callable[[ArtifactStore], Coroutine[Any, Any, Any]]
 """Gives Prefect's result storage for an artifact store."""
-
-
-class LostRun(PhaselineError):
-    """Another process took the run over."""
-
-
-class NothingToWake(PhaselineError):
-    """The run that was to be woken was cancelled meanwhile, or is not known."""
-
-
-@dataclass(frozen=True)
-class Launch:
-    """How a run is started: by whom, where, and who listens.
-
-    `connections` are model connections to use in place of those that the environment asks for, by the
-    name of their key's variable (`ANTHROPIC_API_KEY` is the default agent's); the run closes them.
-    """
-
-    settings: Settings
-    environ: Mapping[str, str]
-    run_id: str
-    offline: bool = False
-    tenant: str = "default"
-    flow_run_id: str = ""
-    prices: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    labels: Mapping[str, Any] = field(default_factory=dict)
-    connections: Mapping[str, ModelConnection] = field(default_factory=dict)
-    limits: Mapping[str, ProviderLimits] = field(default_factory=dict)
-    """What the catalog says of each credential, by the variable of its key."""
-    allow_effects: bool = False
-    """Whether an offline run may act beyond this machine."""
-    use_stored: bool = False
-    """Whether a run that goes on keeps the definition it began with, whatever the catalog says now."""
-    redo: tuple[str, ...] = ()
-    """Ids of steps whose results are taken back before the run goes on."""
-    lift_parks: bool = False
-    """Whether a person says that the provider's quota is there again, before the time it was parked for."""
-    expect: tuple[RunState, int] | None = None
-    """State and version of the run that goes on, as they were seen; it is refused when it changed since."""
-    woken: bool = False
-    """Whether nobody asked for it just now: what was cancelled meanwhile stays so."""
-    repeat_effects: bool = False
-    """Whether steps that are done again act again, instead of getting the recorded outcomes."""
-    on_event: OnEvent = lambda name, data: None
-    on_outcome: Callable[[RunOutcome], None] = lambda outcome: None
-    on_fault: Callable[[PhaselineError], None] = lambda fault: None
-    """Called with what kept the run from starting, or broke it off, when it runs as a Prefect flow."""
-    cancel: Callable[[], object] | None = None
-    """What SIGTERM does while the flow runs; default: cancel its task."""
 
 
 @dataclass
@@ -142,9 +92,9 @@ async def _held_run(
     started = time.monotonic()
     await store.probe()
     async with Ledger.open(launch.settings.database) as ledger:
-        await _refuse_other_storage(ledger, store, launch)
-        launch = replace(launch, expect=await _expected(ledger, launch))
-        lease = await ledger.begin_run(_start(plan, launch, store))
+        await refuse_other_storage(ledger, store, launch)
+        launch = replace(launch, expect=await expected(ledger, launch))
+        lease = await ledger.begin_run(run_start(plan, launch, store))
         reached("run.begun")
         held = _Held(plan, launch, store, ledger, lease, started)
         try:
@@ -152,40 +102,6 @@ async def _held_run(
         except BaseException as fault:
             await _abandon(held, fault)
             raise
-
-
-async def _expected(ledger: Ledger, launch: Launch) -> tuple[RunState, int] | None:
-    """What the run must be like for this start. Raises NothingToWake for one that nobody may wake.
-
-    A flow run that goes on with what it began itself is woken too: a worker took it up again.
-    """
-    row = await ledger.get_run(launch.tenant, launch.run_id)
-    if row is None and launch.woken:
-        raise NothingToWake(
-            f"this ledger knows no run {launch.run_id} that could be woken",
-            "use the ledger it ran with (PHASELINE_DATABASE_URL)",
-        )
-    own = row is not None and row.flow_run_id == launch.flow_run_id != ""
-    if row is None or not (launch.woken or own):
-        return launch.expect
-    if row.state == "cancelled":
-        raise NothingToWake(
-            f"the run {launch.run_id} was cancelled meanwhile",
-            f"continue it all the same with: phaseline resume {launch.run_id}",
-        )
-    return row.seen
-
-
-async def _refuse_other_storage(ledger: Ledger, store: ArtifactStore, launch: Launch) -> None:
-    """A run is continued where its bodies are, or where they were moved to; elsewhere all would be redone."""
-    row = await ledger.get_run(launch.tenant, launch.run_id)
-    if row is None or row.storage in ("", store.root):
-        return
-    if await store.read_manifest(launch.tenant, launch.run_id) is None:
-        raise UsageError(
-            f"the run {launch.run_id} keeps its bodies in {row.storage}, not in {store.root}",
-            f"add --storage {row.storage} (PHASELINE_STORAGE), or choose another --run-id",
-        )
 
 
 async def _abandon(held: _Held, fault: BaseException) -> None:
@@ -197,21 +113,6 @@ async def _abandon(held: _Held, fault: BaseException) -> None:
         else:
             state = "cancelled" if isinstance(fault, asyncio.CancelledError) else "failed"
             await held.ledger.finish_run(held.lease, state, error=shown_error(fault))  # type: ignore[arg-type]
-
-
-def _start(plan: Plan, launch: Launch, store: ArtifactStore) -> RunStart:
-    return RunStart(
-        run_id=launch.run_id,
-        workflow=plan.workflow,
-        tenant=launch.tenant,
-        offline=launch.offline,
-        storage=store.root,
-        plan_digest=plan.definition,
-        models={a.id: a.model.id for a in agents_of(plan)},
-        flow_run_id=launch.flow_run_id,
-        labels=dict(launch.labels),
-        expect=launch.expect,
-    )
 
 
 async def _walked(held: _Held, given: Mapping[str, Any], storage: Awaitable[Any]) -> RunOutcome:
@@ -343,11 +244,11 @@ def _wake_at(stopped: PhaselineError | None, status: str) -> datetime | None:
     return stopped.reset_at or datetime.now(UTC) + timedelta(seconds=PARKED_SECONDS)
 
 
-def _time_left(plan: Plan, active: float) -> TimeLeft:
+def _time_left(plan: Plan, active: float) -> TimeLimits:
     """Active seconds the run still has, of those its timeout and its budget allow."""
     ceiling = plan.budget.time if plan.budget else None
     timeout = None if plan.total_timeout is None else max(0.001, plan.total_timeout - active)
-    return TimeLeft(timeout=timeout, budget=ceiling, active=active)
+    return TimeLimits(timeout=timeout, budget=ceiling, active=active)
 
 
 def _manifest(plan: Plan, run_id: str, inputs: Mapping[str, Any], offline: bool) -> dict[str, Any]:

@@ -16,16 +16,17 @@ from flows.inputs import restored
 from tasks.context import RunContext
 from tasks.durable import Durable
 from tasks.effect_calls import Unsure
+from tasks.effect_rows import may_have_happened
 from tasks.effect_tools import gate_of
-from tasks.effects import may_have_happened
-from tasks.handlers import HandlerCrashed, HandlerTimeout
+from tasks.handler_faults import HandlerCrashed, HandlerTimeout
 from tasks.toolbox import call_handler
 from tasks.tools import Effect, ToolError, ToolResult, argument_problems
 from tasks.values import argument
 from tasks.waiting import Waiting
 from workflows.core.errors import PhaselineError
 from workflows.core.handlers import with_documents
-from workflows.core.plan import Plan, UndoPlan
+from workflows.core.plan import DecidersPlan, Plan, UndoPlan
+from workflows.core.step_paths import within
 
 
 class NotUndone(PhaselineError):
@@ -163,7 +164,14 @@ async def _called(done: Completed, context: RunContext) -> ToolResult:
         effect=effect,
         ordinal=0,
         send=send,
+        people=_asked(done.step.people),
     )
+
+
+def _asked(people: DecidersPlan | None) -> DecidersPlan | None:
+    """Who answers about taking back; without end, since nobody is asked about that a second time."""
+    ended = {"deadline": None, "on_timeout": "fail", "escalate_to": ()}
+    return None if people is None else people.model_copy(update=ended)
 
 
 def _left(effects: Sequence[EffectRow], undone: Sequence[Undone]) -> list[Left]:
@@ -174,12 +182,8 @@ def _left(effects: Sequence[EffectRow], undone: Sequence[Undone]) -> list[Left]:
         for row in effects
         if (row.state == "done" or may_have_happened(row))
         and not _of_undo(row.step_path, told)
-        and not (row.state == "done" and any(_within(row.step_path, path) for path in told))
+        and not (row.state == "done" and any(within(row.step_path, path) for path in told))
     ]
-
-
-def _within(path: str, whole: str) -> bool:
-    return path == whole or path.startswith(f"{whole}/")
 
 
 def _of_undo(path: str, undone: Sequence[str]) -> bool:
@@ -205,7 +209,7 @@ async def _close_effects(path: str, context: RunContext) -> None:
     assert durable is not None
     for row in await durable.ledger.effects.of_run(context.tenant, context.run_id):
         # Below a workflow are also the effects of taking back its steps.
-        if _within(row.step_path, path) and row.state == "done" and not row.step_path.endswith("/undo"):
+        if within(row.step_path, path) and row.state == "done" and not row.step_path.endswith("/undo"):
             await durable.ledger.effects.settle(durable.lease, row.effect_key, "undone")
     told = ("step.undone", path, {"step": path})
     await durable.ledger.events.append(durable.lease, [told])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from prefect import allow_failure, task
@@ -83,7 +83,15 @@ def worst(ends: Sequence[Outcome]) -> Outcome | None:
     return min(failed, key=lambda end: order[ending(end.error)], default=None)
 
 
-_WORK: ContextVar[Mapping[str, Unit]] = ContextVar("phaseline_units")
+@dataclass(frozen=True)
+class _Doing:
+    """A unit while its task runs, and what came of it here: what Prefect hands back is a text of that."""
+
+    unit: Unit
+    made: list[StepResult] = field(default_factory=list)
+
+
+_DOING: ContextVar[Mapping[str, _Doing]] = ContextVar("phaseline_units")
 
 
 @task(log_prints=False)
@@ -99,19 +107,20 @@ async def step_task(unit: list[Any]) -> Any:
 async def _worked(path: str) -> Any:
     """The result of a unit of the current run as text; what holds it up becomes the task run's state."""
     context = current()
-    doing = _WORK.get()[path]
-    recorded = context.finished.get(doing.path)
-    if recorded is not None and recorded.key == doing.key:
+    doing = _DOING.get()[path]
+    recorded = context.finished.get(path)
+    if recorded is not None and recorded.key == doing.unit.key:
         return recorded.model_dump_json()
     try:
-        result = context.made[doing.path] = await attempted(doing, context)
+        result = await attempted(doing.unit, context)
     except PhaselineError as error:
         if ending(error) == "failed":
             raise
         # Neither a wait nor a spent budget is a failure of the step: people should not see it in red.
-        context.held_up[doing.path] = error
+        context.held_up[path] = error
         name = "Waiting" if ending(error) == "waiting" else "Stopped"
         return Cancelled(name=name, message=error.message)
+    doing.made.append(result)
     # One text: Prefect would take every value of a mapping for something that other tasks may follow.
     return result.model_dump_json()
 
@@ -174,13 +183,14 @@ async def run_unit(
     )
     # Tasks run in this process and context: the unit is found by its path, so that what travels through
     # Prefect (and is shown in its UI) stays small.
-    token = _WORK.set({unit.path: unit})
+    doing = _Doing(unit)
+    token = _DOING.set({unit.path: doing})
     try:
         called = [unit.path, *_edges(follows)]
         state = await with_options(step_task, options)(called, return_state=True)
     finally:
-        _WORK.reset(token)
-    return await _outcome(unit, state, context, before)
+        _DOING.reset(token)
+    return await _outcome(doing, state, context, before)
 
 
 class _Edge:
@@ -232,7 +242,8 @@ def _timed_out(unit: Unit, error: BaseException) -> TimedOut | None:
     return TimedOut(limit) if isinstance(error, TimeoutError) and limit is not None else None
 
 
-async def _outcome(unit: Unit, state: State[Any], context: RunContext, before: int) -> Outcome:
+async def _outcome(doing: _Doing, state: State[Any], context: RunContext, before: int) -> Outcome:
+    unit = doing.unit
     attempts = context.attempts.get(unit.path, 0)
     worked = attempts > before
     # Prefect knows results by their address in memory: one that is given back, and used again for another
@@ -240,9 +251,8 @@ async def _outcome(unit: Unit, state: State[Any], context: RunContext, before: i
     context.held.append(state)
     if (held_up := context.held_up.pop(unit.path, None)) is not None:
         return Outcome(unit.path, state=state, error=held_up, attempts=attempts)
-    made = context.made.pop(unit.path, None)
-    if made is not None and state.is_completed():
-        return Outcome(unit.path, result=made, state=state, attempts=attempts)
+    if doing.made and state.is_completed():
+        return Outcome(unit.path, result=doing.made[-1], state=state, attempts=attempts)
     value = await state.aresult(raise_on_failure=False) if state.is_final() else None
     if isinstance(value, BaseException) or not state.is_completed():
         error = value if isinstance(value, BaseException) else RuntimeError(state.message or state.name)

@@ -18,6 +18,7 @@ from tasks.budget import BudgetSpent
 from tasks.failures import ending
 from workflows.core.errors import PhaselineError
 from workflows.core.plan import StepPlan, content_key
+from workflows.core.step_paths import within
 from workflows.core.units import shown_duration
 
 _LOG = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ class TimeIsUp(PhaselineError):
 
 
 @dataclass(frozen=True)
-class TimeLeft:
+class TimeLimits:
     """Seconds a walk may still take until it fails (`timeout`). For the whole run also its budget of active
     seconds, which stops it, and what of that it was `active` before."""
 
@@ -43,7 +44,7 @@ class TimeLeft:
     active: float = 0.0
 
 
-def _budget_of_time(scope: Scope, left: TimeLeft) -> AbstractAsyncContextManager[None]:
+def _budget_of_time(scope: Scope, left: TimeLimits) -> AbstractAsyncContextManager[None]:
     """What stops the walk once its budget of time is spent: the run's, or of a workflow within it."""
     execution = scope.execution
     if scope.prefix:
@@ -58,13 +59,13 @@ def _budget_of_time(scope: Scope, left: TimeLeft) -> AbstractAsyncContextManager
 
 async def walk_inner(scope: Scope) -> BaseException | None:
     """Walks a nested plan. Raises CancelledError when it is cut off, after its `finally` steps."""
-    error, cancelled = await walk_to_end(scope, TimeLeft(scope.plan.total_timeout))
+    error, cancelled = await walk_to_end(scope, TimeLimits(scope.plan.total_timeout))
     if cancelled:
         raise asyncio.CancelledError
     return error
 
 
-async def walk_to_end(scope: Scope, left: TimeLeft) -> tuple[BaseException | None, bool]:
+async def walk_to_end(scope: Scope, left: TimeLimits) -> tuple[BaseException | None, bool]:
     """Steps within the time that is left, then `finally` whatever happened, unless the run stopped or waits.
 
     Gives what ended the walk as a whole (its total time), and whether it was cancelled. Raises what is
@@ -126,7 +127,7 @@ def _expire_last(scope: Scope) -> None:
     execution = scope.execution
     last = {scope.path(s) for s in scope.plan.finally_}
     for path in list(execution.context.finished):
-        if any(path == p or path.startswith(f"{p}/") for p in last):
+        if any(within(path, p) for p in last):
             execution.forget(path, "the run went on since", stale=True)
 
 
@@ -296,9 +297,7 @@ class Walk:
         """A step cut off in its work is cancelled; one that only waited for a place did not start."""
         scope, path = self._scope, self._scope.path(step)
         execution = scope.execution
-        if execution.lost is not None or not any(
-            p == path or p.startswith(f"{path}/") for p in execution.begun
-        ):
+        if execution.lost is not None or not any(within(p, path) for p in execution.begun):
             return
         # It, or a part of it, has begun.
         attempts = max(execution.context.attempts.get(path, 0), 1)

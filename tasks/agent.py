@@ -22,7 +22,8 @@ from tasks.context import RunContext
 from tasks.documents import message_blocks
 from tasks.failures import OutputRejected
 from tasks.gates import Gates
-from tasks.handlers import HandlerFault, run_handler
+from tasks.handler_faults import HandlerFault
+from tasks.handlers import run_handler
 from tasks.journal import StepJournal, journal_of
 from tasks.outputs import Accepted, Contract, Rejected
 from tasks.outputs_stored import store_output
@@ -139,8 +140,8 @@ async def _gates(agent: AgentPlan, context: RunContext, path: str) -> tuple[Gate
         gates.append(governor)
     durable = context.durable
     confirm = partial(durable.ledger.confirm, durable.lease) if durable is not None else None
-    standing, passed = partial(context.standing, path), partial(context.left, path)
-    return Gates(gates, path, confirm, standing, passed), notice
+    standing, on_sending = partial(context.standing, path), partial(context.departed, path)
+    return Gates(gates, path, confirm, standing, on_sending), notice
 
 
 def _tell(context: RunContext, name: str, data: dict[str, Any]) -> None:

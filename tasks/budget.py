@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import shlex
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ from tasks.durable import Durable
 from workflows.core.errors import PhaselineError
 from workflows.core.plan import AgentPlan, BudgetPlan
 from workflows.core.refs import canonical_json
+from workflows.core.step_paths import within
 from workflows.core.usage import Usage
 
 if TYPE_CHECKING:
@@ -34,6 +36,19 @@ _BYTES_PER_TOKEN = 2.5
 _MICRO = 1_000_000
 _TWO_NOTICES = Amount(tokens=256)
 """More than saying it twice adds to a request: being told to end may not be what is too much."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimeLeft:
+    """Seconds left of a budget of time, and what it is."""
+
+    seconds: float
+    limit: float
+
+    @property
+    def share(self) -> float:
+        """How much of it is spent."""
+        return 1.0 - self.seconds / self.limit
 
 
 class BudgetSpent(PhaselineError):
@@ -101,7 +116,7 @@ class Budgets:
 
     def of(self, path: str) -> list[str]:
         """The budgets that bound the work at a path."""
-        return [i for p, i in self.ids if p in ("", path) or path.startswith(f"{p}/")]
+        return [i for p, i in self.ids if within(path, p)]
 
 
 @dataclass
@@ -118,17 +133,23 @@ class BudgetGate:
     """What the last two requests of the conversation were held to cost, the last one first."""
     _cost: Amount | None = None
     """What it cost in the end; None before the first answer of this process."""
+    _began: float = 0.0
+    _longest: float = 0.0
+    """Seconds that the longest request of the conversation took."""
 
     @property
     def bounded(self) -> bool:
         """Whether any ceiling bounds the conversation."""
-        return bool(self._ids())
+        return bool(self._ids()) or self.context.time_left(self.path) is not None
 
     async def before(self, request: Request) -> None:
         """Holds what the request may cost. Raises BudgetSpent when a ceiling does not allow it."""
         ids = self._ids()
-        if not ids:
-            return
+        if ids:
+            await self._hold(ids, request)
+        self._began = time.monotonic()
+
+    async def _hold(self, ids: list[str], request: Request) -> None:
         amount = self._bound(request)
         lease, budgets = self.budgets.durable.lease, self.budgets
         self._bounds = (amount, *self._bounds[:1])
@@ -158,6 +179,7 @@ class BudgetGate:
 
     async def after(self, answer: Answer) -> None:
         """Settles with what the answer really cost."""
+        self._longest = max(self._longest, time.monotonic() - self._began)
         if self._id:
             reached("turn.received", self.path)
         await self._settle(answer.usage, answer.model)
@@ -182,18 +204,30 @@ class BudgetGate:
 
     async def notice(self) -> str:
         """What the agent should know about its budget; "" while there is enough."""
+        spent = await self._nearly_spent() or self._nearly_over()
+        if not spent:
+            return ""
+        return (
+            f"{spent} for this work is spent; it may not allow another answer after this. "
+            "Come to an end now: give your best complete answer with what you have, without more tool calls."
+        )
+
+    async def _nearly_spent(self) -> str:
         ids = self._ids()
         if not ids:
             return ""
         ledger, lease = self._ledger()
         rows = await asyncio.to_thread(ledger.read, lease.tenant, ids)
         share = max((s for row in rows for s in row.shares().values()), default=0.0)
-        if share < WRAP_UP and all(row.allows(self._two_more()) for row in rows):
+        enough = share < WRAP_UP and all(row.allows(self._two_more()) for row in rows)
+        return "" if enough else f"{share:.0%} of the budget"
+
+    def _nearly_over(self) -> str:
+        """The same of time, where one more request after the next may not come to its end."""
+        left = self.context.time_left(self.path)
+        if left is None or (left.share < WRAP_UP and left.seconds > 2 * self._longest):
             return ""
-        return (
-            f"{share:.0%} of the budget for this work is spent; it may not allow another answer after this. "
-            "Come to an end now: give your best complete answer with what you have, without more tool calls."
-        )
+        return f"{left.share:.0%} of the time"
 
     def _two_more(self) -> Amount:
         """What the next request will cost and the one after it must hold, as far as earlier ones tell.

@@ -6,6 +6,8 @@ from collections import UserDict
 from collections.abc import Iterator
 from typing import TypeVar
 
+from workflows.core.step_paths import all_within
+
 V = TypeVar("V")
 
 
@@ -26,10 +28,7 @@ class ByPath(UserDict[str, V]):
 
     def below(self, path: str) -> Iterator[str]:
         """The path itself and those of its parts, as far as they are here, in the order they came."""
-        inside = f"{path}/"
-        for known in self._known.get(_first(path), ()):
-            if known == path or known.startswith(inside):
-                yield known
+        return all_within(self._known.get(_first(path), ()), path)
 
 
 def _first(path: str) -> str:

@@ -15,7 +15,7 @@ from blocks.boundaries import reached
 from blocks.connections import connect
 from blocks.models import ModelConnection
 from blocks.storage import ArtifactStore
-from tasks.budget import Budgets
+from tasks.budget import Budgets, TimeLeft
 from tasks.by_path import ByPath
 from tasks.durable import Durable
 from tasks.governor import Governor
@@ -27,6 +27,7 @@ from workflows.core.errors import PhaselineError
 from workflows.core.models.skill import ProviderLimits
 from workflows.core.plan import AgentPlan
 from workflows.core.refs import Ref
+from workflows.core.step_paths import all_within
 from workflows.core.usage import Usage, cost
 
 OnEvent = Callable[[str, dict[str, Any]], None]
@@ -82,12 +83,12 @@ class RunContext:
     connections: dict[str, ModelConnection] = field(default_factory=dict)
     standing: Callable[[str], AbstractContextManager[None]] = lambda path: nullcontext()
     """Around what the unit at a path only waits in a queue for: that is no active time of it."""
-    left: Callable[[str], None] = lambda path: None
-    """Called when the unit at a path sends a request: its preparation is over."""
+    time_left: Callable[[str], TimeLeft | None] = lambda path: None
+    """What the unit at a path has left of the budget of time that ends first; None where there is none."""
+    departed: Callable[[str], None] = lambda path: None
+    """Called in the loop when the unit at a path sends a request: its preparation is over."""
     held_up: dict[str, PhaselineError] = field(default_factory=dict)
     """What keeps a unit from going on without having failed, by path: a wait, a spent budget."""
-    made: dict[str, StepResult] = field(default_factory=dict)
-    """Results of units that worked here just now, by path: what Prefect hands back is a text of them."""
     held: list[Any] = field(default_factory=list)
     """What must not be given back before the run ends."""
     _secrets: tuple[tuple[str, ...], Secrets] | None = None
@@ -157,9 +158,7 @@ class RunContext:
 
     def failed_calls_below(self, path: str) -> int:
         """Tool calls that failed in a step and its parts, those of parts that are reused included."""
-        inside = f"{path}/"
-        failed = (p for p in self.failed_calls if p == path or p.startswith(inside))
-        paths = {*failed, *self.finished.below(path)}
+        paths = {*all_within(self.failed_calls, path), *self.finished.below(path)}
         kept = {p: self.finished[p].failed_tool_calls if p in self.finished else 0 for p in paths}
         return sum(max(kept[p], self.failed_calls[p]) for p in paths)
 

@@ -21,7 +21,7 @@ from workflows.core.tool_rules import rule_of
 
 @dataclass(frozen=True, slots=True)
 class LeasedEffects:
-    """The ledger's effects under the lease of one run: `tasks.effects.Effects`."""
+    """The ledger's effects under the lease of one run: `tasks.effect_record.Effects`."""
 
     durable: Durable
 
@@ -49,7 +49,7 @@ class LeasedEffects:
 
 @dataclass(frozen=True, slots=True)
 class LeasedWaits:
-    """The ledger's waits under the lease of one run: `tasks.effects.Waits`."""
+    """The ledger's waits under the lease of one run: `tasks.effect_record.Waits`."""
 
     durable: Durable
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeGuard
 
 from blocks.ledger import WaitRow, WaitStart
+from blocks.ledger.tally import counting
 from tasks.deciders import LENGTH, addressed
 from tasks.effect_calls import EffectCall
 from tasks.tools import ToolResult
+from workflows.core.cures import anew
 from workflows.core.errors import PhaselineError
 from workflows.core.refs import digest
 
@@ -134,7 +136,7 @@ def verdict(row: WaitRow, tool: str) -> tuple[str, ToolResult]:
 
     Raises Undecided.
     """
-    if row.state not in ("answered", "rejected"):
+    if not decided(row):
         raise undecided(row)
     data = (row.answer or {}).get("data") or {}
     outcome = data.get("outcome") if row.state == "answered" else "abandon"
@@ -145,6 +147,11 @@ def verdict(row: WaitRow, tool: str) -> tuple[str, ToolResult]:
     return "abandoned", abandoned(tool, f"{_voters(row)} abandoned it.{_note(row)}")
 
 
+def decided(row: WaitRow | None) -> TypeGuard[WaitRow]:
+    """Whether it was said yes or no to a question."""
+    return row is not None and row.state in ("answered", "rejected")
+
+
 def abandoned(tool: str, why: str) -> ToolResult:
     """What the agent gets for a call that nobody wants any more."""
     return ToolResult(f"This call of {tool} is not made again: {why}", is_error=True, again=True)
@@ -153,7 +160,7 @@ def abandoned(tool: str, why: str) -> ToolResult:
 def undecided(row: WaitRow) -> Undecided:
     """Why there is no answer to a question, and how people are asked again."""
     why = "nobody answered in time" if row.state == "expired" else "the question was withdrawn"
-    again = f"be asked again: phaseline resume {row.run_id} --from {row.step_path.split('/')[0]}"
+    again = f"be asked again: {anew(row.run_id, row.step_path)}"
     if row.kind == "unknown":
         found = f"(phaseline show {row.run_id} tells what was sent)"
         again = f"find out whether {row.detail['tool']} did it {found}, then {again}"
@@ -168,10 +175,10 @@ def by_timeout(row: WaitRow) -> bool:
 def _voters(row: WaitRow) -> str:
     """Those whose votes decided."""
     decided = "reject" if row.state == "rejected" else "approve"
-    names = [str(vote["voter"]) for vote in row.decided_by if vote.get("decision") == decided]
+    names = [str(vote["voter"]) for vote in counting(row) if vote.get("decision") == decided]
     return " and ".join(names) or "A person"
 
 
 def _note(row: WaitRow) -> str:
-    notes = "; ".join(str(vote["note"]) for vote in row.decided_by if vote.get("note"))
+    notes = "; ".join(str(vote["note"]) for vote in counting(row) if vote.get("note"))
     return f" They said: {notes}." if notes else ""

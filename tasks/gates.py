@@ -24,7 +24,7 @@ class Gates:
     """Raises when the run is not ours any more: what stood long at a gate must not be sent then."""
     standing: Callable[[], AbstractContextManager[None]] = nullcontext
     """Around the time that a request stands at the gates."""
-    passed: Callable[[], None] = lambda: None
+    on_sending: Callable[[], None] = lambda: None
     """Called when the request is about to leave."""
 
     async def before(self, request: Request) -> None:
@@ -42,7 +42,7 @@ class Gates:
                 await gate.unsent()
             raise
         reached("turn.sending", self.path)
-        self.passed()
+        self.on_sending()
 
     async def after(self, answer: Answer) -> None:
         """Tells every gate what came back."""

@@ -20,10 +20,7 @@ import asyncio
 import contextlib
 import json
 import math
-import mimetypes
 import os
-import re
-import shutil
 import signal
 import sys
 import tempfile
@@ -32,7 +29,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from workflows.core.errors import PhaselineError
+from tasks.handler_faults import HandlerCrashed, HandlerError, HandlerOutput, HandlerTimeout
+from tasks.handler_files import DocumentFile, remove_scratch, write_files
 
 OUTPUT_LIMIT = 8 * 2**20
 MEMORY = 2 * 2**30
@@ -43,78 +41,7 @@ FILE_SIZE = 256 * 2**20
 OPEN_FILES = 256
 
 _CHILD = Path(__file__).with_name("handler_child.py")
-_SUFFIXES = {
-    "text/markdown": ".md",
-    "text/plain": ".txt",
-    "text/csv": ".csv",
-    "text/tab-separated-values": ".tsv",
-    "text/html": ".html",
-    "application/json": ".json",
-    "application/yaml": ".yaml",
-}
 _GRACE = 5.0  # seconds to read what a process that has ended left in its pipes
-
-
-@dataclass(frozen=True, slots=True)
-class DocumentFile:
-    """A document for a parameter annotated `Path`: it is written to a file with a fitting suffix."""
-
-    name: str
-    body: bytes
-    media_type: str = "text/markdown"
-
-
-class HandlerFault(PhaselineError):
-    """A handler gave no result. `printed` is the beginning of what it printed."""
-
-    before_sending = False
-    """Whether it certainly did nothing."""
-
-    def __init__(self, message: str, cure: str, printed: str = "") -> None:
-        super().__init__(message, cure)
-        self.printed = printed
-
-
-class HandlerError(HandlerFault):
-    """The handler raised. `frames` are the lines of its skill's own files that led there.
-
-    It did nothing where it could not even be called, or where its exception says so by the attribute
-    `nothing_done`.
-    """
-
-    def __init__(self, function: str, error: Mapping[str, Any], printed: str = "") -> None:
-        self.type = str(error.get("type", "Exception"))[:100]
-        self.detail = str(error.get("message", ""))[:2_000]
-        self.before_sending = error.get("nothing_done") is True
-        found = error.get("frames")
-        self.frames = tuple(str(f)[:300] for f in found[:8]) if isinstance(found, list) else ()
-        at = f" ({self.frames[-1]})" if self.frames else ""
-        cure = "give more memory in the skill's config.yaml" if self.type == "MemoryError" else ""
-        super().__init__(
-            f"{function} raised {self.type}: {self.detail}{at}",
-            cure or "call it with other arguments, or mend the handler",
-            printed,
-        )
-
-
-class HandlerTimeout(HandlerFault):
-    """The handler took longer than it may; its process group was killed."""
-
-
-class HandlerCrashed(HandlerFault):
-    """The process ended without an answer. `status` is its exit status, minus the signal that killed it."""
-
-    def __init__(self, function: str, status: int, printed: str = "") -> None:
-        self.status = status
-        super().__init__(
-            f"{function} ended without a result: {_ended(status)}",
-            "a handler returns its result and never ends its process",
-            printed,
-        )
-
-
-class HandlerOutput(HandlerFault):
-    """The result is not JSON or too large, or the handler printed without end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +81,7 @@ async def run_handler(
             "arguments": dict(arguments),
             "limits": _limits(timeout, MEMORY if memory is None else memory, output_limit),
         }
-        call |= await asyncio.to_thread(_write_files, scratch, file, documents)
+        call |= await asyncio.to_thread(write_files, scratch, file, documents)
         running = _Running(function, output_limit)
         try:
             async with asyncio.timeout(timeout):
@@ -166,7 +93,7 @@ async def run_handler(
         finally:
             await asyncio.shield(running.end())
     finally:
-        await asyncio.shield(asyncio.to_thread(_remove, scratch))
+        await asyncio.shield(asyncio.to_thread(remove_scratch, scratch))
 
 
 def _launch(scratch: Path, answer: int) -> _Launch:
@@ -351,56 +278,3 @@ async def _give(process: asyncio.subprocess.Process, call: bytes) -> None:
 
 def _refuse_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
-
-
-def _ended(status: int) -> str:
-    if status >= 0:
-        return f"exit status {status}"
-    try:
-        return f"killed by {signal.Signals(-status).name}"
-    except ValueError:
-        return f"killed by signal {-status}"
-
-
-def _write_files(
-    scratch: Path, file: Path, documents: Mapping[str, DocumentFile | Sequence[DocumentFile]]
-) -> dict[str, Any]:
-    """Write each document read-only into a folder of its own. Gives the paths the call names."""
-    written: dict[str, str | list[str]] = {}
-    for parameter, given in documents.items():
-        several = [given] if isinstance(given, DocumentFile) else list(given)
-        paths = [_write(scratch / "documents" / f"{len(written)}-{n}", doc) for n, doc in enumerate(several)]
-        written[parameter] = paths[0] if isinstance(given, DocumentFile) else paths
-    return {"file": str(file.resolve()), "documents": written}
-
-
-def _write(folder: Path, document: DocumentFile) -> str:
-    folder.mkdir(parents=True)
-    path = folder / _file_name(document)
-    path.write_bytes(document.body)
-    path.chmod(0o444)
-    folder.chmod(0o555)
-    return str(path)
-
-
-def _file_name(document: DocumentFile) -> str:
-    """A name for the file: the document's, made harmless, with the suffix its media type asks for."""
-    stem = re.sub(r"[^\w.-]+", "_", document.name).lstrip(".") or "document"
-    media = document.media_type.split(";")[0].strip().lower()
-    suffix = _SUFFIXES.get(media) or mimetypes.guess_extension(media) or ".bin"
-    while len(stem.encode()) > 120:
-        stem = stem[:-1]
-    return stem if stem.lower().endswith(suffix) else stem + suffix
-
-
-def _remove(folder: Path) -> None:
-    """Remove a scratch folder, also one whose rights the handler changed. Links are not followed."""
-    if not folder.is_dir():
-        return  # the handler did it
-    folder.chmod(0o700)
-    for place, folders, _ in os.walk(folder):
-        for name in folders:
-            inner = Path(place, name)
-            if not inner.is_symlink():
-                inner.chmod(0o700)
-    shutil.rmtree(folder)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -17,17 +16,18 @@ from tasks.tools import Effect, ToolError, ToolResult
 from workflows.core.errors import UsageError, did_you_mean
 from workflows.core.plan import AgentPlan, ServerPlan, ToolRulePlan
 from workflows.core.refs import digest
+from workflows.core.tool_names import rule_names, served_name
 from workflows.core.tool_rules import rule_of
 
 if TYPE_CHECKING:
     import mcp.types as types
 
     from blocks.ledger import WaitRow
-    from tasks.mcp_client import Asked, McpServers, Session
+    from tasks.mcp_client import McpServers
+    from tasks.mcp_session import Asked, Session
 
 KEY_ARGUMENT = "idempotency_key"
 """A property of a tool's schema that is filled with the call's key, and not shown to the model."""
-NAME_LENGTH = 64
 DESCRIPTION = 4000
 ROUNDS = 10
 """How often a server may ask within one call."""
@@ -47,22 +47,11 @@ async def mcp_tools(agent: AgentPlan, servers: McpServers, gate: EffectGate) -> 
         session = await servers.session(plan)
         _check_names(agent, plan, session)
         for tool in session.tools:
-            rule = rule_of(
-                agent.tool_rules, f"{plan.name}.{tool.name}", tool_name(plan.name, tool.name), tool.name
-            )
+            rule = rule_of(agent.tool_rules, *rule_names(plan.name, tool.name))
             offered = not plan.server.tools or tool.name in plan.server.tools
             if offered and (rule is None or rule.allow):
                 out.append(_acting(plan, tool, rule, servers, gate))
     return out
-
-
-def tool_name(server: str, tool: str) -> str:
-    """`server__tool` as the model knows it; what does not fit is replaced, and told apart by a digest."""
-    whole = f"{server}__{tool}"
-    plain = re.sub(r"[^a-zA-Z0-9_-]", "_", whole)
-    if plain == whole and len(plain) <= NAME_LENGTH:
-        return plain
-    return f"{plain[: NAME_LENGTH - 9]}_{digest(whole)[:8]}"
 
 
 def _check_names(agent: AgentPlan, plan: ServerPlan, session: Session) -> None:
@@ -92,7 +81,7 @@ def _acting(
 
     about = (tool.description or tool.title or tool.name).strip()
     return ActingTool(
-        name=tool_name(plan.name, tool.name),
+        name=served_name(plan.name, tool.name),
         description=about[:DESCRIPTION],
         input_schema=schema,
         kind="mcp",
@@ -175,7 +164,7 @@ class _Call:
 
     async def run(self) -> ToolResult:
         """The tool's result. Raises Waiting while a question is open; see McpServers.call."""
-        from tasks.mcp_client import Asked
+        from tasks.mcp_session import Asked
 
         responses, state = self._resumed(await self._gate.asked(self._key))
         for _ in range(ROUNDS):

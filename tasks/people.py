@@ -9,6 +9,7 @@ from typing import Any
 from blocks.boundaries import reached
 from blocks.ledger import WaitRow, WaitStart
 from blocks.ledger.forms import UnfitForm, checked_form
+from blocks.ledger.tally import counting
 from blocks.ledger.wait_documents import shown_time
 from tasks.context import RunContext
 from tasks.deciders import addressed, deadline_in, length_of
@@ -82,13 +83,14 @@ def ask_person_tool(context: RunContext, path: str, people: DecidersPlan | None 
     """
 
     async def run(arguments: dict[str, Any]) -> ToolResult:
-        form = _usable(arguments.get("form") or {})
+        # What the model wrote may hold what it was given: no known secret stays in a question.
+        form = _usable(scrub_value(arguments.get("form") or {}, context.secrets))
         start = WaitStart(
             run_id=context.run_id,
             step_path=path,
             wait_key=f"{path}/ask/{digest(arguments)[:16]}/{among_equal()}/{_generation(context, path)}",
             kind="ask_person",
-            ask=arguments["question"],
+            ask=scrub_text(arguments["question"], context.secrets),
             form=form,
         )
         row = await _opened(context, addressed(start, people))
@@ -129,7 +131,7 @@ def _told(row: WaitRow) -> str:
         raise undecided(row)
     if by_timeout(row):
         return "There was no answer in time; go on without it or say what is missing."
-    notes = "; ".join(str(v.get("note")) for v in row.decided_by if v.get("note"))
+    notes = "; ".join(str(v.get("note")) for v in counting(row) if v.get("note"))
     return "The person declined to answer." + (f" They said: {notes}" if notes else "")
 
 
@@ -153,7 +155,7 @@ async def _decided(step: StepPlan, row: WaitRow, context: RunContext, path: str)
     shape = step.output.model_copy(update={"type": "json"})
     data = scrub_value(_answer(row), context.secrets)
     ref = await store_output("", data, shape, context, path)
-    who = ", ".join(str(vote["voter"]) for vote in row.decided_by)
+    who = ", ".join(str(vote["voter"]) for vote in counting(row))
     return StepResult(step=step.id, path=path, output=ref, agent=who, offline=context.offline)
 
 
@@ -167,7 +169,7 @@ def _answer(row: WaitRow) -> dict[str, Any]:
             "event_id": answer.get("event_id", ""),
             "by_timeout": by_timeout,
         }
-    votes = [{**vote, "at": shown_time(vote.get("at"))} for vote in row.decided_by]
+    votes = [{**vote, "at": shown_time(vote.get("at"))} for vote in counting(row)]
     return {
         "approved": row.state == "answered",
         "data": answer.get("data") or {},

@@ -11,7 +11,7 @@ from tasks.context import INLINE_BYTES, RunContext
 from tasks.effect_calls import Unsure
 from tasks.effect_tools import gate_of
 from tasks.failures import OutputRejected, StepFailed
-from tasks.handlers import HandlerCrashed, HandlerTimeout
+from tasks.handler_faults import HandlerCrashed, HandlerTimeout
 from tasks.outputs import Contract, Rejected
 from tasks.outputs_stored import store_output
 from tasks.results import StepResult
@@ -93,6 +93,7 @@ async def _called(
         ordinal=0,
         send=send,
         key_fields=step.effect_key,
+        people=step.people,
     )
     return await _opened(done, step, context)
 

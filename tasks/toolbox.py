@@ -11,7 +11,9 @@ from typing import Any
 from blocks.storage import ArtifactStore
 from tasks.context import INLINE_BYTES, RunContext
 from tasks.effect_calls import Refused, Unsure
-from tasks.handlers import DocumentFile, HandlerError, HandlerFault, HandlerOutput, run_handler
+from tasks.handler_faults import HandlerError, HandlerFault, HandlerOutput
+from tasks.handler_files import DocumentFile
+from tasks.handlers import run_handler
 from tasks.secrets import scrub_text, scrub_value, without_secrets
 from tasks.tools import Tool, ToolError, ToolResult
 from tasks.values import Value

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from blocks.storage import ArtifactStore
-from tasks.handlers import DocumentFile
+from tasks.handler_files import DocumentFile
 from workflows.core.csv_table import UnreadableTable, read_csv
 from workflows.core.errors import PhaselineError
 from workflows.core.expressions import Expression, Template

@@ -14,7 +14,8 @@ from blocks.ledger.errors import LedgerError
 from blocks.ledger.forms import check_answer
 from blocks.ledger.records import Document
 from blocks.ledger.schema import vote
-from blocks.ledger.wait_rows import WaitRow, WaitState, change, clock, locked, shown_time, tell
+from blocks.ledger.tally import counting, first_proposal, outcome
+from blocks.ledger.wait_rows import WaitRow, change, clock, locked, shown_time, tell
 from workflows.core.errors import UsageError, did_you_mean
 from workflows.core.refs import digest
 
@@ -27,7 +28,8 @@ _CLOSED = {
     "expired": "got no answer in time",
     "cancelled": "was withdrawn",
 }
-_SAID = {"approve": "approved", "reject": "rejected"}
+SAID = {"approve": "approved", "reject": "rejected"}
+"""What a decision is called once somebody made it."""
 
 
 class UnknownWait(UsageError):
@@ -145,8 +147,8 @@ def make_ballot(
     """A vote that may count. UsageError for what is wrong with it; LedgerError for data that is too large."""
     if not 0 < len(voter) <= _VOTER_LENGTH or not voter.isprintable():
         raise UsageError(f"not an identity: {plain(voter)[:100]!r}", "give a name with --as")
-    if decided not in _SAID:
-        raise UsageError(f"not a decision: {decided!r}", did_you_mean(decided, _SAID))
+    if decided not in SAID:
+        raise UsageError(f"not a decision: {decided!r}", did_you_mean(decided, SAID))
     if len(note) > _NOTE_LENGTH:
         raise UsageError(f"the note is longer than {_NOTE_LENGTH} characters", "shorten it")
     refused = refusal(row, voter, at)
@@ -169,12 +171,6 @@ def make_ballot(
         note=plain(note),
         by_admin=local_admin,
     )
-
-
-def first_proposal(row: WaitRow) -> Document | None:
-    """The first approval, whose data the others of a quorum approve as well; None before there is one."""
-    approvals = (entry for entry in row.decided_by if entry["decision"] == "approve" and "data" in entry)
-    return next(approvals, None)
 
 
 def other_proposal(row: WaitRow, decided: str, data: Document | None) -> OtherProposal | None:
@@ -200,29 +196,13 @@ def decision(row: WaitRow, votes: Sequence[Document], data: Document | None, at:
     state = outcome(row, votes)
     if state == "open":
         return {}
-    answer = {"approved": state == "answered", "data": data, "votes": list(votes)}
+    answer = {"approved": state == "answered", "data": data, "votes": counting(row, votes)}
     return {"state": state, "answer": answer, "decided": at}
-
-
-def outcome(row: WaitRow, votes: Sequence[Document]) -> WaitState:
-    """What these votes make of the wait.
-
-    Answered when the quorum has approved. Rejected by the first rejection that leaves too few assignees
-    for the quorum; where anybody may answer, by the first one.
-    """
-    approvals = sum(entry["decision"] == "approve" for entry in votes)
-    if approvals >= row.quorum:
-        return "answered"
-    if all(entry["decision"] == "approve" for entry in votes):
-        return "open"
-    voted = {entry["voter"] for entry in votes}
-    left = sum(person not in voted for person in row.assignees)
-    return "open" if approvals + left >= row.quorum else "rejected"
 
 
 def _history(row: WaitRow) -> str:
     said = [
-        f"{entry['voter']} {_SAID[entry['decision']]} it at {shown_time(entry['at'])}"
+        f"{entry['voter']} {SAID[entry['decision']]} it at {shown_time(entry['at'])}"
         for entry in row.decided_by
     ]
     if row.decided is not None and (row.answer or {}).get("by_timeout"):

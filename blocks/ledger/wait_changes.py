@@ -6,12 +6,15 @@ from sqlalchemy import Connection
 
 from blocks.ledger.records import Document
 from blocks.ledger.schema import wait
-from blocks.ledger.votes import decision, first_proposal, outcome
+from blocks.ledger.tally import ASKED_BEFORE, agreeing, asked, counting
+from blocks.ledger.votes import decision
 from blocks.ledger.wait_rows import WaitRow, WaitStart, change, half_way, read_waits, tell
 
 LENGTH = "deadline_seconds"
 """Key of a wait's `detail`: how long it may stay open, as its definition says. What was written can be
 compared; moments of two clocks cannot."""
+ASKED_AT = "asked_at"
+"""Key of a wait's `detail`: the moment from which its deadline counts, where that is not its creation."""
 
 _ONE_AT_A_TIME = ("approval", "event")
 """Kinds of which a step asks one question at a time: a newer one replaces those before it."""
@@ -32,12 +35,13 @@ def replace_older(connection: Connection, row: WaitRow, at: int) -> None:
 def asked_again(connection: Connection, row: WaitRow, start: WaitStart, at: int) -> WaitRow:
     """An open wait with the people, quorum and deadline that its definition names now.
 
-    Votes that were given stay, and may be enough for a smaller quorum, or too few for a larger one.
+    Votes stay recorded; those of people who are named count, and may be enough for a smaller quorum, or too
+    few for a larger one.
     """
-    asked = {**_people(row, start), **_deadline(row, start)}
-    if all(getattr(row, name) == value for name, value in asked.items()):
+    values = {**_people(row, start), **_times(row, start, at)}
+    if all(getattr(row, name) == value for name, value in values.items()):
         return row
-    changed = change(connection, row, **asked)
+    changed = change(connection, row, **values)
     assert changed is not None  # the run is ours
     told = ("quorum", "deadline", "on_timeout")
     tell(
@@ -51,33 +55,60 @@ def asked_again(connection: Connection, row: WaitRow, start: WaitStart, at: int)
 
 
 def _people(row: WaitRow, start: WaitStart) -> Document:
-    escalate_to = tuple(start.escalate_to)
-    asked: Document = {"quorum": start.quorum, "escalate_to": escalate_to}
-    if _escalated(row) and start.on_timeout == "escalate":
-        return {**asked, "assignees": escalate_to, "on_timeout": row.on_timeout}
-    return {**asked, "assignees": tuple(start.assignees), "on_timeout": start.on_timeout or "fail"}
+    stays = _stays(row, start)
+    return {
+        "quorum": start.quorum,
+        "escalate_to": tuple(start.escalate_to),
+        "assignees": _assignees(row, start),
+        "on_timeout": row.on_timeout if stays else start.on_timeout or "fail",
+    }
 
 
-def _deadline(row: WaitRow, start: WaitStart) -> Document:
-    """The time since it was asked, where another one is written; who took over keeps the time given them."""
-    seconds = start.detail.get(LENGTH)
-    if _escalated(row) or seconds == row.detail.get(LENGTH):
-        return {}
-    deadline = None if seconds is None else row.created + int(seconds * 1_000_000)
-    detail = {name: value for name, value in row.detail.items() if name != LENGTH}
-    if seconds is not None:
-        detail[LENGTH] = seconds
-    return {"deadline": deadline, "remind_at": half_way(row.created, deadline), "detail": detail}
+def _times(row: WaitRow, start: WaitStart, at: int) -> Document:
+    """The deadline and what the wait notes of it.
+
+    Where another length is written it counts from when the question was asked; for people who were not asked
+    before, and where it would have passed by the change itself, from now. Who took over keeps the time given.
+    """
+    seconds, had = start.detail.get(LENGTH), row.detail.get(LENGTH)
+    stays, newly = _stays(row, start), _newly(row, _assignees(row, start))
+    detail = {name: value for name, value in row.detail.items() if name != ASKED_BEFORE}
+    if stays:
+        detail[ASKED_BEFORE] = list(start.assignees)
+    back = ASKED_BEFORE in row.detail and not stays
+    same = seconds == had or stays
+    if (seconds is None and had is None) or (same and not back and not newly):
+        return {"detail": detail}
+    detail = {name: value for name, value in detail.items() if name not in (LENGTH, ASKED_AT)}
+    if seconds is None:
+        return {"deadline": None, "remind_at": None, "detail": detail}
+    since = at if newly else max(row.created, int(row.detail.get(ASKED_AT, 0)))
+    length = int(seconds * 1_000_000)
+    if since + length <= at:
+        since = at
+    detail |= {LENGTH: seconds, **({ASKED_AT: since} if since != row.created else {})}
+    return {"deadline": since + length, "remind_at": half_way(since, since + length), "detail": detail}
 
 
-def _escalated(row: WaitRow) -> bool:
-    return bool(row.escalate_to) and row.assignees == row.escalate_to and row.on_timeout != "escalate"
+def _stays(row: WaitRow, start: WaitStart) -> bool:
+    """Whether others took over, and still would."""
+    return ASKED_BEFORE in row.detail and start.on_timeout == "escalate"
+
+
+def _assignees(row: WaitRow, start: WaitStart) -> tuple[str, ...]:
+    return tuple(start.escalate_to if _stays(row, start) else start.assignees)
+
+
+def _newly(row: WaitRow, people: tuple[str, ...]) -> bool:
+    """Whether somebody is asked who was not asked before."""
+    known = asked(row)
+    return known is not None and (not people or not known.issuperset(people))
 
 
 def _settled(connection: Connection, row: WaitRow, at: int) -> WaitRow:
     """The wait as its votes decide it now."""
-    agreed = first_proposal(row) if outcome(row, row.decided_by) == "answered" else None
-    values = decision(row, row.decided_by, agreed["data"] if agreed else None, at)
+    agreed = agreeing(counting(row))
+    values = decision(row, row.decided_by, agreed[0].get("data") if agreed else None, at)
     if not values:
         return row
     decided = change(connection, row, **values)

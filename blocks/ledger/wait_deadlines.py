@@ -11,7 +11,8 @@ from blocks.ledger.events import lock_run
 from blocks.ledger.records import Document
 from blocks.ledger.rows import now
 from blocks.ledger.schema import run, step, wait
-from blocks.ledger.votes import outcome
+from blocks.ledger.tally import ASKED_BEFORE, outcome
+from blocks.ledger.wait_changes import LENGTH
 from blocks.ledger.wait_rows import WaitRow, WaitState, change, clock, read_waits, tell
 
 _OPEN = wait.c.state == "open"
@@ -82,8 +83,11 @@ def _escalated(connection: Connection, row: WaitRow, at: int) -> WaitRow | None:
     where those leave the quorum out of reach, the wait is rejected, or expires where a rejection would say
     what became of a call."""
     assert row.deadline is not None
-    length = max(row.deadline - row.created, 0)
+    length = int(row.detail[LENGTH] * 1_000_000) if LENGTH in row.detail else row.deadline - row.created
+    length = max(length, 0)
+    detail = {**row.detail, ASKED_BEFORE: list(row.assignees)}
     asked: Document = {"assignees": row.escalate_to, "deadline": at + length, "on_timeout": "fail"}
+    asked["detail"] = detail
     again = {"reminders": row.reminders + 1, "remind_at": at + length // 2}
     escalated = change(connection, row, **asked, **again)
     if escalated is None:

@@ -5,11 +5,15 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+from blocks.ledger.tally import told_votes
 from blocks.ledger.wait_rows import WaitRow
 
 
 def wait_document(row: WaitRow) -> dict[str, Any]:
-    """A wait for people and programs; times as ISO 8601 in UTC, None where there is no deadline."""
+    """A wait for people and programs; times as ISO 8601 in UTC, None where there is no deadline.
+
+    A vote that does not count, of somebody whom its definition no longer names, holds `"counts": False`.
+    """
     return {
         "wait_id": row.wait_id,
         "run_id": row.run_id,
@@ -25,7 +29,7 @@ def wait_document(row: WaitRow) -> dict[str, Any]:
         "detail": row.detail,
         "evidence": list(row.evidence),
         "event": {"type": row.event_type, "key": row.event_key} if row.event_type else None,
-        "votes": [{**vote, "at": shown_time(vote.get("at"))} for vote in row.decided_by],
+        "votes": [{**vote, "at": shown_time(vote.get("at"))} for vote in told_votes(row)],
         "created": shown_time(row.created),
     }
 

@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from blocks.ledger import Ledger
+from blocks.ledger.tally import agreeing, counting
+from blocks.ledger.votes import SAID
 from blocks.ledger.waits import Decision, WaitRow
 from blocks.settings import Settings
 from deployments.display import Out
@@ -32,9 +34,8 @@ def execute(args: argparse.Namespace, out: Out) -> int:
         sweep(ledger, out, args.home, args.places, but=known.run_id if known else "")
         row = _voted(args, ledger, voter, by_admin, note)
         after = going_on(ledger, row.run_id, args.home, args.places, out)
-    said = "rejected" if args.reject else "approved"
     still = f"{_approvals(row)} of {row.quorum} so far" if row.state == "open" else f"it is {row.state}"
-    out.line(f"{row.wait_id}: {said} by {voter}; {still}", "green")
+    out.line(f"{row.wait_id}: {SAID[_decision(args)]} by {voter}; {still}", "green")
     if args.resume and not after.woken and not after.taken_back:
         return _resumed(row.run_id, args, out)
     out.document({**_document(row, voter), **after.to_document()})
@@ -54,9 +55,12 @@ def _voted(args: argparse.Namespace, ledger: Ledger, voter: str, by_admin: bool,
     known = ledger.waits.get(TENANT, args.wait_id)
     data = _data(args.data, args.fields, known.form if known is not None else {})
     data, note = kept(data, os.environ), kept(note, os.environ)
-    decision: Decision = "reject" if args.reject else "approve"
     vote = ledger.waits.vote
-    return vote(TENANT, args.wait_id, voter, decision, data, note=note, local_admin=by_admin)
+    return vote(TENANT, args.wait_id, voter, _decision(args), data, note=note, local_admin=by_admin)
+
+
+def _decision(args: argparse.Namespace) -> Decision:
+    return "reject" if args.reject else "approve"
 
 
 def _identity(args: argparse.Namespace, settings: Settings) -> tuple[str, bool, str]:
@@ -98,7 +102,7 @@ def _data(given: str | None, fields: Sequence[str], form: Mapping[str, Any]) -> 
 
 
 def _approvals(row: WaitRow) -> int:
-    return sum(vote["decision"] == "approve" for vote in row.decided_by)
+    return len(agreeing(counting(row)))
 
 
 def _document(row: WaitRow, voter: str) -> dict[str, Any]:

@@ -157,11 +157,12 @@ def _print_wait(step: StepPlan, out: Out) -> None:
 
 def _print_more(step: StepPlan, out: Out) -> None:
     """Who answers what its calls may ask; what limits a step's spending, stops it, and takes it back."""
-    for agent in step.agents:
-        for rule in agent.tool_rules:
-            if rule.people is not None and rule.allow:
-                out.line(f"{rule.name} of {agent.id} in {step.id} may ask {shown_people(rule.people)}")
-                out.line(f"  deadline: {shown_deadline(rule.people) or _NO_DEADLINE}", "dim")
+    rules = [(agent, rule) for agent in step.agents for rule in agent.tool_rules if rule.allow]
+    asking = {f"{rule.name} of {agent.id} in {step.id}": rule.people for agent, rule in rules}
+    for what, people in {**asking, step.id: step.people}.items():
+        if people is not None:
+            out.line(f"{what} may ask {shown_people(people)}")
+            out.line(f"  deadline: {shown_deadline(people) or _NO_DEADLINE}", "dim")
     if step.budget is not None:
         out.line(f"{step.id} may spend {shown_budget(step.budget)}")
     if step.guards:

@@ -169,7 +169,8 @@ def _check_pattern(only: str | None) -> None:
 
 def _answers(name: str | None, plan: Plan) -> dict[str, Any]:
     """Answers by step id, as the user wrote them. Raises UsageError."""
-    from workflows.core.source import Unreadable, read_source
+    from workflows.core.reading import read_source
+    from workflows.core.source import Unreadable
 
     if name is None:
         return {}

@@ -16,7 +16,7 @@ from blocks.ledger.interrupted import WOKEN, mark_woken
 from blocks.ledger.runs import held_run, taken_back_run
 from blocks.ledger.wait_documents import wait_document
 from blocks.settings import Settings
-from deployments.again import catalog_of, places_of, resuming, started_with
+from deployments.again import catalog_of, places_for, resuming, started_with
 from deployments.commands.run import answers_offline
 from deployments.definitions import open_catalog
 from deployments.display import Out
@@ -176,12 +176,11 @@ def _say_waiting(row: RunRow, ledger: Ledger, places: Sequence[str], out: Out) -
     waits = [wait_document(w) for w in ledger.waits.of_run(TENANT, row.run_id) if w.state == "open"]
     if not waits or row.run_id in ledger.steering.due(TENANT):
         return 0
-    places = places_of(started_with(row.labels)) or places
     message = "it waits for an answer" if len(waits) == 1 else f"it waits for one of {len(waits)} answers"
     error = {"message": message, "cure": "answer it, then resume"}
     document = {"run_id": row.run_id, "status": "waiting", "workflow": row.workflow}
     out.document({**document, "waits": waits, "error": error})
     out.line(f"the run {row.run_id} waits; nothing was started", "yellow")
     for wait in waits:
-        print_lines(wait_lines(wait, places), out)
+        print_lines(wait_lines(wait, places_for(row, places)), out)
     return WAITING

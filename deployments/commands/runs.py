@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from blocks.ledger import Ledger, LedgerReader, RunRow, StepRecord
-from deployments.again import places_of, resuming, started_with, undoing
+from deployments.again import going_on_by, places_for
 from deployments.closing import tokens_of
 from deployments.display import Out
 from deployments.recorded import TENANT, find_run, opened, settings_of
@@ -88,12 +88,11 @@ def _show(ledger: Ledger, row: RunRow, args: argparse.Namespace, out: Out) -> No
             **details.to_document(cost=args.cost, events=args.events),
         }
     )
-    places = places_of(started_with(row.labels)) or args.places
     _print(row, steps, out)
-    details.print(out, places, cost=args.cost, events=args.events)
+    details.print(out, places_for(row, args.places), cost=args.cost, events=args.events)
     if row.state in ("failed", "interrupted", "stopped", "cancelled", "waiting"):
-        again = undoing(places, row.run_id) if row.taken_back else resuming(places, row.run_id)
-        out.line(f"continue {'taking it back' if row.taken_back else 'it'} with: {again}")
+        what = "taking it back" if row.taken_back else "it"
+        out.line(f"continue {what} with: {going_on_by(row, args.places, [s.error for s in steps])}")
 
 
 def _step(record: StepRecord) -> dict[str, Any]:

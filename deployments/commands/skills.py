@@ -8,8 +8,8 @@ from typing import Any
 from deployments.commands.agents import find_agent, note_mistakes
 from deployments.definitions import open_catalog
 from deployments.display import Out
+from workflows.core.agent_skills import owns
 from workflows.core.agents import CatalogAgent
-from workflows.core.bindings import owns
 from workflows.core.catalog import Catalog
 from workflows.core.skills import CatalogSkill
 

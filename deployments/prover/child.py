@@ -211,7 +211,7 @@ def run_once(subject: Subject, place: Place, process: int, kill: Boundary | None
     from prefect.exceptions import TerminationSignal
 
     from deployments.running import run_flow
-    from flows.run import Launch
+    from flows.launch import Launch
 
     tempfile.tempdir = str(place.folder / "tmp")
     outcomes: list[RunOutcome] = []

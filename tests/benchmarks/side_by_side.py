@@ -20,7 +20,7 @@ from prefect import flow, task
 from blocks.models import Answer, OnProgress, Request
 from blocks.settings import Settings
 from flows.compiled import LAUNCH, build_flow
-from flows.run import Launch
+from flows.launch import Launch
 from tests.benchmarks.rounds import Spent, alternating
 from tests.support.catalogs import compiled, make_catalog
 from tests.support.prefect_api import PrefectApi

@@ -19,7 +19,7 @@ from typing import Any
 
 from blocks.settings import Settings
 from flows.compiled import LAUNCH, build_flow
-from flows.run import Launch
+from flows.launch import Launch
 from tests.benchmarks.rounds import Spent, alternating
 from tests.support.catalogs import compiled, make_catalog
 from tests.support.messages_api import messages_api_process

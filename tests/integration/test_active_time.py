@@ -204,3 +204,18 @@ def test_the_whole_run_works_as_long_as_its_process(ledger: Ledger, clock: Clock
 
     asyncio.run(work())
     assert spent(ledger) == {}
+
+
+def test_what_is_left_is_that_of_the_budget_that_ends_first(ledger: Ledger, clock: Clock) -> None:
+    async def work() -> None:
+        time = await begun(ledger, clock)
+        assert time.left("a/one") is None
+        async with time.of_step("a", HOUR), time.of_step("a/one", BudgetPlan(time=60)):
+            with time.working("a/one"):
+                clock.now += 45
+                one, two = time.left("a/one"), time.left("a/two")
+                assert one is not None and (one.seconds, one.share) == (15, 0.75)
+                assert two is not None and two.seconds == 3555
+                assert time.left("b") is None
+
+    asyncio.run(work())

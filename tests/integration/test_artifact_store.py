@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import threading
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import boto3
 import pytest
 
 from blocks.storage import ArtifactCorrupt, ArtifactMissing, ArtifactStore, StorageError
+from blocks.storage_root import FolderRoot
 from tests.support.prefect_server import finished, run_python, wait_until
 from tests.support.s3 import S3Server, s3_server
 from workflows.core.errors import UsageError
@@ -160,6 +162,49 @@ def test_many_outputs_are_published_together(store: ArtifactStore) -> None:
     assert list(ended) == list(refs) and sorted(told) == sorted(refs)
     for n in range(30):
         assert store.files.read(f"default/runs/r-1/outputs/part_{n}.md") == f"part {n}".encode()
+
+
+def test_publishing_that_is_cut_off_begins_no_more(tmp_path: Path) -> None:
+    """A run that was taken over must not put its own outputs over the holder's."""
+
+    class Slow(FolderRoot):
+        copied = 0
+
+        def copy(self, source: str, target: str, *, media_type: str = "") -> None:
+            under_way.set()
+            assert go_on.wait(60)
+            super().copy(source, target, media_type=media_type)
+            self.copied += 1
+
+    under_way, go_on, root = threading.Event(), threading.Event(), Slow(tmp_path)
+
+    async def cut_off(store: ArtifactStore) -> None:
+        ref = await store.put(b"x", tenant="default", media_type="text/plain", kind="k")
+        publishing = asyncio.create_task(store.publish({f"o{n}": ref for n in range(100)}, run_id="r"))
+        assert await asyncio.to_thread(under_way.wait, 60)
+        publishing.cancel()
+        await asyncio.gather(publishing, return_exceptions=True)
+
+    with ArtifactStore(root) as store:
+        asyncio.run(cut_off(store))
+        go_on.set()
+    assert root.copied <= 8, "what every thread was at"
+
+
+def test_a_store_that_cannot_be_used_is_not_asked_for_every_output(tmp_path: Path) -> None:
+    class Gone(FolderRoot):
+        asked = 0
+
+        def copy(self, source: str, target: str, *, media_type: str = "") -> None:
+            self.asked += 1
+            raise StorageError("the disk is gone", "bring it back")
+
+    root = Gone(tmp_path)
+    with ArtifactStore(root) as store:
+        ref = put(store, b"x")
+        ended = asyncio.run(store.publish({f"o{n}": ref for n in range(100)}, run_id="r"))
+    assert root.asked <= 8 and len(ended) == 100
+    assert all(str(place) == "the disk is gone\n  cure: bring it back" for place in ended.values())
 
 
 def test_editing_a_published_copy_does_not_touch_the_body(tmp_path: Path) -> None:

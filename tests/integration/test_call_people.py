@@ -148,6 +148,22 @@ def test_changed_people_reach_the_open_question_and_votes_stay(desk: GateDesk) -
     )
 
 
+@pytest.mark.parametrize("decision", ["approve", "reject"])
+def test_a_call_is_decided_by_those_who_are_asked_now(desk: GateDesk, decision: str) -> None:
+    """Mal's yes is kept, and is no half of what ann has to say alone now."""
+    two, one = DecidersPlan(assignees=("mal", "ann"), quorum=2), DecidersPlan(assignees=("ann",))
+    first = waits(desk, NEVER, approval=True, people=two)
+    desk.vote("mal", note="go")
+    assert waits(desk, NEVER, approval=True, people=one) == first
+    assert [vote["voter"] for vote in desk.wait.decided_by] == ["mal"]
+    assert desk.vote("ann", decision=decision).state != "open"
+    told = perform(desk, Receiver(["paid"]), approval=True, people=one)
+    if decision == "approve":
+        assert told == ToolResult("paid")
+    else:
+        assert told.content == "ann did not approve this call of bank.pay. It was not made."
+
+
 # --- did it happen ---
 
 
@@ -257,7 +273,7 @@ def test_a_server_is_answered_by_those_whom_its_tool_names(desk: GateDesk, effec
     assert asking(desk, sent, **more) == ToolResult("answered {'sure': True}")
 
 
-@pytest.mark.parametrize("effect", ["none", "once"])
+@pytest.mark.parametrize("effect", ["idempotent", "once"])
 def test_a_server_that_nobody_answers_in_time_is_not_called_until_people_are_asked_anew(
     desk: GateDesk, effect: str
 ) -> None:
@@ -271,8 +287,7 @@ def test_a_server_that_nobody_answers_in_time_is_not_called_until_people_are_ask
         with pytest.raises(Undecided) as caught:
             asking(desk, sent, **more)
         assert caught.value.cure == "be asked again: phaseline resume r-1 --from s"
-    if effect == "once":
-        assert (sent, desk.effect.state) == (["from the beginning"], "not_done")
+    assert (sent, desk.effect.state) == (["from the beginning"], "not_done")
     with pytest.raises(Waiting):
         asking(desk, sent, generation=1, **more)
     assert desk.wait.wait_id != first
@@ -280,9 +295,57 @@ def test_a_server_that_nobody_answers_in_time_is_not_called_until_people_are_ask
         desk.vote(voter, {"sure": True})
     for _ in range(2):
         assert asking(desk, sent, generation=1, **more) == ToolResult("answered {'sure': True}")
-    if effect == "once":
-        assert sent == ["from the beginning", "from the beginning", "with the answer"]
-        assert desk.effect.state == "done"
+    assert sent == ["from the beginning", "from the beginning", "with the answer"]
+    assert desk.effect.state == "done"
+
+
+def test_a_server_that_only_reads_is_called_again_and_nobody_is_asked_before_people_want_it(
+    desk: GateDesk,
+) -> None:
+    """Nothing is recorded of such a call: its server asks again, which meets the question as it stands."""
+    sent: list[str] = []
+    more = {"effect": "none", "people": until("fail")}
+    with pytest.raises(Waiting):
+        asking(desk, sent, **more)
+    first = desk.wait.wait_id
+    assert desk.pass_deadline().state == "expired"
+    for _ in range(2):
+        with pytest.raises(Undecided):
+            asking(desk, sent, **more)
+    assert sent == ["from the beginning"] * 3 and desk.ledger.waits.list_open("default") == []
+    with pytest.raises(Waiting):
+        asking(desk, sent, generation=1, **more)
+    assert desk.wait.wait_id != first
+    for voter in ("ann", "bob"):
+        desk.vote(voter, {"sure": True})
+    assert asking(desk, sent, generation=1, **more) == ToolResult("answered {'sure': True}")
+    assert sent == ["from the beginning"] * 5 and desk.effects() == []
+
+
+@pytest.mark.parametrize("effect", ["none", "idempotent", "once"])
+def test_silence_of_an_earlier_generation_answers_no_server(desk: GateDesk, effect: str) -> None:
+    sent: list[str] = []
+    more = {"effect": effect, "people": until("reject")}
+    with pytest.raises(Waiting):
+        asking(desk, sent, **more)
+    first = desk.wait.wait_id
+    assert desk.pass_deadline().state == "rejected"
+    with pytest.raises(Waiting):
+        asking(desk, sent, generation=1, **more)
+    assert desk.wait.wait_id != first and sent == ["from the beginning"] * 2
+    assert desk.pass_deadline().state == "rejected"
+    assert asking(desk, sent, generation=1, **more) == ToolResult("rejected None")
+
+
+@pytest.mark.parametrize("decision", ["approve", "reject"])
+def test_what_a_person_said_in_an_earlier_generation_answers_a_server(desk: GateDesk, decision: str) -> None:
+    sent: list[str] = []
+    with pytest.raises(Waiting):
+        asking(desk, sent)
+    desk.answer({"sure": True} if decision == "approve" else None, decision)
+    told = asking(desk, sent, generation=1)
+    assert told == ToolResult("answered {'sure': True}" if decision == "approve" else "rejected None")
+    assert sent == ["from the beginning", "with the answer"]
 
 
 def test_changed_people_reach_a_servers_open_question(desk: GateDesk) -> None:
@@ -304,8 +367,10 @@ def test_a_servers_question_that_was_withdrawn_is_asked_again(desk: GateDesk) ->
     desk.ledger.waits.cancel_of_run("default", "r-1")
     with pytest.raises(Waiting):
         asking(desk, sent)
+    assert sent == ["from the beginning"], "it is not called to ask again"
     desk.vote("kim", {"sure": True})
     assert asking(desk, sent) == ToolResult("answered {'sure': True}")
+    assert sent == ["from the beginning", "with the answer"]
 
 
 # --- what an agent wants to know ---
@@ -331,6 +396,22 @@ def test_an_agent_asks_those_whom_its_tool_names(desk: GateDesk) -> None:
         desk.vote("bob", {"most": 8})
     desk.vote("bob", {"most": 7})
     assert asks(desk, PEOPLE) == ToolResult('{"most": 7}')
+
+
+def test_what_an_agent_asks_holds_no_known_secret(desk: GateDesk) -> None:
+    desk.environ["BANK_TOKEN"] = "tok-0123456789"
+
+    async def piece(_: EffectGate, context: RunContext) -> ToolResult:
+        about = {"type": "string", "description": "Instead of tok-0123456789", "default": "tok-0123456789"}
+        given = {"question": "Is tok-0123456789 right?", "form": {"properties": {"token": about}}}
+        return await ask_person_tool(context, "s").run(given)
+
+    with pytest.raises(Waiting) as caught:
+        desk.work(piece)
+    assert desk.wait.ask == "Is [secret BANK_TOKEN] right?" and desk.wait.ask in str(caught.value)
+    assert desk.wait.form["properties"]["token"]["default"] == "[secret BANK_TOKEN]"
+    events = desk.ledger.events.of_run("default", "r-1")
+    assert "tok-0123456789" not in repr((desk.wait, events))
 
 
 def test_an_agent_goes_on_without_an_answer(desk: GateDesk) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from blocks.ledger import EffectRow, Ledger, WaitRow
 from blocks.models import Answer, OnProgress, Request
+from deployments.again import going_on_by
 from tests.support.flows import FLOW_MARKS, Bench, Script, agent, steps
 from tests.support.gates import pass_deadline
 from workflows.core.errors import UsageError
@@ -274,6 +275,7 @@ def test_a_call_that_nobody_approves_in_time_asks_others_and_then_fails_its_step
         error = bench.run().step("a")["error"]
         assert "nobody answered in time: May a call tool__pay" in error["message"]
         assert error["cure"] == "be asked again: phaseline resume r --from a"
+        assert going_on_by(bench.row(), ()) == "phaseline resume r --from a", "a plain one fails again"
     assert payments(bench) == 0 and len(model(bench).requests) == 1
 
     model(bench).turns = [[pay(tmp_path)]]

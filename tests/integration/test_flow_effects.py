@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from blocks.ledger import Ledger, RunStart, WaitRow
+from flows.undo import undo_run
 from tests.support.flows import FLOW_MARKS, Bench, steps
 
 pytestmark = FLOW_MARKS
@@ -94,6 +95,34 @@ def test_a_payment_in_doubt_is_asked_about(tmp_path: Path) -> None:
     answer(bench, "done", result=json.dumps({"paid": 7}))
     assert bench.run().outcome.status == "completed"
     assert payments(bench) == 1
+
+
+def test_a_step_says_who_is_asked_about_its_payment(tmp_path: Path) -> None:
+    people = "    people: {assignees: [kim, lee], deadline: 1ms, on_timeout: escalate, escalate_to: [noa]}\n"
+    bench = bench_of(tmp_path, "once", people)
+    cut_off(bench)
+    (wait,) = bench.run().outcome.waits
+    assert wait["assignees"] == ["kim", "lee"]
+    with Ledger.open(bench.settings.database) as ledger:
+        (escalated,) = ledger.waits.expire_due("default")
+        assert escalated.state == "open" and escalated.assignees == ("noa",)
+        (expired,) = ledger.waits.expire_due("default")
+        assert expired.state == "expired"
+    assert bench.run().statuses["pay"] == "failed"
+    assert payments(bench) == 1, "that time passed says nothing about the payment"
+
+
+def test_an_undo_in_doubt_is_asked_about_as_the_step_says(tmp_path: Path) -> None:
+    args = f'{{book: "{tmp_path / "book"}", usd: 1, fails: true}}'
+    undo = f"    undo: {{skill: shared/tool, handler: pay, args: {args}}}\n"
+    bench = bench_of(tmp_path, "once", "    people: {assignees: [kim], deadline: 1ms}\n" + undo)
+    assert bench.run().outcome.status == "completed"
+    with Ledger.open(bench.settings.database) as ledger:
+        for _ in ("it fails after it has paid", "nobody knows whether it did"):
+            taken = asyncio.run(undo_run(ledger, bench.row(), bench.plan(), bench.settings, {}))
+            assert [one.done for one in taken.undone] == [False]
+        (wait,) = ledger.waits.list_open("default")
+    assert (wait.assignees, wait.deadline) == (("kim",), None) and payments(bench) == 2
 
 
 def test_what_did_not_happen_is_done(tmp_path: Path) -> None:

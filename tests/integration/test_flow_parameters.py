@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -82,3 +83,17 @@ def test_a_missing_input_is_refused_before_anything_starts(tmp_path: Path) -> No
     if bench.home.exists():
         with Ledger.open(bench.settings.database) as ledger:
             assert ledger.reader.list_runs("default") == []
+
+
+def test_a_flow_is_given_what_another_left(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, w=steps(agent("a")))
+    bench.write("second", "inputs: {a: {type: file}}\n" + steps(agent("b", "inputs: [a]")))
+    ran = bench.run()
+    document = asyncio.run(ran.state.aresult())
+    assert (document["run_id"], document["status"], document["statuses"]) == (
+        "r",
+        "completed",
+        {"a": "completed"},
+    )
+    assert bench.run("second", "r2", a=document["outputs"]["a"]).outcome.status == "completed"
+    assert "The answer to a." in str(bench.model.requests[-1]["messages"])

@@ -13,7 +13,9 @@ import pytest
 from sqlalchemy import text
 
 from blocks.ledger import CredentialState, Ledger, RunStart
+from deployments.display import Out
 from deployments.raising import raise_budgets, raised_limits
+from deployments.run_details import Details
 from tests.support.flows import FLOW_MARKS, Bench, Ran, Script, agent, steps
 from workflows.core.errors import UsageError
 from workflows.core.plan import Plan
@@ -59,13 +61,13 @@ def spent(bench: Bench) -> dict[str, float]:
         return {row.scope: row.spent / 1e6 for row in ledger.time_budgets.of_run("default", "r")}
 
 
-def use_up(bench: Bench, scope: str, limit: int = HOUR) -> None:
-    """Has an earlier process of the run work for so long."""
+def use_up(bench: Bench, scope: str, limit: int = HOUR, share: float = 1.0) -> None:
+    """Has an earlier process of the run work for so long, or for a share of it."""
 
     async def work(ledger: Ledger) -> None:
         lease = await ledger.begin_run(RunStart(run_id="r", workflow="w"))
         await ledger.time_budgets.set_limit(lease, scope, limit)
-        await ledger.time_budgets.spend(lease, scope, limit)
+        await ledger.time_budgets.spend(lease, scope, round(limit * share))
         await ledger.finish_run(lease, "stopped")
 
     with Ledger.open(bench.settings.database, migrate=True) as ledger:
@@ -216,3 +218,29 @@ def test_words_that_raise_no_time(tmp_path: Path) -> None:
     with Ledger.open(bench.settings.database) as ledger:
         raised = {row.scope: row.raised for row in ledger.time_budgets.of_run("default", "r")}
     assert raised == {"a": 2 * HOUR, "b": 3 * HOUR}
+
+
+@pytest.mark.parametrize(("share", "told"), [(0.5, False), (0.95, True)])
+def test_the_agent_is_told_to_come_to_an_end(tmp_path: Path, share: float, told: bool) -> None:
+    bench = Bench(tmp_path, w=steps(agent("a", OWN, "output: {type: json, repair: 1}")))
+    use_up(bench, "a", share=share)
+    bench.model.replies["a"] = ["no json", "[1]"]
+    assert bench.run().outcome.status == "completed"
+    said = ["of the time for this work is spent" in str(r["messages"][-1]) for r in bench.model.requests]
+    assert said == [False, told]
+
+
+def test_show_tells_the_time_beside_what_else_a_step_may_spend(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench = Bench(tmp_path, w=steps(agent("a", "budget: {time: 1h, turns: 5}"), agent("b", OWN)))
+    assert bench.run().outcome.status == "completed"
+    with Ledger.open(bench.settings.database) as ledger:
+        details = Details.read(ledger, bench.row(), [], events=False)
+    capsys.readouterr()
+    details.print(Out(), [], cost=True, events=False)
+    assert capsys.readouterr().out.count("1h") == 2
+    first, second = details.to_document(cost=True, events=False)["budgets"]
+    assert first["id"].endswith("/step/a") and first["limits"]["time"] == 3600
+    assert first["spent"]["turns"] == 1 and 0 < first["spent"]["time"] < 3600
+    assert second["id"].endswith("/step/b") and second["limits"] == {"time": 3600}

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from blocks.ledger import Ledger, WaitRow
+from deployments.again import going_on_by
 from flows.holding import offered
 from tests.support.flows import FLOW_MARKS, Bench, Ran, agent, steps
+from tests.support.gates import pass_deadline
 
 pytestmark = FLOW_MARKS
 
@@ -111,6 +113,19 @@ def test_a_deadline_decides(tmp_path: Path) -> None:
             assert len(ledger.waits.expire_due("default")) == 1
         ran = bench.run()
         assert (ran.outcome.status, ran.statuses["publish"]) == (status, follower)
+
+
+def test_a_step_that_nobody_answered_in_time_asks_again_when_its_run_goes_on(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, w=steps("  - {id: agreed, approval: {ask: Go?, deadline: 1h}}\n"))
+    assert bench.run().outcome.status == "waiting"
+    with Ledger.open(bench.settings.database) as ledger:
+        assert pass_deadline(ledger).state == "expired"
+    error = bench.run().step("agreed")["error"]
+    assert error["cure"] == "ask again: phaseline resume r"
+    assert going_on_by(bench.row(), ()) == "phaseline resume r"
+    assert bench.run().outcome.status == "waiting"
+    vote(bench)
+    assert bench.run().outcome.status == "completed"
 
 
 def test_finally_comes_after_the_wait(tmp_path: Path) -> None:

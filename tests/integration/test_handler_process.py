@@ -14,15 +14,9 @@ from typing import Any
 
 import pytest
 
-from tasks.handlers import (
-    DocumentFile,
-    HandlerCrashed,
-    HandlerError,
-    HandlerFault,
-    HandlerOutput,
-    HandlerTimeout,
-    run_handler,
-)
+from tasks.handler_faults import HandlerCrashed, HandlerError, HandlerFault, HandlerOutput, HandlerTimeout
+from tasks.handler_files import DocumentFile
+from tasks.handlers import run_handler
 from workflows.core.errors import PhaselineError
 
 LONG = 60.0

@@ -34,6 +34,7 @@ from blocks.ledger.access import run_order
 from blocks.ledger.signals import signal_values, store_signal
 from blocks.ledger.votes import make_ballot
 from blocks.ledger.wait_changes import LENGTH
+from blocks.ledger.wait_documents import wait_document
 from workflows.core.errors import UsageError
 
 HOUR = 3_600_000_000
@@ -225,7 +226,8 @@ def test_changed_people_reach_an_open_question(ledger: Ledger, lease: Lease) -> 
     assert told(ledger) == ["wait.opened", "wait.voted", "wait.changed"]
     with pytest.raises(NotAsked):
         approve(ledger, row, "mal")
-    assert approve(ledger, row, "cho").state == "answered"
+    assert approve(ledger, row, "cho").state == "open", "ann is not asked any more"
+    assert approve(ledger, row, "bob").state == "answered"
     assert ask(ledger, lease, assignees=("zoe",)).assignees == ("bob", "cho"), "it is decided"
 
 
@@ -265,7 +267,102 @@ def test_going_on_does_not_take_a_question_back_from_whom_it_was_escalated_to(
     (escalated,) = ledger.waits.expire_due("default")
     assert ask(ledger, lease, deadline=FAR, detail={LENGTH: 3600}, **given) == escalated
     changed = ask(ledger, lease, detail={LENGTH: 3600}, **{**given, "escalate_to": ("cho",)})
-    assert (changed.assignees, changed.on_timeout, changed.deadline) == (("cho",), "fail", escalated.deadline)
+    assert (changed.assignees, changed.on_timeout) == (("cho",), "fail")
+    assert escalated.deadline is not None and changed.deadline is not None
+    assert changed.deadline > escalated.deadline, "who is asked newly has the whole time"
+
+
+def test_votes_of_people_who_are_not_asked_any_more_do_not_count(ledger: Ledger, lease: Lease) -> None:
+    row = ask(ledger, lease, assignees=("mal", "ann"), quorum=2, form=FORM)
+    approve(ledger, row, "mal", {"amount": 5})
+    changed = ask(ledger, lease, assignees=("ann", "bob"), quorum=1, form=FORM)
+    assert changed.state == "open", "nobody who is asked has said anything"
+    assert [vote.get("counts", True) for vote in wait_document(changed)["votes"]] == [False]
+    with pytest.raises(VotedAlready):
+        approve(ledger, row, "mal", {"amount": 5})
+    answered = approve(ledger, row, "ann", {"amount": 7})  # nor is what mal approved a proposal
+    assert answered.state == "answered" and answered.answer is not None
+    assert [vote["voter"] for vote in answered.answer["votes"]] == ["ann"]
+    assert [vote["voter"] for vote in answered.decided_by] == ["mal", "ann"]
+
+
+@pytest.mark.parametrize("named", [("mal", "ann"), ()])
+def test_votes_count_again_when_their_people_are_named_again(
+    ledger: Ledger, lease: Lease, named: tuple[str, ...]
+) -> None:
+    row = ask(ledger, lease, assignees=("mal", "ann"), quorum=2)
+    approve(ledger, row, "mal")
+    assert ask(ledger, lease, assignees=("ann", "bob"), quorum=2).state == "open"
+    assert ask(ledger, lease, assignees=named, quorum=1).state == "answered"
+
+
+@pytest.mark.parametrize(("named", "state"), [(("mal", "ann"), "rejected"), ((), "open")])
+def test_people_who_approved_different_things_have_not_agreed(
+    ledger: Ledger, lease: Lease, named: tuple[str, ...], state: str
+) -> None:
+    row = ask(ledger, lease, assignees=("mal", "ann"), quorum=2, form=FORM)
+    approve(ledger, row, "mal", {"amount": 5})
+    ask(ledger, lease, assignees=("ann", "bob"), quorum=2, form=FORM)
+    approve(ledger, row, "ann", {"amount": 7})
+    assert ask(ledger, lease, assignees=named, quorum=2, form=FORM).state == state
+
+
+def test_after_an_escalation_those_asked_before_count_while_their_definition_names_them(
+    ledger: Ledger, lease: Lease
+) -> None:
+    given = {"assignees": ("ann", "mal"), "on_timeout": "escalate", "escalate_to": ("bob", "cho")}
+    row = ask(ledger, lease, quorum=2, deadline=microseconds() + HOUR, detail={LENGTH: 3600}, **given)
+    approve(ledger, row, "mal")
+    shift(ledger, row, 2 * HOUR)
+    ledger.waits.expire_due("default")
+    assert ask(ledger, lease, quorum=2, detail={LENGTH: 3600}, **given).state == "open"
+    changed = ask(ledger, lease, quorum=2, detail={LENGTH: 3600}, **{**given, "assignees": ("ann", "eve")})
+    assert changed.assignees == ("bob", "cho")
+    assert approve(ledger, row, "cho").state == "open", "the vote of mal does not count any more"
+    assert ask(ledger, lease, quorum=2, detail={LENGTH: 3600}, **given).state == "answered"
+
+
+@pytest.mark.parametrize(("seconds", "people"), [(3600, ("ann",)), (1800, ("ann",)), (7200, ("zoe",))])
+def test_a_definition_that_does_not_escalate_any_more_changes_all_at_once(
+    ledger: Ledger, lease: Lease, seconds: int, people: tuple[str, ...]
+) -> None:
+    given = {"assignees": ("ann",), "on_timeout": "escalate", "escalate_to": ("bob",)}
+    row = ask(ledger, lease, deadline=microseconds() + HOUR, detail={LENGTH: 3600}, **given)
+    shift(ledger, row, 3 * HOUR)
+    ledger.waits.expire_due("default")
+    before = microseconds()
+    asked = {"assignees": people, "on_timeout": "reject", "detail": {LENGTH: seconds}}
+    changed = ask(ledger, lease, **asked)
+    assert (changed.assignees, changed.escalate_to, changed.on_timeout) == (people, (), "reject")
+    assert changed.deadline is not None
+    assert abs(changed.deadline - before - seconds * 1_000_000) < HOUR // 10, "from now: it would have passed"
+    assert ask(ledger, lease, **asked) == changed
+    assert ledger.waits.expire_due("default") == []
+
+
+def test_a_deadline_counts_from_now_for_people_who_are_asked_newly(ledger: Ledger, lease: Lease) -> None:
+    row = ask(ledger, lease, assignees=("ann", "bob"), deadline=microseconds() + HOUR, detail={LENGTH: 3600})
+    shift(ledger, row, HOUR // 2)
+    fewer = ask(ledger, lease, assignees=("ann",), detail={LENGTH: 3600})
+    assert fewer.deadline == (row.deadline or 0) - HOUR // 2, "nobody is asked newly"
+    given = {"on_timeout": "escalate", "escalate_to": ("dee",), "detail": {LENGTH: 3600}}
+    others = ask(ledger, lease, assignees=("ann", "cho"), **given)
+    assert others.deadline is not None and others.deadline > microseconds() + HOUR * 0.9
+    longer = ask(ledger, lease, assignees=("ann", "cho"), **{**given, "detail": {LENGTH: 7200}})
+    assert longer.deadline == others.deadline + HOUR, "it counts from when these were asked"
+    assert ask(ledger, lease, assignees=("ann", "cho"), **{**given, "detail": {LENGTH: 7200}}) == longer
+    shift(ledger, row, 4 * HOUR)
+    (escalated,) = ledger.waits.expire_due("default")
+    assert escalated.deadline is not None
+    assert abs(escalated.deadline - microseconds() - 2 * HOUR) < HOUR // 10, "for as long again"
+
+
+def test_a_shorter_deadline_has_not_passed_by_the_change_itself(ledger: Ledger, lease: Lease) -> None:
+    row = ask(ledger, lease, deadline=microseconds() + 5 * HOUR, detail={LENGTH: 18_000})
+    shift(ledger, row, 2 * HOUR)
+    shorter = ask(ledger, lease, detail={LENGTH: 3600})
+    assert shorter.deadline is not None and shorter.deadline > microseconds() + HOUR * 0.9
+    assert ledger.waits.expire_due("default") == []
 
 
 # --- answering ---

@@ -18,6 +18,7 @@ from deployments.going_on import going_on
 from deployments.raising import raise_budgets, raised_limits
 from deployments.running import Start
 from tests.support.flows import FLOW_MARKS, Bench, agent, steps
+from workflows.core.cures import anew
 from workflows.core.errors import UsageError
 
 pytestmark = FLOW_MARKS
@@ -77,6 +78,27 @@ def test_an_answer_to_undoing_goes_on_with_undoing(tmp_path: Path) -> None:
         asyncio.run(ask(ledger))
         after = going_on(ledger, "r", tmp_path, (), Out(json_mode=True))
     assert (after.taken_back, after.due, after.command) == (True, False, "phaseline cancel r --undo")
+
+
+def test_an_answer_to_a_run_that_failed_elsewhere_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = {"message": "nobody answered in time", "cure": f"be asked again: {anew('r', 'b')}"}
+
+    async def ask(ledger: Ledger) -> None:
+        lease = await ledger.begin_run(RunStart(run_id="r", workflow="w"))
+        await ledger.waits.open(
+            lease, WaitStart(run_id="r", step_path="a", wait_key="k", kind="approval", ask="?")
+        )
+        await ledger.finish_run(lease, "failed", error=error, keep_waits=True)
+
+    with Ledger.open(tmp_path / "ledger.db") as ledger:
+        asyncio.run(ask(ledger))
+        after = going_on(ledger, "r", tmp_path, (), Out(json_mode=False))
+    assert (after.failed, after.due, after.command) == (True, False, "phaseline resume r --from b")
+    assert after.to_document()["failed"] is True
+    after.print(Out(json_mode=False))
+    assert "has failed elsewhere" in capsys.readouterr().out
 
 
 def told(error: dict[str, str]) -> list[str]:

@@ -19,8 +19,8 @@ from blocks.models import Answer, OnProgress, Request
 from blocks.settings import Settings
 from deployments.local_server import ServerInfo
 from flows.compiled import LAUNCH, build_flow
+from flows.launch import Launch
 from flows.outcome import RunOutcome
-from flows.run import Launch
 from tests.support.catalogs import compiled, make_catalog
 from tests.support.prefect_api import PrefectApi, step_of_run
 from workflows.core.errors import PhaselineError

@@ -32,6 +32,11 @@ SECRET = "ab" * 32
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
 
 
+def asked_file(calls: Path) -> Path:
+    """Where each call that leads to a question is written down, beside what was done."""
+    return calls.with_name(f"{calls.name}.asked")
+
+
 class Calls:
     """The file of calls, read by the tests."""
 
@@ -46,6 +51,11 @@ class Calls:
     def keys(self, tool: str = "") -> list[str]:
         """Their idempotency keys."""
         return [call["key"] for call in self.all(tool)]
+
+    def asked(self, amount: int) -> int:
+        """How often the server was called to move that amount, whether or not it did."""
+        file = asked_file(self.file)
+        return file.read_text().split().count(str(amount)) if file.exists() else 0
 
     def entry(self, **more: Any) -> dict[str, Any]:
         """The server's entry of a tools-config.json, over stdio."""
@@ -77,21 +87,21 @@ class Code(BaseModel):
     code: int
 
 
-async def ask_sure(amount: int) -> Elicit[Sure]:
-    """The question of `move` and `vault`."""
-    return Elicit(f"Really move {amount}?", Sure)
-
-
-async def ask_code(sure: Annotated[ElicitationResult[Sure], Resolve(ask_sure)]) -> Elicit[Code]:
-    """The second question of `vault`."""
-    return Elicit("Which code?", Code)
-
-
 def make_server(calls: Path, key: str) -> Any:
     """The server with its tools."""
     server = MCPServer(
         "bank", request_state_security=RequestStateSecurity(keys=[bytes.fromhex(key)], ttl=3600)
     )
+
+    async def ask_sure(amount: int) -> Elicit[Sure]:
+        """The question of `move` and `vault`."""
+        with asked_file(calls).open("a") as file:
+            file.write(f"{amount}\n")
+        return Elicit(f"Really move {amount}?", Sure)
+
+    async def ask_code(sure: Annotated[ElicitationResult[Sure], Resolve(ask_sure)]) -> Elicit[Code]:
+        """The second question of `vault`."""
+        return Elicit("Which code?", Code)
 
     def note(ctx: Context, tool: str, **arguments: Any) -> int:
         meta = ctx.request_context.meta or {}

@@ -8,10 +8,21 @@ from typing import Any
 
 import pytest
 
-from deployments.again import answering, catalog_of, labels_of, places_of, resuming, started_with
+from blocks.ledger.records import TAKEN_BACK
+from deployments.again import (
+    answering,
+    catalog_of,
+    going_on_by,
+    labels_of,
+    places_of,
+    resuming,
+    started_with,
+)
 from deployments.arguments import read
 from deployments.given_json import read_object, typed
 from deployments.raising import Raised, raised_limits
+from tests.support.runs import run_row
+from workflows.core.cures import anew
 from workflows.core.errors import UsageError
 
 
@@ -113,3 +124,20 @@ def test_what_the_ledger_keeps_of_a_start() -> None:
     assert (started_with(labels), catalog_of(labels)) == (tuple(words), "/c")
     assert places_of(words) == ("--home", "/h")
     assert (started_with({}), catalog_of({}), places_of(())) == ((), None, ())
+
+
+def test_the_command_with_which_a_run_goes_on() -> None:
+    words = ["phaseline", "--home", "/my home", "run", "w"]
+    here, elsewhere = run_row(labels=labels_of(words, Path("/c"))), run_row(labels={TAKEN_BACK: True})
+    assert going_on_by(here, ("--home", "/h")) == "phaseline --home '/my home' resume r"
+    assert going_on_by(elsewhere, ("--home", "/h")) == "phaseline --home /h cancel r --undo"
+
+
+def test_a_run_that_fails_again_at_once_goes_on_with_the_step_done_anew() -> None:
+    late = {"message": "nobody answered in time", "cure": f"be asked again: {anew('r', 'a/3')}"}
+    other = {"message": "no key", "cure": "set it"}
+    failed = run_row(state="failed", error=other)
+    assert going_on_by(failed, ()) == "phaseline resume r"
+    assert going_on_by(failed, (), [None, late]) == "phaseline resume r --from a"
+    assert going_on_by(run_row(state="failed", error=late), ()) == "phaseline resume r --from a"
+    assert going_on_by(run_row(state="waiting", error=other), (), [late]) == "phaseline resume r"

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.support.catalogs import compiled, examined, make_catalog
+from tests.support.catalogs import AGENT, compiled, examined, make_catalog
 from workflows.core.catalog import DEFAULT_ROOT, Catalog
 from workflows.core.catalog_check import check_workflow
 from workflows.core.compiler import compile_workflow, examine
@@ -212,6 +212,15 @@ def test_a_called_workflow_is_compiled_once(tmp_path: Path) -> None:
     levels["level20"] = "workflow: level20\nsteps: [{id: a, agent: ann}]\n"
     plan = compiled(make_catalog(tmp_path, **levels), "level0")
     assert plan.steps[0].workflow is plan.steps[1].workflow
+
+
+def test_two_members_of_a_panel_may_not_be_one_part(tmp_path: Path) -> None:
+    root = make_catalog(tmp_path, w="workflow: w\nsteps: [{id: a, agents: [x.y, ann, x/y]}]\n")
+    for folder, name in (("one", "x.y"), ("two", "x/y")):
+        (root / "agents" / folder).mkdir()
+        (root / "agents" / folder / "config.yaml").write_text(AGENT.format(name=name))
+    (error,) = examined(root).errors
+    assert "'x/y' and 'x.y' are one part of the panel" in error.message and error.line == 2
 
 
 def test_a_panel_keeps_its_members_and_their_private_skills(tmp_path: Path) -> None:

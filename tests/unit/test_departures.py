@@ -10,7 +10,7 @@ from flows.departures import Departures
 
 
 async def _set_out(departures: Departures, path: str, order: list[str], go_on: asyncio.Event) -> None:
-    async with departures.leaving(path):
+    async with departures.departing(path):
         order.append(path)
         await go_on.wait()
 
@@ -28,11 +28,11 @@ def test_the_next_sets_out_when_one_is_on_its_way() -> None:
                 group.create_task(_set_out(departures, path, order, go_on))
             await _settled()
             assert order == ["a", "b"]
-            departures.left("a")
-            departures.left("a")  # again: it makes room once
+            departures.departed("a")
+            departures.departed("a")  # again: it makes room once
             await _settled()
             assert order == ["a", "b", "c"]
-            departures.left("c")
+            departures.departed("c")
             await _settled()
             assert order == ["a", "b", "c", "d"]
             go_on.set()
@@ -45,7 +45,7 @@ def test_one_that_takes_long_makes_room() -> None:
         departures, together = Departures(lanes=1, longest=0.001), asyncio.Barrier(3)
 
         async def set_out(path: str) -> None:
-            async with departures.leaving(path):
+            async with departures.departing(path):
                 await together.wait()  # all three are on their way at once
 
         async with asyncio.timeout(30), asyncio.TaskGroup() as group:
@@ -61,7 +61,7 @@ def test_one_that_ends_makes_room(how: str) -> None:
         departures = Departures(lanes=1, longest=3600)
 
         async def end() -> None:
-            async with departures.leaving("a"):
+            async with departures.departing("a"):
                 if how == "fails":
                     raise ValueError
                 if how == "is cut off":
@@ -72,7 +72,7 @@ def test_one_that_ends_makes_room(how: str) -> None:
         if how == "is cut off":
             first.cancel()
         await asyncio.gather(first, return_exceptions=True)
-        async with asyncio.timeout(30), departures.leaving("b"):
+        async with asyncio.timeout(30), departures.departing("b"):
             pass
 
     asyncio.run(scenario())
@@ -84,10 +84,27 @@ def test_one_cut_off_in_the_queue_takes_no_place() -> None:
         waiting = [asyncio.create_task(_set_out(departures, p, order, go_on)) for p in ("a", "b", "c")]
         await _settled()
         waiting[1].cancel()
-        departures.left("a")
+        departures.departed("a")
         await _settled()
         assert order == ["a", "c"]
         go_on.set()
         await asyncio.gather(*waiting, return_exceptions=True)
+
+    asyncio.run(scenario())
+
+
+def test_two_of_one_path_give_both_places_back() -> None:
+    async def scenario() -> None:
+        departures, order, go_on = Departures(lanes=2, longest=3600), [], asyncio.Event()
+        pair = [asyncio.create_task(_set_out(departures, "a", order, go_on)) for _ in range(2)]
+        await _settled()
+        pair[0].cancel()
+        departures.departed("a")
+        departures.departed("a")
+        await _settled()
+        async with asyncio.timeout(30), departures.departing("b"), departures.departing("c"):
+            assert order == ["a", "a"]
+        go_on.set()
+        await asyncio.gather(*pair, return_exceptions=True)
 
     asyncio.run(scenario())

@@ -11,8 +11,9 @@ import pytest
 from blocks.ledger import EffectRow
 from blocks.ledger.effects import EffectState
 from tasks.effect_calls import AlreadySo, EffectCall, brief
+from tasks.effect_rows import IN_DOUBT, OUTCOME_BYTES, may_have_happened
 from tasks.effect_waits import Undecided
-from tasks.effects import IN_DOUBT, OUTCOME_BYTES, TRIES, Refused, Unsure, may_have_happened
+from tasks.effects import TRIES, Refused, Unsure
 from tasks.tools import ToolError, ToolResult
 from tasks.waiting import Waiting
 from tests.support.effects import MemoryEffects, Receiver, World, call

@@ -49,3 +49,13 @@ def test_gates_within_gates_give_back_too() -> None:
     with pytest.raises(ValueError, match="no"):
         asyncio.run(gates.before({}))
     assert log == ["a open", "b open", "b unsent", "a unsent"]
+
+
+def test_it_is_told_when_a_request_is_about_to_leave_and_only_then() -> None:
+    log: list[str] = []
+    asyncio.run(Gates([Watched("a", log)], on_sending=lambda: log.append("sending")).before({}))
+    assert log == ["a open", "sending"]
+    with pytest.raises(ValueError, match="no"):
+        refused = [Watched("a", log, ValueError("no"))]
+        asyncio.run(Gates(refused, on_sending=lambda: log.append("sending")).before({}))
+    assert log.count("sending") == 1

@@ -28,7 +28,7 @@ from tasks.admission import (
 )
 from tasks.provider_limits import SECOND, Need
 from workflows.core.models.skill import ModelTable, ProviderLimits
-from workflows.core.source import parse_source
+from workflows.core.reading import parse_source
 from workflows.core.usage import Usage
 from workflows.core.validation import read_model
 

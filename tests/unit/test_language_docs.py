@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 from pydantic import BaseModel
 
 from deployments.given import read_inputs
@@ -17,7 +18,7 @@ from workflows.core.models import workflow as models
 from workflows.core.models.agent import AgentFile
 from workflows.core.models.registry import RoutingRule, RoutingRules
 from workflows.core.models.workflow import DOERS, NOT_YET
-from workflows.core.source import parse_source
+from workflows.core.reading import parse_source
 from workflows.core.validation import read_model
 
 TEXT = (Path(__file__).resolve().parents[2] / "docs" / "language.md").read_text("utf-8")
@@ -90,8 +91,16 @@ def test_every_available_doer_has_an_example() -> None:
 def test_every_available_key_of_a_step_has_an_example() -> None:
     shown = "\n".join(WORKFLOWS.values())
     keys = [key for key in models.Step.model_fields if key not in NOT_YET["step"] and key not in DOERS]
-    told = ("name", "description", "skills")
+    told = ("name", "description", "skills", "people")  # no handler of the default catalog asks anybody
     assert [k for k in keys if k not in told and not re.search(rf"\b{k}: ?", shown)] == []
+
+
+def test_the_example_of_people_of_a_step_is_one() -> None:
+    (example,) = re.findall(r"`people: (\{assignees.+?\})`", TEXT)
+    asked = people.Deciders.model_validate(yaml.safe_load(example))
+    assert asked.quorum <= len(asked.assignees) and asked.model_fields_set == set(
+        people.Deciders.model_fields
+    )
 
 
 @pytest.mark.parametrize(

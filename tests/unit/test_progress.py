@@ -12,6 +12,7 @@ from deployments.display import Out, width
 from deployments.progress import Progress
 from deployments.progress_table import cut
 from tests.support.plans import delivery
+from workflows.core.cures import anew
 
 
 class Screen(io.StringIO):
@@ -182,6 +183,18 @@ def test_the_panel_of_a_failed_run_says_how_to_go_on() -> None:
     assert "  a: refused\n    cure: ask otherwise\n" in text
     assert "go on  phaseline resume r1" in text
     assert "UI" not in text
+
+
+def test_the_panel_names_the_step_that_must_be_done_anew() -> None:
+    """Also behind a step that failed otherwise, and in a fan-out, which keeps the cure of its first item."""
+    error = {"type": "ItemsFailed", "message": "late", "cure": f"be asked again: {anew('r1', 'a/3/b')}"}
+    steps = [
+        {"id": "first", "status": "failed", "error": {"message": "no key", "cure": "set it"}},
+        {"id": "a", "status": "failed", "error": error},
+    ]
+    text = panel(document(status="failed", steps=steps, error=steps[0]["error"]), None, None)
+    assert "  go on  phaseline resume r1 --from a\n" in text
+    assert "  go on  phaseline resume r1\n" in panel(document(status="waiting", steps=steps), None, None)
 
 
 def test_the_panel_says_the_command_that_goes_on_and_a_cure_once() -> None:

@@ -87,6 +87,13 @@ def test_what_others_approved_is_told() -> None:
     ]
 
 
+def test_votes_that_do_not_count_are_told_as_that() -> None:
+    mal = {"voter": "mal", "decision": "approve", "note": "", "data": {"amount": 5}, "counts": False}
+    told = lines(quorum=2, votes=[mal])
+    assert told["waits for"].endswith("(0 of 2 answers so far)")
+    assert told["so far"] == 'mal approved {"amount": 5} (does not count: no longer asked)'
+
+
 def test_the_closing_panel_shows_the_call() -> None:
     out = Out(stdout=io.StringIO())
     waits = [a_wait(kind="action", detail=CALL)]

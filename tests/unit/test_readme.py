@@ -11,7 +11,7 @@ from deployments.arguments import LATER, build
 from workflows.core.catalog import DEFAULT_ROOT, Catalog, WorkflowFile
 from workflows.core.compiler import examine
 from workflows.core.models.workflow import Workflow
-from workflows.core.source import parse_source
+from workflows.core.reading import parse_source
 from workflows.core.validation import read_model
 
 ROOT = Path(__file__).parents[2]

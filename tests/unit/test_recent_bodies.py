@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from blocks.recent_bodies import LARGEST, RecentBodies
+from blocks.recent_bodies import ENTRY, LARGEST, RecentBodies
 from blocks.storage import ArtifactMissing, ArtifactStore
 from workflows.core.refs import Ref
 
 
 def test_the_oldest_is_given_up_first() -> None:
-    recent = RecentBodies(100)
+    recent = RecentBodies(2 * (ENTRY + 40))
     recent.add("a", b"x" * 40)
     recent.add("b", b"x" * 40)
     assert recent.get("a") is not None  # read just now: b is older
@@ -23,7 +23,7 @@ def test_the_oldest_is_given_up_first() -> None:
 
 
 def test_one_body_counts_once() -> None:
-    recent = RecentBodies(100)
+    recent = RecentBodies(2 * (ENTRY + 50))
     for _ in range(5):
         recent.add("a", b"x" * 40)
     recent.add("b", b"x" * 40)
@@ -31,14 +31,19 @@ def test_one_body_counts_once() -> None:
     recent.drop("a")
     recent.drop("a")
     recent.add("c", b"x" * 60)
-    assert recent.get("b") is not None
+    assert recent.get("b") is not None and recent.get("c") is not None
 
 
 def test_large_bodies_are_not_kept() -> None:
     recent = RecentBodies(10 * LARGEST)
     recent.add("a", b"x" * (LARGEST + 1))
     assert recent.get("a") is None
-    assert RecentBodies(0).get("a") is None
+
+
+def test_none_are_kept_without_room() -> None:
+    recent = RecentBodies(0)
+    recent.add("a", b"")
+    assert recent.get("a") is None
 
 
 def _put(store: ArtifactStore, body: bytes, tenant: str = "default") -> Ref:

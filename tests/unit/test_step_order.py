@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from blocks.ledger import RunRow, StepRecord
+from blocks.ledger import StepRecord
 from blocks.storage import ArtifactStore
 from deployments.step_order import in_order, planned_ids
+from tests.support.runs import run_row
 
 
 def record(path: str, started: int | None) -> StepRecord:
@@ -40,37 +41,7 @@ def test_the_plan_is_read_from_the_runs_storage(tmp_path: Path) -> None:
     plan = {"steps": [{"id": "b"}, {"id": "a"}], "finally": [{"id": "last"}]}
     with ArtifactStore.open(str(tmp_path), environ={}) as store:
         asyncio.run(store.write_manifest("default", "r", {"plan": plan}))
-    assert planned_ids(run_in(tmp_path.as_uri())) == ["b", "a", "last"]
-    assert planned_ids(run_in((tmp_path / "none").as_uri())) == []
-    assert planned_ids(run_in("ftp://nowhere")) == []
-    assert planned_ids(run_in("")) == []
-
-
-def run_in(storage: str) -> RunRow:
-    """A run whose storage is there."""
-    return RunRow(
-        run_id="r",
-        tenant="default",
-        workflow="w",
-        state="completed",
-        offline=True,
-        storage=storage,
-        plan_digest="",
-        models={},
-        inputs={},
-        labels={},
-        outputs={},
-        error=None,
-        usage={},
-        active_us=0,
-        created=0,
-        updated=0,
-        ended=None,
-        heartbeat=0,
-        parent_run_id="",
-        root_run_id="",
-        flow_run_id="",
-        version=1,
-        epoch=1,
-        holder=None,
-    )
+    assert planned_ids(run_row(storage=tmp_path.as_uri())) == ["b", "a", "last"]
+    assert planned_ids(run_row(storage=(tmp_path / "none").as_uri())) == []
+    assert planned_ids(run_row(storage="ftp://nowhere")) == []
+    assert planned_ids(run_row(storage="")) == []

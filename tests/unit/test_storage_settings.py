@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from blocks.settings import Settings
+from blocks.storage_root import local_path, open_root
 from workflows.core.errors import UsageError
 
 
@@ -44,3 +45,29 @@ def test_folders_and_addresses() -> None:
     assert storage("file:///x") == "file:///x"
     assert storage("./s3:/x") == str(Path.cwd() / "s3:/x")
     assert storage(None, PHASELINE_STORAGE="a:b") == str(Path.cwd() / "a:b")
+
+
+@pytest.mark.parametrize(
+    ("address", "path"),
+    [
+        ("file:///a%20b/%E9%94%AE", "/a b/键"),
+        ("FILE:///x", "/x"),
+        ("/a%20b", "/a%20b"),  # a path as it is
+        ("a:b", "a:b"),
+        ("s3://bucket/x", None),
+        ("", ""),
+    ],
+)
+def test_the_path_of_an_address(address: str, path: str | None) -> None:
+    assert local_path(address) == path
+
+
+@pytest.mark.parametrize("written", ["/a b", "file:///a%20b", " file:///a%20b\n"])
+def test_a_folder_is_opened_by_its_path_or_its_address(written: str) -> None:
+    assert open_root(written, {}).uri == "file:///a%20b"
+
+
+@pytest.mark.parametrize("written", ["", " ", "gs://bucket/x"])
+def test_what_is_no_address_is_not_opened(written: str) -> None:
+    with pytest.raises(UsageError, match="not a storage address"):
+        open_root(written, {})

@@ -9,7 +9,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from tests.support.catalogs import compiled, make_catalog
+from tests.support.catalogs import SKILL, compiled, examined, make_catalog
 from workflows.core.catalog import Catalog
 from workflows.core.catalog_check import check_catalog
 from workflows.core.errors import InvalidDefinition
@@ -34,7 +34,7 @@ def catalog(root: Path, rules: dict[str, Any], servers: dict[str, Any] | None = 
     make_catalog(root, w=WORKFLOW)
     tool = root / "skills" / "shared" / "tool"
     (tool / "handlers" / "idle.py").write_text('def idle() -> str:\n    """Idle."""\n    return ""\n')
-    (tool / "config.yaml").write_text("handlers:\n  - {name: idle, effect: none}\n")
+    (tool / "config.yaml").write_text("handlers:\n  - {name: idle, effect: none}\n  - count\n")
     config = {"mcpServers": servers or {}, "tools": rules}
     (root / "agents/ann/tools-config.json").write_text(json.dumps(config, indent=1))
     return root
@@ -105,7 +105,10 @@ def test_people_that_mean_nothing(
     assert mistake.path == f"tools.tool__count.people.{key}"
     lines = (tmp_path / mistake.file).read_text().splitlines()
     assert mistake.file == "agents/ann/tools-config.json"
-    assert f'"{key.partition("[")[0]}"' in lines[mistake.line - 1] or "[" in key
+    name, _, index = key.removesuffix("]").partition("[")
+    shown = json.dumps(people[name][int(index)]) if index else f'"{name}"'
+    at = lines[mistake.line - 1][mistake.column - 1 :]
+    assert at.startswith((shown, json.dumps(people.get(key))))
 
 
 @pytest.mark.parametrize(
@@ -114,6 +117,7 @@ def test_people_that_mean_nothing(
         ("tool__count", {"effect": "none"}, ANN, "asks nobody: it needs no approval, and may be repeated"),
         ("tool__count", {"effect": "idempotent"}, ANN, "asks nobody"),
         ("tool__idle", {}, ANN, "asks nobody"),
+        ("read_skill", {}, ANN, "asks nobody"),
         ("http_request", {"methods": ["GET", "PUT"]}, ANN, "asks nobody"),
         ("http_request", {"effect": "idempotent"}, ANN, "asks nobody"),
         ("tool__count", {"allow": False}, ANN, "'tool__count' is not offered"),
@@ -129,6 +133,23 @@ def test_people_that_are_never_asked_are_warned_of(
     assert not findings.errors
     (warning,) = [w for w in findings.warnings if w.path.startswith("tools.")]
     assert told in warning.message and warning.cure and warning.line > 1
+
+
+def test_of_equal_names_the_strongest_effect_counts(tmp_path: Path) -> None:
+    """Two skills give a tool `tool__idle`: whichever a step has, the warning must not say too much."""
+    for number, effect in enumerate(("once", "idempotent", "none")):
+        root = catalog(tmp_path / str(number), {"tool__idle": {"people": ANN}})
+        for group in ("a", "z"):  # before and behind the shared one
+            skill = root / "skills" / group / "tool"
+            (skill / "handlers").mkdir(parents=True)
+            (skill / "SKILL.md").write_text(SKILL.format(name="tool"))
+            (skill / "handlers" / "idle.py").write_text(
+                'def idle() -> str:\n    """Idle."""\n    return ""\n'
+            )
+            (skill / "config.yaml").write_text("handlers: [{name: idle, effect: none}]\n")
+        (root / "skills/a/tool/config.yaml").write_text(f"handlers: [{{name: idle, effect: {effect}}}]\n")
+        told = [w.message for w in Catalog.load(root).findings.warnings if w.path.startswith("tools.")]
+        assert len(told) == (effect != "once")
 
 
 @pytest.mark.parametrize(
@@ -211,9 +232,77 @@ def test_a_rule_only_of_people_is_as_no_rule(tmp_path: Path) -> None:
 @pytest.mark.parametrize("first", ["bank.pay", "bank__pay"])
 def test_a_rule_that_stands_before_another_is_in_the_content_key(tmp_path: Path, first: str) -> None:
     """The first rule that a tool has counts whole: what the one behind it says is then not said."""
-    plain = definition(tmp_path / "a", {"pay": {"effect": "idempotent"}})
-    before = definition(tmp_path / "b", {"pay": {"effect": "idempotent"}, first: {"people": ANN}})
-    assert plain != before
-    assert before == definition(
-        tmp_path / "c", {"pay": {"effect": "idempotent"}, first: {"people": ESCALATED}}
-    )
+    behind = {"pay": {"effect": "idempotent", "approval": True}}
+    plain = definition(tmp_path / "a", behind)
+    keys = {
+        definition(tmp_path / str(n), {**behind, first: rule})
+        for n, rule in enumerate(
+            (
+                {"effect": None, "approval": False, "people": ANN},
+                {"effect": None, "approval": False},
+            )
+        )
+    }
+    assert len(keys) == 1 and plain not in keys
+
+
+def test_a_rule_before_one_that_only_names_people_is_as_no_rule(tmp_path: Path) -> None:
+    plain = definition(tmp_path / "a", {})
+    assert definition(tmp_path / "b", {"pay": {"people": ANN}, "bank.pay": {"people": ESCALATED}}) == plain
+
+
+# --- a step's own skill and undo -----------------------------------------------------------------------
+
+
+def step_catalog(root: Path, step: str, effect: str = "once") -> Path:
+    """A workflow of one step; the handler `idle` of the shared skill has the effect, `count` has `once`."""
+    make_catalog(root, w=f"workflow: w\nsteps: [{{id: a, {step}}}]\n")
+    tool = root / "skills" / "shared" / "tool"
+    (tool / "handlers" / "idle.py").write_text('def idle() -> str:\n    """Idle."""\n    return ""\n')
+    (tool / "config.yaml").write_text(f"handlers:\n  - {{name: idle, effect: {effect}}}\n")
+    return root
+
+
+IDLE = "skill: shared/tool, handler: idle"
+UNDO = "undo: {skill: shared/tool, handler: idle}"
+
+
+@pytest.mark.parametrize("step", [IDLE, f"agent: ann, {UNDO}"])
+def test_a_step_says_who_answers(tmp_path: Path, step: str) -> None:
+    plan = compiled(step_catalog(tmp_path, f"{step}, people: {{assignees: [kim], deadline: 1d}}"))
+    assert plan.step("a").people == DecidersPlan(assignees=("kim",), deadline=86_400)
+
+
+def test_who_answers_is_no_part_of_a_step(tmp_path: Path) -> None:
+    plain = compiled(step_catalog(tmp_path / "a", IDLE)).step("a").definition
+    assert compiled(step_catalog(tmp_path / "b", f"{IDLE}, people: {{assignees: [kim]}}")).step(
+        "a"
+    ).definition == (plain)
+
+
+@pytest.mark.parametrize(
+    ("step", "message", "cure"),
+    [
+        ("agent: ann, people: {}", "`people` goes with `skill` or `undo`", "tools-config.json"),
+        ("approval: {ask: Well?}, people: {}", "`people` does nothing beside `approval`", "`assignees:`"),
+        ("await_event: {type: t}, people: {}", "`people` does nothing beside `await_event`", "needs nobody"),
+        (f"{IDLE}, people: {{quorum: 2, assignees: [kim]}}", "2 must agree", "quorum: 1"),
+        (f"{IDLE}, people: {{on_timeout: fail}}", "there is no deadline", "deadline:"),
+        (f"{IDLE}, people: {{deadline: 1d, on_timeout: reject}}", "nobody can reject", "fail or escalate"),
+    ],
+)
+def test_what_is_wrong_with_those_of_a_step(tmp_path: Path, step: str, message: str, cure: str) -> None:
+    (error,) = examined(step_catalog(tmp_path, step)).errors
+    assert message in error.message and cure in f"{error.message} {error.cure}" and error.line
+
+
+def test_silence_says_nothing_of_a_step(tmp_path: Path) -> None:
+    step = f"{IDLE}, people: {{deadline: 1d, on_timeout: approve}}"
+    with pytest.raises(InvalidDefinition, match="silence never approves"):
+        compiled(step_catalog(tmp_path, step))
+
+
+@pytest.mark.parametrize(("effect", "warned"), [("once", 0), ("idempotent", 1), ("none", 1)])
+def test_those_of_a_call_that_asks_nobody(tmp_path: Path, effect: str, warned: int) -> None:
+    found = examined(step_catalog(tmp_path, f"{IDLE}, people: {{assignees: [kim]}}", effect))
+    assert not found.errors and len(found.warnings) == warned

@@ -12,7 +12,8 @@ from tests.support.catalogs import compiled, make_catalog
 from workflows.core.catalog import Catalog
 from workflows.core.catalog_check import check_catalog
 from workflows.core.models.agent import AGENT_TYPES, THINKING, Agent
-from workflows.core.source import Unreadable, parse_source
+from workflows.core.reading import parse_source
+from workflows.core.source import Unreadable
 from workflows.core.units import parse_duration, parse_rate, parse_share, parse_size, shown_duration
 
 

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from workflows.core.findings import Findings, holding, inside, is_file, shown
+from workflows.core.findings import Findings, holding, inside, is_file, shown, stands
 from workflows.core.models.agent import Agent, AgentFile, Manifest, Model, Prompt, ToolsConfig
 from workflows.core.models.written import Written
 from workflows.core.plan import HookPlan
@@ -37,6 +37,8 @@ class CatalogAgent:
     tools_source: Source | None = None
     """tools-config.json; None when the folder has none."""
     hooks: tuple[HookPlan, ...] = ()
+    rivals: tuple[str, ...] = ()
+    """Folders of others with the same id: nobody knows whose rules are meant."""
 
     @property
     def id(self) -> str:
@@ -71,13 +73,14 @@ def load_agents(root: Path, findings: Findings) -> dict[str, CatalogAgent]:
         if agent is None:
             continue
         if agent.id in out:
-            first = out[agent.id].source.file
+            first = out[agent.id]
             findings.error(
                 agent.source,
                 ("agent", "id"),
-                f"the agent id '{agent.id}' is taken by {first}",
+                f"the agent id '{agent.id}' is taken by {first.source.file}",
                 "give one of the two agents another id",
             )
+            out[agent.id] = replace(first, rivals=(*first.rivals, agent.folder))
             continue
         out[agent.id] = agent
     return out
@@ -140,7 +143,7 @@ def _manifest(root: Path, file: Path, findings: Findings) -> tuple[Source, Agent
 
 def _text(root: Path, file: Path, findings: Findings) -> str | None:
     """The text of a file, empty when there is none; None when it was refused."""
-    if not file.is_file():
+    if not stands(file):
         return ""
     source = Source(shown(root, file), None)
     if not inside(root, file):
@@ -200,7 +203,7 @@ def _warn_settings(source: Source, config: Agent, findings: Findings) -> None:
 def _persona(root: Path, folder: Path, source: Source, findings: Findings) -> str:
     soul = _text(root, folder / "SOUL.md", findings)
     for name in ("prompts.yml", "prompts.yaml"):
-        if (folder / name).is_file():
+        if stands(folder / name):
             return "\n\n".join(p for p in (soul, _prompts(root, folder / name, findings)) if p)
     if soul == "":
         is_empty = is_file(folder / "SOUL.md")
@@ -230,7 +233,7 @@ def _prompts(root: Path, file: Path, findings: Findings) -> str:
 
 
 def _tools(root: Path, file: Path, findings: Findings) -> tuple[Source | None, ToolsConfig]:
-    read = findings.read(root, file, ToolsConfig) if file.is_file() else None
+    read = findings.read(root, file, ToolsConfig) if stands(file) else None
     if read is not None:
         check_tools(*read, findings)
     return read or (None, ToolsConfig())

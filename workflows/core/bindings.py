@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, cast
 
+from workflows.core.agent_skills import owns
 from workflows.core.agents import CatalogAgent
 from workflows.core.catalog import Catalog
 from workflows.core.connectors import check_connector
@@ -57,12 +58,14 @@ class Binder:
         return self._agents[key]
 
     def _report_files(self, agent: CatalogAgent) -> None:
-        """Mistakes in the files of an agent's folder are those of a step that it does.
+        """Mistakes in the files of an agent's folder are those of a step that it does, and so is another
+        folder's claim to its id.
 
         What is wrong is left out of the agent: without its rules, calls are made that nobody approved.
         """
+        folders = (agent.folder, *agent.rivals)
         for mistake in self.catalog.findings.errors:
-            if mistake.file.rpartition("/")[0] == agent.folder and mistake not in self.findings.errors:
+            if mistake.file.rpartition("/")[0] in folders and mistake not in self.findings.errors:
                 self.findings.errors.append(mistake)
 
     def _built(self, agent: CatalogAgent, skills: tuple[SkillPlan, ...]) -> AgentPlan:
@@ -219,8 +222,3 @@ def _asks(agent: CatalogAgent) -> bool:
     """Whether the agent has the tool that asks people; tools-config.json decides before its permissions."""
     rule = agent.tools.tools.get(ASK_PERSON)
     return rule.allow if rule is not None else ASK_PERSON in agent.config.permissions.tools
-
-
-def owns(agent: CatalogAgent, skill: CatalogSkill) -> bool:
-    """Whether a skill's owner names this agent, by id or by folder."""
-    return skill.owner in (agent.id, agent.short_folder)

@@ -1,8 +1,8 @@
-"""Ceilings of what may be spent: what is wrong with them, and their plans."""
+"""Ceilings of what may be spent, and of time: what is wrong with them, and their plans."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from workflows.core.findings import Findings
 from workflows.core.models.workflow import Budget, Step
@@ -39,6 +39,31 @@ def check_step_budget(source: Source, at: Key, step: Step, whole: Budget | None,
         if own is not None and own > limit:
             message = f"the step may spend {own:g} {name}, the whole run only {limit:g}; the run's wins"
             findings.warn(source, (*place, name), message, "lower this one, or raise the run's")
+
+
+def check_total_timeout(
+    source: Source,
+    total: float | None,
+    timeouts: Mapping[str, float],
+    after: Mapping[str, Sequence[str]],
+    order: Sequence[str],
+    findings: Findings,
+) -> None:
+    """Warns of a time for the whole run that is shorter than the steps' own may add up to.
+
+    `after` names what each step waits for; `order` is one in which they can run. Times are seconds.
+    """
+    longest: dict[str, float] = {}
+    for step in order:
+        longest[step] = timeouts[step] + max((longest[d] for d in after[step] if d in longest), default=0.0)
+    need = max(longest.values(), default=0.0)
+    if total is not None and need > total:
+        findings.warn(
+            source,
+            ("total_timeout",),
+            f"the steps' timeouts in a row make {need:g} s, more than {total:g} s; the total wins",
+            f"write total_timeout: {need:g}, or shorten the steps",
+        )
 
 
 def warn_unpriced(

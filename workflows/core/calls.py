@@ -1,4 +1,4 @@
-"""Handlers that a file names: as a step of its own, or as what takes a step back."""
+"""What a file calls with arguments: handlers, as a step or as what takes one back, and other workflows."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from workflows.core.bindings import Binder, owns
+from workflows.core.agent_skills import owns
+from workflows.core.bindings import Binder
 from workflows.core.errors import did_you_mean
 from workflows.core.findings import Findings
 from workflows.core.models.workflow import Step, Undo
-from workflows.core.plan import HandlerPlan, SkillPlan
+from workflows.core.plan import HandlerPlan, Plan, SkillPlan
 from workflows.core.skills import CatalogSkill
-from workflows.core.source import Key
+from workflows.core.source import Key, Source
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,19 @@ class Calls:
             if name not in args:
                 wrong = f"the argument '{name}' of '{handler.handler}' is missing"
                 self._error(place, wrong, "add it under `args:`")
+
+
+def check_inputs(source: Source, at: Key, args: Mapping[str, Any], called: Plan, findings: Findings) -> None:
+    """Records arguments that a called workflow has no input for, and inputs it needs that are not given."""
+    known = {i.name: i for i in called.inputs}
+    for given in args:
+        if given not in known:
+            wrong = f"'{called.workflow}' has no input '{given}'"
+            findings.error(source, (*at, "args", given), wrong, did_you_mean(given, known), of_key=True)
+    for needed in known.values():
+        if needed.required and needed.name not in args:
+            wrong = f"the input '{needed.name}' of '{called.workflow}' is missing"
+            findings.error(source, at, wrong, "add it under `args:`")
 
 
 def document_names(value: Any) -> list[str]:

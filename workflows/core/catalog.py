@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from workflows.core.agent_skills import check_bound_skills, check_rule_names
 from workflows.core.agents import CatalogAgent, load_agents
 from workflows.core.deciders import check_tool_people
 from workflows.core.errors import InvalidDefinition, Mistake, UsageError, did_you_mean
@@ -80,7 +81,8 @@ class Catalog:
         catalog = cls(root)
         _load_tables(catalog)
         catalog.agents = load_agents(root, catalog.findings)
-        check_tool_people(catalog.agents, catalog.skills, catalog.findings)
+        for check in (check_bound_skills, check_rule_names, check_tool_people):
+            check(catalog.agents, catalog.skills, catalog.findings)
         _load_workflows(catalog)
         _load_robots(catalog)
         return catalog
@@ -127,7 +129,9 @@ def _renamed(mistakes: list[Mistake], file: str) -> list[Mistake]:
 
 
 def _first(root: Path, *names: str) -> Path | None:
-    return next((root / n for n in names if (root / n).is_file()), None)
+    """The first of these files. A link to nothing is one that is wrong; a folder may be something else."""
+    paths = [root / name for name in names]
+    return next((p for p in paths if is_file(p) or (p.is_symlink() and not p.exists())), None)
 
 
 def _load_tables(catalog: Catalog) -> None:

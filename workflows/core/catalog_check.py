@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from workflows.core.agent_skills import owns
 from workflows.core.agents import CatalogAgent
-from workflows.core.bindings import Binder, owns
+from workflows.core.bindings import Binder
 from workflows.core.catalog import Catalog, RobotFile, WorkflowFile, python_name
 from workflows.core.compiler import examine
 from workflows.core.errors import InvalidDefinition, Mistake, did_you_mean
 from workflows.core.findings import Findings
-from workflows.core.mcp_servers import VARIABLE, VARIABLE_NAME
-from workflows.core.models.agent import SkillBinding
+from workflows.core.reading import read_source
 from workflows.core.route_check import check_routes
 from workflows.core.salvage import salvage
 from workflows.core.skills import CatalogSkill
-from workflows.core.source import Key, Source, Unreadable, read_source
+from workflows.core.source import Key, Source, Unreadable
 
 SYSTEM = "system"
 """Owner of shared skills: no agent in particular."""
@@ -89,47 +89,9 @@ def _check_python_names(catalog: Catalog, found: Findings) -> None:
             )
 
 
-def _check_agents(catalog: Catalog, found: Findings) -> None:
+def _check_models(catalog: Catalog, found: Findings) -> None:
     for agent in catalog.agents.values():
         Binder(catalog, agent.source, found).model(agent)
-        seen: set[str] = set()
-        for index, binding in enumerate(agent.config.skills):
-            place: Key = (*agent.base, "skills", index)
-            if binding.skill_id in seen:
-                found.error(
-                    agent.source,
-                    (*place, "skill_id"),
-                    f"the skill '{binding.skill_id}' is bound twice",
-                    "keep one of the two",
-                )
-                continue
-            seen.add(binding.skill_id)
-            _check_binding(catalog, agent, binding, place, found)
-
-
-def _check_binding(
-    catalog: Catalog, agent: CatalogAgent, binding: SkillBinding, place: Key, found: Findings
-) -> None:
-    skill = catalog.skills.get(binding.skill_id)
-    if skill is None:
-        if not _broken(catalog, f"skills/{binding.skill_id}/"):
-            cure = did_you_mean(binding.skill_id, catalog.skills) or f"add skills/{binding.skill_id}/SKILL.md"
-            found.error(agent.source, (*place, "skill_id"), f"unknown skill '{binding.skill_id}'", cure)
-        return
-    if skill.visibility == "private" and not owns(agent, skill):
-        found.error(
-            agent.source,
-            (*place, "skill_id"),
-            f"the skill '{skill.id}' is private to '{skill.owner}'; {agent.id} may not bind it",
-            "remove it, or make the skill public in the skill registry",
-        )
-    if binding.version not in ("latest", "") and skill.version and binding.version != skill.version:
-        found.error(
-            agent.source,
-            (*place, "version"),
-            f"'{skill.id}' is at version {skill.version}, not {binding.version}",
-            f"write version: {skill.version}, or latest",
-        )
 
 
 def _check_registry(catalog: Catalog, found: Findings) -> None:
@@ -138,7 +100,7 @@ def _check_registry(catalog: Catalog, found: Findings) -> None:
         return
     for index, entry in enumerate(source.data.get("agents") or ()):
         agent_id = str(entry.get("id"))
-        if agent_id not in catalog.agents and not _broken(catalog, "agents/"):
+        if agent_id not in catalog.agents and not catalog.findings.any_below("agents/"):
             near = did_you_mean(agent_id, catalog.agents)
             cure = near if near.startswith("did you mean") else f"add agents/{agent_id}/config.yaml"
             found.warn(source, ("agents", index, "id"), f"the agent '{agent_id}' has no folder", cure)
@@ -163,7 +125,7 @@ def _check_owners(catalog: Catalog, found: Findings) -> None:
                 f"'{skill.id}' is private to {SYSTEM}; no agent may use it",
                 "name its owner, or make it public",
             )
-        elif skill.owner != SYSTEM and not named and not _broken(catalog, "agents/"):
+        elif skill.owner != SYSTEM and not named and not catalog.findings.any_below("agents/"):
             words = [SYSTEM, *catalog.agents, *(a.short_folder for a in catalog.agents.values())]
             found.warn(
                 source,
@@ -219,50 +181,17 @@ def _known_agent(
     catalog: Catalog, source: Source, place: Key, agent_id: str, found: Findings
 ) -> CatalogAgent | None:
     agent = catalog.find_agent(agent_id)
-    if agent is None and not _broken(catalog, "agents/"):
+    if agent is None and not catalog.findings.any_below("agents/"):
         cure = did_you_mean(agent_id, catalog.agents) or f"add agents/{agent_id}/config.yaml"
         found.error(source, place, f"unknown agent '{agent_id}'", cure)
     return agent
 
 
-def _check_servers(catalog: Catalog, found: Findings) -> None:
-    for agent in catalog.agents.values():
-        if agent.tools_source is not None:
-            for place, text in _texts(agent.tools_source.data.get("mcpServers") or {}, ("mcpServers",)):
-                _check_variables(agent.tools_source, place, text, found)
-
-
-def _texts(value: object, place: Key) -> Iterator[tuple[Key, str]]:
-    if isinstance(value, str):
-        yield place, value
-    elif isinstance(value, dict):
-        for key, inner in value.items():
-            yield from _texts(inner, (*place, key))
-    elif isinstance(value, list):
-        for index, inner in enumerate(value):
-            yield from _texts(inner, (*place, index))
-
-
-def _check_variables(source: Source, place: Key, text: str, found: Findings) -> None:
-    for name, end in VARIABLE.findall(text):
-        if not end:
-            found.error(source, place, "'${' without its '}'", "write ${NAME} or ${NAME:-default}")
-        elif not VARIABLE_NAME.fullmatch(name):
-            message = f"'${{{name}}}' names no variable of the environment"
-            found.error(source, place, message, "write ${NAME} or ${NAME:-default}")
-
-
-def _broken(catalog: Catalog, folder: str) -> bool:
-    """Whether files below a folder could not be read, so that what they declare only seems to be missing."""
-    return any(m.file.startswith(folder) for m in catalog.findings.errors)
-
-
 _CHECKS: tuple[Callable[[Catalog, Findings], None], ...] = (
     _check_python_names,
-    _check_agents,
+    _check_models,
     _check_registry,
     _check_owners,
     _check_phases,
-    _check_servers,
     check_routes,
 )

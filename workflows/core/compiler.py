@@ -6,10 +6,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from workflows.core.available import check_available
 from workflows.core.bindings import Binder
-from workflows.core.budgets import budget_plan, check_budget, check_step_budget, warn_unpriced
-from workflows.core.calls import Calls, documents
+from workflows.core.budgets import (
+    budget_plan,
+    check_budget,
+    check_step_budget,
+    check_total_timeout,
+    warn_unpriced,
+)
+from workflows.core.calls import Calls, check_inputs, documents
 from workflows.core.catalog import Catalog, WorkflowFile
+from workflows.core.deciders import check_step_people
 from workflows.core.definition import definition
 from workflows.core.edges import (
     MADE_UP,
@@ -22,7 +30,7 @@ from workflows.core.edges import (
     shown_id,
     upstream,
 )
-from workflows.core.effects import acting, check_effect_key
+from workflows.core.effects import check_effect_key
 from workflows.core.errors import InvalidDefinition, did_you_mean
 from workflows.core.findings import Findings
 from workflows.core.inputs import compile_inputs
@@ -30,7 +38,7 @@ from workflows.core.models.workflow import NOT_YET, Output, Step, Workflow
 from workflows.core.models.written import plain
 from workflows.core.names import Scope, step_names
 from workflows.core.output_schemas import check_schema
-from workflows.core.people import asking, check_condition, check_end, check_wait, guards, wait_fields
+from workflows.core.people import check_condition, check_end, check_wait, guards, wait_fields
 from workflows.core.plan import (
     AgentPlan,
     ForEachPlan,
@@ -44,7 +52,10 @@ from workflows.core.plan import (
 )
 from workflows.core.prompts import default_instruction, merge_instruction
 from workflows.core.shapes import check_shape
+from workflows.core.shared import check_shared
 from workflows.core.source import Key, Source
+from workflows.core.step_paths import member
+from workflows.core.tool_rules import deciders_plan
 from workflows.core.undo import undo_plan
 
 Placed = tuple[Key, Step]
@@ -95,7 +106,7 @@ class _Compilation:
         last: list[Placed] = [(("finally", i), s) for i, s in enumerate(self.workflow.finally_)]
         main, last = self._unique(main, last)
         everything: list[Placed] = [*main, *last]
-        self._not_yet(everything)
+        check_available(self.source, self.workflow, everything, self.findings)
         self._check_keys(main, last)
         made_by = producers(everything, self.workflow.inputs, self.source, self.findings)
         later = {s.id: s for _, s in last}
@@ -120,7 +131,9 @@ class _Compilation:
         self._outputs(made_by)
         self._budget((*steps, *finals))
         if not cycle:
-            self._total_timeout(after, order, placed)
+            timeouts = {i: placed[i][1].timeout or 0.0 for i in order}
+            total = self.workflow.total_timeout
+            check_total_timeout(self.source, total, timeouts, after, order, self.findings)
         return Plan(
             workflow=self.workflow.workflow,
             description=self.workflow.description,
@@ -173,12 +186,6 @@ class _Compilation:
                 out[-1].append((at, step))
         return out
 
-    def _not_yet(self, steps: list[Placed]) -> None:
-        for place, key in _unavailable(self.workflow, steps):
-            self.findings.error(
-                self.source, place, f"`{key}` is not available yet", "remove it for now", of_key=True
-            )
-
     def _cycle(self, cycle: list[str], steps: list[Placed]) -> None:
         at = next(a for a, s in steps if s.id == cycle[0])
         self.findings.error(
@@ -197,23 +204,6 @@ class _Compilation:
                     f"no step makes '{name}'",
                     did_you_mean(name, as_written(made_by)),
                 )
-
-    def _total_timeout(
-        self, after: Mapping[str, tuple[str, ...]], order: list[str], placed: dict[str, Any]
-    ) -> None:
-        longest: dict[str, float] = {}
-        for step_id in order:
-            own = placed[step_id][1].timeout or 0.0
-            longest[step_id] = own + max((longest[d] for d in after[step_id] if d in longest), default=0.0)
-        need = max(longest.values(), default=0.0)
-        total = self.workflow.total_timeout
-        if total is not None and need > total:
-            self.findings.warn(
-                self.source,
-                ("total_timeout",),
-                f"the steps' timeouts in a row make {need:g} s, more than {total:g} s; the total wins",
-                f"write total_timeout: {need:g}, or shorten the steps",
-            )
 
     def _step(
         self,
@@ -266,33 +256,16 @@ class _Compilation:
             budget=budget_plan(step.budget),
             undo=undo_plan(self.binder, at, step, scope, reads, self.findings),
             effect_key=step.effect_key,
+            people=deciders_plan(step.people),
             guards=guards(step, depends_on, self.approvals),
             **fields,
         )
-        self._shared(at, plan)
+        check_shared(self.source, at, plan, self.findings)
         check_effect_key(self.source, at, step, plan, self.findings)
+        check_step_people(self.source, at, step, plan, self.catalog.agents, self.findings)
         if at[0] == "finally":
             check_end(self.source, at, plan, self.findings)
         return plan.model_copy(update={"definition": definition(plan, self.agent_digests)})
-
-    def _shared(self, at: Key, plan: StepPlan) -> None:
-        """A shared result stands in for doing the step, so nothing in it may be meant to act."""
-        found = next(acting(plan), None) if plan.cache == "always" else None
-        if found is not None:
-            self.findings.error(
-                self.source,
-                (*at, "cache"),
-                f"`cache: always` leaves out what may act outside: {found[0]}",
-                f"{found[1]}; else drop `cache: always`" if found[1] else "drop `cache: always`",
-            )
-        asked = next(asking(plan), None) if plan.cache == "always" else None
-        if asked is not None:
-            self.findings.error(
-                self.source,
-                (*at, "cache"),
-                f"`cache: always` would give other runs what this one was told: {asked[0]}",
-                f"{asked[1]}; else drop `cache: always`" if asked[1] else "drop `cache: always`",
-            )
 
     def _doer(self, at: Key, step: Step, scope: Scope) -> dict[str, Any]:
         if step.agent is not None:
@@ -323,6 +296,11 @@ class _Compilation:
             place = (*at, "agents", index)
             if agent_id in panel[:index]:
                 self.findings.error(self.source, place, f"'{agent_id}' is twice in the panel", "name it once")
+                continue
+            same = next((one for one in panel[:index] if member("", one) == member("", agent_id)), None)
+            if same is not None:
+                message = f"'{agent_id}' and '{same}' are one part of the panel: '/' counts as '.'"
+                self.findings.error(self.source, place, message, "rename one of the agents")
                 continue
             agent = self.binder.agent(agent_id, place, step, at, panel=panel)
             if agent is not None:
@@ -370,24 +348,7 @@ class _Compilation:
             )
             return None
         self.nested[name] = plan
-        known = {i.name: i for i in plan.inputs}
-        for given in step.args:
-            if given not in known:
-                self.findings.error(
-                    self.source,
-                    (*at, "args", given),
-                    f"'{name}' has no input '{given}'",
-                    did_you_mean(given, known),
-                    of_key=True,
-                )
-        for needed in known.values():
-            if needed.required and needed.name not in step.args:
-                self.findings.error(
-                    self.source,
-                    at,
-                    f"the input '{needed.name}' of '{name}' is missing",
-                    "add it under `args:`",
-                )
+        check_inputs(self.source, at, step.args, plan, self.findings)
         return plan
 
     def _output(self, at: Key, step: Step) -> OutputPlan:
@@ -411,19 +372,3 @@ def _condition(step: Step) -> str | None:
     if step.when is None or step.when is True:
         return None
     return "false" if step.when is False else str(step.when)
-
-
-def _unavailable(workflow: Workflow, steps: list[Placed]) -> Iterator[tuple[Key, str]]:
-    for key in NOT_YET["workflow"]:
-        if getattr(workflow, key) is not None:
-            yield (key,), key
-    for at, step in steps:
-        for key in NOT_YET["step"]:
-            if getattr(step, key) not in (None, ()):
-                yield (*at, key), key
-        for key in NOT_YET["undo"] if step.undo is not None else ():
-            if getattr(step.undo, key) is not None:
-                yield (*at, "undo", key), f"undo.{key}"
-        for key in NOT_YET["output"]:
-            if getattr(step.output, key) not in (None, ()):
-                yield (*at, "output", key), f"output.{key}"

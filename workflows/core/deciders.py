@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterator, Mapping
 
+from workflows.core.agent_skills import handler_effects
 from workflows.core.agents import CatalogAgent
 from workflows.core.findings import Findings
 from workflows.core.models.agent import ToolRule, ToolsConfig
 from workflows.core.models.people import Approval, AwaitEvent, Deciders
-from workflows.core.prompts import ASK_PERSON
+from workflows.core.models.workflow import Step
+from workflows.core.plan import StepPlan
+from workflows.core.prompts import ASK_PERSON, READ_SKILL
 from workflows.core.skills import CatalogSkill
 from workflows.core.source import Key, Source
 from workflows.core.tool_rules import HTTP_REQUEST
@@ -79,6 +82,35 @@ def _check_escalation(
         _check_people(source, target, written.escalate_to, written.quorum, agents, findings)
 
 
+# --- of a skill that a step runs, or is taken back by --------------------------------------------------
+
+
+def check_step_people(
+    source: Source, at: Key, step: Step, plan: StepPlan, agents: Container[str], findings: Findings
+) -> None:
+    """Records what is wrong with `people` of a step, who are asked about doubts of its skill and undo."""
+    called = [handler for handler in (plan.handler, plan.undo and plan.undo.handler) if handler]
+    if step.people is None or not called:
+        return
+    place: Key = (*at, "people")
+    check_asked(source, place, step.people, agents, findings)
+    if step.people.on_timeout == "reject":
+        findings.error(
+            source,
+            (*place, "on_timeout"),
+            "nobody can reject what may have happened: no time that passes says that it did not",
+            "write fail or escalate",
+        )
+    if all(handler.effect != "once" for handler in called):
+        names = " and ".join(f"'{handler.handler}'" for handler in called)
+        findings.warn(
+            source,
+            place,
+            f"calling {names} asks nobody: it changes nothing, or may be repeated",
+            "remove `people`, or declare the handler's effect as once",
+        )
+
+
 # --- of single tools -----------------------------------------------------------------------------------
 
 
@@ -86,10 +118,10 @@ def check_tool_people(
     agents: Mapping[str, CatalogAgent], skills: Mapping[str, CatalogSkill], findings: Findings
 ) -> None:
     """Records what is wrong with `people` in the agents' tools-config.json."""
-    effects = {h.name: h.effect for skill in skills.values() for h in skill.handlers}
     for agent in agents.values():
         if agent.tools_source is None:
             continue
+        effects = {READ_SKILL: "none", **handler_effects(agent, skills)}
         for name, people in _with_people(agent.tools):
             place: Key = ("tools", name, "people")
             check_asked(agent.tools_source, place, people, agents, findings)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from workflows.core.plan import AgentPlan, Plan, StepPlan, ToolRulePlan
 from workflows.core.refs import digest
+from workflows.core.tool_names import overlaps
 
 
 def definition(plan: StepPlan, known: dict[int, str] | None = None) -> str:
@@ -93,19 +93,20 @@ def _outside(agent: AgentPlan) -> dict[str, Any]:
     """
     facts: dict[str, Any] = {
         "servers": [[s.name, s.server.model_dump(mode="json", exclude={"timeout"})] for s in agent.servers],
-        "rules": [
-            rule.model_dump(mode="json", exclude={"people"})
-            for rule in agent.tool_rules
-            if _says(rule, agent.tool_rules)
-        ],
+        "rules": [rule.model_dump(mode="json", exclude={"people"}) for rule in _saying(agent)],
         "http": agent.http.model_dump(mode="json", exclude_defaults=True) if agent.http else None,
     }
     return {name: value for name, value in facts.items() if value}
 
 
-def _says(rule: ToolRulePlan, rules: Sequence[ToolRulePlan]) -> bool:
-    """Whether a rule says more of its tool than who answers, if only by standing before a rule that does."""
-    if rule.model_copy(update={"people": None}) != ToolRulePlan(name=rule.name):
-        return True
-    behind = {rule.name.replace(".", "__", 1), *(rule.name.partition(dot)[2] for dot in (".", "__"))}
-    return any(other.name in behind for other in rules if other is not rule)
+def _saying(agent: AgentPlan) -> list[ToolRulePlan]:
+    """The rules that say more than who answers, if only that one behind them does not count."""
+    own = {rule.name for rule in agent.tool_rules if _says(rule)}
+    served = {server.name: server.server.tools for server in agent.servers}
+    names = {rule.name for rule in agent.tool_rules}
+    hiding = {pair.first for pair in overlaps(names, served) if pair.behind in own}
+    return [rule for rule in agent.tool_rules if rule.name in own | hiding]
+
+
+def _says(rule: ToolRulePlan) -> bool:
+    return rule.model_copy(update={"people": None}) != ToolRulePlan(name=rule.name)

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from workflows.core.errors import Mistake
-from workflows.core.source import Key, Position, Source, Unreadable, read_source
+from workflows.core.reading import read_source
+from workflows.core.source import Key, Position, Source, Unreadable
 from workflows.core.validation import M, read_model
 
 _NONE_KNOWN = "nothing of that kind is declared: add it, or remove this"
@@ -37,6 +38,10 @@ class Findings:
     def warn(self, source: Source, path: Key, message: str, cure: str) -> None:
         """Records what was assumed where a file contradicts itself or says too little."""
         self.warnings.append(source.mistake(path, message, cure or _NONE_KNOWN))
+
+    def any_below(self, folder: str) -> bool:
+        """Whether files below a folder are wrong, so that what they declare only seems to be missing."""
+        return any(mistake.file.startswith(folder) for mistake in self.errors)
 
     def add(self, other: Findings) -> None:
         """Takes over what another reading found."""
@@ -132,6 +137,11 @@ def _follow(root: Path, link: Path, linked: bool, findings: Findings) -> bool:
     else:
         return link.is_dir() and not link.parent.resolve().is_relative_to(link.resolve())
     return False
+
+
+def stands(path: Path) -> bool:
+    """Whether anything has this name: a link to nothing, or a folder, is no file that nobody wrote."""
+    return path.exists() or path.is_symlink()
 
 
 def is_file(path: Path) -> bool:

@@ -32,6 +32,7 @@ _CURES = {
     "args": "use templates in `{text}:`",
     "undo": "set `undo` on the step whose work it takes back",
     "effect_key": "set it on the step that acts",
+    "people": "an approval names them as `assignees:`, and an event needs nobody",
 }
 _SHAPES = {
     "approval": "{approved, data, votes, by_timeout}; the form says what `data` holds",

@@ -267,6 +267,9 @@ class StepPlan(_Frozen):
     budget: BudgetPlan | None = None
     undo: UndoPlan | None = None
     effect_key: tuple[str, ...] = Field(default=(), description="Argument names that identify an effect.")
+    people: DecidersPlan | None = Field(
+        default=None, description="Who says whether a call of its skill or undo happened; None: anybody."
+    )
     guards: tuple[str, ...] = Field(
         default=(),
         description="Approvals it depends on directly and whose answer `when` does not read: "

@@ -80,6 +80,11 @@ def _conflicts(at: Key, step: Step) -> Iterator[tuple[Key, str, str]]:
             "`effect_key` does nothing beside `workflow`",
             "set it on the steps inside that act",
         )
+    if step.people is not None and doers and "skill" not in doers and step.undo is None:
+        cure = "set it on the steps inside that act"
+        if doers & {"agent", "agents", "phase"}:
+            cure = "write it below the tool in the agent's tools-config.json"
+        yield (*at, "people"), "`people` goes with `skill` or `undo`", cure
     if step.ttl is not None and step.cache != "always":
         yield (*at, "ttl"), "`ttl` goes with `cache: always` only", "remove it, or write `cache: always`"
     if step.for_each is not None and step.repeat is not None:

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from workflows.core.errors import did_you_mean
-from workflows.core.findings import Findings, holding, inside, is_file, shown
+from workflows.core.findings import Findings, holding, inside, is_file, shown, stands
 from workflows.core.handlers import SignatureError, inspect_handler, tool_name
 from workflows.core.models.skill import Frontmatter, Handler, RegisteredSkill, SkillConfig, SkillRegistry
 from workflows.core.plan import FilePlan, HandlerPlan
+from workflows.core.reading import parse_source
 from workflows.core.refs import digest, digest_bytes
-from workflows.core.source import Key, Source, Unreadable, parse_source
+from workflows.core.source import Key, Source, Unreadable
 from workflows.core.validation import read_model
 
 STANDARD_KEYS = ("name", "description", "license", "compatibility", "metadata", "allowed-tools")
@@ -216,7 +217,7 @@ def _frontmatter(root: Path, file: Path, findings: Findings) -> tuple[Source | N
 
 def _config(root: Path, folder: Path, findings: Findings) -> tuple[Source, SkillConfig]:
     file = folder / "config.yaml"
-    read = findings.read(root, file, SkillConfig) if file.is_file() else None
+    read = findings.read(root, file, SkillConfig) if stands(file) else None
     return read or (Source(shown(root, file), None), SkillConfig())
 
 

@@ -8,9 +8,12 @@ from dataclasses import replace
 
 from workflows.core.errors import Mistake, did_you_mean
 from workflows.core.findings import Findings
+from workflows.core.mcp_servers import VARIABLE, VARIABLE_NAME
 from workflows.core.models.agent import McpServer, Permissions, ToolRule, ToolsConfig
+from workflows.core.models.people import Deciders
 from workflows.core.plan import DecidersPlan, HttpPlan, ServerPlan, ToolRulePlan
 from workflows.core.source import Key, Source
+from workflows.core.tool_names import overlaps, rule_names
 
 HTTP_REQUEST = "http_request"
 """The tool an agent with network access has."""
@@ -39,8 +42,13 @@ def _rule_plan(name: str, rule: ToolRule) -> ToolRulePlan:
         allow=rule.allow,
         effect_key=rule.effect_key,
         approval=rule.approval,
-        people=DecidersPlan(**rule.people.model_dump()) if rule.people is not None else None,
+        people=deciders_plan(rule.people),
     )
+
+
+def deciders_plan(people: Deciders | None) -> DecidersPlan | None:
+    """Who answers what calls ask, as a plan carries it."""
+    return None if people is None else DecidersPlan(**people.model_dump())
 
 
 def http_plan(permissions: Permissions, tools: ToolsConfig) -> HttpPlan | None:
@@ -59,7 +67,8 @@ def rule_of(rules: Sequence[ToolRulePlan], *names: str) -> ToolRulePlan | None:
 
 
 def check_tools(source: Source, tools: ToolsConfig, findings: Findings) -> None:
-    """Records what is wrong with a tools-config.json: rules of no server, odd names, open secrets."""
+    """Records what is wrong with a tools-config.json: rules of no server, odd names, open secrets, rules that
+    switch off what another says."""
     for name, server in tools.mcpServers.items():
         if not _SERVER_NAME.fullmatch(name):
             findings.error(
@@ -70,9 +79,52 @@ def check_tools(source: Source, tools: ToolsConfig, findings: Findings) -> None:
                 of_key=True,
             )
         _check_secrets(source, name, server, findings)
+        for place, text in _texts(source.value(("mcpServers", name)), ("mcpServers", name)):
+            _check_variables(source, place, text, findings)
         _check_declared(source, name, server, tools, findings)
     for name, rule in tools.tools.items():
         _check_rule(source, name, rule, tools, findings)
+    _check_overlaps(source, tools, findings)
+
+
+def _check_overlaps(source: Source, tools: ToolsConfig, findings: Findings) -> None:
+    """The first rule of a tool counts whole: what only the one behind it says, an approval too, is lost."""
+    told: set[tuple[str, str]] = set()
+    for pair in overlaps(tools.tools, {name: server.tools for name, server in tools.mcpServers.items()}):
+        first, behind = tools.tools[pair.first], tools.tools[pair.behind]
+        # `methods` is of http_request alone: nothing of a server's tool is lost with it.
+        lost = sorted(behind.model_fields_set - first.model_fields_set - {"methods"})
+        if not lost or (pair.first, pair.behind) in told:
+            continue
+        told.add((pair.first, pair.behind))
+        keys = ", ".join(f'"{key}"' for key in lost)
+        findings.error(
+            source,
+            ("tools", pair.first),
+            f"for '{pair.tool}' of '{pair.server}' only this rule counts: {keys} of '{pair.behind}' is lost",
+            f"write {keys} in '{pair.first}' too, or remove one of the two rules",
+            of_key=True,
+        )
+
+
+def _texts(value: object, place: Key) -> Iterator[tuple[Key, str]]:
+    if isinstance(value, str):
+        yield place, value
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _texts(inner, (*place, key))
+    elif isinstance(value, list):
+        for index, inner in enumerate(value):
+            yield from _texts(inner, (*place, index))
+
+
+def _check_variables(source: Source, place: Key, text: str, findings: Findings) -> None:
+    for name, end in VARIABLE.findall(text):
+        if not end:
+            findings.error(source, place, "'${' without its '}'", "write ${NAME} or ${NAME:-default}")
+        elif not VARIABLE_NAME.fullmatch(name):
+            message = f"'${{{name}}}' names no variable of the environment"
+            findings.error(source, place, message, "write ${NAME} or ${NAME:-default}")
 
 
 def _check_secrets(source: Source, name: str, server: McpServer, findings: Findings) -> None:
@@ -96,7 +148,7 @@ def _check_declared(
     if server.trust_annotations:
         return
     for index, tool in enumerate(server.tools):
-        rule = tools.tools.get(f"{name}.{tool}") or tools.tools.get(tool)
+        rule = next((tools.tools[known] for known in rule_names(name, tool) if known in tools.tools), None)
         if rule is None or (rule.effect is None and rule.allow):
             findings.warn(
                 source,

@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import Field, model_validator
 
 from workflows.core.models.people import Deciders
 from workflows.core.models.written import AgentId, Count, Duration, Names, Positive, SkillId, Text, Written
 
-AGENT_TYPES = (
-    "robot-inspiration",
-    "robot-goals",
-    "robot-tasks",
-    "robot-delivery",
-    "robot-learning",
-    "robot-validation",
-    "robot-host",
-)
 AgentType = Literal[
     "robot-inspiration",
     "robot-goals",
@@ -27,6 +18,7 @@ AgentType = Literal[
     "robot-validation",
     "robot-host",
 ]
+AGENT_TYPES: tuple[AgentType, ...] = get_args(AgentType)
 
 THINKING = {
     "none": None,

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from workflows.core.models.people import Approval, AwaitEvent
+from workflows.core.models.people import Approval, AwaitEvent, Deciders
 from workflows.core.models.written import (
     AgentId,
     Count,
@@ -219,6 +219,9 @@ class Step(Written):
     )
     undo: Undo | None = Field(None, description="What takes the step back.")
     effect_key: Names = Field((), description="Argument names that identify an effect.")
+    people: Deciders | None = Field(
+        None, description="Who says whether a call of its skill, or of its undo, happened where nobody knows."
+    )
     context: Context | None = Field(None, description="Recalled material.")
     placement: Placement | None = Field(None, description="Where the step runs.")
     budget: Budget | None = Field(None, description="Ceiling of this step.")

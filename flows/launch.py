@@ -1,0 +1,120 @@
+"""How a run is started, and whether it may be, by what the ledger and the storage say of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from blocks.ledger import Ledger, RunStart, RunState
+from blocks.models import ModelConnection
+from blocks.settings import Settings
+from blocks.storage import ArtifactStore
+from flows.outcome import RunOutcome
+from tasks.context import OnEvent
+from workflows.core.errors import PhaselineError, UsageError
+from workflows.core.models.skill import ProviderLimits
+from workflows.core.plan import Plan
+from workflows.core.plan_agents import agents_of
+
+
+class LostRun(PhaselineError):
+    """Another process took the run over."""
+
+
+class NothingToWake(PhaselineError):
+    """The run that was to be woken was cancelled meanwhile, or is not known."""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How a run is started: by whom, where, and who listens.
+
+    `connections` are model connections to use in place of those that the environment asks for, by the
+    name of their key's variable (`ANTHROPIC_API_KEY` is the default agent's); the run closes them.
+    """
+
+    settings: Settings
+    environ: Mapping[str, str]
+    run_id: str
+    offline: bool = False
+    tenant: str = "default"
+    flow_run_id: str = ""
+    prices: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    labels: Mapping[str, Any] = field(default_factory=dict)
+    connections: Mapping[str, ModelConnection] = field(default_factory=dict)
+    limits: Mapping[str, ProviderLimits] = field(default_factory=dict)
+    """What the catalog says of each credential, by the variable of its key."""
+    allow_effects: bool = False
+    """Whether an offline run may act beyond this machine."""
+    use_stored: bool = False
+    """Whether a run that goes on keeps the definition it began with, whatever the catalog says now."""
+    redo: tuple[str, ...] = ()
+    """Ids of steps whose results are taken back before the run goes on."""
+    lift_parks: bool = False
+    """Whether a person says that the provider's quota is there again, before the time it was parked for."""
+    expect: tuple[RunState, int] | None = None
+    """State and version of the run that goes on, as they were seen; it is refused when it changed since."""
+    woken: bool = False
+    """Whether nobody asked for it just now: what was cancelled meanwhile stays so."""
+    repeat_effects: bool = False
+    """Whether steps that are done again act again, instead of getting the recorded outcomes."""
+    on_event: OnEvent = lambda name, data: None
+    on_outcome: Callable[[RunOutcome], None] = lambda outcome: None
+    on_fault: Callable[[PhaselineError], None] = lambda fault: None
+    """Called with what kept the run from starting, or broke it off, when it runs as a Prefect flow."""
+    cancel: Callable[[], object] | None = None
+    """What SIGTERM does while the flow runs; default: cancel its task."""
+
+
+async def expected(ledger: Ledger, launch: Launch) -> tuple[RunState, int] | None:
+    """What the run must be like for this start. Raises NothingToWake for one that nobody may wake.
+
+    A flow run that goes on with what it began itself is woken too: a worker took it up again.
+    """
+    row = await ledger.get_run(launch.tenant, launch.run_id)
+    if row is None and launch.woken:
+        raise NothingToWake(
+            f"this ledger knows no run {launch.run_id} that could be woken",
+            "use the ledger it ran with (PHASELINE_DATABASE_URL)",
+        )
+    own = row is not None and row.flow_run_id == launch.flow_run_id != ""
+    if row is None or not (launch.woken or own):
+        return launch.expect
+    if row.state == "cancelled":
+        raise NothingToWake(
+            f"the run {launch.run_id} was cancelled meanwhile",
+            f"continue it all the same with: phaseline resume {launch.run_id}",
+        )
+    return row.seen
+
+
+async def refuse_other_storage(ledger: Ledger, store: ArtifactStore, launch: Launch) -> None:
+    """A run is continued where its bodies are, or where they were moved to; elsewhere all would be redone.
+
+    Raises UsageError where they are not.
+    """
+    row = await ledger.get_run(launch.tenant, launch.run_id)
+    if row is None or row.storage in ("", store.root):
+        return
+    if await store.read_manifest(launch.tenant, launch.run_id) is None:
+        raise UsageError(
+            f"the run {launch.run_id} keeps its bodies in {row.storage}, not in {store.root}",
+            f"add --storage {row.storage} (PHASELINE_STORAGE), or choose another --run-id",
+        )
+
+
+def run_start(plan: Plan, launch: Launch, store: ArtifactStore) -> RunStart:
+    """What the ledger is told of a run that begins, or goes on."""
+    return RunStart(
+        run_id=launch.run_id,
+        workflow=plan.workflow,
+        tenant=launch.tenant,
+        offline=launch.offline,
+        storage=store.root,
+        plan_digest=plan.definition,
+        models={a.id: a.model.id for a in agents_of(plan)},
+        flow_run_id=launch.flow_run_id,
+        labels=dict(launch.labels),
+        expect=launch.expect,
+    )

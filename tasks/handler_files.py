@@ -1,0 +1,75 @@
+"""The scratch folder of a handler's call: its documents are written into it, and it is removed afterwards."""
+
+from __future__ import annotations
+
+import mimetypes
+import os
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+_SUFFIXES = {
+    "text/markdown": ".md",
+    "text/plain": ".txt",
+    "text/csv": ".csv",
+    "text/tab-separated-values": ".tsv",
+    "text/html": ".html",
+    "application/json": ".json",
+    "application/yaml": ".yaml",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentFile:
+    """A document for a parameter annotated `Path`: it is written to a file with a fitting suffix."""
+
+    name: str
+    body: bytes
+    media_type: str = "text/markdown"
+
+
+def write_files(
+    scratch: Path, file: Path, documents: Mapping[str, DocumentFile | Sequence[DocumentFile]]
+) -> dict[str, Any]:
+    """Write each document read-only into a folder of its own. Gives the paths the call names."""
+    written: dict[str, str | list[str]] = {}
+    for parameter, given in documents.items():
+        several = [given] if isinstance(given, DocumentFile) else list(given)
+        paths = [_write(scratch / "documents" / f"{len(written)}-{n}", doc) for n, doc in enumerate(several)]
+        written[parameter] = paths[0] if isinstance(given, DocumentFile) else paths
+    return {"file": str(file.resolve()), "documents": written}
+
+
+def _write(folder: Path, document: DocumentFile) -> str:
+    folder.mkdir(parents=True)
+    path = folder / _file_name(document)
+    path.write_bytes(document.body)
+    path.chmod(0o444)
+    folder.chmod(0o555)
+    return str(path)
+
+
+def _file_name(document: DocumentFile) -> str:
+    """A name for the file: the document's, made harmless, with the suffix its media type asks for."""
+    stem = re.sub(r"[^\w.-]+", "_", document.name).lstrip(".") or "document"
+    media = document.media_type.split(";")[0].strip().lower()
+    suffix = _SUFFIXES.get(media) or mimetypes.guess_extension(media) or ".bin"
+    while len(stem.encode()) > 120:
+        stem = stem[:-1]
+    return stem if stem.lower().endswith(suffix) else stem + suffix
+
+
+def remove_scratch(folder: Path) -> None:
+    """Remove a scratch folder, also one whose rights the handler changed. Links are not followed."""
+    if not folder.is_dir():
+        return  # the handler did it
+    folder.chmod(0o700)
+    for place, folders, _ in os.walk(folder):
+        for name in folders:
+            inner = Path(place, name)
+            if not inner.is_symlink():
+                inner.chmod(0o700)
+    shutil.rmtree(folder)
