@@ -34,6 +34,7 @@ class Progress:
     clock: seconds, only differences count.
     Of the run: `run.started {run_id, workflow}`, `run.finished {status, seconds}`. Of a step, each with
     `step`: `step.started {agent, attempt}`, `step.attempt_failed {attempt, reason}`, `step.rerun {reason}`,
+    `step.interrupted` (an earlier process ended while it worked),
     `step.finished {status, reused, seconds, usage, error, offline, failed_tool_calls}`. Of what happens
     inside one: `turn.started {turn}`, `request.progress {kind, characters}`, `request.retry {reason, delay}`,
     `tool.started {tool}`, `output.rejected {problems}`, `step.progress {kind, text}`.
@@ -50,6 +51,7 @@ class Progress:
     _title: str = field(default="", init=False)
     _begun: float = field(default=0.0, init=False)
     _live: Live | None = field(default=None, init=False)
+    _notes: list[tuple[str, Style]] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
         steps = (*self.plan.steps, *self.plan.finally_)
@@ -71,6 +73,8 @@ class Progress:
             self._live.update(self._drawn(), refresh=True)
             self._live.stop()
             self._live = None
+            for note in self._notes:
+                self.out.note(*note)
 
     def on_event(self, name: str, data: Mapping[str, Any]) -> None:
         """Take one event in."""
@@ -139,6 +143,16 @@ class Progress:
     def _step_rerun(self, data: Mapping[str, Any]) -> tuple[str, Style] | None:
         text = self._tell(data, f"runs again: {data.get('reason')}")
         return _joined(str(data.get("step")), text), ""
+
+    def _step_interrupted(self, data: Mapping[str, Any]) -> tuple[str, Style] | None:
+        told = "was at work when an earlier process ended: what a model was asked just then may be billed, "
+        line: tuple[str, Style] = (
+            _joined(str(data.get("step")), told + "and is counted only within a budget"),
+            "yellow",
+        )
+        if self._live is not None:
+            self._notes.append(line)  # the table would show it for a moment only
+        return line
 
     def _step_finished(self, data: Mapping[str, Any]) -> tuple[str, Style] | None:
         part = self._part(data)
@@ -211,6 +225,7 @@ _REACTIONS: dict[str, Callable[[Progress, Mapping[str, Any]], tuple[str, Style] 
     "step.started": Progress._step_started,
     "step.attempt_failed": Progress._attempt_failed,
     "step.rerun": Progress._step_rerun,
+    "step.interrupted": Progress._step_interrupted,
     "step.finished": Progress._step_finished,
     "step.progress": Progress._step_progress,
     "turn.started": Progress._turn_started,

@@ -28,6 +28,8 @@ class Keeper:
         self._lease = lease
         self._context = context
         self._store = context.store
+        self.cut_off: tuple[str, ...] = ()
+        """Units that were at work when an earlier process ended."""
 
     async def restore(self) -> set[str]:
         """Fills in what earlier processes of the run left: results, attempts, generations, costs.
@@ -53,6 +55,7 @@ class Keeper:
         for path, model, usage in await self._ledger.journal.costs(self._lease.tenant, self._lease.run_id):
             if path not in context.finished:
                 context.pay(path, Usage.from_json(usage), model)
+        self.cut_off = tuple(row.step_path for row in rows if row.state == "running")
         return {row.step_path for row in rows if row.state in ("waiting", "not_started")}
 
     async def unreadable(self, result: StepResult) -> str | None:

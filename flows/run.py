@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -152,10 +152,18 @@ async def _walked(held: _Held, given: Mapping[str, Any], storage: Awaitable[Any]
         context.budgets = Budgets(Durable(held.ledger, lease))
         await context.budgets.bound("", plan.budget)
         context.on_event("run.started", told)
+        for path in _asking(plan, keeper.cut_off) if not earlier.offline else ():
+            context.on_event("step.interrupted", {"step": path})
         held.walk.begun = True
         async with _guarded(held, execution):
             with steady_heap():
                 return await _ended(held, Scope(plan, values, execution))
+
+
+def _asking(plan: Plan, paths: Sequence[str]) -> Iterator[str]:
+    """Those of units that may have been asking a model."""
+    kinds = {step.id: step.kind for step in (*plan.steps, *plan.finally_)}
+    return (path for path in paths if kinds.get(path.split("/")[0]) in ("agent", "panel", "workflow"))
 
 
 def _labels(held: _Held) -> dict[str, Any] | None:

@@ -126,7 +126,9 @@ def test_a_long_step_goes_on_at_its_unpaid_turn(scene: Scene, group: bool) -> No
     assert paid == KILLED_AT
     (seen,) = [r for r in scene.user.phaseline("runs", "--json").document["runs"] if r["id"] == scene.run_id]
     assert seen["status"] == "interrupted", "not running for ever"
-    document = scene.resume().completed
+    resumed = scene.resume()
+    assert "was at work when an earlier process ended" in resumed.err
+    document = resumed.completed
     assert scene.api.count == TURNS + 1, "only the request under way was asked again"
     asked = [json.dumps(r["body"], sort_keys=True) for r in scene.api.asked]
     assert sorted(asked.count(a) for a in set(asked)) == [1] * (TURNS - 1) + [2]

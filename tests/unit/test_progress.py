@@ -31,6 +31,7 @@ EVENTS: list[tuple[str, dict[str, Any]]] = [
     ("tool.started", {"step": "step-1", "tool": "data-analysis__trend"}),
     ("request.retry", {"step": "step-1", "attempt": 1, "reason": "over\nloaded", "delay": 1.5}),
     ("output.rejected", {"step": "step-1", "problems": ["no heading", "too short"]}),
+    ("step.interrupted", {"step": "step-1"}),
     ("step.attempt_failed", {"step": "step-1", "attempt": 1, "reason": "cut off"}),
     ("step.started", {"step": "step-1", "agent": "agent-pm-002", "attempt": 2}),
     (
@@ -77,6 +78,8 @@ def test_plain_lines_on_standard_error(json_mode: bool) -> None:
         "step-1  started  agent-pm-002",
         "step-1  asks again in 1.5s: over loaded",
         "step-1  answer sent back: no heading; too short",
+        "step-1  was at work when an earlier process ended: what a model was asked just then may be billed, "
+        "and is counted only within a budget",
         "step-1  attempt 1 failed: cut off",
         "step-1  started  agent-pm-002  attempt 2",
         "step-1  completed  1m2s  1,500 tokens  $0.012  offline",
@@ -91,6 +94,7 @@ def test_a_terminal_gets_one_table() -> None:
     out = Out(False, io.StringIO(), screen := Screen())
     play(out)
     last = screen.getvalue()
+    assert screen.getvalue().count("was at work when an earlier process ended") == 1
     for word in ("4/4 steps", "需求分析", "1,500", "$0.012", "reused", "refused"):
         assert word in last
     assert "asks again" not in last
