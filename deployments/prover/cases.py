@@ -11,6 +11,7 @@ from typing import Any
 
 from blocks.boundaries import BOUNDARIES
 from deployments.prover.child import (
+    AWAY,
     FAULT,
     Place,
     Subject,
@@ -24,6 +25,9 @@ from deployments.prover.recording import Boundary, Record, read_records
 
 STARTS = 20
 """How often a run is started or answered at most before it counts as one that does not end."""
+
+AWAY_AT_MOST = 3
+"""How often it is started again because Prefect's server could not be used."""
 
 KEPT_EACH = 3
 """Of equal boundaries within one step the first ones are visited, and the last."""
@@ -78,6 +82,7 @@ class Case:
     outcomes: Mapping[str, str] = field(default_factory=dict)
     patience: float = 300.0
     _processes: int = 0
+    _away: int = 0
     _killed: bool = False
 
     def run(self) -> Ended:
@@ -113,9 +118,13 @@ class Case:
             return ""
         if code == 0:
             return ""
+        if code == AWAY and self._away < AWAY_AT_MOST:
+            # The server all cases share was too busy: people would start the run again, and so does the case.
+            self._away += 1
+            return ""
         if code is None:
             return f"{what} took longer than {self.patience:.0f} s"
-        return self._fault() if code == FAULT else f"{what} ended with {code}"
+        return self._fault() if code in (FAULT, AWAY) else f"{what} ended with {code}"
 
     def _fault(self) -> str:
         try:

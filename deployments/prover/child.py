@@ -40,6 +40,9 @@ RUN_ID = "prove"
 FAULT = 70
 """Exit code of a process that ended by a fault of its own; its file `fault` says which."""
 
+AWAY = 71
+"""Exit code of a start that Prefect's server kept from its work or its end; the file `fault` says how."""
+
 HOME = "{home}"
 """In an input: the folder of the case, where what handlers write is kept apart."""
 
@@ -211,6 +214,7 @@ def run_once(subject: Subject, place: Place, process: int, kill: Boundary | None
     from prefect.exceptions import TerminationSignal
 
     from deployments.running import run_flow
+    from deployments.server_end import server_fault
     from flows.launch import Launch
 
     tempfile.tempdir = str(place.folder / "tmp")
@@ -229,8 +233,15 @@ def run_once(subject: Subject, place: Place, process: int, kill: Boundary | None
     )
     given = {name: at_home(value, place) for name, value in subject.given.items()}
     arm(Recorder(place.records, process, kill))
-    with contextlib.suppress(asyncio.CancelledError, TerminationSignal):
-        asyncio.run(run_flow(subject.plan, given, launch))
+    try:
+        with contextlib.suppress(asyncio.CancelledError, TerminationSignal):
+            asyncio.run(run_flow(subject.plan, given, launch))
+    except Exception as error:
+        away = server_fault(error)
+        if away is None:
+            raise
+        place.fault.write_text(_told(away), "utf-8")
+        return AWAY
     if faults:
         raise faults[0]
     place.outcome.write_text(json.dumps(outcomes[-1].to_document()), "utf-8")
