@@ -17,7 +17,7 @@ from typing import Any
 from blocks.models import Answer, ModelConnection, Request
 from tasks import requests
 from tasks.agent_tools import step_tools
-from tasks.budget import BudgetGate
+from tasks.budget_gate import BudgetGate
 from tasks.context import RunContext
 from tasks.documents import message_blocks
 from tasks.failures import OutputRejected
