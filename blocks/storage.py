@@ -32,6 +32,9 @@ __all__ = ["ArtifactCorrupt", "ArtifactMissing", "ArtifactStore", "StorageError"
 
 T = TypeVar("T")
 
+MANIFEST_VERSION = 1
+"""`schema_version` of the manifests that this code writes, and the newest it reads."""
+
 _THREADS = 8
 _SUMMARY = 400
 _SUFFIXES = {
@@ -275,6 +278,12 @@ class ArtifactStore:
             ) from error
         if not isinstance(document, dict):
             raise StorageError(f"{self._root.place(key)} is no manifest", "remove that file, or restore it")
+        version = document.get("schema_version", MANIFEST_VERSION)
+        if not isinstance(version, int) or version > MANIFEST_VERSION:
+            raise StorageError(
+                f"{self._root.place(key)} is of version {version}; this phaseline reads {MANIFEST_VERSION}",
+                "update phaseline: a newer one wrote it",
+            )
         return document
 
 

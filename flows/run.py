@@ -15,7 +15,7 @@ from blocks.boundaries import reached
 from blocks.ledger import Lease, Ledger
 from blocks.ledger.records import DEPLOYED
 from blocks.models import QuotaExhausted
-from blocks.storage import ArtifactStore
+from blocks.storage import MANIFEST_VERSION, ArtifactStore
 from flows.earlier import earlier_start
 from flows.execution import Execution
 from flows.holding import close_held, take_answers
@@ -261,7 +261,7 @@ def _time_left(plan: Plan, active: float) -> TimeLimits:
 
 def _manifest(plan: Plan, run_id: str, inputs: Mapping[str, Any], offline: bool) -> dict[str, Any]:
     return {
-        "schema_version": 1,
+        "schema_version": MANIFEST_VERSION,
         "run_id": run_id,
         "workflow": plan.workflow,
         "offline": offline,

@@ -12,7 +12,7 @@ from typing import Any
 import boto3
 import pytest
 
-from blocks.storage import ArtifactCorrupt, ArtifactMissing, ArtifactStore, StorageError
+from blocks.storage import MANIFEST_VERSION, ArtifactCorrupt, ArtifactMissing, ArtifactStore, StorageError
 from blocks.storage_root import FolderRoot
 from tests.support.prefect_server import finished, run_python, wait_until
 from tests.support.s3 import S3Server, s3_server
@@ -228,6 +228,13 @@ def test_a_broken_manifest_is_an_error_with_a_cure(store: ArtifactStore, text: b
     with pytest.raises(StorageError) as caught:
         asyncio.run(store.read_manifest("default", "r-1"))
     assert "run.json" in caught.value.message and caught.value.cure
+
+
+def test_a_manifest_of_a_newer_version_is_left_alone(store: ArtifactStore) -> None:
+    asyncio.run(store.write_manifest("default", "r-1", {"schema_version": MANIFEST_VERSION + 1}))
+    with pytest.raises(StorageError, match="is of version 2") as caught:
+        asyncio.run(store.read_manifest("default", "r-1"))
+    assert "update phaseline" in caught.value.cure
 
 
 def test_a_manifest_that_is_not_json_is_refused(store: ArtifactStore) -> None:

@@ -6,7 +6,11 @@ import asyncio
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from blocks.ledger import CredentialState, Ledger
+from deployments.display import Out
+from deployments.run_details import Details
 from tests.support.flows import FLOW_MARKS, Bench, Script, agent, steps
 
 pytestmark = FLOW_MARKS
@@ -164,3 +168,48 @@ def test_time_is_a_budget_too(tmp_path: Path) -> None:
     assert ran.outcome.status == "stopped"
     assert "of active time" in ran.outcome.error["message"]
     assert ran.statuses["a"] == "completed"
+
+
+def test_a_spent_budget_of_the_run_stops_the_workflow_within_resumably(tmp_path: Path) -> None:
+    bench = Bench(
+        tmp_path, w=with_budget(steps(agent("a"), "  - {id: n, workflow: inner, depends_on: [a]}\n"), turns=2)
+    )
+    bench.write("inner", steps(agent("b"), agent("c", after="b")))
+    ran = bench.run()
+    assert (ran.outcome.status, ran.outcome.exit_code) == ("stopped", 4)
+    assert bench.model.asked == ["a", "b"] and spent(bench)["turns"] == (2, 0)
+    raise_limit(bench, "turns", 3)
+    assert bench.run().outcome.status == "completed"
+    assert bench.model.asked == ["a", "b", "c"] and spent(bench)["turns"] == (3, 0)
+
+
+def test_runs_share_what_an_agent_may_use_in_a_day(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, w=steps(agent("a")))
+    config = bench.catalog / "agents" / "ann" / "config.yaml"
+    config.write_text(config.read_text() + "  rate_limits: {tokens_per_day: 1}\n")
+    refused = bench.run(run_id="first")
+    assert (refused.outcome.status, refused.outcome.exit_code) == ("stopped", 4)
+    bound = int(
+        refused.outcome.error["message"].rpartition("may cost ")[2].removesuffix(" tokens").replace(",", "")
+    )
+    config.write_text(config.read_text().replace("per_day: 1}", f"per_day: {bound + 10}}}"))
+    assert bench.run(run_id="second").outcome.status == "completed"
+    third = bench.run(run_id="third")
+    assert third.outcome.status == "stopped" and "the agent ann today" in third.outcome.error["message"]
+    assert bench.model.asked == ["a"], "what the second run spent is not there for the third"
+
+
+def test_a_model_without_a_price_is_told_as_that(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bench = Bench(tmp_path, w=with_budget(steps(agent("a")), usd=5))
+    bench.priced = False
+    ran = bench.run()
+    assert ran.outcome.status == "completed"
+    assert ran.step("a")["usage"]["usd"] is None and ran.outcome.usage.usd is None
+    with Ledger.open(bench.settings.database) as ledger:
+        details = Details.read(ledger, bench.row(), list(bench.rows().values()), events=False)
+    document = details.to_document(cost=True, events=False)
+    assert document["budgets"][0]["unpriced_requests"] == 1
+    assert [agent["usd"] for agent in document["cost"]["agents"]] == [None]
+    capsys.readouterr()
+    details.print(Out(), [], cost=True, events=False)
+    assert "unpriced" in capsys.readouterr().out

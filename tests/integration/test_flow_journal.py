@@ -49,6 +49,22 @@ def test_a_step_goes_on_at_its_next_unpaid_turn(tmp_path: Path) -> None:
     assert step["attempts"] == 1, "it is the same attempt"
 
 
+def test_it_goes_on_there_though_another_step_and_the_files_name_changed(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, w=steps(agent("a", "output: {type: json, repair: 3}"), agent("b", after="a")))
+    bench.model.replies["a"] = ["no json", "no json either", stuck]
+    bench.cancelled(turn(3))
+    changed = steps(
+        agent("first"), agent("a", "output: {type: json, repair: 3}"), agent("b", "timeout: 5m", after="a")
+    )
+    (bench.catalog / "w.yaml").unlink()
+    (bench.catalog / "other name.yaml").write_text("workflow: w\n" + changed.replace("[b] go", "[b] go on"))
+    bench.model = Script({"a": ['{"done": true}']})
+    ran = bench.run()
+    assert ran.outcome.status == "completed"
+    assert sorted(bench.model.asked) == ["a", "b", "first"], "of a the third turn alone"
+    assert ran.step("a")["usage"]["input_tokens"] == 30 and ran.step("a")["attempts"] == 1
+
+
 def test_a_retry_begins_a_conversation_of_its_own(tmp_path: Path) -> None:
     text = steps(agent("a", "output: {type: json, repair: 3}", "retries: {max: 1, delay: 0.001}"))
     bench = Bench(tmp_path, w=text)

@@ -20,13 +20,16 @@ from prefect.client.schemas.responses import SetStateStatus
 from prefect.exceptions import Pause
 from prefect.flow_engine import run_flow_async
 from prefect.states import Cancelled, Failed, Pending, Running
+from sqlalchemy import select
 
 from blocks import boundaries
 from blocks.ledger import Ledger, WaitRow
+from blocks.ledger.schema import credential as known
 from flows.compiled import catalog_flow
 from flows.wakes import GONE, WAKE_TAG, end_held, schedule_wake, wake_flow_run
 from flows.workflow import run_workflow
-from tests.support.flows import FLOW_MARKS, Bench, steps
+from tests.support.flows import FLOW_MARKS, Bench, agent, steps
+from tests.support.messages_api import MessagesApi
 
 pytestmark = FLOW_MARKS
 
@@ -47,6 +50,7 @@ class Deployed(Bench):
         self.generic = by is run_workflow
         self.flow = by or catalog_flow("w")
         self.deployment: uuid.UUID | None = None
+        self.offline = True
 
     async def create(self, client: PrefectClient, run_id: str = "r", **more: Any) -> FlowRun:
         """A flow run of the deployment, which is made when it is needed first."""
@@ -54,7 +58,7 @@ class Deployed(Bench):
             known = await client.create_flow(self.flow)
             self.deployment = await client.create_deployment(known, f"d-{uuid.uuid4().hex[:8]}")
         parameters = {"workflow": "w"} if self.generic else {}
-        parameters |= {"run_id": run_id, "offline": True}
+        parameters |= {"run_id": run_id, "offline": self.offline}
         return await client.create_flow_run_from_deployment(self.deployment, parameters=parameters, **more)
 
     async def work(self, client: PrefectClient, flow_run_id: uuid.UUID) -> State[Any]:
@@ -208,6 +212,40 @@ def test_a_run_continued_by_hand_is_no_workers_any_more(bench: Deployed) -> None
 
     bench.do(main)
     assert bench.row().deployed, "a worker has it again"
+
+
+def test_a_run_that_a_quota_stopped_goes_on_by_a_schedule(tmp_path: Path, monkeypatch: Any) -> None:
+    run_id = f"quota-{uuid.uuid4().hex[:8]}"
+    bench = Deployed(tmp_path, monkeypatch, agent("a"), agent("b"), agent("c", after="a"))
+    bench.offline = False
+    replies = iter([{"fault": "spend_limit"}])
+
+    def reset() -> None:
+        with Ledger.open(bench.settings.database) as ledger:
+            (credential,) = ledger.reader.read(
+                lambda c: c.execute(select(known.c.credential)).scalars().all()
+            )
+            ledger.credentials.unpark("default", credential)
+
+    async def main(client: PrefectClient) -> None:
+        run = await bench.create(client, run_id)
+        assert (await bench.work(client, run.id)).name == "Stopped"
+        row = bench.row(run_id)
+        assert row.state == "stopped" and row.wake_at is not None
+        (wakes,) = await waking(client, run_id)
+        assert wakes.expected_start_time is not None
+        assert abs(wakes.expected_start_time.timestamp() - row.wake_at / 1e6) <= 1
+        states = {path: step.state for path, step in bench.rows(run_id).items()}
+        assert "failed" not in states.values(), "a quota is nobody's failure"
+        reset()  # as if that moment had come
+        assert (await bench.work(client, wakes.id)).is_completed()
+
+    with MessagesApi() as api:
+        monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-of-this-test")
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", api.base_url)
+        api.answer_with(lambda body: next(replies, {"text": "Fine."}))
+        bench.do(main)
+    assert bench.row(run_id).state == "completed"
 
 
 def test_a_moment_that_is_told_again_is_waited_for_again(tmp_path: Path, monkeypatch: Any) -> None:

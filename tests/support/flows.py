@@ -172,6 +172,7 @@ class Bench:
         self.home = folder / "home"
         self.storage = str(folder / "storage")
         self.tenant = "default"
+        self.priced = True
         make_catalog(self.catalog)
         handlers = self.catalog / "skills" / "shared" / "tool" / "handlers"
         for name, body in HANDLERS.items():
@@ -221,7 +222,7 @@ class Bench:
             run_id=run_id,
             offline=offline,
             tenant=self.tenant,
-            prices={a.model.id: PRICES for s in plan.steps for a in s.agents},
+            prices={a.model.id: PRICES for s in plan.steps for a in s.agents} if self.priced else {},
             connections={} if offline else {"ANTHROPIC_API_KEY": self.model},
             lift_parks=True,
             redo=redo,
