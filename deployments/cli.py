@@ -34,9 +34,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if wrong := provenance.intruder():
         _report_intruder(*wrong, json_mode)
         return INVALID
+    from blocks.paths import come_back
     from deployments.display import Out, OutputClosed
 
     out = Out(json_mode)
+    # What is ours is ours to use, whatever the umask: no mask takes the owner's own rights.
+    os.umask(os.umask(0o077) & 0o077)
     try:
         with _Terminable():
             code = _run(words, out)
@@ -46,16 +49,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OutputClosed:
         _silence_output()
         return CANCELLED
+    finally:
+        if argv is not None:
+            come_back()
     return code
 
 
 def _run(words: list[str], out: Out) -> int:
-    from deployments.arguments import Answered, read
+    from deployments.arguments import HOMELESS, Answered, read
+    from deployments.working_folder import guarded
     from workflows.core.errors import PhaselineError
 
     try:
         args = read(words)
-        return int(_command(args.module).execute(args, out))
+        if args.module not in HOMELESS:
+            _close_home(args.home, out)
+        with guarded(args.home):
+            return int(_command(args.module).execute(args, out))
     except Answered as answer:
         out.document(answer.document)
         out.line(answer.text)
@@ -66,6 +76,14 @@ def _run(words: list[str], out: Out) -> int:
     except KeyboardInterrupt:
         out.error(PhaselineError("cancelled"))
         return CANCELLED
+
+
+def _close_home(home: Path, out: Out) -> None:
+    """Refuses a home that others may have put things into; closes one that they could only read."""
+    from blocks.home import check_home
+
+    if check_home(home):
+        out.note(f"the home {home} was open to other users; it is closed now (mode 0700)", "yellow")
 
 
 def _command(name: str) -> Any:

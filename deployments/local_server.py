@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from blocks.home import make_file
 from deployments import server_supervisor as shared
 from deployments.server_folder import (
     ServerError,
@@ -93,7 +94,7 @@ def ensure(
     folder = prepare(home)
     deadline = time.monotonic() + wait
     if keep:
-        (folder / shared.KEEP).touch()
+        (folder / shared.KEEP).touch(0o600)
     _retire_outdated(folder)
     with locked(folder / shared.BUSY_LOCK, fcntl.LOCK_SH, deadline, "is being ended by another process"):
         note_use(folder)
@@ -291,6 +292,7 @@ def _launch(folder: Path, environ: Mapping[str, str], idle: float, lifetime: str
     log = folder / shared.LOG
     if log.exists() and log.stat().st_size > LOG_LIMIT:
         log.replace(log.with_suffix(".log.old"))
+    make_file(log)
     program = Path(shared.__file__)
     command = [sys.executable, "-I", "-S", str(program), str(folder), str(idle), _release(), lifetime]
     with log.open("ab") as output:

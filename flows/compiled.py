@@ -222,9 +222,9 @@ def final_state(outcome: RunOutcome) -> Any:
 
 
 def catalog_flow(name: str) -> Flow[..., Any]:
-    """The flow of a workflow of the catalog. Raises UsageError or InvalidDefinition."""
+    """The flow of a workflow of the catalog, and of no other file. Raises UsageError or InvalidDefinition."""
     catalog = Catalog.load(Settings.read(os.environ).catalog)
-    plan = compile_workflow(catalog.find_workflow(name), catalog)
+    plan = compile_workflow(catalog.find_own_workflow(name), catalog)
     return build_flow(plan, Rates.of(catalog))
 
 

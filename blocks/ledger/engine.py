@@ -16,6 +16,7 @@ from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
+from blocks.home import FILE_MODE, make_file, make_folder
 from blocks.ledger.errors import LedgerError, NewerLedger
 from blocks.ledger.schema import REVISION, SCHEMA, VERSION_TABLE
 from workflows.core.errors import UsageError
@@ -99,7 +100,7 @@ class Turns:
     and starves. The kernel drops the turn of a killed process. On other databases always everybody's."""
 
     def __init__(self, path: Path | None) -> None:
-        self._fd = None if path is None else os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT, 0o666)
+        self._fd = None if path is None else _open_lock(path)
 
     @contextlib.contextmanager
     def taken(self) -> Iterator[None]:
@@ -117,6 +118,14 @@ class Turns:
         fd, self._fd = self._fd, None
         if fd is not None:
             os.close(fd)
+
+
+def _open_lock(database: Path) -> int:
+    """Beside the file and open to whom the file is: a ledger that people opened to others is theirs too."""
+    lock = database.with_name(f"{database.name}.lock")
+    with contextlib.suppress(FileNotFoundError):
+        make_file(lock, database.stat().st_mode & 0o666)
+    return os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
 
 
 def make_engine(database: Database, *, write: bool) -> Engine:
@@ -145,7 +154,8 @@ def prepare(database: Database, *, migrate: bool) -> None:
     """
     with explained(database):
         if database.path is not None:
-            database.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folder(database.path.parent)
+            make_file(database.path)  # SQLite gives its other files the mode of this one
         revision = _read_revision(database)
         if revision == REVISION:
             return
