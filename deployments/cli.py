@@ -93,14 +93,22 @@ def _command(name: str) -> Any:
 
 
 class _Terminable:
-    """Within it, SIGTERM leaves through every `with` and `finally`, as an ordinary exit does."""
+    """Within it, SIGTERM leaves through every `with` and `finally`, as an ordinary exit does, and Ctrl-Z
+    waits for the end of what is being written."""
 
     def __enter__(self) -> None:
         self.before = None
         if threading.current_thread() is threading.main_thread():
             self.before = signal.signal(signal.SIGTERM, _leave)
+            from blocks import job_control  # not before it is known whose `blocks` that is
+
+            job_control.put_off_stops()
 
     def __exit__(self, *fault: object) -> None:
+        if threading.current_thread() is threading.main_thread():
+            from blocks import job_control
+
+            job_control.put_back_stops()
         if self.before is not None and signal.getsignal(signal.SIGTERM) is _leave:
             signal.signal(signal.SIGTERM, self.before)
 

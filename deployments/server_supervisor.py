@@ -245,6 +245,7 @@ class Supervisor:
         if self._busy is None:
             return False
         if self._idle.over() and not (self._folder / KEEP).exists():
+            sign(self._busy, os.getpid())  # commands that wait for us can say whom they wait for
             return True
         os.close(self._busy)
         self._busy = None

@@ -35,6 +35,10 @@ def sweep(
     try:
         if ledger.steering.idle(TENANT):
             return
+        if (held := ledger.stopped_holder()) is not None:
+            out.note(f"nothing that is due is done: {ledger.describe()} is held by {held.shown}", "yellow")
+            out.note(f"  cure: {held.cure}")
+            return
         apply_due(ledger)
         due = [run_id for run_id in ledger.steering.due(TENANT) if run_id != but]
         woken = _woken(ledger, due, home, out) if due else []

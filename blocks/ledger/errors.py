@@ -9,6 +9,10 @@ class LedgerError(PhaselineError):
     """The ledger cannot be opened, read or written."""
 
 
+class LedgerBusy(LedgerError):
+    """Another process keeps the lock of the ledger for too long; nothing was written."""
+
+
 class NewerLedger(LedgerError):
     """The ledger was made by a newer phaseline."""
 

@@ -13,12 +13,13 @@ from typing import Any
 
 import blocks.ledger.runs as runs
 import blocks.ledger.steps as steps
+from blocks.file_locks import StillHeld
 from blocks.ledger.access import Access, run_order
 from blocks.ledger.budgets import BudgetLedger
 from blocks.ledger.credentials import CredentialLedger
 from blocks.ledger.documents import RUN_LIMIT, plain, to_text, to_text_or_none
 from blocks.ledger.effects import EffectLedger
-from blocks.ledger.engine import Database, prepare
+from blocks.ledger.engine import Database, prepare, stopped_holder
 from blocks.ledger.errors import Fenced, LedgerError
 from blocks.ledger.events import EventLedger
 from blocks.ledger.journal import JournalLedger
@@ -89,6 +90,10 @@ class Ledger:
     def describe(self) -> str:
         """The database for people, without its password."""
         return self._database.shown
+
+    def stopped_holder(self) -> StillHeld | None:
+        """The process that keeps others from writing because it was stopped; None when there is none."""
+        return stopped_holder(self._database)
 
     def close(self) -> None:
         """Write what is queued and give everything back. Harmless when repeated."""

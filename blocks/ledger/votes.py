@@ -11,7 +11,7 @@ from sqlalchemy import Connection, insert
 
 from blocks.ledger.documents import plain, to_text, to_text_or_none
 from blocks.ledger.errors import LedgerError
-from blocks.ledger.forms import check_answer
+from blocks.ledger.forms import UnfitAnswer, check_answer
 from blocks.ledger.records import Document
 from blocks.ledger.schema import vote
 from blocks.ledger.tally import counting, first_proposal, outcome
@@ -171,6 +171,8 @@ def make_ballot(
     if refused is not None:
         raise refused
     given = _agreed(row) if data is None and decided == "approve" else data
+    if row.kind == "event" and data is None and decided == "approve" and first_proposal(row) is None:
+        raise missing_payload(row)
     if given is not None:
         check_answer(row.form, given)
         to_text(given, "the answer")
@@ -187,6 +189,16 @@ def make_ballot(
         note=plain(note),
         by_admin=local_admin,
         account=account,
+    )
+
+
+def missing_payload(row: WaitRow) -> UnfitAnswer:
+    """The refusal of a plain yes in the place of an event: what follows works with what the event says."""
+    of = f" for {row.event_key}" if row.event_key else ""
+    return UnfitAnswer(
+        f"the wait {row.wait_id} awaits the event {row.event_type}{of}, and the answer says nothing of it",
+        f"give what the event says: phaseline answer {row.wait_id} --data JSON "
+        "(--data '{}' where it says nothing), or say no with --reject",
     )
 
 

@@ -22,7 +22,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError, OperationalError
 
 from blocks.ledger.engine import Database, Turns, explanation, make_engine
-from blocks.ledger.errors import InDoubt, LedgerError
+from blocks.ledger.errors import InDoubt, LedgerBusy, LedgerError
 
 T = TypeVar("T")
 Operation = Callable[[Connection], T]
@@ -30,6 +30,7 @@ Operation = Callable[[Connection], T]
 _BATCH = 256
 _TRIES = 9
 _FIRST_WAIT = 0.02  # seconds, doubled each time: 5 s over all tries, as a restart of the server takes
+_CLOSING_S = 2.0  # within which a command that ends gets its turn for what is queued, or leaves it
 _TRANSIENT = ("40P01", "40001", "55P03")  # deadlock, serialization failure, lock not available
 
 
@@ -55,11 +56,12 @@ class Writer:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._engine = make_engine(database, write=True)
-        self._turns = Turns(database.path)
+        self._turns = Turns(database)
         self._queue: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._guard = threading.Lock()
         self._closed = False
+        self._closing_since: float | None = None
         self._pid = os.getpid()
 
     async def write(self, operation: Operation[T], order: str) -> T:
@@ -80,11 +82,12 @@ class Writer:
         return future.result()
 
     def close(self) -> None:
-        """Write what is queued, then end. Harmless when repeated."""
+        """Write what is queued, then end, also where another keeps the lock. Harmless when repeated."""
         with self._guard:
             if self._closed:
                 return
             self._closed = True
+            self._closing_since = time.monotonic()
             thread = self._thread
             if thread is not None and self._pid == os.getpid():
                 self._queue.put(None)
@@ -127,7 +130,7 @@ class Writer:
         """One value or exception per item. A batch that fails is run again item by item."""
         try:
             return self._with_patience(batch)
-        except InDoubt as error:
+        except (InDoubt, LedgerBusy) as error:
             return [error] * len(batch)
         except BaseException as error:  # noqa: BLE001 - it is the asking caller's, and reaches it
             if len(batch) == 1:
@@ -141,13 +144,13 @@ class Writer:
             except OperationalError as error:
                 # A batch of several on PostgreSQL is not repeated as it is: it would deadlock again.
                 passing = _lost(error) or (_contended(error) and (self._database.sqlite or len(batch) == 1))
-                if not passing or attempt == _TRIES - 1:
+                if not passing or attempt == _TRIES - 1 or self._left_alone():
                     raise
             time.sleep(_FIRST_WAIT * 2**attempt)
         raise AssertionError("unreachable")
 
     def _transact(self, batch: list[_Item]) -> list[Any]:
-        with self._turns.taken(), self._engine.connect() as connection:
+        with self._turns.taken(self._left_alone), self._engine.connect() as connection:
             with connection.begin() as transaction:
                 values = [item.operation(connection) for item in batch]
                 try:
@@ -157,6 +160,11 @@ class Writer:
                         raise self._doubt() from error
                     raise
             return values
+
+    def _left_alone(self) -> bool:
+        """Whether the command ends, and has waited for its last writes long enough."""
+        since = self._closing_since
+        return since is not None and time.monotonic() - since > _CLOSING_S
 
     def _doubt(self) -> InDoubt:
         return InDoubt(
