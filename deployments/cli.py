@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 from deployments import provenance
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from deployments.display import Out
 
 CANCELLED = 1
@@ -36,6 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INVALID
     from deployments.display import Out, OutputClosed
 
+    if argv is None:
+        sys.excepthook = _mask_traceback
     out = Out(json_mode)
     try:
         with _Terminable():
@@ -55,6 +59,7 @@ def _run(words: list[str], out: Out) -> int:
 
     try:
         args = read(words)
+        _learn_secrets(getattr(args, "catalog", None))
         return int(_command(args.module).execute(args, out))
     except Answered as answer:
         out.document(answer.document)
@@ -66,6 +71,27 @@ def _run(words: list[str], out: Out) -> int:
     except KeyboardInterrupt:
         out.error(PhaselineError("cancelled"))
         return CANCELLED
+
+
+def _learn_secrets(catalog: Path | None) -> None:
+    """What the catalog's agents take keys and servers' entries from is a secret to every command."""
+    from blocks import secrets
+
+    def names() -> frozenset[str]:
+        from workflows.core.secret_names import variables_of_catalog
+
+        return variables_of_catalog(Path(catalog)) if catalog is not None else frozenset()
+
+    secrets.learn_from(names)
+
+
+def _mask_traceback(kind: type[BaseException], fault: BaseException, trace: TracebackType | None) -> None:
+    """A fault of our own is shown whole, but for known secrets."""
+    import traceback
+
+    from blocks import secrets
+
+    sys.stderr.write(secrets.known().text("".join(traceback.format_exception(kind, fault, trace))))
 
 
 def _command(name: str) -> Any:

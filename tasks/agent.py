@@ -91,7 +91,10 @@ async def answer(
     gates, notice = await _gates(agent, context, path)
 
     async def ask(to: ModelConnection, request: Request, on_event: OnEvent) -> Answer:
-        return await requests.ask(to, request, on_event=on_event, gate=gates)
+        # Nothing of it was made of a secret that was known then; one may have become known since. The
+        # journal's digest is of the request before this, so that a run goes on whatever is known now.
+        clean = context.secrets.value(request, numbers=False)
+        return await requests.ask(to, clean, on_event=on_event, gate=gates)
 
     with without_secrets(context.secrets):
         conversation = await converse(
