@@ -38,22 +38,10 @@ _NO_SECRET = re.compile(r".*_(FILE|PATH|DIR|FOLDER|NAME|ID|TTL|TIMEOUT|EXPIRY|EX
 _ALWAYS = frozenset({"AWS_ACCESS_KEY_ID"})
 _NEVER = frozenset(
     {
-        *(
-            "PWD",
-            "OLDPWD",
-            "HOME",
-            "USER",
-            "LOGNAME",
-            "HOSTNAME",
-            "SHELL",
-            "TERM",
-            "LANG",
-            "PATH",
-            "TMPDIR",
-            "TZ",
-        ),
-        *("PYTHONPATH", "VIRTUAL_ENV", "EDITOR", "PHASELINE_HOME", "PHASELINE_CATALOG", "PHASELINE_STORAGE"),
-        *("GOOGLE_APPLICATION_CREDENTIALS", "AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE"),
+        *("PWD", "OLDPWD", "HOME", "USER", "LOGNAME", "HOSTNAME", "SHELL", "TERM", "LANG", "PATH", "TZ"),
+        *("TMPDIR", "PYTHONPATH", "VIRTUAL_ENV", "EDITOR", "PHASELINE_HOME", "PHASELINE_CATALOG"),
+        *("PHASELINE_STORAGE", "GOOGLE_APPLICATION_CREDENTIALS", "AWS_REGION", "AWS_DEFAULT_REGION"),
+        *("AWS_PROFILE",),
     }
 )
 """Whatever takes a value of these: paths and names stand in everything, and are no secrets."""
@@ -61,33 +49,14 @@ _OURS = ("PHASELINE_HOME", "PHASELINE_CATALOG", "PHASELINE_STORAGE")
 
 _COMMON = frozenset(
     {
-        *(
-            "disabled",
-            "enabled",
-            "default",
-            "localhost",
-            "required",
-            "optional",
-            "unknown",
-            "nothing",
-            "anonymous",
-        ),
-        *("standard", "production", "staging", "development", "testing", "public", "private", "internal"),
-        *("external", "postgres", "postgresql", "anthropic", "phaseline", "prefect", "sqlite", "markdown"),
-        *("admin", "administrator", "service", "offline", "online", "assistant", "message", "messages"),
-        *(
-            "system",
-            "content",
-            "completed",
-            "running",
-            "waiting",
-            "stopped",
-            "failed",
-            "cancelled",
-            "skipped",
-        ),
-        *("pending", "approve", "approved", "reject", "rejected", "string", "integer", "number", "boolean"),
-        *("object", "workflow", "artifact", "storage", "ledger", "output", "outputs", "inputs"),
+        *("disabled", "enabled", "default", "localhost", "required", "optional", "unknown", "nothing"),
+        *("anonymous", "standard", "production", "staging", "development", "testing", "public", "private"),
+        *("internal", "external", "postgres", "postgresql", "anthropic", "phaseline", "prefect", "sqlite"),
+        *("markdown", "admin", "administrator", "service", "offline", "online", "assistant", "message"),
+        *("messages", "system", "content", "completed", "running", "waiting", "stopped", "failed"),
+        *("cancelled", "skipped", "pending", "approve", "approved", "reject", "rejected", "string"),
+        *("integer", "number", "boolean", "object", "workflow", "artifact", "storage", "ledger"),
+        *("output", "outputs", "inputs"),
     }
 )
 """Values no one may take for a secret: to mask them would break what we write ourselves."""
