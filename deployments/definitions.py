@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from blocks.paths import here
+from blocks.plan_secrets import masked_plan
 from workflows.core.catalog import Catalog, WorkflowFile
 from workflows.core.compiler import compile_workflow
 from workflows.core.errors import InvalidDefinition, Mistake
@@ -24,13 +25,13 @@ def compile_named(catalog: Catalog, name: str) -> Plan:
 
 
 def compile_file(catalog: Catalog, file: WorkflowFile) -> Plan:
-    """The plan of a workflow. Raises InvalidDefinition.
+    """The plan of a workflow, without known secrets. Raises InvalidDefinition.
 
     An agent whose file is broken looks unknown to the compiler; so the mistakes of the files that
     workflows refer to are reported with the workflow's own.
     """
     try:
-        return compile_workflow(file, catalog)
+        return masked_plan(compile_workflow(file, catalog))
     except InvalidDefinition as fault:
         raise InvalidDefinition(_once([*referred_mistakes(catalog), *fault.mistakes])) from None
 

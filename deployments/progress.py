@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from blocks import secrets
 from deployments.closing import calls_failed, error_text, tokens_of
 from deployments.display import Out, Style
 from deployments.progress_table import MARKS, Row, draw
@@ -81,7 +82,8 @@ class Progress:
         react = _REACTIONS.get(name)
         if react is None:
             return
-        line = react(self, data)
+        # Before any of it is cut: the beginning of a secret would not be known any more.
+        line = react(self, secrets.known().value(data, numbers=False))
         if self._live is not None:
             return  # drawn by the refresh that is due anyway
         if line is not None:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from blocks import secrets
 from deployments.given import GivenFile
 from flows.launch import Launch
 
@@ -21,6 +22,7 @@ async def stored_inputs(given: Mapping[str, Any], launch: Launch) -> dict[str, A
 
     out: dict[str, Any] = {}
     together = 0
+    given = secrets.known().values_of(given)
     with ArtifactStore.open(launch.settings.storage, environ=launch.environ) as store:
         for name, value in given.items():
             body, media_type, summary = _body(name, value)

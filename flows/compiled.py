@@ -21,11 +21,14 @@ from typing import Any, Literal
 from prefect import Flow, flow
 from prefect.states import Cancelled, Completed, Failed
 
+from blocks import secrets
 from blocks.ledger.records import DEPLOYED
+from blocks.plan_secrets import masked_plan
 from blocks.result_storage import ensure_block
 from blocks.settings import Settings
 from flows.holding import hold
 from flows.launch import Launch, NothingToWake
+from flows.log_secrets import mask_logs
 from flows.outcome import RunOutcome
 from flows.run import run_plan
 from flows.wakes import is_woken, own_flow_run, schedule_wake
@@ -70,6 +73,7 @@ def build_flow(plan: Plan, rates: Rates | None = None) -> Flow[..., Any]:
     async def body(**parameters: Any) -> Any:
         return await _body(plan, rates or Rates(), parameters)
 
+    mask_logs()
     name = python_name(plan.workflow)
     # A compiled function that looks written: Prefect takes name, schema and documentation from it.
     body.__name__ = body.__qualname__ = name
@@ -120,7 +124,7 @@ def _own_parameters() -> list[inspect.Parameter]:
 
 async def _body(plan: Plan, rates: Rates, parameters: dict[str, Any]) -> Any:
     run_id, offline = parameters.pop("run_id", None), parameters.pop("offline", False)
-    given = {n: v for n, v in parameters.items() if v is not None}
+    given = {n: secrets.known().value(v) for n, v in parameters.items() if v is not None}
     own = LAUNCH.get()
     launch = own or _from_environment(plan, run_id, offline, rates)
     outcomes: list[RunOutcome] = []
@@ -138,7 +142,7 @@ async def _body(plan: Plan, rates: Rates, parameters: dict[str, Any]) -> Any:
     except PhaselineError as fault:
         # Raised, Prefect would pickle it to a place of its own.
         launch.on_fault(fault)
-        return Failed(message=f"run {launch.run_id}: {fault}")
+        return Failed(message=secrets.known().text(f"run {launch.run_id}: {fault}"))
     except asyncio.CancelledError:
         if not outcomes:
             raise
@@ -224,7 +228,7 @@ def final_state(outcome: RunOutcome) -> Any:
 def catalog_flow(name: str) -> Flow[..., Any]:
     """The flow of a workflow of the catalog, and of no other file. Raises UsageError or InvalidDefinition."""
     catalog = Catalog.load(Settings.read(os.environ).catalog)
-    plan = compile_workflow(catalog.find_own_workflow(name), catalog)
+    plan = masked_plan(compile_workflow(catalog.find_own_workflow(name), catalog))
     return build_flow(plan, Rates.of(catalog))
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from blocks import secrets
 from blocks.boundaries import reached
 from blocks.ledger import Lease, Ledger, StepRecord, StepState
 from tasks.context import RunContext
@@ -159,10 +160,11 @@ class Keeper:
 
 
 def shown_error(error: BaseException) -> dict[str, str]:
-    """An error as people and programs read it."""
+    """An error as people and programs read it, without known secrets."""
     message = error.message if isinstance(error, PhaselineError) else str(error)
+    known = secrets.known()
     return {
         "type": type(error).__name__,
-        "message": message or type(error).__name__,
-        "cure": error.cure if isinstance(error, PhaselineError) else "",
+        "message": known.text(message) or type(error).__name__,
+        "cure": known.text(error.cure) if isinstance(error, PhaselineError) else "",
     }

@@ -15,6 +15,7 @@ from blocks.boundaries import reached
 from blocks.ledger import Lease, Ledger
 from blocks.ledger.records import DEPLOYED
 from blocks.models import QuotaExhausted
+from blocks.plan_secrets import masked_plan
 from blocks.storage import MANIFEST_VERSION, ArtifactStore
 from flows.earlier import earlier_start
 from flows.execution import Execution
@@ -73,6 +74,7 @@ async def run_plan(plan: Plan, given: Mapping[str, Any], launch: Launch, storage
     is in the outcome. Raises CancelledError for a cancelled run, after `finally` and `on_outcome`.
     """
     launch.settings.prepare()
+    plan, given = masked_plan(plan), known_secrets(launch.environ, launch.connections).values_of(given)
     where, environ = launch.settings.storage, launch.environ
     with ArtifactStore.open(where, environ=environ, recent=RECENT_BYTES) as store:
         # Prefect's server is asked meanwhile: a tenth of a second before the first step otherwise.

@@ -13,6 +13,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Completed
 from prefect.utilities.engine import link_state_to_task_run_result
 
+from blocks import secrets
 from flows.keeper import now, shown_error
 from tasks.context import RunContext, current
 from tasks.failures import TimedOut, ending
@@ -25,6 +26,7 @@ from tasks.options import (
     with_options,
 )
 from tasks.results import StepResult
+from tasks.secrets import without_secret, without_secrets
 from workflows.core.errors import PhaselineError
 from workflows.core.plan import StepPlan
 
@@ -112,7 +114,8 @@ async def _worked(path: str) -> Any:
     if recorded is not None and recorded.key == doing.unit.key:
         return recorded.model_dump_json()
     try:
-        result = await attempted(doing.unit, context)
+        with without_secrets(context.secrets):
+            result = await attempted(doing.unit, context)
     except PhaselineError as error:
         if ending(error) == "failed":
             raise
@@ -120,6 +123,11 @@ async def _worked(path: str) -> Any:
         context.held_up[path] = error
         name = "Waiting" if ending(error) == "waiting" else "Stopped"
         return Cancelled(name=name, message=error.message)
+    except Exception as error:
+        # Prefect keeps what a task raises, and its traceback.
+        if (clean := without_secret(error, context.secrets)) is not error:
+            raise clean from None
+        raise
     doing.made.append(result)
     # One text: Prefect would take every value of a mapping for something that other tasks may follow.
     return result.model_dump_json()
@@ -290,5 +298,5 @@ def _count(unit: Unit, context: RunContext) -> int:
 async def mark_skipped(step: StepPlan, path: str, reason: str, follows: Mapping[str, Any]) -> State[Any]:
     """A Skipped task run with the step's edges."""
     named = skip_task.with_options(name=step.name, task_run_name=task_name(step, path))
-    called = {"path": path, "reason": reason, "follows": _edges(follows)}
+    called = {"path": path, "reason": secrets.known().text(reason), "follows": _edges(follows)}
     return await named(called, return_state=True)

@@ -8,6 +8,7 @@ from prefect import flow
 from prefect.exceptions import Pause
 from prefect.states import Failed
 
+from blocks import secrets
 from flows.compiled import catalog_flow, run_id_of
 from flows.holding import hold, open_waits
 from flows.wakes import ROOT, own_flow_run
@@ -33,7 +34,8 @@ async def run_workflow(
     # By this flow run, not by the inner one: woken after a wait it begins again, and the run must go on.
     known, token = run_id or run_id_of(workflow), ROOT.set(own_flow_run())
     try:
-        return await inner(**(inputs or {}), run_id=known, offline=offline, return_state=True)
+        given = secrets.known().value(inputs or {})
+        return await inner(**given, run_id=known, offline=offline, return_state=True)
     except Pause:
         await hold(known, await open_waits(known))
         raise

@@ -8,7 +8,6 @@ instead of the document. None keeps the reply as it is.
 from __future__ import annotations
 
 import json
-import re
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -37,6 +36,7 @@ from tasks.values import Value, render
 from workflows.core.agents import hook_digest
 from workflows.core.errors import PhaselineError
 from workflows.core.plan import AgentPlan, HookPlan, OutputPlan, StepPlan
+from workflows.core.prompts import enclosed
 
 
 class HookFailed(PhaselineError):
@@ -91,7 +91,10 @@ async def answer(
     gates, notice = await _gates(agent, context, path)
 
     async def ask(to: ModelConnection, request: Request, on_event: OnEvent) -> Answer:
-        return await requests.ask(to, request, on_event=on_event, gate=gates)
+        # Nothing of it was made of a secret that was known then; one may have become known since. The
+        # journal's digest is of the request before this, so that a run goes on whatever is known now.
+        clean = context.secrets.value(request, numbers=False)
+        return await requests.ask(to, clean, on_event=on_event, gate=gates)
 
     with without_secrets(context.secrets):
         conversation = await converse(
@@ -165,9 +168,7 @@ async def _created(
     if not added:
         return messages
     extra = added if isinstance(added, str) else json.dumps(added, ensure_ascii=False)
-    # What closes its own tag could pass text off as the instruction.
-    inner = re.sub(r"</(context)", r"<\\/\1", extra, flags=re.IGNORECASE)
-    block = {"type": "text", "text": f"<context>\n{inner}\n</context>"}
+    block = {"type": "text", "text": enclosed("context", extra)}
     return [{**messages[-1], "content": [*documents, block, instruction]}]
 
 

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from blocks.boundaries import reached
 from blocks.connections import connect
 from blocks.models import ModelConnection
+from blocks.secrets import learned
 from blocks.storage import ArtifactStore
 from tasks.budget import Budgets, TimeLeft
 from tasks.by_path import ByPath
@@ -91,7 +92,7 @@ class RunContext:
     """What keeps a unit from going on without having failed, by path: a wait, a spent budget."""
     held: list[Any] = field(default_factory=list)
     """What must not be given back before the run ends."""
-    _secrets: tuple[tuple[str, ...], Secrets] | None = None
+    _secrets: tuple[tuple[tuple[str, ...], int], Secrets] | None = None
 
     def connection(self, agent: AgentPlan) -> ModelConnection:
         """The model connection an agent asks for; one per credential."""
@@ -134,10 +135,10 @@ class RunContext:
     @property
     def secrets(self) -> Secrets:
         """The secret values this run knows: nothing it keeps or tells may hold one."""
-        # Asked for with every event; only another connection can add one.
+        # Asked for with every event; only another connection, or another plan's servers, can add one.
         names = tuple(self.connections)
-        if self._secrets is None or self._secrets[0] != names:
-            self._secrets = names, known_secrets(self.environ, names)
+        if self._secrets is None or self._secrets[0] != (names, learned()):
+            self._secrets = (names, learned()), known_secrets(self.environ, names)
         return self._secrets[1]
 
     def usd(self, usage: Usage, model: str) -> float | None:

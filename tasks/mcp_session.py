@@ -20,7 +20,7 @@ from mcp.client.streamable_http import streamable_http_client
 
 from tasks.effect_calls import Refused, Unsure
 from tasks.mcp_attempts import ATTEMPT, Attempt, WatchedHttp, watched
-from tasks.secrets import Secrets, scrub_text
+from tasks.secrets import Secrets, scrub_text, scrub_value
 from tasks.tools import ToolError
 from workflows.core.errors import PhaselineError
 from workflows.core.models.agent import McpServer
@@ -128,14 +128,16 @@ class Session:
             ) from None
         except OSError as error:
             self._lost = True
-            raise Unsure(f"the connection to the MCP server '{self.name}' was lost: {error}.") from None
+            why = self._clean(str(error))
+            raise Unsure(f"the connection to the MCP server '{self.name}' was lost: {why}.") from None
         finally:
             ATTEMPT.reset(token)
         if isinstance(result, types.InputRequiredResult):
             asked = {
                 k: v.model_dump(mode="json", by_alias=True) for k, v in (result.input_requests or {}).items()
             }
-            return Asked(asked, result.request_state)
+            # The state goes back to the server as it is; kept, it is masked, and the server begins again.
+            return Asked(scrub_value(asked, self._secrets), result.request_state)
         return result
 
     async def close(self) -> None:
@@ -222,7 +224,7 @@ class Session:
         if error.code == _CLOSED:
             return Unsure(f"{who} closed the connection during the call.")
         if error.code in _NOT_PERFORMED:
-            return Refused(f"{who} refused the call: {told}{_addresses(error)} ({error.code})")
+            return Refused(f"{who} refused the call: {told}{self._clean(_addresses(error))} ({error.code})")
         if error.code in _IN_DOUBT:
             return Unsure(f"{who} failed: {told} ({error.code}).")
         return ToolError(f"{who} answered with an error: {told} ({error.code})")

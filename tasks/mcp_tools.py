@@ -11,7 +11,7 @@ from tasks.effect_calls import Refused
 from tasks.effect_tools import ActingTool
 from tasks.effect_waits import by_timeout
 from tasks.effects import EffectGate
-from tasks.secrets import scrub_value
+from tasks.secrets import scrub_text, scrub_value
 from tasks.tools import Effect, ToolError, ToolResult
 from workflows.core.errors import UsageError, did_you_mean
 from workflows.core.plan import AgentPlan, ServerPlan, ToolRulePlan
@@ -72,14 +72,16 @@ def _acting(
     servers: McpServers,
     gate: EffectGate,
 ) -> ActingTool:
-    schema, takes_key = _shown_schema(tool.input_schema)
+    known = servers.secrets_of(plan)
+    schema, takes_key = _shown_schema(scrub_value(tool.input_schema, known))
     _check_key_fields(plan, tool, rule, schema)
 
     async def send(arguments: dict[str, Any], key: str) -> ToolResult:
         given = {**arguments, KEY_ARGUMENT: key} if takes_key else arguments
         return await _Call(plan, tool.name, given, key, servers, gate).run()
 
-    about = (tool.description or tool.title or tool.name).strip()
+    # A server may tell of the credentials it was started with.
+    about = scrub_text(tool.description or tool.title or tool.name, known).strip()
     return ActingTool(
         name=served_name(plan.name, tool.name),
         description=about[:DESCRIPTION],

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, update
 
-from blocks.ledger.documents import checked_path, plain, to_text, to_text_or_none
+from blocks.ledger.documents import address, checked_path, plain, to_text, to_text_or_none
 from blocks.ledger.fence import held_at
 from blocks.ledger.records import Lease, StepRecord
 from blocks.ledger.runs import Values, fenced, insert
@@ -53,7 +53,7 @@ def artifact_values(lease: Lease, ref: Ref, name: str, step_path: str) -> Values
         "media_type": plain(ref.media_type),
         "size": ref.size,
         "summary": plain(ref.summary),
-        "uri": plain(ref.uri),
+        "uri": address(ref.uri),
         "offline": ref.offline,
     }
 

@@ -17,7 +17,7 @@ from blocks.settings import Settings
 from deployments.display import Out
 from deployments.given_json import read_object, typed
 from deployments.going_on import going_on
-from deployments.recorded import TENANT, opened, settings_of
+from deployments.recorded import TENANT, learn_secrets_of, opened, settings_of
 from deployments.sweep import sweep
 from flows.answers import kept
 from workflows.core.errors import UsageError
@@ -29,6 +29,8 @@ def execute(args: argparse.Namespace, out: Out) -> int:
     voter, account, note = _identity(args, settings)
     with opened(settings) as ledger:
         known = ledger.waits.get(TENANT, args.wait_id)
+        if known is not None:
+            learn_secrets_of(ledger.reader.get_run(TENANT, known.run_id))
         # Not the run this is about: it would be at work in the background when it is to go on here.
         sweep(ledger, out, args.home, args.places, but=known.run_id if known else "")
         row = _voted(args, ledger, voter, account, note)
