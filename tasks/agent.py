@@ -90,8 +90,11 @@ async def answer(
     connection = context.connection(agent)  # first: from here on its credential is a known secret
     gates, notice = await _gates(agent, context, path)
 
+    patience = context.patience_of(step.patience)
+
     async def ask(to: ModelConnection, request: Request, on_event: OnEvent) -> Answer:
-        return await requests.ask(to, request, on_event=on_event, gate=gates)
+        with context.waiting_out(path, on_event) as telling:
+            return await requests.ask(to, request, patience, telling, gate=gates, outage=context.outage(to))
 
     with without_secrets(context.secrets):
         conversation = await converse(
