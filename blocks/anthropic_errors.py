@@ -33,12 +33,16 @@ _SPENT = ("credit balance", "usage limits", "spend limit", "spending limit")
 _SPENT_CODES = ("spend_limit", "billing_unavailable", "usage_limit_reached", "credit_balance")
 
 
-def translate(error: Exception, secret: str) -> ModelError | None:
+def translate(error: Exception, secret: str, address: str | None = None) -> ModelError | None:
     """Our error for one that the SDK raised; None when it is not the provider's doing (a bug).
 
-    `secret` never appears in the message, whatever the provider echoed.
+    `secret` never appears in the message, whatever the provider echoed. `address` is where the request went,
+    where that is not the provider's own address.
     """
     found = _translate(error)
+    if address and isinstance(found, Retryable) and found.kind == "connection":
+        found.message += f" at {address} (ANTHROPIC_BASE_URL)"
+        found.cure = ADDRESS_CURE
     if found is not None:
         found.message = found.message.replace(secret, "[key]")
         found.args = (found.message,)

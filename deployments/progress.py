@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from blocks import secrets
@@ -37,9 +38,12 @@ class Progress:
     `step`: `step.started {agent, attempt}`, `step.attempt_failed {attempt, reason}`, `step.rerun {reason}`,
     `step.interrupted` (an earlier process ended while it worked),
     `step.finished {status, reused, seconds, usage, error, offline, failed_tool_calls}`. Of what happens
-    inside one: `turn.started {turn}`, `request.progress {kind, characters}`, `request.retry {reason, delay}`,
-    `tool.started {tool}`, `output.rejected {problems}`, `step.progress {kind, text}`.
+    inside one: `turn.started {turn}`, `request.progress {kind, characters}`,
+    `request.retry {reason, delay, since, until}`, `tool.started {tool}`, `output.rejected {problems}`,
+    `step.progress {kind, text}`.
     Other events and keys are passed over. Any thread may call.
+
+    Of no step: `fault.waiting {part, reason, since, until}`, `fault.passed {part, seconds}`.
 
     `step` may name a part, such as `step-4/agent-1`: on the table it shows in the row of its step.
     """
@@ -125,8 +129,22 @@ class Progress:
 
     def _request_retry(self, data: Mapping[str, Any]) -> tuple[str, Style] | None:
         delay = shown_duration(float(data.get("delay") or 0))
-        text = self._tell(data, f"asks again in {delay}: {data.get('reason') or 'no answer'}")
+        text = self._tell(data, f"asks again in {delay}: {data.get('reason') or 'no answer'}{_waited(data)}")
         return _joined(str(data.get("step")), text), "yellow"
+
+    def _fault_waiting(self, data: Mapping[str, Any]) -> tuple[str, Style] | None:
+        line: tuple[str, Style] = (
+            f"waits for the {data.get('part')}: {data.get('reason')}{_waited(data)}",
+            "yellow",
+        )
+        if self._live is not None:
+            self._title = f"{self._title.partition('  (')[0]}  ({line[0]})"
+        return line
+
+    def _fault_passed(self, data: Mapping[str, Any]) -> tuple[str, Style] | None:
+        self._title = self._title.partition("  (")[0]
+        took = shown_duration(float(data.get("seconds") or 0))
+        return f"the {data.get('part')} is back after {took}", ""
 
     def _output_rejected(self, data: Mapping[str, Any]) -> tuple[str, Style] | None:
         problems = data.get("problems")
@@ -233,9 +251,20 @@ _REACTIONS: dict[str, Callable[[Progress, Mapping[str, Any]], tuple[str, Style] 
     "turn.started": Progress._turn_started,
     "request.progress": Progress._request_progress,
     "request.retry": Progress._request_retry,
+    "fault.waiting": Progress._fault_waiting,
+    "fault.passed": Progress._fault_passed,
     "tool.started": Progress._tool_started,
     "output.rejected": Progress._output_rejected,
 }
+
+
+def _waited(data: Mapping[str, Any]) -> str:
+    """Since when something is waited for, and until when, by this machine's clock."""
+    try:
+        since, until = (datetime.fromisoformat(str(data[name])).astimezone() for name in ("since", "until"))
+    except (KeyError, ValueError):
+        return ""
+    return f" (since {since:%H:%M:%S}, until {until:%H:%M:%S})"
 
 
 def _joined(*words: str) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from blocks.patience import Patience
 from blocks.settings import Settings
 from deployments.again import continuing, labels_of, places_of
 from deployments.closing import closing
@@ -160,6 +161,7 @@ def _walk(start: Start, out: Out, outcomes: list[RunOutcome]) -> None:
             offline=start.offline,
             prices=price_table(start.catalog),
             limits=start.catalog.models.limits,
+            patience=Patience.read(start.environ, start.catalog.patience),
             labels=labels_of(start.words, start.settings.catalog),
             redo=start.redo,
             repeat_effects=start.repeat_effects,

@@ -23,6 +23,7 @@ from prefect.states import Cancelled, Completed, Failed
 
 from blocks import secrets
 from blocks.ledger.records import DEPLOYED
+from blocks.patience import Patience
 from blocks.plan_secrets import masked_plan
 from blocks.result_storage import ensure_block
 from blocks.settings import Settings
@@ -56,15 +57,17 @@ _TYPES: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Rates:
-    """What the catalog says of models: prices by model id, limits by the variable of a key."""
+    """What the catalog says of its runs: prices by model id, limits by the variable of a key, patience."""
 
     prices: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     limits: Mapping[str, ProviderLimits] = field(default_factory=dict)
+    patience: float | None = None
+    """Seconds for which its runs wait faults out, where the environment does not say."""
 
     @classmethod
     def of(cls, catalog: Catalog) -> Rates:
-        """From models.yaml."""
-        return cls(price_table(catalog), catalog.models.limits)
+        """From models.yaml and agent.yml."""
+        return cls(price_table(catalog), catalog.models.limits, catalog.patience)
 
 
 def build_flow(plan: Plan, rates: Rates | None = None) -> Flow[..., Any]:
@@ -194,6 +197,7 @@ def _from_environment(plan: Plan, run_id: str | None, offline: bool, rates: Rate
         offline=offline or os.environ.get("PHASELINE_MODEL") == "offline",
         prices=rates.prices,
         limits=rates.limits,
+        patience=Patience.read(os.environ, rates.patience),
     )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from blocks.boundaries import reached
 from blocks.ledger import Fenced
 from blocks.models import QuotaExhausted
+from blocks.patience import PatienceOver
 from flows.active_time import ActiveTime
 from flows.departures import Departures
 from flows.keeper import Keeper, now, shown_error
@@ -37,6 +38,8 @@ class Execution:
     """Prefect's result storage."""
     stopped: PhaselineError | None = None
     """Set once a budget or the provider's quota is spent: nothing more is started."""
+    delayed: PatienceOver | None = None
+    """Set once patience with something out of order is over for a step: what does not need it goes on."""
     lost: PhaselineError | None = None
     """Set once another process may have taken the run over: nothing more is written."""
     begun: set[str] = field(default_factory=set)
@@ -60,6 +63,19 @@ class Execution:
     def stop(self, reason: PhaselineError) -> None:
         """Starts nothing more; what stopped the run first counts."""
         self.stopped = self.stopped or reason
+
+    @property
+    def held_up(self) -> PhaselineError | None:
+        """Why the run has no end yet; None where it comes to one."""
+        return self.stopped or self.delayed
+
+    def hold_up(self, reason: PhaselineError) -> None:
+        """Takes note that a unit cannot go on now: what is spent stops all, what is away only some."""
+        if not isinstance(reason, PatienceOver):
+            self.stop(reason)
+            return
+        reason.of_run(self.context.run_id)
+        self.delayed = self.delayed or reason
 
     async def unit(self, unit: Unit, follows: Mapping[str, Any], slots: Slots) -> Outcome:
         """Does a unit as a Prefect task; what the ledger holds is not done again."""
@@ -250,7 +266,7 @@ class Execution:
         if isinstance(outcome.error, QuotaExhausted):
             outcome.error.of_run(self.context.run_id)
         if kind == "stopped" and isinstance(outcome.error, PhaselineError):
-            self.stop(outcome.error)
+            self.hold_up(outcome.error)
         state = "not_started" if kind == "stopped" else kind
         await self.record(
             unit.path,

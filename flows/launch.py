@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from blocks.ledger import Ledger, RunStart, RunState
 from blocks.models import ModelConnection
+from blocks.patience import Patience
 from blocks.settings import Settings
 from blocks.storage import ArtifactStore
 from flows.outcome import RunOutcome
@@ -45,6 +47,10 @@ class Launch:
     connections: Mapping[str, ModelConnection] = field(default_factory=dict)
     limits: Mapping[str, ProviderLimits] = field(default_factory=dict)
     """What the catalog says of each credential, by the variable of its key."""
+    patience: Patience = field(default_factory=Patience)
+    """How long what is out of order is waited for."""
+    hurry: threading.Event = field(default_factory=threading.Event, compare=False)
+    """Set once the run is cancelled: nothing is waited for any more."""
     allow_effects: bool = False
     """Whether an offline run may act beyond this machine."""
     use_stored: bool = False

@@ -57,8 +57,15 @@ async def run_nested(
     inner, state, error, attempts = await _retried(step, path, scope, once)
     if error is not None:
         if execution.stopped is None:
+            state_of = ending(error)
             await execution.record(
-                path, key, ending(error), error=error, attempts=attempts, started=started, agent=plan.workflow
+                path,
+                key,
+                "not_started" if state_of == "stopped" else state_of,
+                error=error,
+                attempts=attempts,
+                started=started,
+                agent=plan.workflow,
             )
         return Outcome(path, state=state, error=error, attempts=attempts)
 
@@ -77,7 +84,7 @@ async def _retried(
     waits = retry_waits(step.retries)
     for attempt in range(1, attempts_allowed(step.retries) + 1):
         inner, state, error = await once()
-        hopeless = error is None or is_final(error) or scope.execution.stopped is not None
+        hopeless = error is None or is_final(error) or scope.execution.held_up is not None
         if hopeless or attempt > step.retries.max:
             break
         delay = waits[min(attempt, len(waits)) - 1]
@@ -99,9 +106,9 @@ async def _walked(
             fault = await descend(inner)
         failed = inner.failed()
         waiting = inner.waiting()
-        if inner.execution.stopped is not None:
-            faults.append(inner.execution.stopped)
-            return Cancelled(name="Stopped", message=shown_error(inner.execution.stopped)["message"])
+        if (held_up := inner.execution.stopped or inner.delayed) is not None:
+            faults.append(held_up)
+            return Cancelled(name="Stopped", message=shown_error(held_up)["message"])
         if fault is None and failed is None and waiting is not None and waiting.error is not None:
             faults.append(waiting.error)
             return Cancelled(name="Waiting", message=shown_error(waiting.error)["message"])

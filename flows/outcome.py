@@ -117,8 +117,8 @@ async def outcome_of(scope: Scope, error: BaseException | None, cancelled: bool)
     status, shown = "completed", None
     if cancelled:
         status = "cancelled"
-    elif execution.stopped is not None:
-        status, shown = "stopped", shown_error(execution.stopped)
+    elif execution.held_up is not None:
+        status, shown = "stopped", shown_error(execution.held_up)
     elif error is not None:
         status, shown = "failed", shown_error(error)
     elif failed is None and (waiting := scope.waiting()) is not None:

@@ -15,6 +15,7 @@ from blocks.boundaries import reached
 from blocks.ledger import Lease, Ledger
 from blocks.ledger.records import DEPLOYED
 from blocks.models import QuotaExhausted
+from blocks.patience import PatienceOver
 from blocks.plan_secrets import masked_plan
 from blocks.storage import MANIFEST_VERSION, ArtifactStore
 from flows.earlier import earlier_start
@@ -215,6 +216,7 @@ def _context(held: _Held, offline: bool, *, fresh: bool) -> RunContext:
         store=held.store,
         durable=Durable(held.ledger, held.lease),
         environ=launch.environ,
+        patience=launch.patience,
         offline=offline,
         tenant=launch.tenant,
         on_event=counting(launch.on_event, failed_calls),
@@ -233,7 +235,7 @@ async def _ended(held: _Held, scope: Scope) -> RunOutcome:
     error, cancelled = await walk_to_end(scope, _time_left(held.plan, active))
     outcome = await outcome_of(scope, error, cancelled)
     outcome = outcome.of_launch(held.launch.flow_run_id, time.monotonic() - held.started)
-    outcome = replace(outcome, wake_at=_wake_at(scope.execution.stopped, outcome.status))
+    outcome = replace(outcome, wake_at=_wake_at(scope.execution.held_up, outcome.status))
     await held.ledger.finish_run(
         held.lease,
         outcome.status,  # type: ignore[arg-type]
@@ -248,7 +250,9 @@ async def _ended(held: _Held, scope: Scope) -> RunOutcome:
 
 
 def _wake_at(stopped: PhaselineError | None, status: str) -> datetime | None:
-    """When a run that a quota stopped goes on by itself; one that spent its budget does not."""
+    """When a run that a quota or a fault stopped goes on by itself; one that spent its budget does not."""
+    if isinstance(stopped, PatienceOver):
+        return stopped.wake_at if status == "stopped" else None
     if status != "stopped" or not isinstance(stopped, QuotaExhausted):
         return None
     return stopped.reset_at or datetime.now(UTC) + timedelta(seconds=PARKED_SECONDS)

@@ -14,6 +14,7 @@ from prefect.states import Cancelled, Completed
 from prefect.utilities.engine import link_state_to_task_run_result
 
 from blocks import secrets
+from blocks.patience import PatienceOver
 from flows.keeper import now, shown_error
 from tasks.context import RunContext, current
 from tasks.failures import TimedOut, ending
@@ -152,6 +153,7 @@ async def attempted(unit: Unit, context: RunContext) -> StepResult:
     """One attempt at a unit's work: counted, told, and stamped with its key and time."""
     attempt = context.attempts[unit.path] = context.attempts.get(unit.path, 0) + 1
     context.keys[unit.path] = unit.key
+    context.waited_for.pop(unit.path, None)
     started = unit.started or now()
     if not unit.collects:
         context.on_event("step.started", {"step": unit.path, "agent": unit.agent, "attempt": attempt})
@@ -186,6 +188,7 @@ async def run_unit(
         refresh=refresh,
         waits=waits,
         on_retry=lambda error: _again(unit, context, error, waits, on_retry, before),
+        is_away=lambda error: _away(unit, context, error) is not None,
         limited=not unit.collects,
         member=unit.member,
     )
@@ -244,6 +247,14 @@ async def _again(
     )
 
 
+def _away(unit: Unit, context: RunContext, error: BaseException) -> PatienceOver | None:
+    """The end of a unit whose timeout came while it waited for a fault that passes: no failure of its own."""
+    limit, reason = unit.step.timeout, context.waited_for.get(unit.path)
+    if reason is None or limit is None or not isinstance(error, TimeoutError):
+        return None
+    return PatienceOver(reason, "raise the step's `timeout`", limit, context.patience.seconds)
+
+
 def _timed_out(unit: Unit, error: BaseException) -> TimedOut | None:
     """The step's own timeout, for an error that says no more than that time was up."""
     limit = unit.step.timeout
@@ -264,7 +275,8 @@ async def _outcome(doing: _Doing, state: State[Any], context: RunContext, before
     value = await state.aresult(raise_on_failure=False) if state.is_final() else None
     if isinstance(value, BaseException) or not state.is_completed():
         error = value if isinstance(value, BaseException) else RuntimeError(state.message or state.name)
-        return Outcome(unit.path, state=state, error=_timed_out(unit, error) or error, attempts=attempts)
+        ended = _away(unit, context, error) or _timed_out(unit, error) or error
+        return Outcome(unit.path, state=state, error=ended, attempts=attempts)
     if value is None:
         return Outcome(unit.path, state=state, error=NoResult(), attempts=attempts)
     result = StepResult.model_validate_json(value)
@@ -280,10 +292,10 @@ async def run_directly(unit: Unit, context: RunContext, on_retry: OnRetry) -> Ou
             async with asyncio.timeout(unit.step.timeout):
                 result = await attempted(unit, context)
         except Exception as error:  # noqa: BLE001 - whatever the unit fails with is its outcome
-            if is_final(error) or attempt > unit.step.retries.max:
-                return Outcome(
-                    unit.path, error=_timed_out(unit, error) or error, attempts=_count(unit, context)
-                )
+            away = _away(unit, context, error)
+            if away is not None or is_final(error) or attempt > unit.step.retries.max:
+                ended = away or _timed_out(unit, error) or error
+                return Outcome(unit.path, error=ended, attempts=_count(unit, context))
             await _again(unit, context, error, waits, on_retry, before)
             await asyncio.sleep(waits[min(attempt, len(waits)) - 1])
         else:

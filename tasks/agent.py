@@ -90,11 +90,14 @@ async def answer(
     connection = context.connection(agent)  # first: from here on its credential is a known secret
     gates, notice = await _gates(agent, context, path)
 
+    patience = context.patience_of(step.patience)
+
     async def ask(to: ModelConnection, request: Request, on_event: OnEvent) -> Answer:
         # Nothing of it was made of a secret that was known then; one may have become known since. The
         # journal's digest is of the request before this, so that a run goes on whatever is known now.
         clean = context.secrets.value(request, numbers=False)
-        return await requests.ask(to, clean, on_event=on_event, gate=gates)
+        with context.waiting_out(path, on_event) as telling:
+            return await requests.ask(to, clean, patience, telling, gate=gates, outage=context.outage(to))
 
     with without_secrets(context.secrets):
         conversation = await converse(

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from blocks.boundaries import reached
 from blocks.connections import connect
 from blocks.models import ModelConnection
+from blocks.patience import Outage, Patience
 from blocks.secrets import learned
 from blocks.storage import ArtifactStore
 from tasks.budget import Budgets, TimeLeft
@@ -59,6 +60,12 @@ class RunContext:
     """Results the ledger holds, by unit path: returned instead of working again."""
     limits: Mapping[str, ProviderLimits] = field(default_factory=dict)
     """What the catalog says of each credential, by the variable of its key."""
+    patience: Patience = field(default_factory=Patience)
+    """How long faults that pass are waited out, where a step does not say otherwise."""
+    outages: dict[str, Outage] = field(default_factory=dict)
+    """How each credential's provider is met, by the credential."""
+    waited_for: dict[str, str] = field(default_factory=dict)
+    """The fault of a provider or server that the unit at a path waits out at this moment, in words."""
     allow_effects: bool = False
     """Whether an offline run may act beyond this machine."""
     fresh: bool = False
@@ -114,9 +121,35 @@ class RunContext:
         if credential not in self.governors:
             limits = self.limits.get(self._key_variable(agent))
             self.governors[credential] = Governor(
-                self.durable.ledger, self.tenant, credential, limits, self.on_event
+                self.durable.ledger, self.tenant, credential, limits, self.on_event, patience=self.patience
             )
         return self.governors[credential]
+
+    def outage(self, connection: ModelConnection) -> Outage:
+        """What is known in this run of the provider behind a connection being out of order."""
+        return self.outages.setdefault(getattr(connection, "credential", ""), Outage())
+
+    @contextmanager
+    def waiting_out(self, path: str, listen: OnEvent) -> Iterator[OnEvent]:
+        """A listener to one request of the unit at a path, by which is known what it waits for."""
+
+        def heard(name: str, data: dict[str, Any]) -> None:
+            if name == "request.retry":
+                self.waited_for[path] = str(data["reason"])
+            listen(name, data)
+
+        try:
+            yield heard
+        except asyncio.CancelledError:
+            raise  # by the step's timeout, maybe: who cut it off has to know that it was waiting
+        except BaseException:
+            self.waited_for.pop(path, None)
+            raise
+        self.waited_for.pop(path, None)
+
+    def patience_of(self, seconds: float | None) -> Patience:
+        """The patience of a step that says so many seconds, or nothing."""
+        return self.patience if seconds is None else Patience(seconds)
 
     @property
     def reaches_out(self) -> bool:

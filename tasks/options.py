@@ -37,6 +37,7 @@ def task_options(
     refresh: bool,
     waits: Sequence[float],
     on_retry: Callable[[BaseException], Awaitable[None]],
+    is_away: Callable[[BaseException], bool] = lambda error: False,
     limited: bool = True,
     member: str = "",
 ) -> dict[str, Any]:
@@ -59,7 +60,7 @@ def task_options(
         "refresh_cache": refresh,
         "retries": step.retries.max if waits else 0,
         "retry_delay_seconds": list(waits) or 0,
-        "retry_condition_fn": _condition(on_retry) if waits else None,
+        "retry_condition_fn": _condition(on_retry, is_away) if waits else None,
         "timeout_seconds": float(step.timeout) if limited and step.timeout else None,
     }
 
@@ -118,11 +119,13 @@ def is_final(error: BaseException) -> bool:
     return isinstance(error, PhaselineError) and error.final
 
 
-def _condition(on_retry: Callable[[BaseException], Awaitable[None]]) -> Any:
+def _condition(
+    on_retry: Callable[[BaseException], Awaitable[None]], is_away: Callable[[BaseException], bool]
+) -> Any:
     async def worth_retrying(_task: Any, _run: Any, state: Any) -> bool:
         # Asked only while retries are left (Prefect wants an async function here).
         error = await state.aresult(raise_on_failure=False)
-        if is_final(error):
+        if is_final(error) or is_away(error):
             return False
         await on_retry(error)
         return True

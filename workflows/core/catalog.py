@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from workflows.core.agent_skills import check_bound_skills, check_rule_names
 from workflows.core.agents import CatalogAgent, load_agents
@@ -66,6 +67,10 @@ class Catalog:
     rules: tuple[RoutingRule, ...] = ()
     rules_source: Source | None = None
     uses: Uses = field(default_factory=Uses)
+    patience: float | None = None
+    """Seconds for which its runs wait faults out; None: as everywhere."""
+    resume: Literal["ask", "auto"] = "ask"
+    """Whether a run whose process died goes on by itself."""
     uses_source: Source | None = None
     registry_source: Source | None = None
     skill_registry: tuple[Source, SkillRegistry] | None = None
@@ -179,6 +184,7 @@ def _load_tables(catalog: Catalog) -> None:
         uses := findings.read(root, file, AgentYml)
     ):
         catalog.uses_source, catalog.uses = uses[0], uses[1].uses
+        catalog.patience, catalog.resume = uses[1].patience, uses[1].resume
 
 
 def _register(catalog: Catalog, source: Source, registry: AgentRegistry) -> None:
