@@ -71,6 +71,6 @@ def _servers(context: RunContext) -> McpServers:
 
     known = next((service for service in context.services if isinstance(service, McpServers)), None)
     if known is None:
-        known = McpServers(context.environ, context.secrets)
+        known = McpServers(context.environ, context.secrets, context.catalog_root)
         context.services.append(known)
     return known

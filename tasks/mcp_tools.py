@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from blocks.json_schemas import UnusableSchema, check_schema
 from tasks.effect_calls import Refused
 from tasks.effect_tools import ActingTool
 from tasks.effect_waits import by_timeout
@@ -33,6 +35,7 @@ ROUNDS = 10
 """How often a server may ask within one call."""
 IMAGE_BYTES = 32 * 1024
 
+_LOG = logging.getLogger(__name__)
 _IMAGES = ("image/png", "image/jpeg", "image/gif", "image/webp")
 
 
@@ -120,13 +123,11 @@ def _shown_schema(given: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
     A schema that cannot be used (no schema of an object, or one that points elsewhere, which nobody should be
     made to fetch) becomes any object: the server checks its arguments itself.
     """
-    from jsonschema import Draft202012Validator
-    from jsonschema.exceptions import SchemaError
-
     schema = {**given, "type": given.get("type", "object")}
     try:
-        Draft202012Validator.check_schema(schema)
-    except (SchemaError, RecursionError):
+        check_schema(schema)
+    except UnusableSchema as error:
+        _LOG.info("the schema of a server's tool is left out: %s", error)
         return {"type": "object"}, False
     properties = dict(schema.get("properties") or {})
     takes_key = KEY_ARGUMENT in properties
@@ -134,18 +135,9 @@ def _shown_schema(given: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
         del properties[KEY_ARGUMENT]
         schema["properties"] = properties
         schema["required"] = [name for name in schema.get("required") or () if name != KEY_ARGUMENT]
-    if schema["type"] != "object" or _points_elsewhere(schema):
+    if schema["type"] != "object":
         return {"type": "object"}, takes_key
     return schema, takes_key
-
-
-def _points_elsewhere(schema: Any) -> bool:
-    if isinstance(schema, Mapping):
-        target = schema.get("$ref", schema.get("$dynamicRef"))
-        if isinstance(target, str) and not target.startswith("#"):
-            return True
-        return any(_points_elsewhere(inner) for inner in schema.values())
-    return isinstance(schema, list) and any(_points_elsewhere(inner) for inner in schema)
 
 
 class _Call:

@@ -17,7 +17,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from blocks.json_schemas import UnusableSchema, schema_problems
 from tasks.schema_dialect import Inexpressible, loses, strict_schema
+from workflows.core.errors import UsageError
 from workflows.core.plan import OutputPlan
 
 Rule = Callable[[Any], Sequence[str]]
@@ -169,12 +171,13 @@ def _format(schema: dict[str, Any] | None) -> dict[str, Any] | None:
 def _schema_problems(schema: dict[str, Any], data: Any) -> list[str]:
     if not schema:
         return []
-    from jsonschema import Draft202012Validator
-    from jsonschema.validators import validator_for
-
-    validator = validator_for(schema, default=Draft202012Validator)(schema)
-    errors = sorted(validator.iter_errors(data), key=lambda error: (error.json_path, error.message))
-    return [f"{error.json_path}: {error.message}"[:400] for error in errors[:_MAX_PROBLEMS]]
+    try:
+        return [problem[:400] for problem in schema_problems(schema, data)[:_MAX_PROBLEMS]]
+    except UnusableSchema as error:
+        raise UsageError(
+            f"the step's output schema cannot be used: {error}",
+            "mend the schema; references may only lead to parts of it, such as '#/$defs/name'",
+        ) from None
 
 
 def _no_rows(data: Any) -> list[str]:

@@ -177,7 +177,9 @@ def _sameness(call: Mapping[str, Any]) -> str:
 
 def argument_problems(schema: dict[str, Any], arguments: dict[str, Any]) -> list[str]:
     """What is wrong with a call's arguments, at most five sentences."""
-    from jsonschema import Draft202012Validator
+    from blocks.json_schemas import UnusableSchema, schema_problems
 
-    errors = sorted(Draft202012Validator(schema).iter_errors(arguments), key=lambda error: error.json_path)
-    return [f"{error.json_path}: {error.message}"[:300] for error in errors[:5]]
+    try:
+        return [problem[:300] for problem in schema_problems(schema, arguments)[:5]]
+    except UnusableSchema as error:
+        return [f"the tool's own schema cannot be used ({error}), so that it cannot be called"]
