@@ -34,7 +34,8 @@ class Progress:
 
     total: number of steps; default: those of the plan.
     clock: seconds, only differences count.
-    Of the run: `run.started {run_id, workflow}`, `run.finished {status, seconds}`. Of a step, each with
+    Of the run: `run.started {run_id, workflow}`, `run.finished {status, seconds}`, `run.restored {run_id,
+    storage, inputs}`; `storage.refused {reason}`, also with a step. Of a step, each with
     `step`: `step.started {agent, attempt}`, `step.attempt_failed {attempt, reason}`, `step.rerun {reason}`,
     `step.interrupted` (an earlier process ended while it worked),
     `step.finished {status, reused, seconds, usage, error, offline, failed_tool_calls}`. Of what happens
@@ -164,15 +165,26 @@ class Progress:
         text = self._tell(data, f"runs again: {data.get('reason')}")
         return _joined(str(data.get("step")), text), ""
 
+    def _run_restored(self, data: Mapping[str, Any]) -> tuple[str, Style] | None:
+        names = ", ".join(map(str, data.get("inputs") or ())) or "none"
+        return self._lasting(
+            f"the run {data.get('run_id')} is not in this ledger: it goes on from {data.get('storage')}, and "
+            f"nothing proves who wrote that; inputs taken from there: {names}"
+        )
+
+    def _storage_refused(self, data: Mapping[str, Any]) -> tuple[str, Style] | None:
+        return self._lasting(_joined(str(data.get("step") or ""), f"not believed: {data.get('reason')}"))
+
+    def _lasting(self, text: str) -> tuple[str, Style]:
+        """A line for people that stays below the table, which would show it for a moment only."""
+        line: tuple[str, Style] = (text, "yellow")
+        if self._live is not None:
+            self._notes.append(line)
+        return line
+
     def _step_interrupted(self, data: Mapping[str, Any]) -> tuple[str, Style] | None:
         told = "was at work when an earlier process ended: what a model was asked just then may be billed, "
-        line: tuple[str, Style] = (
-            _joined(str(data.get("step")), told + "and is counted only within a budget"),
-            "yellow",
-        )
-        if self._live is not None:
-            self._notes.append(line)  # the table would show it for a moment only
-        return line
+        return self._lasting(_joined(str(data.get("step")), told + "and is counted only within a budget"))
 
     def _step_finished(self, data: Mapping[str, Any]) -> tuple[str, Style] | None:
         part = self._part(data)
@@ -242,6 +254,8 @@ class Progress:
 _REACTIONS: dict[str, Callable[[Progress, Mapping[str, Any]], tuple[str, Style] | None]] = {
     "run.started": Progress._run_started,
     "run.finished": Progress._run_finished,
+    "run.restored": Progress._run_restored,
+    "storage.refused": Progress._storage_refused,
     "step.started": Progress._step_started,
     "step.attempt_failed": Progress._attempt_failed,
     "step.rerun": Progress._step_rerun,

@@ -13,6 +13,7 @@ from tasks.context import RunContext
 from tasks.failures import FINAL_ENDS
 from tasks.results import StepResult, StepUsage
 from workflows.core.errors import PhaselineError
+from workflows.core.refs import RUN_ID
 from workflows.core.usage import Usage
 
 
@@ -58,6 +59,15 @@ class Keeper:
                 context.pay(path, Usage.from_json(usage), model)
         self.cut_off = tuple(row.step_path for row in rows if row.state == "running")
         return {row.step_path for row in rows if row.state in ("waiting", "not_started")}
+
+    async def completed_rows(self, run_id: str, key: str, *, offline: bool) -> list[StepRecord]:
+        """What a run of the tenant completed under a content key; nothing of a run with the other model."""
+        known = RUN_ID.fullmatch(run_id)
+        row = await self._ledger.get_run(self._lease.tenant, run_id) if known else None
+        if row is None or row.offline != offline:
+            return []
+        steps = await self._ledger.steps(self._lease.tenant, run_id, content_key=key)
+        return [step for step in steps if step.state == "completed" and step.result is not None]
 
     async def unreadable(self, result: StepResult) -> str | None:
         """Why a recorded result cannot be reused; None when every ref of it is readable and unchanged."""

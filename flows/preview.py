@@ -15,6 +15,7 @@ from tasks.values import Value
 from workflows.core.plan import Plan, StepPlan, content_key
 from workflows.core.refs import Ref, digest
 from workflows.core.step_paths import within
+from workflows.core.stored_plan import proved_plan
 
 Action = Literal["reuse", "rerun", "new", "orphaned", "goes on"]
 """`goes on`: it was under way, and continues where it stood."""
@@ -41,7 +42,7 @@ class Known:
     """What is recorded of a run."""
 
     plan: Plan | None
-    """The plan of its last start; None when it cannot be read."""
+    """The plan of its last start; None when it cannot be read, or is not the one that the ledger knows."""
     steps: Mapping[str, StepRecord]
     """By path."""
     inputs: Mapping[str, str]
@@ -63,7 +64,7 @@ async def known_of(ledger: Ledger, store: ArtifactStore, row: RunRow) -> Known:
         r.step_path: why for r in records if r.state == "completed" and (why := await _unreadable(store, r))
     }
     return Known(
-        plan=Plan.model_validate(manifest["plan"]) if manifest and "plan" in manifest else None,
+        plan=proved_plan(manifest, row.plan_digest),
         steps={r.step_path: r for r in records},
         inputs=_digests(restored(row.inputs)),
         ended=row.state == "completed",

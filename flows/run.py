@@ -18,7 +18,7 @@ from blocks.models import QuotaExhausted
 from blocks.patience import PatienceOver
 from blocks.plan_secrets import masked_plan
 from blocks.storage import MANIFEST_VERSION, ArtifactStore
-from flows.earlier import earlier_start
+from flows.earlier import RESTORED, Earlier, earlier_start, kept_plan
 from flows.execution import Execution
 from flows.holding import close_held, take_answers
 from flows.inputs import bound_values, recorded
@@ -37,6 +37,7 @@ from tasks.values import Value
 from workflows.core.errors import PhaselineError, UsageError
 from workflows.core.plan import Plan
 from workflows.core.plan_agents import agents_of
+from workflows.core.stored_plan import proved_document
 
 RECENT_BYTES = 16 * 1024 * 1024
 """Of bodies that a run keeps in memory, for the steps that read them next."""
@@ -121,11 +122,12 @@ async def _abandon(held: _Held, fault: BaseException) -> None:
 async def _walked(held: _Held, given: Mapping[str, Any], storage: Awaitable[Any]) -> RunOutcome:
     plan, launch, lease = held.plan, held.launch, held.lease
     manifest = await held.store.read_manifest(launch.tenant, launch.run_id)
-    if launch.use_stored and lease.previous is not None and manifest is not None:
-        plan = Plan.model_validate(manifest["plan"])
+    if launch.use_stored and lease.previous is not None:
+        plan = kept_plan(plan, manifest, lease.previous)
         held = replace(held, plan=plan)
     earlier = earlier_start(plan, launch.run_id, launch.offline, lease.previous, manifest)
-    context = _context(held, earlier.offline, fresh=lease.created and manifest is None)
+    context = _context(held, earlier.offline, restored=earlier.restored)
+    _tell_distrust(held, earlier, manifest)
     async with _current(context):
         for agent in agents_of(plan):
             context.connection(agent)  # a missing key is told before anything starts
@@ -134,7 +136,8 @@ async def _walked(held: _Held, given: Mapping[str, Any], storage: Awaitable[Any]
         values = await bound_values(plan, {**before, **given}, context)
         await _refuse_lost_inputs(held, {n: values[n] for n in before if n not in given})
         inputs = recorded(values)
-        await held.ledger.change_run(lease, inputs=inputs, plan_digest=plan.definition, labels=_labels(held))
+        labels = _labels(held, restored=earlier.restored)
+        await held.ledger.change_run(lease, inputs=inputs, plan_digest=plan.definition, labels=labels)
         reached("run.bound")
         manifest = _manifest(plan, launch.run_id, inputs, earlier.offline)
         await held.store.write_manifest(launch.tenant, launch.run_id, manifest)
@@ -169,12 +172,23 @@ def _asking(plan: Plan, paths: Sequence[str]) -> Iterator[str]:
     return (path for path in paths if kinds.get(path.split("/")[0]) in ("agent", "panel", "workflow"))
 
 
-def _labels(held: _Held) -> dict[str, Any] | None:
+def _labels(held: _Held, *, restored: bool) -> dict[str, Any] | None:
     """Labels keep how the run began, but for which worker has it now; None: they stay as they are."""
     previous, launched = held.lease.previous, held.launch.labels
-    if previous is None or DEPLOYED not in launched:
-        return None
-    return {**previous.labels, DEPLOYED: launched[DEPLOYED]}
+    if previous is None:
+        return {**launched, RESTORED: True} if restored else None
+    return {**previous.labels, DEPLOYED: launched[DEPLOYED]} if DEPLOYED in launched else None
+
+
+def _tell_distrust(held: _Held, earlier: Earlier, manifest: Mapping[str, Any] | None) -> None:
+    """People are told what nobody vouches for, and what was not believed."""
+    previous, where = held.lease.previous, held.store.describe()
+    if previous is None and earlier.restored:
+        told = {"run_id": held.launch.run_id, "storage": where, "inputs": sorted(earlier.inputs)}
+        held.launch.on_event("run.restored", told)
+    elif previous and manifest and proved_document(manifest, previous.plan_digest) is None:
+        reason = f"the definition in {where} is not the one that the ledger knows, and is not used"
+        held.launch.on_event("storage.refused", {"step": "", "reason": reason})
 
 
 async def _refuse_lost_inputs(held: _Held, kept: Mapping[str, Value]) -> None:
@@ -208,7 +222,7 @@ async def _welcome_answers(held: _Held) -> None:
         await close_held(previous.flow_run_id)
 
 
-def _context(held: _Held, offline: bool, *, fresh: bool) -> RunContext:
+def _context(held: _Held, offline: bool, *, restored: bool) -> RunContext:
     launch, failed_calls = held.launch, Counter[str]()
     return RunContext(
         run_id=launch.run_id,
@@ -224,7 +238,7 @@ def _context(held: _Held, offline: bool, *, fresh: bool) -> RunContext:
         prices=launch.prices,
         limits=launch.limits,
         allow_effects=launch.allow_effects,
-        fresh=fresh,
+        restored=restored,
         connections=dict(launch.connections),
     )
 

@@ -12,6 +12,7 @@ from prefect import allow_failure, task
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Completed
 from prefect.utilities.engine import link_state_to_task_run_result
+from pydantic import ValidationError
 
 from blocks import secrets
 from blocks.patience import PatienceOver
@@ -33,7 +34,7 @@ from workflows.core.plan import StepPlan
 
 
 class NoResult(Exception):
-    """What Prefect stored is the empty result of a unit that was held up: it says nothing."""
+    """What Prefect stored is no result: the empty one of a unit that was held up, or somebody's own text."""
 
 
 Work = Callable[[], Awaitable[StepResult]]
@@ -114,6 +115,10 @@ async def _worked(path: str) -> Any:
     recorded = context.finished.get(path)
     if recorded is not None and recorded.key == doing.unit.key:
         return recorded.model_dump_json()
+    made = context.made.get(path)
+    if made is not None and made.key == doing.unit.key:
+        doing.made.append(made)  # it was cut off before its row was written
+        return made.model_dump_json()
     try:
         with without_secrets(context.secrets):
             result = await attempted(doing.unit, context)
@@ -130,6 +135,7 @@ async def _worked(path: str) -> Any:
             raise clean from None
         raise
     doing.made.append(result)
+    context.made[path] = result
     # One text: Prefect would take every value of a mapping for something that other tasks may follow.
     return result.model_dump_json()
 
@@ -277,11 +283,21 @@ async def _outcome(doing: _Doing, state: State[Any], context: RunContext, before
         error = value if isinstance(value, BaseException) else RuntimeError(state.message or state.name)
         ended = _away(unit, context, error) or _timed_out(unit, error) or error
         return Outcome(unit.path, state=state, error=ended, attempts=attempts)
-    if value is None:
+    result = _stored(value)
+    if result is None:
         return Outcome(unit.path, state=state, error=NoResult(), attempts=attempts)
-    result = StepResult.model_validate_json(value)
     count = attempts if worked else result.attempts
     return Outcome(unit.path, result=result, state=state, reused=not worked, attempts=count)
+
+
+def _stored(value: Any) -> StepResult | None:
+    """What Prefect had stored; None when it is no result, as of a unit that was held up."""
+    try:
+        result = StepResult.model_validate_json(value)
+        tuple(result.refs)  # those of inner outputs are looked at when they are asked for
+    except ValidationError:
+        return None
+    return result
 
 
 async def run_directly(unit: Unit, context: RunContext, on_retry: OnRetry) -> Outcome:

@@ -58,6 +58,8 @@ class RunContext:
     prices: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     finished: ByPath[StepResult] = field(default_factory=ByPath)
     """Results the ledger holds, by unit path: returned instead of working again."""
+    made: dict[str, StepResult] = field(default_factory=dict)
+    """Results that were made in this process, by unit path, whether or not the ledger has them yet."""
     limits: Mapping[str, ProviderLimits] = field(default_factory=dict)
     """What the catalog says of each credential, by the variable of its key."""
     patience: Patience = field(default_factory=Patience)
@@ -68,8 +70,8 @@ class RunContext:
     """The fault of a provider or server that the unit at a path waits out at this moment, in words."""
     allow_effects: bool = False
     """Whether an offline run may act beyond this machine."""
-    fresh: bool = False
-    """Whether neither the ledger nor the storage knew the run before it was begun here."""
+    restored: bool = False
+    """Whether the run was taken over from its storage by a ledger that did not know it."""
     services: list[Service] = field(default_factory=list)
     """What was opened on demand; closed at the end of the run, the last one first."""
     governors: dict[str, Governor] = field(default_factory=dict)

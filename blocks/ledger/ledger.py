@@ -262,9 +262,9 @@ class Ledger:
         """What is recorded of one step, None when nothing is."""
         return await self.access.call(partial(self.reader.get_step, tenant, run_id, step_path))
 
-    async def steps(self, tenant: str, run_id: str) -> list[StepRecord]:
-        """The steps of a run in the order they started."""
-        return await self.access.call(partial(self.reader.steps, tenant, run_id))
+    async def steps(self, tenant: str, run_id: str, content_key: str | None = None) -> list[StepRecord]:
+        """The steps of a run in the order they started; those of a content key, if one is named."""
+        return await self.access.call(partial(self.reader.steps, tenant, run_id, content_key))
 
     async def artifacts(self, tenant: str, run_id: str) -> list[ArtifactRecord]:
         """The artifacts of a run in the order they were recorded."""

@@ -36,9 +36,9 @@ class LedgerReader:
         found = self.read(lambda c: rows.read_steps(c, tenant, run_id, step_path))
         return found[0] if found else None
 
-    def steps(self, tenant: str, run_id: str) -> list[StepRecord]:
-        """The steps of a run in the order they started."""
-        return self.read(lambda c: rows.read_steps(c, tenant, run_id))
+    def steps(self, tenant: str, run_id: str, content_key: str | None = None) -> list[StepRecord]:
+        """The steps of a run in the order they started; those of a content key, if one is named."""
+        return self.read(lambda c: rows.read_steps(c, tenant, run_id, content_key=content_key))
 
     def artifacts(self, tenant: str, run_id: str) -> list[ArtifactRecord]:
         """The artifacts of a run in the order they were recorded."""
