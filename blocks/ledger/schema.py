@@ -20,7 +20,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-REVISION = "0002"
+REVISION = "0003"
 """The newest revision: what this code reads and writes."""
 VERSION_TABLE = "ledger_version"
 SCHEMA = "phaseline"
@@ -121,6 +121,7 @@ step = Table(
     _number("epoch"),
     _number("generation"),
     _text("repetition"),
+    _number("tries"),
     PrimaryKeyConstraint("tenant", "run_id", "step_path"),
     ForeignKeyConstraint(["tenant", "run_id"], ["run.tenant", "run.run_id"], ondelete="CASCADE"),
 )
