@@ -18,6 +18,7 @@ from blocks.models import (
     Malformed,
     ModelError,
     QuotaExhausted,
+    RequestRefused,
     Retryable,
     Terminal,
 )
@@ -127,7 +128,11 @@ def _terminal(error: anthropic.APIStatusError) -> Terminal:
         413: "give the step fewer or smaller inputs",
     }
     cure = cures.get(error.status_code, "see the message; the provider says that trying again will not help")
-    return Terminal(f"the provider refused the request ({_label(error)}): {said}", cure)
+    message = f"the provider refused the request ({_label(error)}): {said}"
+    if error.status_code in (400, 413):
+        too_long = error.status_code == 413 or "too long" in said.lower()
+        return RequestRefused(message, cure, too_long=too_long)
+    return Terminal(message, cure)
 
 
 def _label(error: anthropic.APIStatusError) -> str:

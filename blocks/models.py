@@ -176,6 +176,14 @@ class ProviderAway(PatienceOver, ModelError):
         self.kind = kind
 
 
+class RequestRefused(Terminal):
+    """The provider does not take what the request says; `too_long`: there is too much of it."""
+
+    def __init__(self, message: str = "", cure: str = "", *, too_long: bool = False) -> None:
+        super().__init__(message, cure)
+        self.too_long = too_long
+
+
 class AuthenticationFailed(Terminal):
     """The key was refused."""
 

@@ -19,7 +19,7 @@ from flows.keeper import Keeper, now, shown_error
 from flows.stored_results import Unproved, looked_for, made_elsewhere, proved
 from flows.unit import NoResult, OnRetry, Outcome, Unit, run_directly, run_unit
 from tasks.context import RunContext
-from tasks.failures import ending
+from tasks.failures import CONVERSATION_ENDS, ending
 from tasks.options import result_path
 from tasks.results import StepResult
 from workflows.core.errors import PhaselineError
@@ -255,10 +255,18 @@ class Execution:
         await self.keeper.completed(own, attempts=outcome.attempts, started=started, reused_from=elsewhere)
         return replace(outcome, result=own)
 
+    def _fail(self, path: str, error: BaseException | None) -> None:
+        """What counts if the unit is done again: its retries given anew, and how its conversation ended."""
+        self.context.tries.pop(path, None)
+        if error is not None and type(error).__name__ in CONVERSATION_ENDS:
+            self.context.ended[path] = shown_error(error)
+
     async def _failed(self, unit: Unit, outcome: Outcome, started: int) -> None:
         kind = ending(outcome.error)
         if isinstance(outcome.error, QuotaExhausted):
             outcome.error.of_run(self.context.run_id)
+        if kind == "failed":
+            self._fail(unit.path, outcome.error)
         if kind == "stopped" and isinstance(outcome.error, PhaselineError):
             self.hold_up(outcome.error)
         state = "not_started" if kind == "stopped" else kind

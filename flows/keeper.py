@@ -10,7 +10,7 @@ from blocks import secrets
 from blocks.boundaries import reached
 from blocks.ledger import Lease, Ledger, StepRecord, StepState
 from tasks.context import RunContext
-from tasks.failures import FINAL_ENDS
+from tasks.failures import CONVERSATION_ENDS, FINAL_ENDS
 from tasks.results import StepResult, StepUsage
 from workflows.core.errors import PhaselineError
 from workflows.core.refs import RUN_ID
@@ -48,11 +48,16 @@ class Keeper:
             context.generations[row.step_path] = row.generation
             if row.repetition:
                 context.repetitions[row.step_path] = row.repetition
-            # Where the conversation itself came to a bad end, and for what is done again, another attempt is
-            # opened; what was cut off, also by a fault of storage or network, goes on in its own.
+            # What came to a bad end, and what is done again, is counted as another attempt; what was cut off,
+            # also by a fault of storage or network, goes on in its own.
             at_an_end = row.state == "failed" and (row.error or {}).get("type") in FINAL_ENDS
             ended = at_an_end or row.state in ("completed", "dropped")
             context.attempts[row.step_path] = row.attempts if ended else max(row.attempts - 1, 0)
+            if row.error is not None and row.error.get("type") in CONVERSATION_ENDS:
+                context.ended[row.step_path] = row.error
+            # A kill gives no new retries; who continues what failed does.
+            if row.state not in ("completed", "dropped", "failed"):
+                context.tries[row.step_path] = row.tries
         # Every paid turn is in the journal, also those of a process that died before it wrote anything else.
         for path, model, usage in await self._ledger.journal.costs(self._lease.tenant, self._lease.run_id):
             if path not in context.finished:
@@ -80,7 +85,10 @@ class Keeper:
     async def started(
         self, path: str, key: str, agent: str, *, usage: StepUsage, attempts: int, started: int
     ) -> None:
-        """A unit begins, or begins another attempt. `usage` is what it has cost so far."""
+        """A unit begins, or begins another attempt. `usage` is what it has cost so far.
+
+        How its conversation ended stays in the row until the next one begins, also over a kill.
+        """
         record = StepRecord(
             step_path=path,
             state="running",
@@ -88,9 +96,11 @@ class Keeper:
             attempts=attempts,
             agent=agent,
             usage=usage.model_dump(),
+            error=self._context.ended.get(path),
             started=started,
             generation=self._context.generations.get(path, 0),
             repetition=self._context.repeat(path),
+            tries=self._context.tries.get(path, 0),
         )
         await self._ledger.record_step(self._lease, record)
         reached("step.running", path)
@@ -164,6 +174,7 @@ class Keeper:
             ended=now(),
             generation=self._context.generations.get(path, 0),
             repetition=self._context.repeat(path),
+            tries=self._context.tries.get(path, 0),
         )
         await self._ledger.record_step(self._lease, record)
         reached("step.ended", path, state)

@@ -20,8 +20,8 @@ from flows.keeper import now, shown_error
 from tasks.context import RunContext, current
 from tasks.failures import TimedOut, ending
 from tasks.options import (
-    attempts_allowed,
     is_final,
+    retries_left,
     retry_waits,
     task_name,
     task_options,
@@ -183,7 +183,9 @@ async def run_unit(
 
     Never raises for a failed unit: the error is in the outcome. Cancellation passes through.
     """
-    waits = [] if unit.collects else retry_waits(unit.step.retries)
+    tried = context.tries.get(unit.path, 0)
+    left = 0 if unit.collects else retries_left(unit.step.retries, tried)
+    waits = retry_waits(unit.step.retries, tried) if left else []
     before = context.attempts.get(unit.path, 0)
     options = task_options(
         unit.step,
@@ -193,7 +195,8 @@ async def run_unit(
         storage=storage,
         refresh=refresh,
         waits=waits,
-        on_retry=lambda error: _again(unit, context, error, waits, on_retry, before),
+        retries=left,
+        on_retry=lambda error: _again(unit, context, error, waits, on_retry, tried),
         is_away=lambda error: _away(unit, context, error) is not None,
         limited=not unit.collects,
         member=unit.member,
@@ -242,9 +245,13 @@ async def _again(
     on_retry: OnRetry,
     before: int,
 ) -> None:
-    """Before another attempt: what it cost so far is kept, and people are told."""
+    """Before another attempt: that one failed, what it cost so far is kept, and people are told.
+
+    `before`: how many had failed when this process began with the unit.
+    """
     attempt = context.attempts.get(unit.path, 1)
-    tried = attempt - before
+    context.tries[unit.path] = context.tries.get(unit.path, 0) + 1
+    tried = context.tries[unit.path] - before
     reason = shown_error(_timed_out(unit, error) or error)["message"]
     await on_retry()
     delay = waits[min(tried, len(waits)) - 1]
@@ -302,14 +309,15 @@ def _stored(value: Any) -> StepResult | None:
 
 async def run_directly(unit: Unit, context: RunContext, on_retry: OnRetry) -> Outcome:
     """Does a unit's work without a task run, with the step's retries and timeout."""
-    waits, before = retry_waits(unit.step.retries), _count(unit, context)
-    for attempt in range(1, attempts_allowed(unit.step.retries) + 1):
+    before = context.tries.get(unit.path, 0)
+    left, waits = retries_left(unit.step.retries, before), retry_waits(unit.step.retries, before)
+    for attempt in range(1, left + 2):
         try:
             async with asyncio.timeout(unit.step.timeout):
                 result = await attempted(unit, context)
         except Exception as error:  # noqa: BLE001 - whatever the unit fails with is its outcome
             away = _away(unit, context, error)
-            if away is not None or is_final(error) or attempt > unit.step.retries.max:
+            if away is not None or is_final(error) or attempt > left:
                 ended = away or _timed_out(unit, error) or error
                 return Outcome(unit.path, error=ended, attempts=_count(unit, context))
             await _again(unit, context, error, waits, on_retry, before)

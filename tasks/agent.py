@@ -18,12 +18,13 @@ from tasks import requests
 from tasks.agent_tools import step_tools
 from tasks.budget_gate import BudgetGate
 from tasks.context import RunContext
+from tasks.conversations import journal_of, next_journal
 from tasks.documents import message_blocks
 from tasks.failures import OutputRejected
 from tasks.gates import Gates
 from tasks.handler_faults import HandlerFault
 from tasks.handlers import run_handler
-from tasks.journal import StepJournal, journal_of
+from tasks.journal import StepJournal
 from tasks.outputs import Accepted, Contract, Rejected
 from tasks.outputs_stored import store_output
 from tasks.requests import Gate, OnEvent
@@ -78,14 +79,57 @@ async def answer(
     output: OutputPlan | None = None,
     kind: str = "",
 ) -> StepResult:
-    """An agent's answer to a rendered instruction over documents, stored under the output's contract."""
-    contract = output or step.output
+    """An agent's answer to a rendered instruction over documents, stored under the output's contract.
+
+    A conversation that came to its end before, and comes to the same one now, is followed by another one.
+    """
+    journal, contract = await journal_of(context, path), output or step.output
+    while True:
+        try:
+            return await _answered(
+                step,
+                agent,
+                instruction,
+                attached,
+                values,
+                context,
+                path,
+                journal,
+                contract,
+                kind,
+            )
+        except PhaselineError as error:
+            journal = await next_journal(journal, error) if journal is not None else None
+            if journal is None:
+                raise
+
+
+async def _answered(
+    step: StepPlan,
+    agent: AgentPlan,
+    instruction: str,
+    attached: Sequence[Value],
+    values: Mapping[str, Value],
+    context: RunContext,
+    path: str,
+    journal: StepJournal | None,
+    contract: OutputPlan,
+    kind: str,
+) -> StepResult:
+    """What one conversation comes to."""
     started = time.monotonic()
     blocks, cut = await message_blocks(attached, instruction, context.store)
     # Handlers may open what the step reads, whether or not it is attached to the message.
     readable = {v.name: v for v in [*attached, *(values[n] for n in step.reads if n in values)]}
-    tools = await step_tools(step, agent, readable, attached, cut, context, path)
-    journal = journal_of(context, path)
+    earlier = journal.earlier if journal is not None else None
+    continued = journal is not None and journal.begun
+    offered = await step_tools(
+        step, agent, readable, attached, cut, context, path, earlier=earlier, continued=continued
+    )
+    tools = ToolSet(tuple(without_known_secrets(t, context) for t in offered))
+    if journal is not None:
+        tools = tools.as_told(await journal.definitions(tools.definitions()))
+        blocks = _with_earlier(blocks, journal.told())
     messages = await _created(agent, [{"role": "user", "content": blocks}], context, journal)
     connection = context.connection(agent)  # first: from here on its credential is a known secret
     gates, notice = await _gates(agent, context, path)
@@ -108,7 +152,7 @@ async def answer(
             system=agent.system,
             messages=messages,
             output=contract,
-            tools=ToolSet(tuple(without_known_secrets(t, context) for t in tools)),
+            tools=tools,
             max_turns=agent.max_turns,
             on_event=lambda name, data: _tell(context, name, {"step": path, "agent": agent.id, **data}),
             on_spent=lambda usage, model: context.pay(path, usage, model),
@@ -152,6 +196,11 @@ async def _gates(agent: AgentPlan, context: RunContext, path: str) -> tuple[Gate
 
 def _tell(context: RunContext, name: str, data: dict[str, Any]) -> None:
     context.on_event(name, scrub_value(data, context.secrets))
+
+
+def _with_earlier(blocks: list[dict[str, Any]], told: str) -> list[dict[str, Any]]:
+    """The blocks with what was done before: after the documents, before the instruction."""
+    return [*blocks[:-1], {"type": "text", "text": told}, *blocks[-1:]] if told else blocks
 
 
 async def _created(

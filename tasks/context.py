@@ -80,6 +80,13 @@ class RunContext:
     """None outside of a run: then nothing is journalled, and nothing can wait or act once."""
     attempts: dict[str, int] = field(default_factory=dict)
     """Attempts begun over the whole life of the run, by unit path."""
+    tries: dict[str, int] = field(default_factory=dict)
+    """Attempts that failed since a unit was last given its retries, by path; counted over kills."""
+    ended: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """The error with which a unit's conversation came to its end for good, by path: the next one begins
+    where the same answers lead to the same end."""
+    shared_bodies: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """What journals of this run keep of a body that many have in common, by its digest."""
     keys: dict[str, str] = field(default_factory=dict)
     """Content keys of the units at work, by path."""
     generations: dict[str, int] = field(default_factory=dict)

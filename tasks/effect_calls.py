@@ -70,6 +70,8 @@ class EffectCall:
     people: DecidersPlan | None = None
     repeat: str = ""
     generation: int = 0
+    before: tuple[str, ...] = ()
+    """What is said of earlier calls of this tool, for whose sake a person is asked before this one."""
 
     @cached_property
     def key(self) -> str:

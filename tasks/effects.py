@@ -18,6 +18,7 @@ from typing import Any
 
 from blocks.boundaries import reached
 from blocks.ledger import EffectRow, WaitRow
+from tasks.earlier_work import EarlierWork
 from tasks.effect_calls import REMOTE, EffectCall, Kind, Refused, Unsure
 from tasks.effect_questions import Questions
 from tasks.effect_record import EffectRecord, Effects, OnEvent, Waits, ended
@@ -67,6 +68,7 @@ class EffectGate:
     other repetitions do not count. `generation` counts how often a person had the unit done anew: people are
     asked anew about what is not done. `scrub` takes known secrets out of what is recorded and given back.
     `keep` makes a large result small, by storing its body. `remote=False` lets nothing beyond this machine.
+    `earlier` is what was done by conversations that the agent does not remember.
     """
 
     effects: Effects
@@ -81,6 +83,7 @@ class EffectGate:
     keep: Callable[[ToolResult], Awaitable[ToolResult]] | None = None
     on_event: OnEvent = _ignore_event
     remote: bool = True
+    earlier: EarlierWork = field(default_factory=EarlierWork)
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     _under_way: dict[str, _Sending] = field(default_factory=dict, init=False)
     _locks: dict[str, asyncio.Lock] = field(default_factory=dict, init=False)
@@ -183,6 +186,9 @@ class EffectGate:
             if outcome is not None:
                 return outcome
             row = replace(row, state="not_done", error=None)
+        before = self.earlier.of_tool(call)
+        if before:
+            call = replace(call, before=tuple(str(done.get("said", "done")) for done in before[-3:]))
         refusal = await self._questions.refusal(call)
         if refusal:
             if row.state == "intended" and not in_doubt(row):

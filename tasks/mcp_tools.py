@@ -39,21 +39,24 @@ _LOG = logging.getLogger(__name__)
 _IMAGES = ("image/png", "image/jpeg", "image/gif", "image/webp")
 
 
-async def mcp_tools(agent: AgentPlan, servers: McpServers, gate: EffectGate) -> list[ActingTool]:
+async def mcp_tools(
+    agent: AgentPlan, servers: McpServers, gate: EffectGate, *, continued: bool = False
+) -> list[ActingTool]:
     """The tools of all servers of an agent, in the order of their names, as tools-config.json lets them be.
 
     Opens the servers. Raises ServerUnavailable, and UsageError where tools-config.json names a tool that is
-    not there.
+    not there, unless a conversation goes on that was told of another release of the server.
     """
     out: list[ActingTool] = []
     for plan in sorted(agent.servers, key=lambda plan: plan.name):
         session = await servers.session(plan)
-        _check_names(agent, plan, session)
+        if not continued:
+            _check_names(agent, plan, session)
         for tool in session.tools:
             rule = rule_of(agent.tool_rules, *rule_names(plan.name, tool.name))
             offered = not plan.server.tools or tool.name in plan.server.tools
             if offered and (rule is None or rule.allow):
-                out.append(_acting(plan, tool, rule, servers, gate))
+                out.append(_acting(plan, tool, rule, servers, gate, continued))
     return out
 
 
@@ -74,10 +77,12 @@ def _acting(
     rule: ToolRulePlan | None,
     servers: McpServers,
     gate: EffectGate,
+    continued: bool,
 ) -> ActingTool:
     known = servers.secrets_of(plan)
     schema, takes_key = _shown_schema(scrub_value(tool.input_schema, known))
-    _check_key_fields(plan, tool, rule, schema)
+    if not continued:
+        _check_key_fields(plan, tool, rule, schema)
 
     async def send(arguments: dict[str, Any], key: str) -> ToolResult:
         given = {**arguments, KEY_ARGUMENT: key} if takes_key else arguments

@@ -29,8 +29,8 @@ _KINDS = ("answer", "input", "tool")
 class TurnRecord:
     """One kept thing of one turn of a step: `part` is "answer", "input:<name>" or "tool:<ordinal>".
 
-    `body` takes at most 1 MB as JSON; the caller makes an artifact of a larger one. `attempt` and `turn`
-    are numbers of the caller's counting.
+    `body` takes at most 1 MB as JSON; the caller makes an artifact of a larger one. `attempt` (which
+    conversation of the step it is) and `turn` are numbers of the caller's counting.
     """
 
     step_path: str
@@ -42,6 +42,8 @@ class TurnRecord:
     body: Document
     usage: Document = field(default_factory=dict)
     model: str = ""
+    created: int = 0
+    """When it was written down; set by the ledger."""
 
 
 class JournalLedger:
@@ -51,7 +53,7 @@ class JournalLedger:
         self._access = access
 
     async def read(self, tenant: str, run_id: str, step_path: str, content_key: str) -> list[TurnRecord]:
-        """All attempts at one step, by attempt, turn and part: the answer, inputs, then tools by number."""
+        """All conversations of one step, by attempt, turn and part: the answer, inputs, tools by number."""
         return await self._access.read(lambda c: read_turns(c, tenant, run_id, step_path, content_key))
 
     async def keep(self, lease: Lease, record: TurnRecord) -> None:
@@ -158,6 +160,7 @@ def _turn_record(found: Row[Any]) -> TurnRecord:
         body=from_text(found.body),
         usage=from_text(found.usage),
         model=found.model,
+        created=found.created,
     )
 
 

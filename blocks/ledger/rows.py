@@ -142,6 +142,7 @@ def _step_record(found: Row[Any]) -> StepRecord:
         reused_from=found.reused_from,
         generation=found.generation,
         repetition=found.repetition,
+        tries=found.tries,
         epoch=found.epoch,
     )
 

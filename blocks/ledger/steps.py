@@ -37,6 +37,7 @@ def step_values(lease: Lease, record: StepRecord) -> Values:
         "reused_from": record.reused_from,
         "generation": record.generation,
         "repetition": record.repetition,
+        "tries": record.tries,
         "epoch": lease.epoch,
     }
 

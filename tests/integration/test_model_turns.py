@@ -366,6 +366,15 @@ class Notebook:
             self.tools[index, ordinal] = await produce()
         return self.tools[index, ordinal]
 
+    async def notice(self, index: int, produce: Callable[[], Awaitable[str]]) -> str:
+        return await produce()
+
+    async def before(self, index: int) -> str:
+        return ""
+
+    async def set_aside(self, index: int) -> bool:
+        return False
+
 
 def test_a_journalled_step_continues_where_it_was_killed(api: MessagesApi) -> None:
     ran: list[int] = []
@@ -376,7 +385,7 @@ def test_a_journalled_step_continues_where_it_was_killed(api: MessagesApi) -> No
 
     journal = Notebook()
     tools = ToolSet((tool("once", once),))
-    api.queue(calls("once"), calls("once"), {"fault": "bad_request"}, {"text": "done"})
+    api.queue(calls("once"), calls("once"), {"fault": "forbidden"}, {"text": "done"})
     with pytest.raises(PhaselineError):
         talk(api, tools=tools, journal=journal)
     done = talk(api, tools=tools, journal=journal)
@@ -395,7 +404,7 @@ def test_a_call_without_an_outcome_keeps_its_number_also_when_it_is_replayed(api
 
     journal = Notebook()
     tools = ToolSet((tool("pay", pay),))
-    api.queue(calls("pay"), {"fault": "bad_request"}, calls("pay"), calls("pay"), {"text": "done"})
+    api.queue(calls("pay"), {"fault": "forbidden"}, calls("pay"), calls("pay"), {"text": "done"})
     with pytest.raises(PhaselineError):
         talk(api, tools=tools, journal=journal)
     assert talk(api, tools=tools, journal=journal).turns == 4
