@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from blocks.json_schemas import schema_fault
 from tasks.effect_calls import Refused
 from tasks.effect_tools import ActingTool
 from tasks.effect_waits import by_timeout
@@ -118,13 +119,8 @@ def _shown_schema(given: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
     A schema that cannot be used (no schema of an object, or one that points elsewhere, which nobody should be
     made to fetch) becomes any object: the server checks its arguments itself.
     """
-    from jsonschema import Draft202012Validator
-    from jsonschema.exceptions import SchemaError
-
     schema = {**given, "type": given.get("type", "object")}
-    try:
-        Draft202012Validator.check_schema(schema)
-    except (SchemaError, RecursionError):
+    if schema_fault(schema) is not None:
         return {"type": "object"}, False
     properties = dict(schema.get("properties") or {})
     takes_key = KEY_ARGUMENT in properties

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from blocks.json_schemas import Unchecked, errors_of
 from tasks.schema_dialect import Inexpressible, loses, strict_schema
 from workflows.core.plan import OutputPlan
 
@@ -169,11 +170,10 @@ def _format(schema: dict[str, Any] | None) -> dict[str, Any] | None:
 def _schema_problems(schema: dict[str, Any], data: Any) -> list[str]:
     if not schema:
         return []
-    from jsonschema import Draft202012Validator
-    from jsonschema.validators import validator_for
-
-    validator = validator_for(schema, default=Draft202012Validator)(schema)
-    errors = sorted(validator.iter_errors(data), key=lambda error: (error.json_path, error.message))
+    try:
+        errors = errors_of(schema, data)
+    except Unchecked as fault:
+        return [f"$: {fault}; give a shorter or simpler value"]
     return [f"{error.json_path}: {error.message}"[:400] for error in errors[:_MAX_PROBLEMS]]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from collections import Counter
@@ -10,6 +11,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
+from blocks.json_schemas import Unchecked, errors_of
 from workflows.core.errors import PhaselineError
 from workflows.core.refs import digest
 
@@ -111,7 +113,7 @@ class ToolSet:
         if tool is None:
             known = ", ".join(tool.name for tool in self.tools) or "none"
             return ToolResult(f"There is no tool named {name}. Available: {known}.", is_error=True)
-        problems = argument_problems(tool.input_schema, arguments)
+        problems = await asyncio.to_thread(argument_problems, tool.input_schema, arguments)
         if problems:
             return ToolResult("Wrong arguments: " + "; ".join(problems), is_error=True)
         token = _AMONG_EQUAL.set(among_equal)
@@ -177,7 +179,8 @@ def _sameness(call: Mapping[str, Any]) -> str:
 
 def argument_problems(schema: dict[str, Any], arguments: dict[str, Any]) -> list[str]:
     """What is wrong with a call's arguments, at most five sentences."""
-    from jsonschema import Draft202012Validator
-
-    errors = sorted(Draft202012Validator(schema).iter_errors(arguments), key=lambda error: error.json_path)
+    try:
+        errors = errors_of(schema, arguments)
+    except Unchecked as fault:
+        return [str(fault)]
     return [f"{error.json_path}: {error.message}"[:300] for error in errors[:5]]
