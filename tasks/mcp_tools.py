@@ -8,7 +8,7 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from blocks.json_schemas import UnusableSchema, check_schema
+from blocks.json_schemas import schema_fault
 from tasks.effect_calls import Refused
 from tasks.effect_tools import ActingTool
 from tasks.effect_waits import by_timeout
@@ -129,10 +129,8 @@ def _shown_schema(given: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
     made to fetch) becomes any object: the server checks its arguments itself.
     """
     schema = {**given, "type": given.get("type", "object")}
-    try:
-        check_schema(schema)
-    except UnusableSchema as error:
-        _LOG.info("the schema of a server's tool is left out: %s", error)
+    if (fault := schema_fault(schema)) is not None:
+        _LOG.info("the schema of a server's tool is left out: %s", fault)
         return {"type": "object"}, False
     properties = dict(schema.get("properties") or {})
     takes_key = KEY_ARGUMENT in properties

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from collections import Counter
@@ -10,6 +11,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
+from blocks.json_schemas import Unchecked, UnusableSchema, problems_of
 from workflows.core.errors import PhaselineError
 from workflows.core.refs import digest
 
@@ -122,7 +124,7 @@ class ToolSet:
         tool = next((tool for tool in self.tools if tool.name == name), None)
         if tool is None:
             return ToolResult(f"The tool {name} is not there any more. Go on without it.", is_error=True)
-        problems = argument_problems(schemas[name], arguments)
+        problems = await asyncio.to_thread(argument_problems, schemas[name], arguments)
         if problems:
             return ToolResult("Wrong arguments: " + "; ".join(problems), is_error=True)
         token = _AMONG_EQUAL.set(among_equal)
@@ -195,9 +197,9 @@ def _sameness(call: Mapping[str, Any]) -> str:
 
 def argument_problems(schema: dict[str, Any], arguments: dict[str, Any]) -> list[str]:
     """What is wrong with a call's arguments, at most five sentences."""
-    from blocks.json_schemas import UnusableSchema, schema_problems
-
     try:
-        return [problem[:300] for problem in schema_problems(schema, arguments)[:5]]
-    except UnusableSchema as error:
-        return [f"the tool's own schema cannot be used ({error}), so that it cannot be called"]
+        return [problem[:300] for problem in problems_of(schema, arguments)[:5]]
+    except UnusableSchema as fault:
+        return [f"the tool's own schema cannot be used ({fault}), so that it cannot be called"]
+    except Unchecked as fault:
+        return [str(fault)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from blocks.json_schemas import SlowPattern, UnusableSchema, check_schema, usable, validator
+from blocks.json_schemas import TooMuchWork, UnusableSchema, errors_of, schema_fault
 from workflows.core.errors import UsageError, did_you_mean
 
 FREE_FIELD = "text"
@@ -78,21 +78,19 @@ def _undeclared(form: Mapping[str, Any], data: dict[str, Any]) -> Iterator[str]:
 
 
 def _check_schema(form: dict[str, Any]) -> None:
-    try:
-        check_schema(form)
-    except UnusableSchema as error:
-        local = "refers to" in str(error)
-        raise UnfitForm(f"the form cannot be used: {error}", _LOCAL if local else _EXAMPLE) from None
+    fault = schema_fault(form)
+    if fault is not None:
+        cure = _LOCAL if "refers to" in fault else _EXAMPLE
+        raise UnfitForm(f"the form cannot be used: {_cut(fault)}", cure)
 
 
 def _problems(form: Mapping[str, Any], data: dict[str, Any]) -> list[str]:
     try:
-        with usable():
-            errors = sorted(validator(form).iter_errors(data), key=lambda error: error.json_path)
-    except SlowPattern:
-        raise UnfitAnswer("a pattern of the form takes too long to check", "give a shorter text") from None
-    except UnusableSchema as error:
-        raise UnfitAnswer(f"the form itself cannot be used: {error}", "reject with a note") from None
+        errors = errors_of(form, data, formats=True)
+    except UnusableSchema as fault:
+        raise UnfitAnswer(f"the form itself cannot be used: {fault}", "reject with a note") from None
+    except TooMuchWork as fault:
+        raise UnfitAnswer(f"the answer cannot be checked: {fault}", "give a shorter text") from None
     return list(dict.fromkeys(_cut(line) for error in errors for line in _lines(error)))
 
 

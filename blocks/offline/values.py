@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from blocks.json_schemas import UnusableSchema, usable, validator
+from blocks.json_schemas import Unchecked, budget_for, spending, validator
 from blocks.offline.containers import LEAN_DEPTH, lists_for, objects_for
 from blocks.offline.facts import fact_key, facts_of, passages_of
 from blocks.offline.material import Material
@@ -67,9 +67,9 @@ class ValueMaker:
     def fits(self, value: Any, schema: Any) -> bool:
         """Whether a schema of this root accepts a value."""
         try:
-            with usable():
+            with spending(budget_for(schema, value)):
                 return bool(self._validator.evolve(schema=schema).is_valid(value))
-        except UnusableSchema:
+        except Unchecked:
             return False
 
     def resolved(self, schema: dict[str, Any]) -> dict[str, Any]:

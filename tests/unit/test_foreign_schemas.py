@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from blocks.json_schemas import UnusableSchema, check_schema, foreign_problems, schema_problems
+from blocks.json_schemas import UnusableSchema, foreign_problems, problems_of, schema_fault
 from blocks.ledger.forms import UnfitForm, checked_form
 from tasks.mcp_tools import _shown_schema
 from tasks.tools import argument_problems
@@ -71,7 +71,7 @@ def test_nothing_a_schema_names_is_fetched(asked: tuple[str, list[str]]) -> None
         with pytest.raises(UnusableSchema):
             foreign_problems(schema, {"x": 1})
         with pytest.raises(UnusableSchema):
-            schema_problems(schema, {"x": 1})
+            problems_of(schema, {"x": 1})
         assert argument_problems(schema, {"x": 1})[0].startswith("the tool's own schema cannot be used")
         assert _shown_schema(schema) == ({"type": "object"}, False)
         with pytest.raises(UnfitForm):
@@ -81,8 +81,7 @@ def test_nothing_a_schema_names_is_fetched(asked: tuple[str, list[str]]) -> None
 
 @pytest.mark.parametrize("schema", [*CIRCLES, *DANGLING, {"type": "thing"}, {"properties": 3}])
 def test_a_schema_that_means_nothing_ends_no_step(schema: dict[str, Any]) -> None:
-    with pytest.raises(UnusableSchema):
-        check_schema(schema)
+    assert schema_fault(schema) is not None
     assert _shown_schema(schema) == ({"type": "object"}, False)
     assert all(isinstance(problem, str) for problem in argument_problems(schema, {"x": 1}))
 
@@ -91,8 +90,7 @@ def test_a_deep_schema_ends_no_step() -> None:
     deep: dict[str, Any] = {}
     for _ in range(5000):
         deep = {"not": deep}
-    with pytest.raises(UnusableSchema, match="nested too deeply"):
-        check_schema(deep)
+    assert "nested too deeply" in (schema_fault(deep) or "")
     assert _shown_schema(deep) == ({"type": "object"}, False)
 
 
@@ -102,7 +100,7 @@ def test_what_refers_to_itself_further_inside_is_right() -> None:
         "properties": {"children": {"type": "array", "items": {"$ref": "#"}}, "near": {"$ref": "#/$defs/a"}},
         "$defs": {"a": {"type": "integer"}},
     }
-    check_schema(tree)
+    assert schema_fault(tree) is None
     assert foreign_problems(tree, {"children": [{"children": [{"near": "x"}]}]}) == [
         "$.children[0].children[0].near: 'x' is not of type 'integer'"
     ]
