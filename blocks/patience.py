@@ -7,6 +7,7 @@ docs/failures.md shows FAULTS as a table.
 
 from __future__ import annotations
 
+import math
 import random
 import threading
 import time
@@ -25,6 +26,8 @@ SECONDS = 600.0
 """How long a fault is waited out where nobody says otherwise."""
 AT_START = 20
 """Before a run has done anything a twentieth is waited: what is wrong then is mostly an address."""
+COMMAND = 10.0
+"""How long a command that runs nothing waits."""
 HURRY = 1.0
 """Seconds that what a cancelled run still has to write waits for a fault."""
 
@@ -121,6 +124,11 @@ class Patience:
         """What is waited before a run has done anything."""
         return Patience(self.seconds / AT_START)
 
+    @property
+    def doublings(self) -> int:
+        """How often Prefect's client asks again in that time: it waits 2, 4, 8 ... seconds in between."""
+        return max(1, int(math.log2(self.seconds + 2)) - 1)
+
     def pause(self, fault: Fault, tries: int, chance: float = 0.0, asked: float | None = None) -> float:
         """Seconds before the try after `tries` (from 1); `chance`, from 0 to 1, shortens it by up to half, so
         that those who wait spread. What the other side `asked` for is obeyed."""
@@ -152,6 +160,10 @@ class PatienceOver(PhaselineError):
         self.cure = self.cure.replace(_RUN, run_id)
 
 
+class PrefectAway(PatienceOver):
+    """Prefect's server was out of order for longer than it is waited for."""
+
+
 Tell = Callable[[str, dict[str, Any]], None]
 """Called with an event, from any thread:
 
@@ -179,8 +191,17 @@ class Vigil:
     """
 
     patience: Patience = field(default_factory=Patience)
-    tell: Tell = tell_nobody
+    tell: Tell = field(default=tell_nobody, repr=False)
     hurry: threading.Event = field(default_factory=threading.Event)
+
+    @classmethod
+    def of_command(cls) -> Vigil:
+        """For what runs nothing: a moment's fault is nobody's concern, a longer one is told."""
+        return cls(Patience(COMMAND))
+
+    def at_start(self) -> Vigil:
+        """The same before anything of a run was done."""
+        return Vigil(self.patience.at_start, self.tell, self.hurry)
 
     def outwait(
         self,

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from blocks.patience import Patience
 from blocks.settings import Settings
 from deployments.again import continuing, labels_of, places_of
+from deployments.announcing import announced
 from deployments.closing import closing
 from deployments.display import Out
 from deployments.local_server import ServerInfo, for_command, prefect_environment
@@ -23,33 +25,41 @@ from workflows.core.plan import Plan
 
 if TYPE_CHECKING:
     from blocks.ledger import RunRow, RunState
-    from flows.launch import Launch
+    from flows.launch import Announced, Launch
     from flows.outcome import RunOutcome
 
 
 def run_here(start: Start, out: Out) -> int:
     """Runs it against the kept server, started when there is none; gives the exit code."""
 
+    patience = Patience.read(start.environ, start.catalog.patience)
+
     def meanwhile(info: ServerInfo) -> None:
         out.note("starting the local Prefect server (some seconds; it stays for later commands)")
-        _import_flows(info, start.settings, start.environ)
+        _import_flows(info, start.settings, start.environ, patience)
 
-    with for_command(start.settings.home, start.environ, meanwhile=meanwhile) as server:
-        _import_flows(server, start.settings, start.environ)
-        return _run(start, server, out)
+    with (
+        announced(start) as begun,
+        for_command(start.settings.home, start.environ, wait=patience.seconds, meanwhile=meanwhile) as server,
+    ):
+        _import_flows(server, start.settings, start.environ, patience)
+        return _run(begun, server, out)
 
 
 _ready: list[bool] = []
 
 
-def _import_flows(server: ServerInfo | None, settings: Settings, environ: dict[str, str]) -> None:
+def _import_flows(
+    server: ServerInfo | None, settings: Settings, environ: Mapping[str, str], patience: Patience
+) -> None:
     """Points Prefect at the server, then imports it (2 s, spent while a new server loads)."""
     if _ready:
         return
     if server is not None:
         os.environ.update(prefect_environment(server, settings.home, environ, quiet=True))
-        # A local server answers at once or is gone: 14 s of trying, not a minute.
-        os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "3")
+    # Prefect's client waits by itself: 2, 4, 8 ... seconds, as long as there is patience.
+    os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", str(patience.doublings))
+    os.environ.setdefault("PREFECT_CLIENT_RETRY_EXTRA_CODES", "500,503,504")
     if "PREFECT_LOGGING_LEVEL" not in environ:
         # Failures are shown once, by the progress and the closing panel; the API still gets every line.
         os.environ["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "CRITICAL"
@@ -79,6 +89,34 @@ class Start:
     """The run as it was seen before; it is not started when it changed since."""
     lift_parks: bool = False
     """Whether a person says that the provider's quota is there again."""
+    announced: Announced | None = None
+    """The row of a new run, once it is written."""
+
+    tenant = "default"
+
+    def to_launch(self, **listeners: Any) -> Launch:
+        """How it is launched, and who listens."""
+        from blocks.ledger.interrupted import AUTO
+        from flows.launch import Launch
+
+        labels = labels_of(self.words, self.settings.catalog)
+        if self.catalog.resume == "auto":
+            labels[AUTO] = True
+        return Launch(
+            settings=self.settings,
+            environ=self.environ,
+            run_id=self.run_id,
+            offline=self.offline,
+            limits=self.catalog.models.limits,
+            patience=Patience.read(self.environ, self.catalog.patience),
+            labels=labels,
+            redo=self.redo,
+            repeat_effects=self.repeat_effects,
+            lift_parks=self.lift_parks,
+            expect=self.expect,
+            announced=self.announced,
+            **listeners,
+        )
 
     @property
     def again(self) -> str:
@@ -105,7 +143,7 @@ def _run(start: Start, server: ServerInfo | None, out: Out) -> int:
         except PhaselineError as fault:
             raise _of_run(fault, start) from None
         except Exception as error:
-            fault = server_fault(error)
+            fault = server_fault(error, server)
             if fault is None:
                 raise
             if not ended(server, start.settings.home):
@@ -150,23 +188,11 @@ def _walk(start: Start, out: Out, outcomes: list[RunOutcome]) -> None:
 
     from deployments.progress import Progress
     from flows.compiled import price_table
-    from flows.launch import Launch
 
     faults: list[PhaselineError] = []
     with Progress(out, start.plan) as progress:
-        launch = Launch(
-            settings=start.settings,
-            environ=start.environ,
-            run_id=start.run_id,
-            offline=start.offline,
+        launch = start.to_launch(
             prices=price_table(start.catalog),
-            limits=start.catalog.models.limits,
-            patience=Patience.read(start.environ, start.catalog.patience),
-            labels=labels_of(start.words, start.settings.catalog),
-            redo=start.redo,
-            repeat_effects=start.repeat_effects,
-            lift_parks=start.lift_parks,
-            expect=start.expect,
             on_event=progress.on_event,
             on_outcome=outcomes.append,
             on_fault=faults.append,
@@ -205,11 +231,13 @@ async def run_flow(plan: Plan, given: Mapping[str, Any], launch: Launch) -> None
     """Runs the plan as a Prefect flow, whose server is known by now; the launch is told how it ended."""
     from prefect.exceptions import Pause
 
+    from deployments.prefect_watch import watching
     from deployments.stored_inputs import stored_inputs
     from flows.compiled import LAUNCH, build_flow
 
-    with _interruptible() as cancel:
-        launch = replace(launch, cancel=cancel)
+    async with contextlib.AsyncExitStack() as watched:
+        cancel = watched.enter_context(_interruptible(launch.hurry))
+        launch = await watched.enter_async_context(watching(replace(launch, cancel=cancel)))
         parameters = await stored_inputs(given, launch)
         token = LAUNCH.set(launch)
         try:
@@ -234,10 +262,11 @@ _PAUSE = 1.0
 
 
 @contextlib.contextmanager
-def _interruptible() -> Iterator[Callable[[], None]]:
+def _interruptible(hurry: threading.Event) -> Iterator[Callable[[], None]]:
     """SIGINT and SIGTERM cancel the run: what runs is ended, `finally` steps still run.
 
-    Several at once are one; a later one cancels what still runs then. Gives what they do.
+    Several at once are one; a later one cancels what still runs then. `hurry` is set: nothing that is out of
+    order is waited for any more. Gives what they do.
     """
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
@@ -246,6 +275,7 @@ def _interruptible() -> Iterator[Callable[[], None]]:
     def cancel() -> None:
         if loop.time() - heard[0] >= _PAUSE:
             heard[0] = loop.time()
+            hurry.set()
             task.cancel()
 
     numbers = (signal.SIGINT, signal.SIGTERM)

@@ -20,7 +20,7 @@ from blocks.ledger.errors import LedgerError, NewerLedger
 from blocks.ledger.schema import REVISION, SCHEMA, VERSION_TABLE
 from workflows.core.errors import UsageError
 
-_BUSY_MS = 15_000
+_BUSY_MS = 2_000  # of one try; how long in all is blocks.patience's to say
 _CONNECT_SECONDS = 5
 _MIGRATING = threading.Lock()  # Alembic keeps its context in module globals
 _MIGRATION_LOCK = 0x70686173656C696E  # any number that nobody else locks in that database
