@@ -78,7 +78,7 @@ STORE = Fault(
 )
 ORCHESTRATION = Fault(
     "orchestration",
-    "Prefect's server that cannot be reached or answers 408, 429 or 5xx",
+    "Prefect's server that cannot be reached or answers 408, 429, 500, 502, 503 or 504",
     0.5,
     30.0,
     "a run that has not begun stops (exit 4), and goes on by itself; another one ends as its steps did",
@@ -88,7 +88,8 @@ EFFECT = Fault(
     "an idempotent call without an outcome; a call whose connection could not be opened",
     0.5,
     30.0,
-    "not sent: the run stops (exit 4), and goes on by itself; in doubt: the agent is told",
+    "the agent is told, or the step fails; a `once` call in doubt is a question to a person at once",
+    "a twentieth of patience",
 )
 SERVER = Fault(
     "kept server",
@@ -96,6 +97,7 @@ SERVER = Fault(
     0.5,
     60.0,
     "its supervisor ends too, and the next command starts both",
+    "10 minutes",
 )
 FAULTS = (PROVIDER, LEDGER, STORE, ORCHESTRATION, EFFECT, SERVER)
 

@@ -61,6 +61,8 @@ class RunContext:
     """What the catalog says of each credential, by the variable of its key."""
     patience: Patience = field(default_factory=Patience)
     """How long faults that pass are waited out, where a step does not say otherwise."""
+    patiences: dict[str, float] = field(default_factory=dict)
+    """Seconds of patience that units at work have of their own, by path."""
     outages: dict[str, Outage] = field(default_factory=dict)
     """How each credential's provider is met, by the credential."""
     waited_for: dict[str, str] = field(default_factory=dict)
@@ -149,6 +151,10 @@ class RunContext:
     def patience_of(self, seconds: float | None) -> Patience:
         """The patience of a step that says so many seconds, or nothing."""
         return self.patience if seconds is None else Patience(seconds)
+
+    def patience_at(self, path: str) -> Patience:
+        """The patience of the unit that works at a path."""
+        return self.patience_of(self.patiences.get(path))
 
     @property
     def reaches_out(self) -> bool:

@@ -85,6 +85,7 @@ def gate_of(context: RunContext, path: str, *, repeat: str = "", remote: bool = 
         keep=keep,
         on_event=context.on_event,
         remote=remote,
+        patience=context.patience_at(path),
     )
 
 

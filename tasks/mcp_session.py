@@ -18,7 +18,7 @@ from mcp.client.sse import sse_client
 from mcp.client.stdio import stdio_client
 from mcp.client.streamable_http import streamable_http_client
 
-from tasks.effect_calls import Refused, Unsure
+from tasks.effect_calls import Refused, Unreached, Unsure
 from tasks.mcp_attempts import ATTEMPT, Attempt, WatchedHttp, watched
 from tasks.secrets import Secrets, scrub_text
 from tasks.tools import ToolError
@@ -212,7 +212,7 @@ class Session:
         if not attempt.written or told == _SESSION_LOST:
             return NeverLeft(f"{who} had closed the session")
         if attempt.not_sent:
-            return Refused(f"{who} could not be reached: {self._clean(attempt.not_sent)}.")
+            return Unreached(f"{who} could not be reached: {self._clean(attempt.not_sent)}.")
         if attempt.status in _DEFINITE_4XX and error.code in _IN_DOUBT:
             return Refused(f"{who} refused the call with HTTP {attempt.status}.")
         if attempt.lost:
