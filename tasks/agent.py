@@ -7,6 +7,7 @@ instead of the document. None keeps the reply as it is.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 import time
@@ -94,7 +95,16 @@ async def answer(
 
     async def ask(to: ModelConnection, request: Request, on_event: OnEvent) -> Answer:
         with context.waiting_out(path, on_event) as telling:
-            return await requests.ask(to, request, patience, telling, gate=gates, outage=context.outage(to))
+            outage = context.outage(to)
+            return await requests.ask(
+                to,
+                request,
+                patience,
+                telling,
+                gate=gates,
+                outage=outage,
+                sleep=partial(_stand, context, path),
+            )
 
     with without_secrets(context.secrets):
         conversation = await converse(
@@ -124,6 +134,12 @@ async def answer(
         offline=conversation.offline,
         seconds=time.monotonic() - started,
     )
+
+
+async def _stand(context: RunContext, path: str, seconds: float) -> None:
+    """Waits for the provider: that is no active time of the unit."""
+    with context.standing(path):
+        await asyncio.sleep(seconds)
 
 
 async def _gates(agent: AgentPlan, context: RunContext, path: str) -> tuple[Gates, Notice | None]:
