@@ -33,6 +33,8 @@ HURRY = 1.0
 
 _UNHURRIED = 60.0
 """Seconds of patience from which on pauses are as the table says; a shorter one has shorter pauses."""
+_PAUSES = 10
+"""No pause is longer than such a part of patience."""
 _JITTER = 0.5
 _RUN = "RUN_ID"
 """Stands for the run in a cure until it is known which one it is."""
@@ -134,8 +136,9 @@ class Patience:
     def pause(self, fault: Fault, tries: int, chance: float = 0.0, asked: float | None = None) -> float:
         """Seconds before the try after `tries` (from 1); `chance`, from 0 to 1, shortens it by up to half, so
         that those who wait spread. What the other side `asked` for is obeyed."""
-        grown = min(fault.longest, fault.first * 2.0 ** min(tries - 1, 60))
-        return max(grown * min(1.0, self.seconds / _UNHURRIED) * (1 - _JITTER * chance), asked or 0.0)
+        first, longest = fault.first * min(1.0, self.seconds / _UNHURRIED), self.seconds / _PAUSES
+        grown = min(fault.longest, longest, first * 2.0 ** min(tries - 1, 60))
+        return max(grown * (1 - _JITTER * chance), asked or 0.0)
 
 
 class PatienceOver(PhaselineError):
@@ -224,6 +227,7 @@ class Vigil:
             except Exception as error:
                 reason = passing(error)
                 if reason is None:
+                    wait.end()  # it answers again, if only with another fault
                     raise
                 pause = wait.next(reason)
                 if pause is None:
@@ -259,8 +263,10 @@ class Wait:
         if vigil.hurry.is_set():
             self._hurried = now if self._hurried is None else self._hurried
             return pause if now < self._hurried + HURRY else None
-        if now + pause > self._since + vigil.patience.seconds:
+        left = self._since + vigil.patience.seconds - now
+        if left <= 0:
             return None
+        pause = min(pause, left)
         # Short ones are nobody's concern, and long ones are not told with every try.
         waited = now - self._since
         if waited >= min(1.0, vigil.patience.seconds / 10) and waited >= self._told:

@@ -174,7 +174,6 @@ def test_a_timeout_while_it_is_waited_for_is_no_failure_of_the_step(user: User, 
     refusals.left = math.inf
     stopped = user.phaseline("run", "bounded", "--run-id", "r", "--json")
     assert stopped.code == 4, stopped
-    assert stopped.document["steps"][0]["attempts"] == 1
     refusals.left = 0
     assert user.phaseline("resume", "r", "--json").completed["steps"][0]["attempts"] == 1
 

@@ -189,7 +189,8 @@ def test_a_broken_database_is_set_aside_since_it_is_only_a_picture(
     ]
     assert len(aside) == 1
     assert str(aside[0]) in capfd.readouterr().err
-    aside[0].unlink()
+    for file in database.parent.glob(f"{database.name}.broken-*"):
+        file.unlink()
     local_server.down(home)
     ensure(home)
     assert not list(database.parent.glob(f"{database.name}.broken-*"))
