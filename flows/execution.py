@@ -46,8 +46,6 @@ class Execution:
     """Paths of units that were started here."""
     written: set[str] = field(default_factory=set)
     """Paths whose end was recorded here."""
-    _replaced: set[str] = field(default_factory=set)
-    """Paths with an earlier result that is not used again."""
     stale: set[str] = field(default_factory=set)
     """Paths of which Prefect's stored result must not be used either."""
     time: ActiveTime = field(init=False)
@@ -115,7 +113,6 @@ class Execution:
         known = self.context.finished.pop(path)
         # What it cost stays paid.
         self.context.spent[path] = known.usage
-        self._replaced.add(path)
         if stale:
             self.stale.add(path)
         self.context.on_event("step.rerun", {"step": path, "reason": reason})
@@ -167,10 +164,11 @@ class Execution:
     async def _called(
         self, unit: Unit, follows: Mapping[str, Any], on_retry: Callable[[], Awaitable[None]]
     ) -> Outcome:
-        # Where nobody was before nothing is stored: to look for it costs each step a read of the storage.
-        first = self.context.fresh and unit.path not in self.context.attempts
-        unstored = first and unit.step.cache != "always"
-        outcome = await self._asked(unit, follows, on_retry, refresh=unstored or unit.path in self.stale)
+        # The ledger says what is finished. What Prefect stored is read only where that cannot know: results
+        # of other runs, and of a run that was restored from its storage.
+        restored = self.context.restored and not self.context.generations.get(unit.path)
+        stored = unit.step.cache == "always" or restored
+        outcome = await self._asked(unit, follows, on_retry, refresh=not stored or unit.path in self.stale)
         if isinstance(outcome.error, NoResult):
             outcome = await self._asked(unit, follows, on_retry, refresh=True)
         if outcome.reused and unit.path not in self.context.finished:

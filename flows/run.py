@@ -39,6 +39,8 @@ from workflows.core.plan_agents import agents_of
 
 RECENT_BYTES = 16 * 1024 * 1024
 """Of bodies that a run keeps in memory, for the steps that read them next."""
+RESTORED = "restored"
+"""Label of a run that this ledger learned of from its storage."""
 PARKED_SECONDS = 3600.0
 """After which a run is tried again whose provider does not say when its quota resets."""
 
@@ -154,7 +156,9 @@ async def _walked(held: _Held, given: Mapping[str, Any], storage: Awaitable[Any]
         plan = Plan.model_validate(manifest["plan"])
         held = replace(held, plan=plan)
     earlier = earlier_start(plan, launch.run_id, launch.offline, lease.previous, manifest)
-    context = _context(held, earlier.offline, fresh=lease.created and manifest is None)
+    before_row = lease.previous.labels if lease.previous is not None else {}
+    restored = bool(before_row.get(RESTORED)) or (lease.created and manifest is not None)
+    context = _context(held, earlier.offline, restored=restored)
     async with _current(context):
         for agent in agents_of(plan):
             context.connection(agent)  # a missing key is told before anything starts
@@ -163,17 +167,19 @@ async def _walked(held: _Held, given: Mapping[str, Any], storage: Awaitable[Any]
         values = await bound_values(plan, {**before, **given}, context)
         await _refuse_lost_inputs(held, {n: values[n] for n in before if n not in given})
         inputs = recorded(values)
-        await held.ledger.change_run(lease, inputs=inputs, plan_digest=plan.definition, labels=_labels(held))
+        await held.ledger.change_run(
+            lease, inputs=inputs, plan_digest=plan.definition, labels=_labels(held, restored=restored)
+        )
         reached("run.bound")
         manifest = _manifest(plan, launch.run_id, inputs, earlier.offline)
         await held.store.write_manifest(launch.tenant, launch.run_id, manifest)
         reached("run.described")
         keeper = Keeper(held.ledger, lease, context)
-        held_up = await keeper.restore()
+        await keeper.restore()
         await _welcome_answers(held)
         held.walk.begun = bool(launch.redo)
         await keeper.redo(launch.redo, repeat=launch.repeat_effects)
-        execution = Execution(context, keeper, await storage, stale=held_up)
+        execution = Execution(context, keeper, await storage)
         told = {"run_id": launch.run_id, "workflow": plan.workflow, "offline": earlier.offline}
         if launch.lift_parks and lease.previous is not None:
             for credential in context.credentials():
@@ -198,9 +204,11 @@ def _asking(plan: Plan, paths: Sequence[str]) -> Iterator[str]:
     return (path for path in paths if kinds.get(path.split("/")[0]) in ("agent", "panel", "workflow"))
 
 
-def _labels(held: _Held) -> dict[str, Any] | None:
+def _labels(held: _Held, *, restored: bool) -> dict[str, Any] | None:
     """Labels keep how the run began, but for which worker has it now; None: they stay as they are."""
     previous, launched = held.lease.previous, held.launch.labels
+    if previous is None and restored:
+        return {**launched, RESTORED: True}
     if previous is None or DEPLOYED not in launched:
         return None
     return {**previous.labels, DEPLOYED: launched[DEPLOYED]}
@@ -237,7 +245,7 @@ async def _welcome_answers(held: _Held) -> None:
         await close_held(previous.flow_run_id)
 
 
-def _context(held: _Held, offline: bool, *, fresh: bool) -> RunContext:
+def _context(held: _Held, offline: bool, *, restored: bool) -> RunContext:
     launch, failed_calls = held.launch, Counter[str]()
     return RunContext(
         run_id=launch.run_id,
@@ -253,7 +261,7 @@ def _context(held: _Held, offline: bool, *, fresh: bool) -> RunContext:
         prices=launch.prices,
         limits=launch.limits,
         allow_effects=launch.allow_effects,
-        fresh=fresh,
+        restored=restored,
         connections=dict(launch.connections),
     )
 

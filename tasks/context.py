@@ -69,8 +69,9 @@ class RunContext:
     """The fault of a provider or server that the unit at a path waits out at this moment, in words."""
     allow_effects: bool = False
     """Whether an offline run may act beyond this machine."""
-    fresh: bool = False
-    """Whether neither the ledger nor the storage knew the run before it was begun here."""
+    restored: bool = False
+    """Whether the storage alone knew the run when it was begun on this ledger: what Prefect stored of it then
+    counts. Everywhere else the ledger says what is finished."""
     services: list[Service] = field(default_factory=list)
     """What was opened on demand; closed at the end of the run, the last one first."""
     governors: dict[str, Governor] = field(default_factory=dict)
