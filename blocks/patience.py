@@ -7,7 +7,6 @@ docs/failures.md shows FAULTS as a table.
 
 from __future__ import annotations
 
-import math
 import random
 import threading
 import time
@@ -127,11 +126,6 @@ class Patience:
     def at_start(self) -> Patience:
         """What is waited before a run has done anything."""
         return Patience(self.seconds / AT_START)
-
-    @property
-    def doublings(self) -> int:
-        """How often Prefect's client asks again in that time: it waits 2, 4, 8 ... seconds in between."""
-        return max(1, int(math.log2(self.seconds + 2)) - 1)
 
     def pause(self, fault: Fault, tries: int, chance: float = 0.0, asked: float | None = None) -> float:
         """Seconds before the try after `tries` (from 1); `chance`, from 0 to 1, shortens it by up to half, so

@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from blocks.ledger import Ledger, RunRow
-from blocks.patience import COMMAND, Patience
 from deployments import local_server
 from deployments.again import going_on_by, resuming
 from deployments.display import Out
@@ -109,7 +108,8 @@ def _reachable(home: Path) -> bool:
         if info is None:
             return False
         os.environ.update(local_server.prefect_environment(info, home, os.environ, quiet=True))
-    os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", str(Patience(COMMAND).doublings))
+    # Nobody waits a minute for a command that answers a question: six seconds.
+    os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "2")
     return True
 
 

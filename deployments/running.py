@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from blocks.patience import Patience
+from blocks.patience import Patience, PrefectAway
 from blocks.settings import Settings
 from deployments.again import continuing, labels_of, places_of
 from deployments.announcing import announced
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from blocks.ledger import RunRow, RunState
     from flows.launch import Announced, Launch
     from flows.outcome import RunOutcome
+    from tasks.context import OnEvent
 
 
 def run_here(start: Start, out: Out) -> int:
@@ -46,6 +47,8 @@ def run_here(start: Start, out: Out) -> int:
         return _run(begun, server, out)
 
 
+PREFECTS_MINUTE = 60.0
+"""Seconds for which Prefect's client asks again; who has less patience has it ask once more only."""
 _ready: list[bool] = []
 
 
@@ -57,9 +60,10 @@ def _import_flows(
         return
     if server is not None:
         os.environ.update(prefect_environment(server, settings.home, environ, quiet=True))
-    # Prefect's client waits by itself: 2, 4, 8 ... seconds, as long as there is patience.
-    os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", str(patience.doublings))
+    # Prefect's client asks again for a minute by itself, also where its server was overrun.
     os.environ.setdefault("PREFECT_CLIENT_RETRY_EXTRA_CODES", "500,503,504")
+    if patience.seconds < PREFECTS_MINUTE:
+        os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "1")
     if "PREFECT_LOGGING_LEVEL" not in environ:
         # Failures are shown once, by the progress and the closing panel; the API still gets every line.
         os.environ["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "CRITICAL"
@@ -137,19 +141,20 @@ def _run(start: Start, server: ServerInfo | None, out: Out) -> int:
     from deployments.server_end import drain, ended, give_up_sending, server_fault
 
     outcomes: list[RunOutcome] = []
+    unshown = False
     try:
         try:
             _walk(start, out, outcomes)
         except PhaselineError as fault:
-            raise _of_run(fault, start) from None
+            told = server_fault(fault, server) if isinstance(fault, PrefectAway) else fault
+            raise _of_run(told or fault, start) from None
         except Exception as error:
             fault = server_fault(error, server)
             if fault is None:
                 raise
-            if not ended(server, start.settings.home):
-                raise fault from None
             if not outcomes:
-                raise _lost(start, out) from None
+                raise _of_run(fault, start) from None
+            unshown = True  # the run has its end; Prefect's server alone does not know of it
     finally:
         gone = ended(server, start.settings.home)
         (give_up_sending if gone else drain)()
@@ -157,6 +162,8 @@ def _run(start: Start, server: ServerInfo | None, out: Out) -> int:
         out.note(
             "the local Prefect server ended meanwhile: its UI does not show the end of this run", "yellow"
         )
+    elif unshown:
+        out.note("Prefect's server cannot be used: it does not show the end of this run", "yellow")
     _print(outcomes[-1], start, None if gone else server, out)
     return outcomes[-1].exit_code
 
@@ -165,21 +172,6 @@ def _of_run(fault: PhaselineError, start: Start) -> PhaselineError:
     """The error with what a script needs to go on: which run it was."""
     fault.run_id, fault.workflow = start.run_id, start.plan.workflow  # type: ignore[attr-defined]
     return fault
-
-
-def _lost(start: Start, out: Out) -> PhaselineError:
-    """The error of a run that has no end, since the local server is gone; its document is printed."""
-    lost = PhaselineError("the local Prefect server ended", f"continue with: {start.again}")
-    out.document(
-        {
-            "run_id": start.run_id,
-            "status": "failed",
-            "workflow": start.plan.workflow,
-            "offline": start.offline,
-            "error": {"message": lost.message, "cure": lost.cure},
-        }
-    )
-    return lost
 
 
 def _walk(start: Start, out: Out, outcomes: list[RunOutcome]) -> None:
@@ -231,13 +223,13 @@ async def run_flow(plan: Plan, given: Mapping[str, Any], launch: Launch) -> None
     """Runs the plan as a Prefect flow, whose server is known by now; the launch is told how it ended."""
     from prefect.exceptions import Pause
 
-    from deployments.prefect_watch import watching
     from deployments.stored_inputs import stored_inputs
     from flows.compiled import LAUNCH, build_flow
+    from flows.orchestration import outwait
 
-    async with contextlib.AsyncExitStack() as watched:
-        cancel = watched.enter_context(_interruptible(launch.hurry))
-        launch = await watched.enter_async_context(watching(replace(launch, cancel=cancel)))
+    with _interruptible(launch.hurry) as cancel:
+        heard = _Heard(launch.on_event)
+        launch = replace(launch, cancel=cancel, on_event=heard.on_event)
         parameters = await stored_inputs(given, launch)
         token = LAUNCH.set(launch)
         try:
@@ -246,7 +238,11 @@ async def run_flow(plan: Plan, given: Mapping[str, Any], launch: Launch) -> None
             named = build_flow(plan).with_options(flow_run_name=launch.run_id, validate_parameters=False)
             missing = {i.name: None for i in plan.inputs}
             known = {**missing, **parameters, "run_id": launch.run_id, "offline": launch.offline}
-            state: Any = await named(**known, return_state=True)  # type: ignore[misc]
+
+            async def flow_run() -> Any:
+                return await named(**known, return_state=True)  # type: ignore[misc]
+
+            state: Any = await outwait(launch, flow_run, begun=lambda: heard.begun)
         except Pause:
             return  # the run waits; its outcome was told
         finally:
@@ -255,6 +251,19 @@ async def run_flow(plan: Plan, given: Mapping[str, Any], launch: Launch) -> None
             value = await state.aresult(raise_on_failure=False)
             if isinstance(value, BaseException):
                 raise value
+
+
+@dataclass
+class _Heard:
+    """A listener that knows whether the run has begun: from then on its flow is not called again."""
+
+    listen: OnEvent
+    begun: bool = False
+
+    def on_event(self, name: str, data: dict[str, Any]) -> None:
+        """Hands the event on."""
+        self.begun = self.begun or name == "run.started"
+        self.listen(name, data)
 
 
 _PAUSE = 1.0

@@ -79,12 +79,6 @@ def test_what_is_no_time_is_refused(written: str) -> None:
     assert "10m" in caught.value.cure
 
 
-def test_prefects_client_asks_as_long_as_there_is_patience() -> None:
-    for seconds in (10, 60, 600, 3600):
-        tries = Patience(seconds).doublings
-        assert sum(2**n for n in range(1, tries + 1)) <= seconds < sum(2**n for n in range(1, tries + 2))
-
-
 class Flaky:
     """Work that fails so often, then works."""
 
