@@ -25,11 +25,15 @@ SECONDS = 600.0
 """How long a fault is waited out where nobody says otherwise."""
 AT_START = 20
 """Before a run has done anything a twentieth is waited: what is wrong then is mostly an address."""
+COMMAND = 10.0
+"""How long a command that runs nothing waits."""
 HURRY = 1.0
 """Seconds that what a cancelled run still has to write waits for a fault."""
 
 _UNHURRIED = 60.0
 """Seconds of patience from which on pauses are as the table says; a shorter one has shorter pauses."""
+_PAUSES = 10
+"""No pause is longer than such a part of patience."""
 _JITTER = 0.5
 _RUN = "RUN_ID"
 """Stands for the run in a cure until it is known which one it is."""
@@ -75,7 +79,7 @@ STORE = Fault(
 )
 ORCHESTRATION = Fault(
     "orchestration",
-    "Prefect's server that cannot be reached or answers 408, 429 or 5xx",
+    "Prefect's server that cannot be reached or answers 408, 429, 500, 502, 503 or 504",
     0.5,
     30.0,
     "a run that has not begun stops (exit 4), and goes on by itself; another one ends as its steps did",
@@ -85,7 +89,8 @@ EFFECT = Fault(
     "an idempotent call without an outcome; a call whose connection could not be opened",
     0.5,
     30.0,
-    "not sent: the run stops (exit 4), and goes on by itself; in doubt: the agent is told",
+    "the agent is told, or the step fails; a `once` call in doubt is a question to a person at once",
+    "a twentieth of patience",
 )
 SERVER = Fault(
     "kept server",
@@ -93,6 +98,7 @@ SERVER = Fault(
     0.5,
     60.0,
     "its supervisor ends too, and the next command starts both",
+    "10 minutes",
 )
 FAULTS = (PROVIDER, LEDGER, STORE, ORCHESTRATION, EFFECT, SERVER)
 
@@ -124,8 +130,9 @@ class Patience:
     def pause(self, fault: Fault, tries: int, chance: float = 0.0, asked: float | None = None) -> float:
         """Seconds before the try after `tries` (from 1); `chance`, from 0 to 1, shortens it by up to half, so
         that those who wait spread. What the other side `asked` for is obeyed."""
-        grown = min(fault.longest, fault.first * 2.0 ** min(tries - 1, 60))
-        return max(grown * min(1.0, self.seconds / _UNHURRIED) * (1 - _JITTER * chance), asked or 0.0)
+        first, longest = fault.first * min(1.0, self.seconds / _UNHURRIED), self.seconds / _PAUSES
+        grown = min(fault.longest, longest, first * 2.0 ** min(tries - 1, 60))
+        return max(grown * (1 - _JITTER * chance), asked or 0.0)
 
 
 class PatienceOver(PhaselineError):
@@ -150,6 +157,10 @@ class PatienceOver(PhaselineError):
     def of_run(self, run_id: str) -> None:
         """Say which run it stopped, for whoever copies the cure."""
         self.cure = self.cure.replace(_RUN, run_id)
+
+
+class PrefectAway(PatienceOver):
+    """Prefect's server was out of order for longer than it is waited for."""
 
 
 Tell = Callable[[str, dict[str, Any]], None]
@@ -179,8 +190,19 @@ class Vigil:
     """
 
     patience: Patience = field(default_factory=Patience)
-    tell: Tell = tell_nobody
+    tell: Tell = field(default=tell_nobody, repr=False)
     hurry: threading.Event = field(default_factory=threading.Event)
+    at_work: bool = True
+    """Whether a run waits, and not a command that only looks or answers."""
+
+    @classmethod
+    def of_command(cls) -> Vigil:
+        """For what runs nothing: a moment's fault is nobody's concern, a longer one is told."""
+        return cls(Patience(COMMAND), at_work=False)
+
+    def at_start(self) -> Vigil:
+        """The same before anything of a run was done."""
+        return Vigil(self.patience.at_start, self.tell, self.hurry)
 
     def outwait(
         self,
@@ -201,6 +223,7 @@ class Vigil:
             except Exception as error:
                 reason = passing(error)
                 if reason is None:
+                    wait.end()  # it answers again, if only with another fault
                     raise
                 pause = wait.next(reason)
                 if pause is None:
@@ -236,8 +259,10 @@ class Wait:
         if vigil.hurry.is_set():
             self._hurried = now if self._hurried is None else self._hurried
             return pause if now < self._hurried + HURRY else None
-        if now + pause > self._since + vigil.patience.seconds:
+        left = self._since + vigil.patience.seconds - now
+        if left <= 0:
             return None
+        pause = min(pause, left)
         # Short ones are nobody's concern, and long ones are not told with every try.
         waited = now - self._since
         if waited >= min(1.0, vigil.patience.seconds / 10) and waited >= self._told:

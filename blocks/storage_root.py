@@ -190,6 +190,8 @@ def _sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
+_PASSING = (errno.EINTR, errno.EAGAIN, errno.EBUSY, errno.ESTALE, errno.ETIMEDOUT, errno.EREMOTEIO)
+"""What a folder on the network gives while its server restarts."""
 _CURES = {
     errno.ENOSPC: "free some space on that disk, then run the command again",
     errno.EDQUOT: "free some space or raise the quota, then run the command again",
@@ -203,4 +205,5 @@ _CURES = {
 
 def _fault(error: OSError, action: str, path: Path) -> StorageError:
     cure = _CURES.get(error.errno or 0, "check the disk and that PHASELINE_STORAGE names the right folder")
-    return StorageError(f"cannot {action} {path}: {error.strerror or error}", cure)
+    passing = error.errno in _PASSING
+    return StorageError(f"cannot {action} {path}: {error.strerror or error}", cure, passing=passing)

@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Literal
 
 from prefect import Flow, flow
@@ -23,13 +24,15 @@ from prefect.states import Cancelled, Completed, Failed
 
 from blocks import secrets
 from blocks.ledger.records import DEPLOYED
-from blocks.patience import Patience
+from blocks.patience import Patience, PatienceOver
 from blocks.plan_secrets import masked_plan
 from blocks.result_storage import ensure_block
 from blocks.settings import Settings
+from blocks.storage import ArtifactStore
 from flows.holding import hold
 from flows.launch import Launch, NothingToWake
 from flows.log_secrets import mask_logs
+from flows.orchestration import outwait
 from flows.outcome import RunOutcome
 from flows.run import run_plan
 from flows.wakes import is_woken, own_flow_run, schedule_wake
@@ -139,13 +142,18 @@ async def _body(plan: Plan, rates: Rates, parameters: dict[str, Any]) -> Any:
     known = replace(launch, flow_run_id=own_flow_run_id(), on_outcome=on_outcome)
     try:
         with _terminable(own.cancel) if own else contextlib.nullcontext():
-            outcome = await run_plan(plan, given, known, ensure_block)
+            outcome = await run_plan(plan, given, known, partial(_storage, known))
     except NothingToWake as fault:
         return Cancelled(message=str(fault))
     except PhaselineError as fault:
         # Raised, Prefect would pickle it to a place of its own.
         launch.on_fault(fault)
-        return Failed(message=secrets.known().text(f"run {launch.run_id}: {fault}"))
+        told = secrets.known().text(f"run {launch.run_id}: {fault}")
+        if not isinstance(fault, PatienceOver):
+            return Failed(message=told)
+        if own is None:
+            await schedule_wake(launch.run_id, fault.wake_at)
+        return Failed(name="Stopped", message=told)
     except asyncio.CancelledError:
         if not outcomes:
             raise
@@ -155,6 +163,11 @@ async def _body(plan: Plan, rates: Rates, parameters: dict[str, Any]) -> Any:
     if outcome.wake_at is not None:
         await schedule_wake(outcome.run_id, outcome.wake_at)
     return final_state(outcome)
+
+
+async def _storage(launch: Launch, store: ArtifactStore) -> Any:
+    """Prefect's result storage, once its server can be asked for it."""
+    return await outwait(launch, lambda: ensure_block(store))
 
 
 @contextlib.contextmanager

@@ -48,8 +48,6 @@ class Execution:
     """Paths of units that were started here."""
     written: set[str] = field(default_factory=set)
     """Paths whose end was recorded here."""
-    _replaced: set[str] = field(default_factory=set)
-    """Paths with an earlier result that is not used again."""
     stale: set[str] = field(default_factory=set)
     """Paths of which Prefect's stored result must not be used either."""
     time: ActiveTime = field(init=False)
@@ -117,7 +115,6 @@ class Execution:
         known = self.context.finished.pop(path)
         # What it cost stays paid.
         self.context.spent[path] = known.usage
-        self._replaced.add(path)
         if stale:
             self.stale.add(path)
         self.context.on_event("step.rerun", {"step": path, "reason": reason})

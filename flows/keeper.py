@@ -33,14 +33,11 @@ class Keeper:
         self.cut_off: tuple[str, ...] = ()
         """Units that were at work when an earlier process ended."""
 
-    async def restore(self) -> set[str]:
-        """Fills in what earlier processes of the run left: results, attempts, generations, costs.
-
-        Gives the paths of units that were held up: Prefect has stored an empty result of them.
-        """
+    async def restore(self) -> None:
+        """Fills in what earlier processes of the run left: results, attempts, generations, costs."""
         context = self._context
         if self._lease.created:
-            return set()
+            return
         rows = await self._ledger.steps(self._lease.tenant, self._lease.run_id)
         for row in rows:
             if row.state == "completed" and row.result is not None:
@@ -63,7 +60,6 @@ class Keeper:
             if path not in context.finished:
                 context.pay(path, Usage.from_json(usage), model)
         self.cut_off = tuple(row.step_path for row in rows if row.state == "running")
-        return {row.step_path for row in rows if row.state in ("waiting", "not_started")}
 
     async def completed_rows(self, run_id: str, key: str, *, offline: bool) -> list[StepRecord]:
         """What a run of the tenant completed under a content key; nothing of a run with the other model."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from blocks.boundaries import reached
 from blocks.ledger.wait_documents import wait_document
+from blocks.patience import PatienceOver
 from blocks.storage import StorageError
 from flows.keeper import shown_error
 from flows.scope import Scope, StepEnd
@@ -129,7 +130,9 @@ async def outcome_of(scope: Scope, error: BaseException | None, cancelled: bool)
     places, fault = await _published(refs, context)
     if fault is not None and status == "completed":
         # The steps are done and stay so; continued, the run publishes again.
-        status, shown = "failed", shown_error(fault)
+        if isinstance(fault, PatienceOver):
+            execution.hold_up(fault)
+        status, shown = "stopped" if isinstance(fault, PatienceOver) else "failed", shown_error(fault)
     return RunOutcome(
         run_id=context.run_id,
         status=status,

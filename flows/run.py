@@ -15,7 +15,7 @@ from blocks.boundaries import reached
 from blocks.ledger import Lease, Ledger
 from blocks.ledger.records import DEPLOYED
 from blocks.models import QuotaExhausted
-from blocks.patience import PatienceOver
+from blocks.patience import PatienceOver, Tell, Vigil
 from blocks.plan_secrets import masked_plan
 from blocks.storage import MANIFEST_VERSION, ArtifactStore
 from flows.earlier import RESTORED, Earlier, earlier_start, kept_plan
@@ -78,10 +78,12 @@ async def run_plan(plan: Plan, given: Mapping[str, Any], launch: Launch, storage
     launch.settings.prepare()
     plan, given = masked_plan(plan), known_secrets(launch.environ, launch.connections).values_of(given)
     where, environ = launch.settings.storage, launch.environ
-    with ArtifactStore.open(where, environ=environ, recent=RECENT_BYTES) as store:
+    launch.hurry.clear()
+    vigil = Vigil(launch.patience, _teller(launch), launch.hurry)
+    with ArtifactStore.open(where, environ=environ, recent=RECENT_BYTES, vigil=vigil) as store:
         # Prefect's server is asked meanwhile: a tenth of a second before the first step otherwise.
         async with _meanwhile(storage_of(store)) as storage:
-            outcome = await _held_run(plan, given, launch, store, storage)
+            outcome = await _held_run(plan, given, launch, store, storage, vigil)
     launch.on_event("run.finished", {"status": outcome.status, "seconds": outcome.seconds})
     launch.on_outcome(outcome)
     if outcome.status == "cancelled":
@@ -90,22 +92,45 @@ async def run_plan(plan: Plan, given: Mapping[str, Any], launch: Launch, storage
 
 
 async def _held_run(
-    plan: Plan, given: Mapping[str, Any], launch: Launch, store: ArtifactStore, storage: Awaitable[Any]
+    plan: Plan,
+    given: Mapping[str, Any],
+    launch: Launch,
+    store: ArtifactStore,
+    storage: Awaitable[Any],
+    vigil: Vigil,
 ) -> RunOutcome:
     """The run under its lease."""
     started = time.monotonic()
     await store.probe()
-    async with Ledger.open(launch.settings.database) as ledger:
+    # In a thread, since a database that is away is waited for: signals are heard meanwhile.
+    async with await asyncio.to_thread(Ledger.open, launch.settings.database, vigil=vigil) as ledger:
         await refuse_other_storage(ledger, store, launch)
         launch = replace(launch, expect=await expected(ledger, launch))
-        lease = await ledger.begin_run(run_start(plan, launch, store))
+        if launch.announced is not None:
+            lease, launch.announced.taken = launch.announced.lease, True
+            await ledger.change_run(lease, flow_run_id=launch.flow_run_id)
+        else:
+            lease = await ledger.begin_run(run_start(plan, launch, store))
         reached("run.begun")
         held = _Held(plan, launch, store, ledger, lease, started)
         try:
             return await _walked(held, given, storage)
         except BaseException as fault:
+            if isinstance(fault, asyncio.CancelledError):
+                launch.hurry.set()
             await _abandon(held, fault)
             raise
+
+
+def _teller(launch: Launch) -> Tell:
+    """Who tells people, in the event loop, what a thread waits for."""
+    loop = asyncio.get_running_loop()
+
+    def tell(name: str, data: dict[str, Any]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the run has ended
+            loop.call_soon_threadsafe(launch.on_event, name, data)
+
+    return tell
 
 
 async def _abandon(held: _Held, fault: BaseException) -> None:
@@ -116,7 +141,13 @@ async def _abandon(held: _Held, fault: BaseException) -> None:
             await held.ledger.leave_run(held.lease)
         else:
             state = "cancelled" if isinstance(fault, asyncio.CancelledError) else "failed"
-            await held.ledger.finish_run(held.lease, state, error=shown_error(fault))  # type: ignore[arg-type]
+            wake: dict[str, Any] = {}
+            if isinstance(fault, PatienceOver):
+                fault.of_run(held.launch.run_id)
+                state = "stopped"
+                wake = {"wake_at": int(fault.wake_at.timestamp() * 1e6), "wake_reason": fault.message}
+            error = shown_error(fault)
+            await held.ledger.finish_run(held.lease, state, error=error, **wake)  # type: ignore[arg-type]
 
 
 async def _walked(held: _Held, given: Mapping[str, Any], storage: Awaitable[Any]) -> RunOutcome:
@@ -143,11 +174,11 @@ async def _walked(held: _Held, given: Mapping[str, Any], storage: Awaitable[Any]
         await held.store.write_manifest(launch.tenant, launch.run_id, manifest)
         reached("run.described")
         keeper = Keeper(held.ledger, lease, context)
-        held_up = await keeper.restore()
+        await keeper.restore()
         await _welcome_answers(held)
         held.walk.begun = bool(launch.redo)
         await keeper.redo(launch.redo, repeat=launch.repeat_effects)
-        execution = Execution(context, keeper, await storage, stale=held_up)
+        execution = Execution(context, keeper, await storage)
         told = {"run_id": launch.run_id, "workflow": plan.workflow, "offline": earlier.offline}
         if launch.lift_parks and lease.previous is not None:
             for credential in context.credentials():
@@ -328,6 +359,8 @@ async def _guarded(held: _Held, execution: Execution) -> AsyncIterator[None]:
         async with held.ledger.kept(held.lease, on_lost, held.launch.cancel or here.cancel):
             yield
     except asyncio.CancelledError:
+        if isinstance(execution.lost, PatienceOver):
+            raise execution.lost from None
         if execution.lost is not None:
             raise LostRun(execution.lost.message, execution.lost.cure) from None
         raise

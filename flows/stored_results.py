@@ -18,9 +18,10 @@ class Unproved(Exception):
 
 
 def looked_for(unit: Unit, context: RunContext) -> bool:
-    """Whether what Prefect stored of a unit is looked at. For what is recorded it only gives its task run the
-    look of one that was not worked for."""
-    return context.restored or unit.step.cache == "always" or unit.path in context.finished
+    """Whether what Prefect stored of a unit is looked at: only where the ledger cannot say what is finished,
+    in other runs' results and in a run that was restored from its storage."""
+    restored = context.restored and not context.generations.get(unit.path)
+    return restored or unit.step.cache == "always"
 
 
 async def proved(unit: Unit, found: StepResult | None, context: RunContext, keeper: Keeper) -> StepResult:

@@ -160,6 +160,8 @@ async def attempted(unit: Unit, context: RunContext) -> StepResult:
     attempt = context.attempts[unit.path] = context.attempts.get(unit.path, 0) + 1
     context.keys[unit.path] = unit.key
     context.waited_for.pop(unit.path, None)
+    if unit.step.patience is not None:
+        context.patiences[unit.path] = unit.step.patience
     started = unit.started or now()
     if not unit.collects:
         context.on_event("step.started", {"step": unit.path, "agent": unit.agent, "attempt": attempt})

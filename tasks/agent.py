@@ -7,6 +7,7 @@ instead of the document. None keeps the reply as it is.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -141,7 +142,16 @@ async def _answered(
         # journal's digest is of the request before this, so that a run goes on whatever is known now.
         clean = context.secrets.value(request, numbers=False)
         with context.waiting_out(path, on_event) as telling:
-            return await requests.ask(to, clean, patience, telling, gate=gates, outage=context.outage(to))
+            outage = context.outage(to)
+            return await requests.ask(
+                to,
+                clean,
+                patience,
+                telling,
+                gate=gates,
+                outage=outage,
+                sleep=partial(_stand, context, path),
+            )
 
     with without_secrets(context.secrets):
         conversation = await converse(
@@ -171,6 +181,12 @@ async def _answered(
         offline=conversation.offline,
         seconds=time.monotonic() - started,
     )
+
+
+async def _stand(context: RunContext, path: str, seconds: float) -> None:
+    """Waits for the provider: that is no active time of the unit."""
+    with context.standing(path):
+        await asyncio.sleep(seconds)
 
 
 async def _gates(agent: AgentPlan, context: RunContext, path: str) -> tuple[Gates, Notice | None]:

@@ -64,6 +64,8 @@ class RunContext:
     """What the catalog says of each credential, by the variable of its key."""
     patience: Patience = field(default_factory=Patience)
     """How long faults that pass are waited out, where a step does not say otherwise."""
+    patiences: dict[str, float] = field(default_factory=dict)
+    """Seconds of patience that units at work have of their own, by path."""
     outages: dict[str, Outage] = field(default_factory=dict)
     """How each credential's provider is met, by the credential."""
     waited_for: dict[str, str] = field(default_factory=dict)
@@ -71,7 +73,8 @@ class RunContext:
     allow_effects: bool = False
     """Whether an offline run may act beyond this machine."""
     restored: bool = False
-    """Whether the run was taken over from its storage by a ledger that did not know it."""
+    """Whether the storage alone knew the run when it was begun on this ledger: what Prefect stored of it then
+    counts. Everywhere else the ledger says what is finished."""
     services: list[Service] = field(default_factory=list)
     """What was opened on demand; closed at the end of the run, the last one first."""
     governors: dict[str, Governor] = field(default_factory=dict)
@@ -159,6 +162,10 @@ class RunContext:
     def patience_of(self, seconds: float | None) -> Patience:
         """The patience of a step that says so many seconds, or nothing."""
         return self.patience if seconds is None else Patience(seconds)
+
+    def patience_at(self, path: str) -> Patience:
+        """The patience of the unit that works at a path."""
+        return self.patience_of(self.patiences.get(path))
 
     @property
     def reaches_out(self) -> bool:

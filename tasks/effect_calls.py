@@ -27,6 +27,10 @@ class Refused(ToolError):
     """
 
 
+class Unreached(Refused):
+    """No connection was to be had, so that nothing was sent: a little later one may be."""
+
+
 class AlreadySo(Refused):
     """Declined since things stand as the call wants them, such as the removal of what is not there.
 

@@ -94,6 +94,7 @@ def gate_of(
         on_event=context.on_event,
         remote=remote,
         earlier=earlier or EarlierWork(),
+        patience=context.patience_at(path),
     )
 
 

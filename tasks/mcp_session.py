@@ -18,7 +18,7 @@ from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 
 from blocks.json_schemas import UnusableSchema, foreign_problems
-from tasks.effect_calls import Refused, Unsure
+from tasks.effect_calls import Refused, Unreached, Unsure
 from tasks.mcp_attempts import ANSWER_BYTES, ATTEMPT, Attempt, PlainHttp, WatchedHttp, watched
 from tasks.secrets import Secrets, scrub_text, scrub_value
 from tasks.stdio_server import StdioServer
@@ -243,7 +243,7 @@ class Session:
         if not attempt.written or told == _SESSION_LOST:
             return NeverLeft(f"{who} had closed the session")
         if attempt.not_sent:
-            return Refused(f"{who} could not be reached: {self._clean(attempt.not_sent)}.")
+            return Unreached(f"{who} could not be reached: {self._clean(attempt.not_sent)}.")
         if attempt.status in _DEFINITE_4XX and error.code in _IN_DOUBT:
             return Refused(f"{who} refused the call with HTTP {attempt.status}.")
         if attempt.lost:

@@ -81,14 +81,11 @@ def with_options(task: Task[P, R], options: Mapping[str, Any]) -> Task[P, R]:
 def result_path(step: StepPlan, path: str, key: str, context: RunContext) -> str:
     """Where Prefect keeps a unit's result: within the run, or shared by the runs of a tenant.
 
-    What the offline model made is never handed to a run with a real one, and what was made before the
-    result was dropped is not found again.
+    What the offline model made is never handed to a run with a real one.
     """
     if step.cache == "always":
         return f"{context.tenant}/shared/{key}" + ("-offline" if context.offline else "")
-    generation = context.generations.get(path, 0)
-    later = f"-{generation}" if generation else ""
-    return f"{context.tenant}/{context.run_id}/{path}/{key}{later}"
+    return f"{context.tenant}/{context.run_id}/{path}/{key}"
 
 
 def task_name(step: StepPlan, path: str, member: str = "") -> str:

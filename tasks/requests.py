@@ -136,9 +136,11 @@ class _Asking:
         self.since = now if self.since is None else self.since
         began = min(self.outage.note(now), self.since)
         delay = self.patience.pause(PROVIDER, len(self.failures), self.chance(), error.retry_after)
-        if now + delay > began + self.patience.seconds:
+        left = began + self.patience.seconds - now
+        if left <= 0 or (error.retry_after or 0.0) > left:
             self.outage.give_up(self.patience, now)
             raise self._final(self._exhausted(error) or self._over(error)) from error
+        delay = min(delay, left)
         told = {"attempt": self.attempt, "kind": error.kind, "reason": error.message, "delay": delay}
         self.on_event("request.retry", {**told, **shown_wait(began, self.patience.seconds, now)})
         return delay

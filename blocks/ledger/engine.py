@@ -24,7 +24,8 @@ from blocks.ledger.errors import LedgerBusy, LedgerError, NewerLedger
 from blocks.ledger.schema import REVISION, SCHEMA, VERSION_TABLE
 from workflows.core.errors import UsageError
 
-_BUSY_MS = 5_000  # SQLite waits in C, where no signal is heard; whoever writes has his turn anyway
+# Of one try: SQLite waits in C, where no signal is heard. How long in all is blocks.patience's to say.
+_BUSY_MS = 2_000
 _CONNECT_SECONDS = 5
 # PostgreSQL ends the transaction of a process that was stopped in it, and so lets go of its rows.
 _LIMITS_MS = {"lock_timeout": 20_000, "idle_in_transaction_session_timeout": 15_000}

@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, func, select
 
 from blocks.ledger.access import Access
 from blocks.ledger.documents import RUN_LIMIT, checked_path, from_text, plain, to_text
-from blocks.ledger.errors import LedgerError
+from blocks.ledger.errors import LedgerAway, LedgerError
 from blocks.ledger.fence import held_at, held_insert
 from blocks.ledger.records import Document, Lease
 from blocks.ledger.runs import Values, fenced
@@ -64,7 +64,10 @@ class JournalLedger:
         """The same for several, in one commit: all are written or none."""
         columns = [_turn_values(lease, record) for record in records]
         if columns:
-            await self._access.under(lease, partial(_keep, lease=lease, columns=columns))
+            try:
+                await self._access.under(lease, partial(_keep, lease=lease, columns=columns))
+            except LedgerAway as over:
+                raise over.losing(_lost(records)) from None
 
     async def count(self, tenant: str, run_id: str) -> int:
         """How many records a run has."""
@@ -73,6 +76,15 @@ class JournalLedger:
     async def costs(self, tenant: str, run_id: str) -> list[tuple[str, str, Document]]:
         """What a run has paid: step path, model and usage of every record that cost something."""
         return await self._access.read(lambda c: read_costs(c, tenant, run_id))
+
+
+def _lost(records: Sequence[TurnRecord]) -> str:
+    """What is gone with records that could not be kept."""
+    named = ", ".join(
+        f"turn {r.turn} of {r.step_path} ({'its answer' if r.part == 'answer' else r.part})" for r in records
+    )
+    paid = any(record.usage for record in records)
+    return f"{named} could not be kept" + (" and will be asked and paid again" if paid else "")
 
 
 def read_turns(

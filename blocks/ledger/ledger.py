@@ -22,6 +22,7 @@ from blocks.ledger.effects import EffectLedger
 from blocks.ledger.engine import Database, prepare, stopped_holder
 from blocks.ledger.errors import Fenced, LedgerError
 from blocks.ledger.events import EventLedger
+from blocks.ledger.faults import passing
 from blocks.ledger.journal import JournalLedger
 from blocks.ledger.process_identity import Owner
 from blocks.ledger.records import (
@@ -37,6 +38,7 @@ from blocks.ledger.steering import SteeringLedger, finish_cancelled
 from blocks.ledger.time_budgets import TimeBudgetLedger
 from blocks.ledger.waits import WaitLedger
 from blocks.names import checked_run_id, checked_tenant
+from blocks.patience import LEDGER, Vigil
 from workflows.core.errors import PhaselineError
 from workflows.core.refs import Ref
 
@@ -51,8 +53,8 @@ class Ledger:
     Reads are in `reader` for callers without an event loop, and as coroutines here.
     """
 
-    def __init__(self, database: Database, lease_seconds: float) -> None:
-        self.access = Access(database)
+    def __init__(self, database: Database, lease_seconds: float, vigil: Vigil | None = None) -> None:
+        self.access = Access(database, vigil)
         self.reader = self.access.reader
         self.journal = JournalLedger(self.access)
         self.effects = EffectLedger(self.access)
@@ -68,16 +70,24 @@ class Ledger:
 
     @classmethod
     def open(
-        cls, address: str | Path, *, migrate: bool | None = None, lease_seconds: float = LEASE_SECONDS
+        cls,
+        address: str | Path,
+        *,
+        migrate: bool | None = None,
+        lease_seconds: float = LEASE_SECONDS,
+        vigil: Vigil | None = None,
     ) -> Ledger:
         """The ledger at a file's path, or a sqlite:// or postgresql:// address.
 
-        Tables are made or brought up to date on SQLite; on PostgreSQL only with `migrate=True`. Raises
-        LedgerError (NewerLedger for one this code does not know yet).
+        Tables are made or brought up to date on SQLite; on PostgreSQL only with `migrate=True`. `vigil` says
+        how long faults that pass are waited out. Raises LedgerError (NewerLedger for one this code does not
+        know yet).
         """
         database = Database.parse(address)
-        prepare(database, migrate=database.sqlite if migrate is None else migrate)
-        return cls(database, lease_seconds)
+        ready = partial(prepare, database, migrate=database.sqlite if migrate is None else migrate)
+        starting = (vigil or Vigil.of_command()).at_start()
+        starting.outwait(LEDGER, ready, passing, lambda fault, *_: fault)
+        return cls(database, lease_seconds, vigil)
 
     def __repr__(self) -> str:
         return f"Ledger({self.describe()!r})"
@@ -137,6 +147,11 @@ class Ledger:
         sent = time.monotonic()
         await self.access.under(lease, partial(runs.renew, lease=lease, ttl_us=self._ttl_us))
         self._sure_until[lease.token] = sent + self._ttl_us / 2_000_000
+
+    def renew_now(self, lease: Lease) -> None:
+        """`renew` for callers without an event loop."""
+        renew = partial(runs.renew, lease=lease, ttl_us=self._ttl_us)
+        self.access.write_now(renew, run_order(lease.tenant, lease.run_id))
 
     async def confirm(self, lease: Lease) -> None:
         """Make sure that the lease counts: for what must not be done by a process that lost its run.

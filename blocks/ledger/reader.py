@@ -7,10 +7,13 @@ from typing import TypeVar
 
 import blocks.ledger.rows as rows
 from blocks.ledger.engine import Database, explained, make_engine
+from blocks.ledger.errors import LedgerAway
+from blocks.ledger.faults import away, passing
 from blocks.ledger.process_identity import Owner
 from blocks.ledger.records import ArtifactRecord, RunRow, StepRecord
 from blocks.ledger.writer import Operation, closed_here
 from blocks.names import checked_run_id
+from blocks.patience import LEDGER, Vigil
 
 T = TypeVar("T")
 
@@ -18,8 +21,9 @@ T = TypeVar("T")
 class LedgerReader:
     """Reads without an event loop, as the command line does. Safe to use from several threads."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, vigil: Vigil | None = None) -> None:
         self._database = database
+        self._vigil = vigil or Vigil.of_command()
         self._engine = make_engine(database, write=False)
         self._pid = os.getpid()
 
@@ -48,8 +52,14 @@ class LedgerReader:
         """What a query returns; its transaction must be short, as it holds back the clean-up of SQLite."""
         if self._pid != os.getpid():
             raise closed_here()
+        return self._vigil.outwait(LEDGER, lambda: self._read(query), passing, self._over)
+
+    def _read(self, query: Operation[T]) -> T:
         with explained(self._database), self._engine.connect() as connection, connection.begin():
             return query(connection)
+
+    def _over(self, error: Exception, waited: float, wake_after: float) -> LedgerAway:
+        return away(error, self._database, waited, wake_after)
 
     def close(self) -> None:
         """Give back connections."""

@@ -54,5 +54,5 @@ def test_a_path_relative_to_the_working_folder_is_no_path_of_the_catalog(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert catalog.find_workflow("foreign.yaml").name == "foreign", "who sits at the machine may"
-    with pytest.raises(PhaselineError, match="no workflow 'foreign.yaml'"):
+    with pytest.raises(PhaselineError, match=r"no workflow 'foreign\.yaml'"):
         catalog.find_own_workflow("foreign.yaml")
