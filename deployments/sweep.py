@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from blocks.ledger import Ledger, LedgerError, Owner, RunRow
+from blocks.ledger.clock import ClockAhead, now_us
 from blocks.ledger.interrupted import read_interrupted
 from blocks.ledger.waits import WaitRow
 from deployments.again import going_on_by
@@ -39,17 +40,30 @@ def sweep(
             out.note(f"nothing that is due is done: {ledger.describe()} is held by {held.shown}", "yellow")
             out.note(f"  cure: {held.cure}")
             return
+        ahead = ledger.clock_ahead()
+        ledger.note_time()
         apply_due(ledger)
         due = [run_id for run_id in ledger.steering.due(TENANT) if run_id != but]
         woken = _woken(ledger, due, home, out) if due else []
         lost = _interrupted(ledger, (but, shown))
     except LedgerError:
         return
+    if ahead is not None:
+        tell_clock(ahead, places, out)
     if told := [run_id for run_id in due if run_id not in woken]:
         what = f"the run {told[0]} is due" if len(told) == 1 else f"{len(told)} runs are due"
         out.note(f"{what}: {shlex.join(['phaseline', *places, 'wake'])}", "yellow")
     if lost:
         _tell_interrupted(lost, places, out)
+
+
+def tell_clock(ahead: ClockAhead, places: Sequence[str], out: Out) -> None:
+    """What a clock that is not believed would decide, and how a person says that it is right."""
+    out.note(ahead.message, "yellow")
+    for line in ahead.lines():
+        out.note(f"  {line}")
+    confirm = shlex.join(["phaseline", *places, "wake", "--confirm-clock"])
+    out.note(f"  cure: set the clock right; or, if it is right: {confirm}")
 
 
 def _woken(ledger: Ledger, due: Sequence[str], home: Path, out: Out) -> list[str]:
@@ -80,7 +94,7 @@ def _woken(ledger: Ledger, due: Sequence[str], home: Path, out: Out) -> list[str
 
 def _interrupted(ledger: Ledger, but: Sequence[str]) -> list[RunRow]:
     """The runs whose process died of late; where machines share the ledger, one of this machine."""
-    here, since = Owner.current(), time.time_ns() // 1000 - LOST_US
+    here, since = Owner.current(), now_us() - LOST_US
     rows = ledger.reader.read(lambda c: read_interrupted(c, TENANT, here))
     late = [r for r in rows if r.heartbeat > since and r.run_id not in but]
     if not late:
@@ -100,6 +114,6 @@ def apply_due(ledger: Ledger) -> tuple[list[WaitRow], list[WaitRow]]:
     """The waits whose deadline decided now, and those people are reminded of. Raises LedgerError."""
     waits = ledger.waits
     due = waits.next_due(TENANT, REMIND_US)
-    if due is None or due > time.time_ns() // 1000:
+    if due is None or due > now_us():
         return [], []
     return waits.expire_due(TENANT), waits.remind_due(TENANT, REMIND_US)

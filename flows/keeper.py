@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from typing import Any
 
 from blocks.boundaries import reached
 from blocks.ledger import Lease, Ledger, StepRecord, StepState
+from blocks.ledger.clock import now_us
 from tasks.context import RunContext
 from tasks.failures import FINAL_ENDS
 from tasks.results import StepResult, StepUsage
@@ -17,7 +17,7 @@ from workflows.core.usage import Usage
 
 def now() -> int:
     """Microseconds since 1970, UTC."""
-    return time.time_ns() // 1000
+    return now_us()
 
 
 class Keeper:

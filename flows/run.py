@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
@@ -40,6 +41,8 @@ RECENT_BYTES = 16 * 1024 * 1024
 """Of bodies that a run keeps in memory, for the steps that read them next."""
 PARKED_SECONDS = 3600.0
 """After which a run is tried again whose provider does not say when its quota resets."""
+
+_LOG = logging.getLogger(__name__)
 
 StorageOf = Callable[[ArtifactStore], Coroutine[Any, Any, Any]]
 """Gives Prefect's result storage for an artifact store."""
@@ -192,6 +195,8 @@ async def _welcome_answers(held: _Held) -> None:
     if previous is None or previous.state != "waiting":
         return
     ledger = held.ledger.waits
+    if ahead := await asyncio.to_thread(held.ledger.clock_ahead):
+        _LOG.warning("%s; confirm it with: phaseline wake --confirm-clock", ahead.message)
     await asyncio.to_thread(ledger.expire_due, held.launch.tenant)
     waits = await ledger.of_run_async(held.launch.tenant, held.launch.run_id)
     await take_answers(

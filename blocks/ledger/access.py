@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from sqlalchemy import Connection
 
+from blocks.ledger.clock import LedgerClock
 from blocks.ledger.engine import Database
 from blocks.ledger.errors import InDoubt
 from blocks.ledger.reader import LedgerReader
@@ -24,9 +25,11 @@ _READERS = 4
 class Access:
     """Shared by the parts of one ledger. See writer.py for what an operation must be like."""
 
-    def __init__(self, database: Database) -> None:
-        self.reader = LedgerReader(database)
-        self._writer = Writer(database)
+    def __init__(self, database: Database, clock: LedgerClock | None = None) -> None:
+        """`clock`: of a database that goes by this host's."""
+        self.clock = clock
+        self.reader = LedgerReader(database, clock)
+        self._writer = Writer(database, clock)
         self._readers: ThreadPoolExecutor | None = None
         self._guard = threading.Lock()
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from typing import TypeVar
 
 import blocks.ledger.rows as rows
+from blocks.ledger.clock import LedgerClock, counting
 from blocks.ledger.engine import Database, explained, make_engine
 from blocks.ledger.process_identity import Owner
 from blocks.ledger.records import ArtifactRecord, RunRow, StepRecord
@@ -18,8 +20,9 @@ T = TypeVar("T")
 class LedgerReader:
     """Reads without an event loop, as the command line does. Safe to use from several threads."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, clock: LedgerClock | None = None) -> None:
         self._database = database
+        self._clock = clock
         self._engine = make_engine(database, write=False)
         self._pid = os.getpid()
 
@@ -48,7 +51,8 @@ class LedgerReader:
         """What a query returns; its transaction must be short, as it holds back the clean-up of SQLite."""
         if self._pid != os.getpid():
             raise closed_here()
-        with explained(self._database), self._engine.connect() as connection, connection.begin():
+        clock = nullcontext() if self._clock is None else counting(self._clock)
+        with clock, explained(self._database), self._engine.connect() as connection, connection.begin():
             return query(connection)
 
     def close(self) -> None:
