@@ -83,6 +83,9 @@ def _woken(ledger: Ledger, due: Sequence[str], home: Path, out: Out) -> list[str
     if going:
         what = f"the run {going[0]} goes" if len(going) == 1 else f"{len(going)} runs go"
         out.note(f"{what} on in the background; what is written: {log}", "yellow")
+    if going and (stopped := waking.stopped_waker(home)) is not None:
+        out.note(f"but it is stopped: {stopped.shown}", "yellow")
+        out.note(f"  cure: {stopped.cure}")
     for run_id in failed:
         attempt = known[run_id]
         why = attempt.message or "its process ended without saying why"

@@ -16,6 +16,7 @@ from blocks.boundaries import reached
 from blocks.ledger import Lease, Ledger
 from blocks.ledger.records import DEPLOYED
 from blocks.models import QuotaExhausted
+from blocks.spilled import spill, spilled
 from blocks.storage import MANIFEST_VERSION, ArtifactStore
 from flows.earlier import earlier_start
 from flows.execution import Execution
@@ -41,6 +42,9 @@ RECENT_BYTES = 16 * 1024 * 1024
 """Of bodies that a run keeps in memory, for the steps that read them next."""
 PARKED_SECONDS = 3600.0
 """After which a run is tried again whose provider does not say when its quota resets."""
+
+RUN_OUTPUTS = "run-outputs"
+"""Kind of the body that lists a run's outputs, where they are too many for its row."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -237,10 +241,15 @@ async def _ended(held: _Held, scope: Scope) -> RunOutcome:
     outcome = await outcome_of(scope, error, cancelled)
     outcome = outcome.of_launch(held.launch.flow_run_id, time.monotonic() - held.started)
     outcome = replace(outcome, wake_at=_wake_at(scope.execution.stopped, outcome.status))
+    outputs = {n: r.model_dump(mode="json") for n, r in outcome.outputs.items()}
+    of_run = {"tenant": held.launch.tenant, "run_id": held.launch.run_id}
+    outputs = await spill(outputs, held.store, kind=RUN_OUTPUTS, **of_run)
+    if (ref := spilled(outputs)) is not None:
+        await held.ledger.record_artifact(held.lease, ref)
     await held.ledger.finish_run(
         held.lease,
         outcome.status,  # type: ignore[arg-type]
-        outputs={n: r.model_dump(mode="json") for n, r in outcome.outputs.items()},
+        outputs=outputs,
         usage=outcome.usage.model_dump(),
         error=outcome.error,
         wake_at=None if outcome.wake_at is None else int(outcome.wake_at.timestamp() * 1_000_000),
