@@ -148,13 +148,13 @@ def find_holder(path: Path) -> Holder | None:
     """Who has the exclusive lock on that file; None when that is nobody, or cannot be told."""
     signed, since = _read_signature(path)
     known = _pids_of_kernel(path)
-    pid = signed if known is None or signed in known else next(iter(known), None)
-    if pid is None or pid == os.getpid():
-        return None
-    state = _state(pid)
-    if state is None:
-        return None
-    return Holder(pid, _command(pid), max(0.0, time.time() - since), state in "Tt")
+    # The kernel names who took it, which may have ended and left it to a child that signed.
+    likely = [signed] if signed in known else [*known, signed]
+    for pid in likely:
+        state = None if pid is None else _state(pid)
+        if pid is not None and state is not None and pid != os.getpid():
+            return Holder(pid, _command(pid), max(0.0, time.time() - since), state in "Tt")
+    return None
 
 
 @cache
@@ -191,19 +191,19 @@ def _same_place(place: str) -> bool:
     return place == mine or place.startswith(f"{mine}/")
 
 
-def _pids_of_kernel(path: Path) -> set[int] | None:
-    """The processes with an exclusive lock on that file; None where the kernel does not tell."""
+def _pids_of_kernel(path: Path) -> set[int]:
+    """The processes with an exclusive lock on that file, as far as the kernel tells."""
+    found: set[int] = set()
     try:
         inode = path.stat().st_ino
         lines = Path("/proc/locks").read_text("ascii").splitlines()
     except OSError:
-        return None
-    found = set()
+        return found
     for line in lines:
         words = line.split()  # 1: FLOCK  ADVISORY  WRITE 123 fe:00:4711 0 EOF
         if words[1:2] == ["FLOCK"] and words[3] == "WRITE" and words[5].rpartition(":")[2] == str(inode):
             found.add(int(words[4]))
-    return found or None
+    return found
 
 
 def _state(pid: int) -> str | None:

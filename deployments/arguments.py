@@ -221,6 +221,9 @@ def _add_going_on(add: _Adder) -> None:
     cancel.add_argument("--undo", action="store_true", help="take completed steps back, the last one first")
     wake = add("wake", "continue every run that is due: answered, past a deadline, or past a quota's reset")
     wake.add_argument("run_ids", nargs="*", metavar="RUN_ID", help="only these")
+    wake.add_argument(
+        "--confirm-clock", action="store_true", help="this machine's clock is right, however far it is ahead"
+    )
 
 
 def _add_people(add: _Adder) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from blocks.ledger import Ledger, LedgerError, Owner, RunRow
+from blocks.ledger.clock import ClockAhead, now_us
 from blocks.ledger.interrupted import AUTO, read_interrupted, revivable
 from blocks.ledger.waits import WaitRow
 from deployments.again import going_on_by
@@ -40,20 +41,33 @@ def sweep(
             out.note(f"nothing that is due is done: {ledger.describe()} is held by {held.shown}", "yellow")
             out.note(f"  cure: {held.cure}")
             return
+        ahead = ledger.clock_ahead()
+        ledger.note_time()
         apply_due(ledger)
         due = [run_id for run_id in ledger.steering.due(TENANT) if run_id != but]
         lost = _interrupted(ledger, (but, shown))
-        at = time.time_ns() // 1000
+        at = now_us()
         revived = [row.run_id for row in lost if row.labels.get(AUTO) and revivable(row, at)]
         woken = _woken(ledger, [*due, *revived], home, out, revived) if due or revived else []
         lost = [row for row in lost if row.run_id not in woken]
     except LedgerError:
         return
+    if ahead is not None:
+        tell_clock(ahead, places, out)
     if told := [run_id for run_id in due if run_id not in woken]:
         what = f"the run {told[0]} is due" if len(told) == 1 else f"{len(told)} runs are due"
         out.note(f"{what}: {shlex.join(['phaseline', *places, 'wake'])}", "yellow")
     if lost:
         _tell_interrupted(lost, places, out)
+
+
+def tell_clock(ahead: ClockAhead, places: Sequence[str], out: Out) -> None:
+    """What a clock that is not believed would decide, and how a person says that it is right."""
+    out.note(ahead.message, "yellow")
+    for line in ahead.lines():
+        out.note(f"  {line}")
+    confirm = shlex.join(["phaseline", *places, "wake", "--confirm-clock"])
+    out.note(f"  cure: set the clock right; or, if it is right: {confirm}")
 
 
 def _woken(
@@ -79,6 +93,9 @@ def _woken(
     if going:
         what = f"the run {going[0]} goes" if len(going) == 1 else f"{len(going)} runs go"
         out.note(f"{what} on in the background; what is written: {log}", "yellow")
+    if going and (stopped := waking.stopped_waker(home)) is not None:
+        out.note(f"but it is stopped: {stopped.shown}", "yellow")
+        out.note(f"  cure: {stopped.cure}")
     for run_id in failed:
         attempt = known[run_id]
         why = attempt.message or "its process ended without saying why"
@@ -90,7 +107,7 @@ def _woken(
 
 def _interrupted(ledger: Ledger, but: Sequence[str]) -> list[RunRow]:
     """The runs whose process died of late; where machines share the ledger, one of this machine."""
-    here, since = Owner.current(), time.time_ns() // 1000 - LOST_US
+    here, since = Owner.current(), now_us() - LOST_US
     rows = ledger.reader.read(lambda c: read_interrupted(c, TENANT, here))
     late = [r for r in rows if r.heartbeat > since and r.run_id not in but]
     if not late:
@@ -110,6 +127,6 @@ def apply_due(ledger: Ledger) -> tuple[list[WaitRow], list[WaitRow]]:
     """The waits whose deadline decided now, and those people are reminded of. Raises LedgerError."""
     waits = ledger.waits
     due = waits.next_due(TENANT, REMIND_US)
-    if due is None or due > time.time_ns() // 1000:
+    if due is None or due > now_us():
         return [], []
     return waits.expire_due(TENANT), waits.remind_due(TENANT, REMIND_US)

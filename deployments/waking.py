@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from blocks import file_locks
 from blocks.ledger import Owner, RunRow
 from blocks.storage_root import local_path
 from deployments import server_supervisor
@@ -58,6 +59,13 @@ def elsewhere(row: RunRow) -> str | None:
     except PhaselineError as fault:
         return fault.message
     return None if known else f"its storage {folder} is not on this machine"
+
+
+def stopped_waker(home: Path) -> file_locks.Holder | None:
+    """The process that continues runs in the background, where it was stopped and so does not."""
+    lock = home / LOCK
+    holder = None if file_locks.is_free(lock) else file_locks.find_holder(lock)
+    return holder if holder is not None and holder.stopped else None
 
 
 def under_way(home: Path) -> bool:
@@ -113,7 +121,7 @@ def _start(run_ids: Sequence[str], home: Path, environ: Mapping[str, str], held:
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
         os.utime(output)
-        subprocess.Popen(
+        process = subprocess.Popen(
             command,
             env=own,
             stdin=subprocess.DEVNULL,
@@ -122,6 +130,7 @@ def _start(run_ids: Sequence[str], home: Path, environ: Mapping[str, str], held:
             start_new_session=True,
             pass_fds=(held,),
         )
+        server_supervisor.sign(held, process.pid)
     finally:
         os.close(output)
 

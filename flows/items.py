@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from flows.execution import within
-from flows.keeper import now, shown_error
+from flows.keeper import named_parts, now, shown_error
 from flows.scope import Scope
 from flows.unit import Outcome, Unit, agent_of, worst
 from tasks.failures import StepFailed, ending
 from tasks.outputs_stored import store_output
-from tasks.results import MOST_NAMED, StepResult
+from tasks.results import StepResult
 from tasks.values import Value
 from workflows.core.expressions import Expression, Template
 from workflows.core.plan import ForEachPlan, StepPlan, content_key
@@ -258,7 +258,8 @@ async def _collected(
         data = [await v.data(context.store) for v in values]
         output = step.output.model_copy(update={"type": "json"})
         ref = await store_output("", data, output, context, path)
-        failed = [e for e in ends if not e.done][:MOST_NAMED]
+        told = {e.path: shown_error(e.error)["message"] if e.error else "" for e in ends if not e.done}
+        failed = named_parts(told)
         return StepResult(
             step=step.id,
             path=path,
@@ -266,8 +267,8 @@ async def _collected(
             agent=agent_of(step),
             model=next((e.result.model for e in ends if e.result), ""),
             offline=any(e.result.offline for e in ends if e.result),
-            failed_parts=tuple(e.path for e in failed),
-            part_errors={e.path: shown_error(e.error)["message"] for e in failed if e.error},
+            failed_parts=tuple(failed),
+            part_errors={path: message for path, message in failed.items() if message},
         )
 
     unit = Unit(step, path, key, work, collects=True, started=started)

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from blocks import secrets
 from blocks.boundaries import reached
 from blocks.ledger import Lease, Ledger, StepRecord, StepState
+from blocks.ledger.clock import now_us
+from blocks.spilled import spill, spilled, whole
 from tasks.context import RunContext
 from tasks.failures import CONVERSATION_ENDS, FINAL_ENDS
-from tasks.results import StepResult, StepUsage
+from tasks.results import MOST_NAMED, StepResult, StepUsage
 from workflows.core.errors import PhaselineError
 from workflows.core.refs import RUN_ID
 from workflows.core.usage import Usage
 
+MOST_OF_A_MESSAGE = 4000
+"""Characters of an error that are kept and shown."""
+MOST_OF_A_PART = 300
+"""The same of one of many parts of a step."""
+ROOM_FOR_PARTS = 36 * 1024
+"""Bytes for the failed parts of one step: their result is one row."""
+
 
 def now() -> int:
     """Microseconds since 1970, UTC."""
-    return time.time_ns() // 1000
+    return now_us()
 
 
 class Keeper:
@@ -76,7 +85,10 @@ class Keeper:
             reason = await self._store.check(ref)
             if reason is not None:
                 return f"{ref.kind}: {reason}"
-        return None
+        if spilled(result.nested) is None:
+            return None
+        inner = await whole(result.nested or {}, self._store)
+        return await self.unreadable(result.model_copy(update={"nested": inner}))
 
     async def started(
         self, path: str, key: str, agent: str, *, usage: StepUsage, attempts: int, started: int
@@ -127,6 +139,16 @@ class Keeper:
         self, result: StepResult, *, attempts: int, started: int, reused_from: str = ""
     ) -> None:
         """A unit ended with a result; its artifacts are recorded in the same commit."""
+        if result.nested:
+            nested = await spill(
+                result.nested,
+                self._store,
+                kind="outputs-of-workflow",
+                tenant=self._lease.tenant,
+                run_id=self._lease.run_id,
+                step=result.path,
+            )
+            result = result.model_copy(update={"nested": nested})
         record = StepRecord(
             step_path=result.path,
             state="completed",
@@ -177,11 +199,32 @@ class Keeper:
 
 
 def shown_error(error: BaseException) -> dict[str, str]:
-    """An error as people and programs read it, without known secrets."""
+    """An error as people and programs read it, without known secrets, cut to what a row can hold."""
     message = error.message if isinstance(error, PhaselineError) else str(error)
+    cure = error.cure if isinstance(error, PhaselineError) else ""
     known = secrets.known()
     return {
         "type": type(error).__name__,
-        "message": known.text(message) or type(error).__name__,
-        "cure": known.text(error.cure) if isinstance(error, PhaselineError) else "",
+        "message": shortened(known.text(message) or type(error).__name__, MOST_OF_A_MESSAGE),
+        "cure": shortened(known.text(cure), MOST_OF_A_MESSAGE),
     }
+
+
+def named_parts(messages: Mapping[str, str]) -> dict[str, str]:
+    """Why parts of a step failed, by path; of very many, or very long ones, the first."""
+    found: dict[str, str] = {}
+    room = ROOM_FOR_PARTS
+    for path, whole_message in list(messages.items())[:MOST_NAMED]:
+        message = shortened(whole_message, MOST_OF_A_PART)
+        room -= len(path.encode()) * 2 + len(
+            json.dumps(message, ensure_ascii=False).encode("utf-8", "replace")
+        )
+        if room < 0:
+            break
+        found[path] = message
+    return found
+
+
+def shortened(text: str, most: int) -> str:
+    """A text of at most `most` characters and a mark that says how long it was."""
+    return text if len(text) <= most else f"{text[:most]}… (cut: {len(text):,} characters)"

@@ -12,13 +12,13 @@ from prefect.context import TagsContext
 from prefect.states import Cancelled, Failed
 
 from flows.inputs import bound_values
-from flows.keeper import now, shown_error
+from flows.keeper import named_parts, now, shown_error
 from flows.scope import Scope
 from flows.unit import Outcome, Unit, as_edges
 from tasks.failures import StepFailed, TimedOut, ending
 from tasks.options import is_final, retries_left, retry_waits
 from tasks.outputs_stored import store_output
-from tasks.results import MOST_NAMED, StepResult
+from tasks.results import StepResult
 from tasks.values import Value, argument, lone_expression
 from workflows.core.plan import Plan, StepPlan
 
@@ -173,7 +173,7 @@ async def _published(step: StepPlan, plan: Plan, inner: Scope, path: str) -> Ste
     context = inner.execution.context
     refs = {n: inner.values[n].ref for n in plan.outputs if n in inner.values}
     ends = [e.result for e in inner.ends.values() if e.result]
-    failures = dict(list(inner.failures().items())[:MOST_NAMED])
+    failures = named_parts(inner.failures())
     if len(refs) == 1 and (only := next(iter(refs.values()))) is not None:
         output = only
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ from blocks.ledger.records import DEPLOYED
 from blocks.models import QuotaExhausted
 from blocks.patience import PatienceOver, Tell, Vigil
 from blocks.plan_secrets import masked_plan
+from blocks.spilled import spill, spilled
 from blocks.storage import MANIFEST_VERSION, ArtifactStore
 from flows.earlier import RESTORED, Earlier, earlier_start, kept_plan
 from flows.execution import Execution
@@ -43,6 +45,11 @@ RECENT_BYTES = 16 * 1024 * 1024
 """Of bodies that a run keeps in memory, for the steps that read them next."""
 PARKED_SECONDS = 3600.0
 """After which a run is tried again whose provider does not say when its quota resets."""
+
+RUN_OUTPUTS = "run-outputs"
+"""Kind of the body that lists a run's outputs, where they are too many for its row."""
+
+_LOG = logging.getLogger(__name__)
 
 StorageOf = Callable[[ArtifactStore], Coroutine[Any, Any, Any]]
 """Gives Prefect's result storage for an artifact store."""
@@ -240,6 +247,8 @@ async def _welcome_answers(held: _Held) -> None:
     if previous is None or previous.state != "waiting":
         return
     ledger = held.ledger.waits
+    if ahead := await asyncio.to_thread(held.ledger.clock_ahead):
+        _LOG.warning("%s; confirm it with: phaseline wake --confirm-clock", ahead.message)
     await asyncio.to_thread(ledger.expire_due, held.launch.tenant)
     waits = await ledger.of_run_async(held.launch.tenant, held.launch.run_id)
     await take_answers(
@@ -281,10 +290,15 @@ async def _ended(held: _Held, scope: Scope) -> RunOutcome:
     outcome = await outcome_of(scope, error, cancelled)
     outcome = outcome.of_launch(held.launch.flow_run_id, time.monotonic() - held.started)
     outcome = replace(outcome, wake_at=_wake_at(scope.execution.held_up, outcome.status))
+    outputs = {n: r.model_dump(mode="json") for n, r in outcome.outputs.items()}
+    of_run = {"tenant": held.launch.tenant, "run_id": held.launch.run_id}
+    outputs = await spill(outputs, held.store, kind=RUN_OUTPUTS, **of_run)
+    if (ref := spilled(outputs)) is not None:
+        await held.ledger.record_artifact(held.lease, ref)
     await held.ledger.finish_run(
         held.lease,
         outcome.status,  # type: ignore[arg-type]
-        outputs={n: r.model_dump(mode="json") for n, r in outcome.outputs.items()},
+        outputs=outputs,
         usage=outcome.usage.model_dump(),
         error=outcome.error,
         wake_at=None if outcome.wake_at is None else int(outcome.wake_at.timestamp() * 1_000_000),

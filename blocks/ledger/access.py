@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from sqlalchemy import Connection
 
+from blocks.ledger.clock import LedgerClock
 from blocks.ledger.engine import Database
 from blocks.ledger.errors import InDoubt
 from blocks.ledger.reader import LedgerReader
@@ -26,10 +27,14 @@ _READERS = 4
 class Access:
     """Shared by the parts of one ledger. See writer.py for what an operation must be like."""
 
-    def __init__(self, database: Database, vigil: Vigil | None = None) -> None:
+    def __init__(
+        self, database: Database, vigil: Vigil | None = None, clock: LedgerClock | None = None
+    ) -> None:
+        """`clock`: of a database that goes by this host's."""
         self._vigil = vigil or Vigil.of_command()
-        self.reader = LedgerReader(database, self._vigil)
-        self._writer = Writer(database, self._vigil)
+        self.clock = clock
+        self.reader = LedgerReader(database, self._vigil, clock)
+        self._writer = Writer(database, self._vigil, clock)
         self._readers: ThreadPoolExecutor | None = None
         self._guard = threading.Lock()
 

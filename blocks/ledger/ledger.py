@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -11,11 +12,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import blocks.ledger.clock as clock
 import blocks.ledger.runs as runs
 import blocks.ledger.steps as steps
 from blocks.file_locks import StillHeld
 from blocks.ledger.access import Access, run_order
 from blocks.ledger.budgets import BudgetLedger
+from blocks.ledger.clock import ClockAhead, LedgerClock
 from blocks.ledger.credentials import CredentialLedger
 from blocks.ledger.documents import RUN_LIMIT, plain, to_text, to_text_or_none
 from blocks.ledger.effects import EffectLedger
@@ -53,8 +56,11 @@ class Ledger:
     Reads are in `reader` for callers without an event loop, and as coroutines here.
     """
 
-    def __init__(self, database: Database, lease_seconds: float, vigil: Vigil | None = None) -> None:
-        self.access = Access(database, vigil)
+    def __init__(
+        self, database: Database, lease_seconds: float, ahead_seconds: float, vigil: Vigil | None = None
+    ) -> None:
+        self._clock = LedgerClock(ahead_seconds) if database.sqlite else None
+        self.access = Access(database, vigil, self._clock)
         self.reader = self.access.reader
         self.journal = JournalLedger(self.access)
         self.effects = EffectLedger(self.access)
@@ -80,14 +86,19 @@ class Ledger:
         """The ledger at a file's path, or a sqlite:// or postgresql:// address.
 
         Tables are made or brought up to date on SQLite; on PostgreSQL only with `migrate=True`. `vigil` says
-        how long faults that pass are waited out. Raises LedgerError (NewerLedger for one this code does not
-        know yet).
+        how long faults that pass are waited out, PHASELINE_CLOCK_AHEAD how far a clock may be ahead of what
+        the ledger has seen. Raises LedgerError (NewerLedger for one this code does not know yet).
         """
+        ahead = clock.allowed_ahead(os.environ)
         database = Database.parse(address)
         ready = partial(prepare, database, migrate=database.sqlite if migrate is None else migrate)
         starting = (vigil or Vigil.of_command()).at_start()
         starting.outwait(LEDGER, ready, passing, lambda fault, *_: fault)
-        return cls(database, lease_seconds, vigil)
+        ledger = cls(database, lease_seconds, ahead, vigil)
+        if ledger._clock is not None:
+            ledger.reader.read(ledger._clock.look)
+            clock.opened(ledger._clock)
+        return ledger
 
     def __repr__(self) -> str:
         return f"Ledger({self.describe()!r})"
@@ -101,6 +112,23 @@ class Ledger:
         """The database for people, without its password."""
         return self._database.shown
 
+    def clock_ahead(self) -> ClockAhead | None:
+        """The clock that is not believed: far ahead, and it would decide something; else None. Blocks."""
+        if self._clock is None:
+            return None
+        self.reader.read(self._clock.look)
+        return self._clock.ahead
+
+    def confirm_clock(self) -> None:
+        """Go by the clock from here on, whatever was seen before: a person says that it is right. Blocks."""
+        if self._clock is not None:
+            self.access.write_now(partial(self._clock.keep, confirmed=True), "clock")
+
+    def note_time(self) -> None:
+        """Have the ledger see the time, so that days on which nothing happens are seen to pass. Blocks."""
+        if self._clock is not None and self._clock.long_ago():
+            self.access.write_now(lambda _: None, "clock")
+
     def stopped_holder(self) -> StillHeld | None:
         """The process that keeps others from writing because it was stopped; None when there is none."""
         return stopped_holder(self._database)
@@ -108,6 +136,8 @@ class Ledger:
     def close(self) -> None:
         """Write what is queued and give everything back. Harmless when repeated."""
         self.access.close()
+        if self._clock is not None:
+            clock.closed(self._clock)
 
     def __enter__(self) -> Ledger:
         return self

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from typing import TypeVar
 
 import blocks.ledger.rows as rows
+from blocks.ledger.clock import LedgerClock, counting
 from blocks.ledger.engine import Database, explained, make_engine
 from blocks.ledger.errors import LedgerAway
 from blocks.ledger.faults import away, passing
@@ -21,9 +23,12 @@ T = TypeVar("T")
 class LedgerReader:
     """Reads without an event loop, as the command line does. Safe to use from several threads."""
 
-    def __init__(self, database: Database, vigil: Vigil | None = None) -> None:
+    def __init__(
+        self, database: Database, vigil: Vigil | None = None, clock: LedgerClock | None = None
+    ) -> None:
         self._database = database
         self._vigil = vigil or Vigil.of_command()
+        self._clock = clock
         self._engine = make_engine(database, write=False)
         self._pid = os.getpid()
 
@@ -55,7 +60,8 @@ class LedgerReader:
         return self._vigil.outwait(LEDGER, lambda: self._read(query), passing, self._over)
 
     def _read(self, query: Operation[T]) -> T:
-        with explained(self._database), self._engine.connect() as connection, connection.begin():
+        clock = nullcontext() if self._clock is None else counting(self._clock)
+        with clock, explained(self._database), self._engine.connect() as connection, connection.begin():
             return query(connection)
 
     def _over(self, error: Exception, waited: float, wake_after: float) -> LedgerAway:

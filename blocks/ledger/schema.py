@@ -379,4 +379,4 @@ seen_time = Table(
     _number("since_boot"),
     PrimaryKeyConstraint("number"),
 )
-"""One row: the latest time that an honest clock gave, and how long its machine's start was ago (clock.py)."""
+"""One row: the latest time that was believed, and how long ago its machine was started then. See clock.py."""

@@ -15,12 +15,14 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from blocks.ledger.clock import LedgerClock, counting
 from blocks.ledger.engine import Database, Turns, explanation, make_engine
 from blocks.ledger.errors import InDoubt, LedgerAway, LedgerBusy, LedgerError
 from blocks.ledger.faults import away, is_lost, passing
@@ -52,9 +54,10 @@ class _Item:
 class Writer:
     """Starts its thread with the first operation. Works only in the process that made it."""
 
-    def __init__(self, database: Database, vigil: Vigil) -> None:
+    def __init__(self, database: Database, vigil: Vigil, clock: LedgerClock | None = None) -> None:
         self._database = database
         self._vigil = vigil
+        self._clock = clock
         self._engine = make_engine(database, write=True)
         self._turns = Turns(database)
         self._queue: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
@@ -107,6 +110,10 @@ class Writer:
             self._queue.put(item)
 
     def _run(self) -> None:
+        with nullcontext() if self._clock is None else counting(self._clock):
+            self._work()
+
+    def _work(self) -> None:
         while (item := self._queue.get()) is not None:
             batch, ending = self._gather(item)
             self._settle(batch, self._committed(batch))
@@ -159,6 +166,8 @@ class Writer:
     def _transact(self, batch: list[_Item]) -> list[Any]:
         with self._turns.taken(self._left_alone), self._engine.connect() as connection:
             with connection.begin() as transaction:
+                if self._clock is not None:
+                    self._clock.keep(connection)
                 values = [item.operation(connection) for item in batch]
                 try:
                     transaction.commit()

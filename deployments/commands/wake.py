@@ -23,7 +23,7 @@ from deployments.again import catalog_of, resuming
 from deployments.display import Out
 from deployments.going_on import wake_deployed
 from deployments.recorded import TENANT, find_run, opened, settings_of
-from deployments.sweep import apply_due
+from deployments.sweep import apply_due, tell_clock
 from deployments.waking import elsewhere, own_command
 
 GOOD = (0, 3, 4)
@@ -37,14 +37,23 @@ def execute(args: argparse.Namespace, out: Out) -> int:
     environ = dict(os.environ)
     with opened(settings) as ledger:
         named = {find_run(ledger.reader, run_id, settings).run_id for run_id in args.run_ids}
+        if args.confirm_clock:
+            ledger.confirm_clock()
+        ahead = ledger.clock_ahead()
+        if ahead is not None:
+            tell_clock(ahead, args.places, out)
+        ledger.note_time()
         expired, reminded = apply_due(ledger)
         asyncio.run(ledger.budgets.reap(TENANT))
         waker = _Waker(ledger, args.places, args.home, environ, out)
         woken, skipped = waker.wake(named)
     decided = {"expired": [w.wait_id for w in expired], "reminded": [w.wait_id for w in reminded]}
-    out.document({"woken": woken, "skipped": skipped, **decided})
+    held = {} if ahead is None else {"clock_ahead": {"message": ahead.message, "due": ahead.lines()}}
+    out.document({"woken": woken, "skipped": skipped, **decided, **held})
     for row in expired:
         out.line(f"{row.wait_id}: its deadline has passed; it is {row.state}")
+    if args.confirm_clock:
+        out.line("this machine's clock is taken for right", "green")
     if not woken and not skipped:
         out.line("no run is due")
     return 0 if all(run["exit_code"] in GOOD for run in woken) else 1

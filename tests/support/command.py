@@ -41,6 +41,21 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class Ended:
+    """A command that was run to its end, or up to its timeout (`code` is None)."""
+
+    words: tuple[str, ...]
+    home: Path
+    code: int | None
+    out: str
+    err: str
+
+
+commands: list[Ended] = []
+"""Those of the test that is running: what it leaves behind when it fails (evidence.py)."""
+
+
+@dataclass(frozen=True)
 class User:
     """Somebody at a shell: a home, an empty working folder, and variables they exported."""
 
@@ -84,6 +99,7 @@ class User:
             raise
         finally:
             _end(process)
+            commands.append(Ended(words, self.home, process.returncode, "", f"see {self.log}\n"))
 
     @property
     def log(self) -> Path:
@@ -126,18 +142,27 @@ def phaseline(
     timeout: seconds after which it is killed and the test fails.
     """
     home.mkdir(parents=True, exist_ok=True)
-    ended = subprocess.run(
-        [sys.executable, *options, "-m", "deployments.cli", *words],
-        cwd=cwd or home,
-        env=clean_environment(home, environment),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        timeout=timeout,
-        check=False,
-    )
+    try:
+        ended = subprocess.run(
+            [sys.executable, *options, "-m", "deployments.cli", *words],
+            cwd=cwd or home,
+            env=clean_environment(home, environment),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            timeout=timeout,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as fault:
+        commands.append(Ended(words, home, None, _text(fault.stdout), _text(fault.stderr)))
+        raise
+    commands.append(Ended(words, home, ended.returncode, ended.stdout, ended.stderr))
     return Answer(ended.returncode, ended.stdout, ended.stderr)
+
+
+def _text(output: bytes | str | None) -> str:
+    return output.decode("utf-8", "replace") if isinstance(output, bytes) else output or ""
 
 
 def clean_environment(home: Path, more: Mapping[str, str] | None = None) -> dict[str, str]:
