@@ -34,6 +34,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if wrong := provenance.intruder():
         _report_intruder(*wrong, json_mode)
         return INVALID
+    if argv is None:
+        from blocks.privacy import adopt_orphans, close_memory
+
+        close_memory()
+        adopt_orphans()
     from deployments.display import Out, OutputClosed
 
     out = Out(json_mode)

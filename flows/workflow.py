@@ -7,6 +7,7 @@ from typing import Any
 from prefect import flow
 from prefect.exceptions import Pause
 
+from blocks.privacy import close_memory
 from flows.compiled import catalog_flow, run_id_of
 from flows.holding import hold, open_waits
 from flows.wakes import ROOT, own_flow_run
@@ -24,6 +25,7 @@ async def run_workflow(
         run_id: Continues the run of that id; empty for a new one.
         offline: Let the offline model answer, at no cost.
     """
+    close_memory()
     inner = catalog_flow(workflow)
     # By this flow run, not by the inner one: woken after a wait it begins again, and the run must go on.
     known, token = run_id or run_id_of(workflow), ROOT.set(own_flow_run())
