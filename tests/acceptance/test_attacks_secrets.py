@@ -369,4 +369,4 @@ def test_a_secret_among_the_words_of_a_server_is_a_warning(scene: Scene) -> None
     warnings = scene.phaseline("check", "--json").document["warnings"]
     (told,) = [w for w in warnings if "CRM_LICENCE" in w["message"]]
     assert told["file"] == "agents/ann/tools-config.json" and told["path"].startswith("mcpServers.crm.args")
-    assert "ps" in told["message"] and "env" in told["cure"]
+    assert "`ps`" in told["message"] and "`env`" in told["cure"]
