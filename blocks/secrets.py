@@ -46,6 +46,8 @@ _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s\"'<>]+")
 _PAIR = re.compile(r"(?:password|pwd|accountkey|sharedaccesskey)\s*=\s*['\"]?([^;'\"\s]+)", re.I)
 """Within the address of a database that is written as pairs."""
 _HEADER = re.compile(r"[:=]\s*(?:Bearer\s+|Basic\s+|token\s+)?([^\s,;]{12,})", re.I)
+_ESCAPED = re.compile(rb"\\u00[0-7]")
+"""An ordinary letter that JSON holds as an escape, which nobody needs to write so."""
 _QUERY = re.compile(r"(.*[_-])?(sig|signature|token|key|secret|pass|password|passwd|pwd|auth|code)", re.I)
 
 Source = Callable[[], Iterable[str]]
@@ -116,7 +118,7 @@ class Secrets(Mapping[str, str]):
         """A body without the secrets. JSON stays JSON; one without a secret stays as it is, byte for byte."""
         if not self._names:
             return body
-        if "json" in media_type:
+        if "json" in media_type and (_ESCAPED.search(body) or self._replacer.body(body) != body):
             try:
                 value = json.loads(body)
             except (ValueError, RecursionError):
@@ -125,7 +127,7 @@ class Secrets(Mapping[str, str]):
             if scrubbed == value:
                 return body
             return (json.dumps(scrubbed, ensure_ascii=False, indent=2) + "\n").encode("utf-8", "replace")
-        return self._replacer.body(body)
+        return body if "json" in media_type else self._replacer.body(body)
 
 
 def _is_ref(value: Mapping[str, Any]) -> bool:

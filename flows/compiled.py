@@ -32,6 +32,7 @@ from flows.log_secrets import mask_logs
 from flows.outcome import RunOutcome
 from flows.run import run_plan
 from flows.wakes import is_woken, own_flow_run, schedule_wake
+from tasks.secrets import without_secret
 from workflows.core.catalog import Catalog, python_name
 from workflows.core.compiler import compile_workflow
 from workflows.core.errors import PhaselineError
@@ -143,6 +144,11 @@ async def _body(plan: Plan, rates: Rates, parameters: dict[str, Any]) -> Any:
         # Raised, Prefect would pickle it to a place of its own.
         launch.on_fault(fault)
         return Failed(message=secrets.known().text(f"run {launch.run_id}: {fault}"))
+    except Exception as error:
+        # Prefect keeps what a flow raises, and its traceback.
+        if (clean := without_secret(error, secrets.known())) is not error:
+            raise clean from None
+        raise
     except asyncio.CancelledError:
         if not outcomes:
             raise
