@@ -13,7 +13,7 @@ from typing import Any
 
 from blocks.boundaries import reached
 from blocks.ledger import Lease, Ledger
-from blocks.ledger.records import DEPLOYED
+from blocks.ledger.records import ANNOUNCED, DEPLOYED
 from blocks.models import QuotaExhausted
 from blocks.patience import PatienceOver, Tell, Vigil
 from blocks.storage import MANIFEST_VERSION, ArtifactStore
@@ -206,12 +206,15 @@ def _asking(plan: Plan, paths: Sequence[str]) -> Iterator[str]:
 
 def _labels(held: _Held, *, restored: bool) -> dict[str, Any] | None:
     """Labels keep how the run began, but for which worker has it now; None: they stay as they are."""
-    previous, launched = held.lease.previous, held.launch.labels
-    if previous is None and restored:
-        return {**launched, RESTORED: True}
-    if previous is None or DEPLOYED not in launched:
-        return None
-    return {**previous.labels, DEPLOYED: launched[DEPLOYED]}
+    previous, launched = held.lease.previous, dict(held.launch.labels)
+    announced = {ANNOUNCED: True} if held.launch.announced is not None else {}
+    before = {**launched, **announced} if previous is None else dict(previous.labels)
+    now = {name: value for name, value in before.items() if name != ANNOUNCED}
+    if DEPLOYED in launched:
+        now[DEPLOYED] = launched[DEPLOYED]
+    if restored:
+        now[RESTORED] = True
+    return None if now == before else now
 
 
 async def _refuse_lost_inputs(held: _Held, kept: Mapping[str, Value]) -> None:
