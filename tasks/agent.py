@@ -12,6 +12,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from blocks.models import Answer, ModelConnection, Request
@@ -23,6 +24,7 @@ from tasks.conversations import journal_of, next_journal
 from tasks.documents import message_blocks
 from tasks.failures import OutputRejected
 from tasks.gates import Gates
+from tasks.handler_code import Code, copy_data, write_code
 from tasks.handler_faults import HandlerFault
 from tasks.handlers import run_handler
 from tasks.journal import StepJournal
@@ -35,7 +37,7 @@ from tasks.toolbox import HANDLER_TIMEOUT, SkillChanged, without_known_secrets
 from tasks.tools import ToolSet
 from tasks.turns import Conversation, Notice, converse
 from tasks.values import Value, render
-from workflows.core.agents import hook_digest
+from workflows.core.agents import hook_digest, hook_sources
 from workflows.core.errors import PhaselineError
 from workflows.core.plan import AgentPlan, HookPlan, OutputPlan, StepPlan
 from workflows.core.prompts import enclosed
@@ -271,14 +273,25 @@ async def _call_hook(agent: AgentPlan, hook: HookPlan, arguments: dict[str, Any]
     """What a hook returns, without known secrets. Raises SkillChanged, HookFailed."""
     where = f"{agent.folder}/{hook.file}"
     file = context.catalog_root / where
-    if not file.is_file() or hook_digest(file) != hook.sha256:
-        raise SkillChanged(
-            f"{where}, or a Python file beside it, changed while the run was going on",
-            "start the run again, so that it is planned with the changed file",
-        )
+
+    def copy(target: Path) -> Path:
+        sources = hook_sources(file)
+        if file.name not in sources or hook_digest(file.name, sources) != hook.sha256:
+            raise SkillChanged(
+                f"{where}, or a Python file beside it, changed while the run was going on",
+                "start the run again, so that it is planned with the changed file",
+            )
+        write_code(sources, target)
+        copy_data(file.parent, target)
+        return target / file.name
+
     try:
         made = await run_handler(
-            file=file, function=hook.function, arguments=arguments, documents={}, timeout=HANDLER_TIMEOUT
+            code=Code(str(PurePosixPath(where).parent), copy),
+            function=hook.function,
+            arguments=arguments,
+            documents={},
+            timeout=HANDLER_TIMEOUT,
         )
     except HandlerFault as fault:
         failed = HookFailed(
