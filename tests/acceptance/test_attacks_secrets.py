@@ -24,7 +24,7 @@ import tests.support.leaking_server
 from tests.support.catalogs import make_catalog
 from tests.support.command import Answer, User
 from tests.support.messages_api import MessagesApi, answers_in
-from tests.support.planted import KINDS, everything, found_in, leaks, variables
+from tests.support.planted import KINDS, Kind, everything, found_in, leaks, variables
 
 ECHO = '''"""Tells."""
 
@@ -114,6 +114,39 @@ steps:
     args: {{where: {where}}}
     depends_on: [handler, model, contract, server, far, hook]
 """
+
+
+USES = """\
+workflow: uses
+inputs: {ticket: {type: secret}}
+steps:
+  - {id: shown, skill: shared/tool, handler: use, args: {token: "of {{ ticket }}", got: GOT}}
+  - {id: used, skill: shared/tool, handler: use, args: {token: "{{ ticket }}", got: GOT}}
+  - id: failed
+    skill: shared/tool
+    handler: use
+    args: {token: "{{ ticket }}", got: GOT, fail: true}
+    on_failure: continue
+"""
+USE = '''"""Uses."""
+
+from pathlib import Path
+
+
+def use(token: str, got: str, fail: bool = False) -> str:
+    """Use a token.
+
+    Args:
+        token: The token.
+        got: Where it is written down.
+        fail: Whether it is refused.
+    """
+    with Path(got).open("a") as file:
+        file.write(token + "\\n")
+    if fail:
+        raise ValueError(f"{token} was refused")
+    return f"used {token}"
+'''
 
 
 @pytest.fixture(scope="module")
@@ -362,6 +395,29 @@ def test_addresses_that_cannot_be_reached(scene: Scene, variable: str, value: st
     kept = (path.read_bytes() for path in scene.user.home.rglob("*") if path.is_file())
     assert not any(b"plant51" in body for body in kept)
     scene.assert_nothing_told()
+
+
+def test_an_input_that_is_a_secret(scene: Scene) -> None:
+    """It is named, not given: its value reaches the handler it is declared for, and is kept nowhere."""
+    tool = scene.catalog / "skills" / "shared" / "tool"
+    (tool / "handlers" / "use.py").write_text(USE)
+    with (tool / "config.yaml").open("a") as config:
+        config.write("  - {name: use, effect: once}\n")
+    (scene.catalog / "uses.yaml").write_text(USES.replace("GOT", str(scene.got)))
+    kind = Kind("TICKET", "plant28QxZ81kd9")
+    run = ("run", "uses", "--run-id", scene.run_id, "--offline", "--json")
+    for wrong in ("plant28QxZ81kd9", "env:NOBODY"):
+        refused = scene.phaseline(*run, "-i", f"ticket={wrong}")
+        assert (refused.code == 2 and "env:NAME" in refused.out + refused.err) or "NOBODY" in refused.out
+    scene.user = scene.user.with_variables(TICKET=kind.value)
+    document = scene.phaseline(*run, "-i", "ticket=env:TICKET").completed
+    used = scene.got.read_text().split("\n")
+    assert sorted(used) == ["", "of [secret TICKET]", kind.value, kind.value]
+    assert [s["error"]["message"] for s in document["steps"] if s["error"]] != []
+    shown = scene.phaseline("show", scene.run_id, "--events", "--json").document
+    assert "[secret TICKET]" in json.dumps(shown)
+    assert found_in("".join(scene.outputs).encode(), [kind]) == set()
+    assert leaks(scene.user.home, kinds=[kind]) == {}
 
 
 def test_a_secret_among_the_words_of_a_server_is_a_warning(scene: Scene) -> None:
