@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,11 @@ def echo(where: str) -> dict[str, str]:
     said = Path(where).read_text("utf-8")
     print(said, file=sys.stderr, flush=True)
     return {"said": said, said: "as a key"}
+'''
+EXPLODE = '''"""Tells."""
+
+import sys
+from pathlib import Path
 
 
 def explode(where: str) -> str:
@@ -170,27 +175,31 @@ class Scene:
         work = folder / "work"
         work.mkdir()
         self.catalog = self._catalog()
+        self.write_texts()
         places = {"ANTHROPIC_BASE_URL": api.base_url, "PHASELINE_CATALOG": str(self.catalog)}
         self.user = User(home, work, {**variables(), **places})
 
+    def write_texts(self, kinds: Sequence[Kind] = KINDS) -> None:
+        """The workflows and an agent's persona, which tell these kinds."""
+        one = json.dumps(" ".join(kind.value.replace("\n", " ") for kind in kinds), ensure_ascii=False)
+        prompt = "\n".join(f"      {line}" for line in everything(kinds).splitlines())
+        texts = {"tells": TELLS.format(one=one, where=self.told, prompt=prompt)}
+        texts["fails"] = FAILS.format(where=self.told)
+        for name, text in texts.items():
+            (self.catalog / f"{name}.yaml").write_text(text, "utf-8")
+        (self.catalog / "agents" / "ann" / "SOUL.md").write_text(everything(kinds), "utf-8")
+
     def _catalog(self) -> Path:
-        one = json.dumps(" ".join(kind.value.replace("\n", " ") for kind in KINDS), ensure_ascii=False)
-        prompt = "\n".join(f"      {line}" for line in self.told.read_text("utf-8").splitlines())
-        # Jinja sees nothing in it: no secret holds two braces.
         where = str(self.told)
-        texts = {
-            "tells": TELLS.format(one=one, where=where, prompt=prompt),
-            "fails": FAILS.format(where=where),
-        }
-        catalog = make_catalog(self.folder / "catalog", **texts)
+        catalog = make_catalog(self.folder / "catalog")
         tool = catalog / "skills" / "shared" / "tool"
         (tool / "handlers" / "echo.py").write_text(ECHO)
+        (tool / "handlers" / "explode.py").write_text(EXPLODE)
         names = ("count", "echo", "explode")
         (tool / "config.yaml").write_text(
             "handlers:\n" + "".join(f"  - {{name: {n}, effect: none}}\n" for n in names)
         )
         ann = catalog / "agents" / "ann"
-        (ann / "SOUL.md").write_text(self.told.read_text("utf-8"), "utf-8")
         (ann / "hooks.py").write_text(HOOKS.format(where=where))
         config = (ann / "config.yaml").read_text()
         (ann / "config.yaml").write_text(
@@ -332,12 +341,7 @@ def test_a_run_that_is_killed_and_goes_on_with_other_secrets(scene: Scene) -> No
     gone, changed = "GH_PAT", "STRIPE_KEY"
     stays = [kind for kind in KINDS if kind.variable not in (gone, changed)]
     # What a catalog's own file holds may change with them; inputs and what tools said may not.
-    for path in (scene.catalog / "tells.yaml", scene.catalog / "agents" / "ann" / "SOUL.md"):
-        text = path.read_text("utf-8")
-        for kind in KINDS:
-            if kind not in stays:
-                text = text.replace(kind.value, "nothing")
-        path.write_text(text, "utf-8")
+    scene.write_texts(stays)
 
     def reply(body: dict[str, Any]) -> dict[str, Any]:
         if answers_in(body) and not held.is_set():
@@ -408,7 +412,7 @@ def test_an_input_that_is_a_secret(scene: Scene) -> None:
     run = ("run", "uses", "--run-id", scene.run_id, "--offline", "--json")
     for wrong in ("plant28QxZ81kd9", "env:NOBODY"):
         refused = scene.phaseline(*run, "-i", f"ticket={wrong}")
-        assert (refused.code == 2 and "env:NAME" in refused.out + refused.err) or "NOBODY" in refused.out
+        assert refused.code == 2 and any(told in refused.out for told in ("env:NAME", "NOBODY"))
     scene.user = scene.user.with_variables(TICKET=kind.value)
     document = scene.phaseline(*run, "-i", "ticket=env:TICKET").completed
     used = scene.got.read_text().split("\n")
