@@ -11,6 +11,7 @@ import asyncio
 import json
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -136,18 +137,16 @@ async def _answered(
     messages = await _created(agent, [{"role": "user", "content": blocks}], context, journal)
     connection = context.connection(agent)  # first: from here on its credential is a known secret
     gates, notice = await _gates(agent, context, path)
+    opening = _Opening(context)
 
     patience = context.patience_of(step.patience)
 
     async def ask(to: ModelConnection, request: Request, on_event: OnEvent) -> Answer:
-        # Nothing of it was made of a secret that was known then; one may have become known since. The
-        # journal's digest is of the request before this, so that a run goes on whatever is known now.
-        clean = context.secrets.value(request, numbers=False)
         with context.waiting_out(path, on_event) as telling:
             outage = context.outage(to)
             return await requests.ask(
                 to,
-                clean,
+                opening.masked(request),
                 patience,
                 telling,
                 gate=gates,
@@ -189,6 +188,22 @@ async def _stand(context: RunContext, path: str, seconds: float) -> None:
     """Waits for the provider: that is no active time of the unit."""
     with context.standing(path):
         await asyncio.sleep(seconds)
+
+
+@dataclass
+class _Opening:
+    """Masks what a conversation says that begins here: a secret may have become known after its inputs were
+    kept. One that goes on is left as it was said, since thinking blocks are bound to every word before them.
+    """
+
+    context: RunContext
+    here: bool = False
+
+    def masked(self, request: Request) -> Request:
+        """The request as it is sent. The journal's digest is of what it is made from."""
+        self.here = self.here or all(message["role"] == "user" for message in request["messages"])
+        clean: Request = self.context.secrets.value(request, numbers=False) if self.here else request
+        return clean
 
 
 async def _gates(agent: AgentPlan, context: RunContext, path: str) -> tuple[Gates, Notice | None]:

@@ -18,7 +18,7 @@ from tasks.outputs_stored import store_output
 from tasks.results import StepResult
 from tasks.toolbox import call_handler
 from tasks.tools import ToolError, ToolResult, argument_problems
-from tasks.values import Value, argument
+from tasks.values import Value, argument, lone_expression
 from workflows.core.errors import PhaselineError
 from workflows.core.handlers import with_documents
 from workflows.core.plan import StepPlan
@@ -135,9 +135,32 @@ async def _handled(
 ) -> Any:
     assert step.skill is not None and step.handler is not None
     try:
-        return await call_handler(step.skill, step.handler, arguments, values, context)
+        given = _with_secrets(step, arguments, values, context)
+        return await call_handler(step.skill, step.handler, given, values, context)
     except ToolError as fault:
         raise WrongArguments(str(fault), f"mend `args` of the step '{step.id}'") from None
+
+
+def _with_secrets(
+    step: StepPlan, arguments: dict[str, Any], values: Mapping[str, Value], context: RunContext
+) -> dict[str, Any]:
+    """The arguments as the handler gets them, with the value of each secret that is one by itself.
+
+    Everything before this (keys, digests, rows, questions to people) is made of its reference.
+    """
+    given = dict(arguments)
+    for name, written in step.args.items():
+        value = values.get(lone_expression(written) or "") if isinstance(written, str) else None
+        if value is None or not value.variable:
+            continue
+        held = context.environ.get(value.variable, "")
+        if not held:
+            raise WrongArguments(
+                f"the secret '{value.name}' is not there: the variable {value.variable} is not set",
+                f"set {value.variable} where the run goes on",
+            )
+        given[name] = held
+    return given
 
 
 def _accept(step: StepPlan, result: Any) -> None:

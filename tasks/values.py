@@ -28,6 +28,8 @@ class Value:
     name: str
     ref: Ref | None = None
     plain: Any = None
+    variable: str = ""
+    """The variable whose value it stands for, of a secret; `plain` is then `[secret NAME]`."""
 
     @property
     def sha256(self) -> str:

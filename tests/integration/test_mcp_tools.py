@@ -366,7 +366,7 @@ def test_what_an_entry_takes_from_the_environment_is_a_secret(own: Bank) -> None
     assert own.call("tell", {}).content == "nothing"
     own.change(env={"BANK_LOGIN": "${HOUSE}", "TOKEN_FILE": "x"})
     own.environ = {"HOUSE": "ordinary"}
-    assert own.call("tell", {}, ordinal=1).content == "ordinary"
+    assert own.call("tell", {}, ordinal=1).content == "[secret HOUSE]", "whatever it is called"
     own.change(env={"BANK_LOGIN": "${HOUSE_SECRET}"})
     own.environ = {"HOUSE_SECRET": "hush-hush-hush"}
     assert own.call("tell", {}, ordinal=2).content == "[secret HOUSE_SECRET]"
