@@ -12,7 +12,6 @@ import json
 import os
 import signal
 import sys
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,11 +33,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     if wrong := provenance.intruder():
         _report_intruder(*wrong, json_mode)
         return INVALID
+    from blocks.ending import ending_in_time
     from deployments.display import Out, OutputClosed
 
     out = Out(json_mode)
     try:
-        with _Terminable():
+        with ending_in_time(stays=argv is None):
             code = _run(words, out)
             out.flush()
             if argv is None:
@@ -74,19 +74,6 @@ def _command(name: str) -> Any:
     return importlib.import_module(f"deployments.commands.{name}")
 
 
-class _Terminable:
-    """Within it, SIGTERM leaves through every `with` and `finally`, as an ordinary exit does."""
-
-    def __enter__(self) -> None:
-        self.before = None
-        if threading.current_thread() is threading.main_thread():
-            self.before = signal.signal(signal.SIGTERM, _leave)
-
-    def __exit__(self, *fault: object) -> None:
-        if self.before is not None and signal.getsignal(signal.SIGTERM) is _leave:
-            signal.signal(signal.SIGTERM, self.before)
-
-
 def _ends_with(code: int) -> None:
     """Everything is said: a signal that comes while Python ends does not change the exit code."""
 
@@ -96,10 +83,6 @@ def _ends_with(code: int) -> None:
 
     handle(lambda *_: os._exit(code))
     atexit.register(handle, signal.SIG_IGN)  # last, Python puts its own handlers back to the system's
-
-
-def _leave(number: int, frame: object) -> None:
-    raise SystemExit(CANCELLED)
 
 
 def _speak_utf8() -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from blocks.ending import NUMBERS, SAME_S, on_signals
 from blocks.settings import Settings
 from deployments.again import continuing, labels_of, places_of
 from deployments.closing import closing
@@ -206,7 +207,7 @@ async def run_flow(plan: Plan, given: Mapping[str, Any], launch: Launch) -> None
     from deployments.stored_inputs import stored_inputs
     from flows.compiled import LAUNCH, build_flow
 
-    with _interruptible() as cancel:
+    with _interruptible(last_steps=bool(plan.finally_)) as cancel:
         launch = replace(launch, cancel=cancel)
         parameters = await stored_inputs(given, launch)
         token = LAUNCH.set(launch)
@@ -227,33 +228,28 @@ async def run_flow(plan: Plan, given: Mapping[str, Any], launch: Launch) -> None
                 raise value
 
 
-_PAUSE = 1.0
-"""Seconds in which further signals are taken for the same one."""
-
-
 @contextlib.contextmanager
-def _interruptible() -> Iterator[Callable[[], None]]:
+def _interruptible(*, last_steps: bool) -> Iterator[Callable[[], None]]:
     """SIGINT and SIGTERM cancel the run: what runs is ended, `finally` steps still run.
 
     Several at once are one; a later one cancels what still runs then. Gives what they do.
     """
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
-    heard = [-_PAUSE]
+    heard = [-SAME_S]
 
     def cancel() -> None:
-        if loop.time() - heard[0] >= _PAUSE:
+        if loop.time() - heard[0] >= SAME_S:
             heard[0] = loop.time()
             task.cancel()
 
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.getsignal(number) for number in numbers}
-    for number in numbers:
-        loop.add_signal_handler(number, cancel)
     try:
-        yield cancel
+        with on_signals(cancel, last_steps=last_steps):
+            yield cancel
     finally:
-        for number in numbers:
-            loop.remove_signal_handler(number)
-            # Once it is cancelled the command only says how it ended.
-            signal.signal(number, signal.SIG_IGN if heard[0] > 0 else before[number])
+        for number in NUMBERS if heard[0] > 0 else ():
+            signal.signal(number, _say_no_more)  # once it is cancelled the command only says how it ended
+
+
+def _say_no_more(number: int, frame: object) -> None:
+    """Not SIG_IGN, with which nobody would learn of the signal: what hangs now is ended hard."""
