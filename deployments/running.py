@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from blocks.ending import NUMBERS, SAME_S, on_signals
 from blocks.patience import Patience, PrefectAway
 from blocks.settings import Settings
 from deployments.again import continuing, labels_of, places_of
@@ -226,7 +227,7 @@ async def run_flow(plan: Plan, given: Mapping[str, Any], launch: Launch) -> None
     from flows.compiled import LAUNCH, build_flow
     from flows.orchestration import outwait
 
-    with _interruptible(launch.hurry) as cancel:
+    with _interruptible(launch.hurry, last_steps=bool(plan.finally_)) as cancel:
         heard = _Heard(launch.on_event)
         launch = replace(launch, cancel=cancel, on_event=heard.on_event)
         parameters = await stored_inputs(given, launch)
@@ -265,12 +266,8 @@ class _Heard:
         self.listen(name, data)
 
 
-_PAUSE = 1.0
-"""Seconds in which further signals are taken for the same one."""
-
-
 @contextlib.contextmanager
-def _interruptible(hurry: threading.Event) -> Iterator[Callable[[], None]]:
+def _interruptible(hurry: threading.Event, *, last_steps: bool) -> Iterator[Callable[[], None]]:
     """SIGINT and SIGTERM cancel the run: what runs is ended, `finally` steps still run.
 
     Several at once are one; a later one cancels what still runs then. `hurry` is set: nothing that is out of
@@ -278,22 +275,21 @@ def _interruptible(hurry: threading.Event) -> Iterator[Callable[[], None]]:
     """
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
-    heard = [-_PAUSE]
+    heard = [-SAME_S]
 
     def cancel() -> None:
-        if loop.time() - heard[0] >= _PAUSE:
+        if loop.time() - heard[0] >= SAME_S:
             heard[0] = loop.time()
             hurry.set()
             task.cancel()
 
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.getsignal(number) for number in numbers}
-    for number in numbers:
-        loop.add_signal_handler(number, cancel)
     try:
-        yield cancel
+        with on_signals(cancel, last_steps=last_steps):
+            yield cancel
     finally:
-        for number in numbers:
-            loop.remove_signal_handler(number)
-            # Once it is cancelled the command only says how it ended.
-            signal.signal(number, signal.SIG_IGN if heard[0] > 0 else before[number])
+        for number in NUMBERS if heard[0] > 0 else ():
+            signal.signal(number, _say_no_more)  # once it is cancelled the command only says how it ended
+
+
+def _say_no_more(number: int, frame: object) -> None:
+    """Not SIG_IGN, with which nobody would learn of the signal: what hangs now is ended hard."""

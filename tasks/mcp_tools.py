@@ -307,7 +307,7 @@ def _with_structured(text: str, structured: Any) -> str:
         return as_json
     try:
         said = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         said = text
     return text if said in (structured, structured.get("result")) else f"{text}\n{as_json}"
 

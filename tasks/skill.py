@@ -123,7 +123,7 @@ async def _opened(done: ToolResult, step: StepPlan, context: RunContext) -> Any:
         raise StepFailed(text, f"see what happened: phaseline show, then resume or change '{step.id}'")
     try:
         kept = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
     if isinstance(kept, dict) and set(kept) == {"ref"}:
         kept = json.loads(await context.store.get(Ref.model_validate(kept["ref"])))

@@ -242,7 +242,7 @@ def _integer(value: Any) -> int:
         raise ValueError("write a whole number")
     try:
         return int(value)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         raise ValueError("write a whole number") from None
 
 
@@ -251,7 +251,7 @@ def _number(value: Any) -> float:
         raise ValueError("write a number")
     try:
         number = float(value)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         raise ValueError("write a number") from None
     if number != number or number in (float("inf"), float("-inf")):
         raise ValueError("write a finite number")
