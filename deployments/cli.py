@@ -32,6 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     _speak_utf8()
     json_mode = "--json" in words
+    if argv is None:
+        provenance.forget_working_folder()
     if wrong := provenance.intruder():
         _report_intruder(*wrong, json_mode)
         return INVALID
