@@ -10,6 +10,7 @@ import contextlib
 import errno
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -103,7 +104,7 @@ class FolderRoot:
     def read(self, key: str) -> bytes:
         path = self._path(key)
         try:
-            return path.read_bytes()
+            return _read_all(path)
         except FileNotFoundError:
             raise
         except OSError as error:
@@ -138,14 +139,33 @@ class FolderRoot:
     def close(self) -> None:
         return None
 
+    def _refuse_foreign_links(self, key: str) -> None:
+        """Raises StorageError where somebody else has put a link in a key's way below the root: what is
+        written would land where they want it."""
+        place = str(self._folder)
+        for part in key.split("/")[:-1]:
+            place = f"{place}/{part}"
+            try:
+                known = os.lstat(place)
+            except FileNotFoundError:
+                return
+            if stat.S_ISLNK(known.st_mode) and known.st_uid not in (0, os.geteuid()):
+                raise StorageError(
+                    f"{place} is a link that another user made; nothing is written through it",
+                    "remove the link, or name another folder in PHASELINE_STORAGE",
+                )
+
     def _path(self, key: str) -> Path:
         return self._folder.joinpath(*checked_key(key).split("/"))
 
     def _replace(self, key: str, fill: Callable[[BinaryIO], None], *, mode: int, durable: bool) -> None:
         path = self._path(key)
         # One place for unfinished files: what a killed process leaves is easily told apart and removed.
-        temporary = self._folder / _TEMPORARY / uuid.uuid4().hex
+        unfinished = f"{_TEMPORARY}/{uuid.uuid4().hex}"
+        temporary = self._folder / unfinished
         try:
+            for place in (unfinished, key):
+                self._refuse_foreign_links(place)
             for folder in (temporary.parent, path.parent):
                 folder.mkdir(parents=True, exist_ok=True)
             _create(temporary, fill, mode, durable)
@@ -156,6 +176,14 @@ class FolderRoot:
             with contextlib.suppress(OSError):  # the first fault is the one to report
                 temporary.unlink(missing_ok=True)
             raise _fault(error, "write", path) from error
+
+
+def _read_all(path: Path) -> bytes:
+    """The bytes of a file; never those of a pipe or a device in its place, which may have no end."""
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "it is no file")
+        return file.read()
 
 
 def _create(path: Path, fill: Callable[[BinaryIO], None], mode: int, durable: bool) -> None:
