@@ -7,6 +7,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic import ValidationError
+
 from tasks.context import INLINE_BYTES, RunContext
 from tasks.earlier_work import EarlierWork, done_by
 from tasks.effect_calls import Unsure
@@ -126,8 +128,20 @@ async def _opened(done: ToolResult, step: StepPlan, context: RunContext) -> Any:
     except (ValueError, RecursionError):
         return text
     if isinstance(kept, dict) and set(kept) == {"ref"}:
-        kept = json.loads(await context.store.get(Ref.model_validate(kept["ref"])))
+        stored = _ref(kept["ref"], context)
+        if stored is None:
+            return text
+        kept = json.loads(await context.store.get(stored))
     return kept["value"] if isinstance(kept, dict) and set(kept) == {"value"} else kept
+
+
+def _ref(kept: Any, context: RunContext) -> Ref | None:
+    """Where a result is stored; None for a person's words that only look like it, or lead elsewhere."""
+    try:
+        ref = Ref.model_validate(kept)
+    except ValidationError:
+        return None
+    return ref if ref.tenant == context.tenant else None
 
 
 async def _handled(

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from blocks.storage import ArtifactStore, StorageError
+from blocks.storage_root import FolderRoot
 from tests.support.prefect_server import finished, run_python
 from tests.support.s3 import S3Server, s3_server
 from workflows.core.errors import UsageError
@@ -137,3 +138,30 @@ def test_a_folder_nobody_may_write(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     store = ArtifactStore.open(str(tmp_path / "store"), environ={})
     assert "PHASELINE_STORAGE" in probe_fails(store).cure
+
+
+# ---------------------------------------------------------------- what somebody else put there
+
+
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path: Path) -> None:
+    root = FolderRoot(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    for key in ("pipe", "folder"):
+        with pytest.raises(StorageError, match="cannot read"):
+            root.read(key)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a link that is another user's")
+def test_nothing_is_written_through_another_users_link(tmp_path: Path) -> None:
+    root, elsewhere = FolderRoot(tmp_path / "storage"), tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    root.write("default/runs/r/run.json", b"{}", durable=True)
+    link = tmp_path / "storage" / "default" / "runs" / "r" / "outputs"
+    link.symlink_to(elsewhere)
+    root.write("default/runs/r/outputs/own.md", b"fine")
+    assert [p.name for p in elsewhere.iterdir()] == ["own.md"], "one's own link is one's own business"
+    os.chown(link, 12345, 12345, follow_symlinks=False)
+    with pytest.raises(StorageError, match="a link that another user made"):
+        root.write("default/runs/r/outputs/theirs.md", b"caught")
+    assert [p.name for p in elsewhere.iterdir()] == ["own.md"]
