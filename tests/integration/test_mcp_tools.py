@@ -403,8 +403,12 @@ def test_a_rule_that_would_miss_its_tool_is_an_error(bank: Bank, name: str) -> N
 
 def test_a_server_cannot_name_a_tool_so_that_a_rule_of_ours_grants_it_something(bank: Bank) -> None:
     """The rule is for a handler, or a tool of ours; where it restricts, it restricts the server's as well."""
-    handler = HandlerPlan(name="pay", handler="pay", file="handlers/pay.py", effect="none", input_schema={})
-    skill = SkillPlan(id="own", name="own", description="", folder="skills/own", handlers=(handler,))
+    handler = HandlerPlan(
+        name="pay", handler="pay", file="handlers/pay.py", description="", effect="none", input_schema={}
+    )
+    skill = SkillPlan(
+        id="own", name="own", description="", folder="skills/own", digest="", handlers=(handler,)
+    )
     plain = bank.agent
     bank.agent = lambda: plain().model_copy(update={"skills": (skill,)})  # type: ignore[method-assign]
     bank.rules = (ToolRulePlan(name="pay", effect="none", effect_key=("to",)),)
