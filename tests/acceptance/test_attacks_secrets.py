@@ -179,7 +179,7 @@ class Scene:
         self.user = User(home, work, {**variables(), **places})
 
     def write_texts(self, kinds: Sequence[Kind] = KINDS) -> None:
-        """What a definition is made of: workflows, an agent's persona, tools' descriptions. Tells these kinds."""
+        """What a definition is made of (workflows, a persona, what tools are called), telling these kinds."""
         one = json.dumps(" ".join(kind.value.replace("\n", " ") for kind in kinds), ensure_ascii=False)
         prompt = "\n".join(f"      {line}" for line in everything(kinds).splitlines())
         texts = {"tells": TELLS.format(one=one, where=self.told, prompt=prompt)}

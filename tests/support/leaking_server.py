@@ -1,8 +1,8 @@
 """An MCP server that tells what it was started with wherever it can.
 
-Run as a program: `leaking_server.py FILE GOT [--die] [WORDS...]`. FILE holds the text it tells, and one beside
-it that ends in .about what it says of itself; GOT is a file that says what it really got, for the tests. `--die`:
-it ends before it is open.
+Run as a program: `leaking_server.py FILE GOT [--die] [WORDS...]`. FILE holds what it tells, the one beside it
+that ends in .about what it says of itself; GOT is a file that says what it really got, for the tests.
+`--die`: it ends before it is open.
 """
 
 import json
