@@ -15,7 +15,6 @@ from blocks.secrets import Secrets
 from workflows.core.plan import Plan
 from workflows.core.secret_names import variables_of_plan
 
-
 _clean: tuple[Plan | None, Secrets | None] = (None, None)
 """What was found clean last: a command masks its plan, and the run it starts masks it again."""
 
