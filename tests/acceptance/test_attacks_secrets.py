@@ -117,7 +117,6 @@ steps:
     skill: shared/tool
     handler: explode
     args: {{where: {where}}}
-    depends_on: [handler, model, contract, server, far, hook]
 """
 
 
@@ -180,14 +179,15 @@ class Scene:
         self.user = User(home, work, {**variables(), **places})
 
     def write_texts(self, kinds: Sequence[Kind] = KINDS) -> None:
-        """The workflows and an agent's persona, which tell these kinds."""
+        """What a definition is made of (workflows, a persona, what tools are called), telling these kinds."""
         one = json.dumps(" ".join(kind.value.replace("\n", " ") for kind in kinds), ensure_ascii=False)
         prompt = "\n".join(f"      {line}" for line in everything(kinds).splitlines())
         texts = {"tells": TELLS.format(one=one, where=self.told, prompt=prompt)}
         texts["fails"] = FAILS.format(where=self.told)
         for name, text in texts.items():
             (self.catalog / f"{name}.yaml").write_text(text, "utf-8")
-        (self.catalog / "agents" / "ann" / "SOUL.md").write_text(everything(kinds), "utf-8")
+        for file in (self.catalog / "agents" / "ann" / "SOUL.md", self.told.with_suffix(".about")):
+            file.write_text(everything(kinds), "utf-8")
 
     def _catalog(self) -> Path:
         where = str(self.told)
