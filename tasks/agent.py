@@ -132,7 +132,8 @@ async def _answered(
     )
     tools = ToolSet(tuple(without_known_secrets(t, context) for t in offered))
     if journal is not None:
-        tools = tools.as_told(await journal.definitions(tools.definitions()))
+        said = await journal.definitions(tools.definitions(), foreign=bool(agent.servers))
+        tools = tools.as_told(said)
         blocks = _with_earlier(blocks, journal.told())
     messages = await _created(agent, [{"role": "user", "content": blocks}], context, journal)
     connection = context.connection(agent)  # first: from here on its credential is a known secret
