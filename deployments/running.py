@@ -225,7 +225,7 @@ async def run_flow(plan: Plan, given: Mapping[str, Any], launch: Launch) -> None
 
     from deployments.stored_inputs import stored_inputs
     from flows.compiled import LAUNCH, build_flow
-    from flows.orchestration import outwait
+    from flows.orchestration import outwait, probe
 
     with _interruptible(launch.hurry) as cancel:
         heard = _Heard(launch.on_event)
@@ -240,6 +240,8 @@ async def run_flow(plan: Plan, given: Mapping[str, Any], launch: Launch) -> None
             known = {**missing, **parameters, "run_id": launch.run_id, "offline": launch.offline}
 
             async def flow_run() -> Any:
+                if launch.environ.get("PREFECT_API_URL"):  # one that the user named: nobody looked yet
+                    await probe()
                 return await named(**known, return_state=True)  # type: ignore[misc]
 
             state: Any = await outwait(launch, flow_run, begun=lambda: heard.begun)
