@@ -18,7 +18,7 @@ from deployments.again import continuing, labels_of, places_of
 from deployments.announcing import announced
 from deployments.closing import closing
 from deployments.display import Out
-from deployments.local_server import ServerInfo, for_command, prefect_environment
+from deployments.local_server import LOAD_SECONDS, ServerInfo, for_command, prefect_environment
 from workflows.core.catalog import Catalog
 from workflows.core.errors import PhaselineError
 from workflows.core.plan import Plan
@@ -35,13 +35,15 @@ def run_here(start: Start, out: Out) -> int:
 
     patience = Patience.read(start.environ, start.catalog.patience)
 
+    wait = max(LOAD_SECONDS, patience.seconds)  # with many commands at once its start takes long
+
     def meanwhile(info: ServerInfo) -> None:
         out.note("starting the local Prefect server (some seconds; it stays for later commands)")
         _import_flows(info, start.settings, start.environ, patience)
 
     with (
         announced(start) as begun,
-        for_command(start.settings.home, start.environ, wait=patience.seconds, meanwhile=meanwhile) as server,
+        for_command(start.settings.home, start.environ, wait=wait, meanwhile=meanwhile) as server,
     ):
         _import_flows(server, start.settings, start.environ, patience)
         return _run(begun, server, out)
