@@ -84,7 +84,7 @@ async def _retried(
     waits = retry_waits(step.retries)
     for attempt in range(1, attempts_allowed(step.retries) + 1):
         inner, state, error = await once()
-        hopeless = error is None or is_final(error) or scope.execution.held_up is not None
+        hopeless = error is None or is_final(error) or scope.execution.stopped is not None
         if hopeless or attempt > step.retries.max:
             break
         delay = waits[min(attempt, len(waits)) - 1]
