@@ -262,7 +262,7 @@ class Execution:
 
     async def _failed(self, unit: Unit, outcome: Outcome, started: int) -> None:
         if isinstance(outcome.error, LedgerAway):
-            raise outcome.error  # nothing can be written down: it is the run's end here, and says what is lost
+            raise outcome.error  # nothing can be written down: the run ends here, and says what is lost
         kind = ending(outcome.error)
         if isinstance(outcome.error, QuotaExhausted):
             outcome.error.of_run(self.context.run_id)
