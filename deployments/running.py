@@ -19,7 +19,7 @@ from deployments.again import continuing, labels_of, places_of
 from deployments.announcing import announced
 from deployments.closing import closing
 from deployments.display import Out
-from deployments.local_server import ServerInfo, for_command, prefect_environment
+from deployments.local_server import LOAD_SECONDS, ServerInfo, for_command, prefect_environment
 from workflows.core.catalog import Catalog
 from workflows.core.errors import PhaselineError
 from workflows.core.plan import Plan
@@ -35,13 +35,15 @@ def run_here(start: Start, out: Out) -> int:
 
     patience = Patience.read(start.environ, start.catalog.patience)
 
+    wait = max(LOAD_SECONDS, patience.seconds)  # with many commands at once its start takes long
+
     def meanwhile(info: ServerInfo) -> None:
         out.note("starting the local Prefect server (some seconds; it stays for later commands)")
         _import_flows(info, start.settings, start.environ, patience)
 
     with (
         announced(start) as begun,
-        for_command(start.settings.home, start.environ, wait=patience.seconds, meanwhile=meanwhile) as server,
+        for_command(start.settings.home, start.environ, wait=wait, meanwhile=meanwhile) as server,
     ):
         _import_flows(server, start.settings, start.environ, patience)
         return _run(begun, server, out)
@@ -225,7 +227,7 @@ async def run_flow(plan: Plan, given: Mapping[str, Any], launch: Launch) -> None
 
     from deployments.stored_inputs import stored_inputs
     from flows.compiled import LAUNCH, build_flow
-    from flows.orchestration import outwait
+    from flows.orchestration import outwait, probe
 
     with _interruptible(launch.hurry, last_steps=bool(plan.finally_)) as cancel:
         heard = _Heard(launch.on_event)
@@ -240,6 +242,8 @@ async def run_flow(plan: Plan, given: Mapping[str, Any], launch: Launch) -> None
             known = {**missing, **parameters, "run_id": launch.run_id, "offline": launch.offline}
 
             async def flow_run() -> Any:
+                if launch.environ.get("PREFECT_API_URL"):  # one that the user named: nobody looked yet
+                    await probe()
                 return await named(**known, return_state=True)  # type: ignore[misc]
 
             state: Any = await outwait(launch, flow_run, begun=lambda: heard.begun)

@@ -369,9 +369,15 @@ async def _current(context: RunContext) -> AsyncIterator[None]:
     token = run_context.enter(context)
     try:
         yield
+    except BaseException:
+        # What broke the run off says more than that its last words could not be written either.
+        with contextlib.suppress(PhaselineError):
+            await context.close()
+        raise
+    else:
+        await context.close()
     finally:
         run_context.leave(token)
-        await context.close()
 
 
 @contextlib.asynccontextmanager
