@@ -22,7 +22,10 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
 
+from blocks import secrets
 from blocks.names import checked_output, checked_run_id, checked_tenant
+from blocks.patience import Vigil
+from blocks.patient_root import PatientRoot
 from blocks.recent_bodies import RecentBodies
 from blocks.storage_errors import ArtifactCorrupt, ArtifactMissing, StorageError
 from blocks.storage_root import Root, open_root
@@ -75,13 +78,16 @@ class ArtifactStore:
         self._pid = os.getpid()
 
     @classmethod
-    def open(cls, uri: str, *, environ: Mapping[str, str], recent: int = 0) -> ArtifactStore:
+    def open(
+        cls, uri: str, *, environ: Mapping[str, str], recent: int = 0, vigil: Vigil | None = None
+    ) -> ArtifactStore:
         """The store at a folder or s3://bucket/prefix; touches nothing yet (see `probe`).
 
         For S3 the standard AWS variables of `environ` count, AWS_ENDPOINT_URL included. Up to `recent` bytes
-        of bodies that were stored or read are kept in memory for `get`. UsageError when the address is none.
+        of bodies that were stored or read are kept in memory for `get`. `vigil` says how long faults that
+        pass are waited out; StoreAway when that is over. UsageError when the address is none.
         """
-        return cls(open_root(uri, environ), recent)
+        return cls(PatientRoot(open_root(uri, environ), vigil or Vigil.of_command()), recent)
 
     def __repr__(self) -> str:
         return f"ArtifactStore({self.root!r})"
@@ -116,11 +122,14 @@ class ArtifactStore:
         step: str = "",
         offline: bool = False,
     ) -> Ref:
-        """Store a body and point at it. A body the tenant already has is not written again.
+        """Store a body, without known secrets, and point at it. A body the tenant already has is not written
+        again.
 
         What is stored is checked, and a stored body that went bad is replaced. A summary over 400
         characters is cut. When this returns the body survives a power cut.
         """
+        known = secrets.known()
+        body = known.body(body, media_type)
         sha256 = digest_bytes(body)
         key = _blob_key(tenant, sha256)
         ref = Ref(
@@ -129,7 +138,7 @@ class ArtifactStore:
             size=len(body),
             media_type=media_type,
             kind=kind,
-            summary=_cut(summary),
+            summary=_cut(known.text(summary)),
             tenant=tenant,
             run_id=checked_run_id(run_id) if run_id else "",
             step=step,
@@ -198,8 +207,11 @@ class ArtifactStore:
                 publishing.ended[name] = self._root.place(target)
 
     async def write_manifest(self, tenant: str, run_id: str, document: dict[str, Any]) -> None:
-        """Replace the run's manifest. TypeError when the document is not JSON."""
-        body = _by_lines(document).encode("utf-8", "replace")
+        """Replace the run's manifest, without known secrets. TypeError when the document is not JSON."""
+        known, text = secrets.known(), _by_lines(document)
+        if known.text(text) != text:
+            text = _by_lines(known.value(document, numbers=False))
+        body = text.encode("utf-8", "replace")
         key = f"{_run_key(tenant, run_id)}/run.json"
         await self._off_loop(
             partial(self._root.write, key, body, media_type="application/json", durable=True)

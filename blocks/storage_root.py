@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import BinaryIO, Protocol
 from urllib.parse import unquote, urlsplit
 
+from blocks.home import make_folder
 from blocks.names import checked_key
 from blocks.storage_errors import StorageError
 from workflows.core.errors import UsageError
@@ -146,9 +147,13 @@ class FolderRoot:
         # One place for unfinished files: what a killed process leaves is easily told apart and removed.
         temporary = self._folder / _TEMPORARY / uuid.uuid4().hex
         try:
+            make_folder(self._folder)
+            # Whom the root is open to, what is in it is open to: one of ours to nobody, one that people share
+            # to those they share it with.
+            allowed = self._folder.stat().st_mode
             for folder in (temporary.parent, path.parent):
-                folder.mkdir(parents=True, exist_ok=True)
-            _create(temporary, fill, mode, durable)
+                _make_below(self._folder, folder, allowed & 0o777)
+            _create(temporary, fill, mode & allowed, durable)
             temporary.replace(path)
             if durable:
                 _sync_folder(path.parent)
@@ -156,6 +161,13 @@ class FolderRoot:
             with contextlib.suppress(OSError):  # the first fault is the one to report
                 temporary.unlink(missing_ok=True)
             raise _fault(error, "write", path) from error
+
+
+def _make_below(root: Path, folder: Path, mode: int) -> None:
+    if folder == root or folder.is_dir():
+        return
+    _make_below(root, folder.parent, mode)
+    folder.mkdir(mode, exist_ok=True)
 
 
 def _create(path: Path, fill: Callable[[BinaryIO], None], mode: int, durable: bool) -> None:
@@ -178,6 +190,8 @@ def _sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
+_PASSING = (errno.EINTR, errno.EAGAIN, errno.EBUSY, errno.ESTALE, errno.ETIMEDOUT, errno.EREMOTEIO)
+"""What a folder on the network gives while its server restarts."""
 _CURES = {
     errno.ENOSPC: "free some space on that disk, then run the command again",
     errno.EDQUOT: "free some space or raise the quota, then run the command again",
@@ -191,4 +205,5 @@ _CURES = {
 
 def _fault(error: OSError, action: str, path: Path) -> StorageError:
     cure = _CURES.get(error.errno or 0, "check the disk and that PHASELINE_STORAGE names the right folder")
-    return StorageError(f"cannot {action} {path}: {error.strerror or error}", cure)
+    passing = error.errno in _PASSING
+    return StorageError(f"cannot {action} {path}: {error.strerror or error}", cure, passing=passing)

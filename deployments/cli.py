@@ -20,6 +20,8 @@ from typing import TYPE_CHECKING, Any
 from deployments import provenance
 
 if TYPE_CHECKING:
+    from types import TracebackType
+
     from deployments.display import Out
 
 CANCELLED = 1
@@ -34,9 +36,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     if wrong := provenance.intruder():
         _report_intruder(*wrong, json_mode)
         return INVALID
+    from blocks.paths import come_back
     from deployments.display import Out, OutputClosed
 
+    if argv is None:
+        sys.excepthook = _mask_traceback
     out = Out(json_mode)
+    # What is ours is ours to use, whatever the umask: no mask takes the owner's own rights.
+    os.umask(os.umask(0o077) & 0o077)
     try:
         with _Terminable():
             code = _run(words, out)
@@ -46,16 +53,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OutputClosed:
         _silence_output()
         return CANCELLED
+    finally:
+        if argv is not None:
+            come_back()
     return code
 
 
 def _run(words: list[str], out: Out) -> int:
-    from deployments.arguments import Answered, read
+    from deployments.arguments import HOMELESS, Answered, read
+    from deployments.working_folder import guarded
     from workflows.core.errors import PhaselineError
 
     try:
         args = read(words)
-        return int(_command(args.module).execute(args, out))
+        if args.module not in HOMELESS:
+            _close_home(args.home, out)
+        _learn_secrets(getattr(args, "catalog", None))
+        with guarded(args.home):
+            return int(_command(args.module).execute(args, out))
     except Answered as answer:
         out.document(answer.document)
         out.line(answer.text)
@@ -66,6 +81,35 @@ def _run(words: list[str], out: Out) -> int:
     except KeyboardInterrupt:
         out.error(PhaselineError("cancelled"))
         return CANCELLED
+
+
+def _close_home(home: Path, out: Out) -> None:
+    """Refuses a home that others may have put things into; closes one that they could only read."""
+    from blocks.home import check_home
+
+    if check_home(home):
+        out.note(f"the home {home} was open to other users; it is closed now (mode 0700)", "yellow")
+
+
+def _learn_secrets(catalog: Path | None) -> None:
+    """What the catalog's agents take keys and servers' entries from is a secret to every command."""
+    from blocks import secrets
+
+    def names() -> frozenset[str]:
+        from workflows.core.secret_names import variables_of_catalog
+
+        return variables_of_catalog(Path(catalog)) if catalog is not None else frozenset()
+
+    secrets.learn_from(names)
+
+
+def _mask_traceback(kind: type[BaseException], fault: BaseException, trace: TracebackType | None) -> None:
+    """A fault of our own is shown whole, but for known secrets."""
+    import traceback
+
+    from blocks import secrets
+
+    sys.stderr.write(secrets.known().text("".join(traceback.format_exception(kind, fault, trace))))
 
 
 def _command(name: str) -> Any:

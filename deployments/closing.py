@@ -21,6 +21,8 @@ _STYLES: dict[str, Style] = {
 }
 
 
+_LOGIN = "UI login"
+"""The one line that is there to tell a secret."""
 _MOST_PARTS = 10
 """Failed items of a step that are named."""
 
@@ -49,7 +51,7 @@ def closing(
     _print_outputs(document, out)
     pairs = [("run", document.get("run_id")), ("spent", _spent(document))]
     if ui_url:
-        pairs += [("UI", ui_url), ("UI login", auth)]  # lines of their own: they are copied
+        pairs += [("UI", ui_url), (_LOGIN, auth)]  # lines of their own: they are copied
     for wait in document.get("waits") or ():
         pairs += wait_lines(wait, places)
     if status not in ("completed", "invalid") and document.get("run_id"):
@@ -179,4 +181,4 @@ def _print_pairs(pairs: list[tuple[str, str]], out: Out) -> None:
     columns = max((width(name) for name, _ in pairs), default=0)
     for name, value in pairs:
         below = "\n" + " " * (columns + 4)
-        out.line(f"  {padded(name, columns)}  {below.join(value.splitlines())}")
+        out.line(f"  {padded(name, columns)}  {below.join(value.splitlines())}", reveal=name == _LOGIN)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from blocks.paths import here
+from blocks.plan_secrets import masked_plan
 from workflows.core.catalog import Catalog, WorkflowFile
 from workflows.core.compiler import compile_workflow
 from workflows.core.errors import InvalidDefinition, Mistake
@@ -17,17 +19,19 @@ def open_catalog(folder: Path) -> Catalog:
 
 def compile_named(catalog: Catalog, name: str) -> Plan:
     """The plan of a workflow given by name or path. Raises UsageError or InvalidDefinition."""
-    return compile_file(catalog, catalog.find_workflow(name))
+    path = here(Path(name))
+    found = path.suffix in (".yaml", ".yml") and path.is_file()
+    return compile_file(catalog, catalog.find_workflow(str(path) if found else name))
 
 
 def compile_file(catalog: Catalog, file: WorkflowFile) -> Plan:
-    """The plan of a workflow. Raises InvalidDefinition.
+    """The plan of a workflow, without known secrets. Raises InvalidDefinition.
 
     An agent whose file is broken looks unknown to the compiler; so the mistakes of the files that
     workflows refer to are reported with the workflow's own.
     """
     try:
-        return compile_workflow(file, catalog)
+        return masked_plan(compile_workflow(file, catalog))
     except InvalidDefinition as fault:
         raise InvalidDefinition(_once([*referred_mistakes(catalog), *fault.mistakes])) from None
 

@@ -13,6 +13,8 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Any, Literal
 
+from blocks import secrets
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -49,18 +51,24 @@ class Out:
 
     # ------------------------------------------------------------ for people
 
-    def line(self, text: str = "", style: Style = "") -> None:
-        """One or more lines on standard output; nothing under --json."""
+    def line(self, text: str = "", style: Style = "", *, reveal: bool = False) -> None:
+        """One or more lines on standard output; nothing under --json.
+
+        `reveal` leaves known secrets in it, for the few lines that are there to tell one.
+        """
         if not self.json_mode:
-            self._write(self.stdout, self.styled(text, style) + "\n")
+            self._write(self.stdout, self.styled(text, style, reveal=reveal) + "\n")
 
     def note(self, text: str, style: Style = "") -> None:
         """A line on standard error, in both modes: what happens meanwhile, never a result."""
         colour = _terminal(self.stderr) and not os.environ.get("NO_COLOR")
+        text = secrets.known().text(text)
         self._write(self.stderr, (painted(text, style) if colour else printable(text)) + "\n")
 
-    def styled(self, text: str, style: Style) -> str:
-        """The text as it may go to standard output: control characters shown, colours where wanted."""
+    def styled(self, text: str, style: Style, *, reveal: bool = False) -> str:
+        """The text as it may go to standard output: without secrets (unless they are to be revealed), control
+        characters shown, colours where wanted."""
+        text = text if reveal else secrets.known().text(text)
         return painted(text, style) if self.colour else printable(text)
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -95,15 +103,18 @@ class Out:
 
     # ------------------------------------------------------------ for programs
 
-    def document(self, value: Mapping[str, Any]) -> None:
-        """The command's one JSON document; nothing without --json. Raises RuntimeError the second time."""
+    def document(self, value: Mapping[str, Any], *, reveal: bool = False) -> None:
+        """The command's one JSON document; nothing without --json. Raises RuntimeError the second time.
+
+        Known secrets are masked in it, unless it is there to `reveal` one.
+        """
         if not self.json_mode:
             return
         if self.documented:
             raise RuntimeError("a command prints one document")
         self.documented = True
-        text = json.dumps(as_json(value), ensure_ascii=False, indent=2, allow_nan=False)
-        self._write(self.stdout, text + "\n")
+        told = as_json(value) if reveal else secrets.known().value(as_json(value), numbers=False)
+        self._write(self.stdout, json_text(told) + "\n")
 
     # ------------------------------------------------------------ errors
 
@@ -193,7 +204,7 @@ def cell(value: Any, between: str = ", ") -> str:
         return f"{value:,}"
     if isinstance(value, (list, tuple)):
         return between.join(cell(v) for v in value)
-    return " ".join(printable(str(value)).split())
+    return " ".join(printable(secrets.known().text(str(value))).split())
 
 
 def _numeric(cells: Sequence[str]) -> bool:
@@ -214,6 +225,23 @@ def _spelt(character: str) -> str:
     if unicodedata.category(character) == "Zs":
         return " "
     return character.encode("unicode_escape").decode("ascii")
+
+
+def json_text(value: Any) -> str:
+    """JSON for a terminal: what could steer one, or turn the order of its letters, is written as an escape,
+    so that the value is the same to who parses it."""
+    text = json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False)
+    if text.isascii() and "\x7f" not in text:
+        return text  # the encoder has escaped the rest
+    return "".join(c if c == "\n" or c.isprintable() or _is_blank(c) else _escaped(c) for c in text)
+
+
+def _is_blank(character: str) -> bool:
+    return unicodedata.category(character) == "Zs"
+
+
+def _escaped(character: str) -> str:
+    return json.dumps(character)[1:-1] if ord(character) > 0x7F else f"\\u{ord(character):04x}"
 
 
 def painted(text: str, style: Style) -> str:

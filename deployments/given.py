@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from blocks import secrets
 from blocks.paths import expanded
 from workflows.core.csv_table import UnreadableTable, read_csv
 from workflows.core.errors import UsageError, together
@@ -58,6 +59,8 @@ def read_inputs(
     """
     given: dict[str, Any] = dict(_from_file(inputs_file)) if inputs_file else {}
     given.update(_from_words(pairs))
+    # First of all, since what is told of an unfit value holds the beginning of it.
+    given = secrets.known().values_of(given)
     read: dict[str, Any] = dict(routed or {})
     faults = []
     for name, value in given.items():

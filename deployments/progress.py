@@ -10,8 +10,10 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from blocks import secrets
 from deployments.closing import calls_failed, error_text, tokens_of
 from deployments.display import Out, Style
 from deployments.progress_table import MARKS, Row, draw
@@ -32,13 +34,17 @@ class Progress:
 
     total: number of steps; default: those of the plan.
     clock: seconds, only differences count.
-    Of the run: `run.started {run_id, workflow}`, `run.finished {status, seconds}`. Of a step, each with
+    Of the run: `run.started {run_id, workflow}`, `run.finished {status, seconds}`, `run.restored {run_id,
+    storage, inputs}`; `storage.refused {reason}`, also with a step. Of a step, each with
     `step`: `step.started {agent, attempt}`, `step.attempt_failed {attempt, reason}`, `step.rerun {reason}`,
     `step.interrupted` (an earlier process ended while it worked),
     `step.finished {status, reused, seconds, usage, error, offline, failed_tool_calls}`. Of what happens
-    inside one: `turn.started {turn}`, `request.progress {kind, characters}`, `request.retry {reason, delay}`,
-    `tool.started {tool}`, `output.rejected {problems}`, `step.progress {kind, text}`.
+    inside one: `turn.started {turn}`, `request.progress {kind, characters}`,
+    `request.retry {reason, delay, since, until}`, `tool.started {tool}`, `output.rejected {problems}`,
+    `step.progress {kind, text}`.
     Other events and keys are passed over. Any thread may call.
+
+    Of no step: `fault.waiting {part, reason, since, until}`, `fault.passed {part, seconds}`.
 
     `step` may name a part, such as `step-4/agent-1`: on the table it shows in the row of its step.
     """
@@ -81,7 +87,8 @@ class Progress:
         react = _REACTIONS.get(name)
         if react is None:
             return
-        line = react(self, data)
+        # Before any of it is cut: the beginning of a secret would not be known any more.
+        line = react(self, secrets.known().value(data, numbers=False))
         if self._live is not None:
             return  # drawn by the refresh that is due anyway
         if line is not None:
@@ -123,8 +130,22 @@ class Progress:
 
     def _request_retry(self, data: Mapping[str, Any]) -> tuple[str, Style] | None:
         delay = shown_duration(float(data.get("delay") or 0))
-        text = self._tell(data, f"asks again in {delay}: {data.get('reason') or 'no answer'}")
+        text = self._tell(data, f"asks again in {delay}: {data.get('reason') or 'no answer'}{_waited(data)}")
         return _joined(str(data.get("step")), text), "yellow"
+
+    def _fault_waiting(self, data: Mapping[str, Any]) -> tuple[str, Style] | None:
+        line: tuple[str, Style] = (
+            f"waits for the {data.get('part')}: {data.get('reason')}{_waited(data)}",
+            "yellow",
+        )
+        if self._live is not None:
+            self._title = f"{self._title.partition('  (')[0]}  ({line[0]})"
+        return line
+
+    def _fault_passed(self, data: Mapping[str, Any]) -> tuple[str, Style] | None:
+        self._title = self._title.partition("  (")[0]
+        took = shown_duration(float(data.get("seconds") or 0))
+        return f"the {data.get('part')} is back after {took}", ""
 
     def _output_rejected(self, data: Mapping[str, Any]) -> tuple[str, Style] | None:
         problems = data.get("problems")
@@ -144,15 +165,26 @@ class Progress:
         text = self._tell(data, f"runs again: {data.get('reason')}")
         return _joined(str(data.get("step")), text), ""
 
+    def _run_restored(self, data: Mapping[str, Any]) -> tuple[str, Style] | None:
+        names = ", ".join(map(str, data.get("inputs") or ())) or "none"
+        return self._lasting(
+            f"the run {data.get('run_id')} is not in this ledger: it goes on from {data.get('storage')}, and "
+            f"nothing proves who wrote that; inputs taken from there: {names}"
+        )
+
+    def _storage_refused(self, data: Mapping[str, Any]) -> tuple[str, Style] | None:
+        return self._lasting(_joined(str(data.get("step") or ""), f"not believed: {data.get('reason')}"))
+
+    def _lasting(self, text: str) -> tuple[str, Style]:
+        """A line for people that stays below the table, which would show it for a moment only."""
+        line: tuple[str, Style] = (text, "yellow")
+        if self._live is not None:
+            self._notes.append(line)
+        return line
+
     def _step_interrupted(self, data: Mapping[str, Any]) -> tuple[str, Style] | None:
         told = "was at work when an earlier process ended: what a model was asked just then may be billed, "
-        line: tuple[str, Style] = (
-            _joined(str(data.get("step")), told + "and is counted only within a budget"),
-            "yellow",
-        )
-        if self._live is not None:
-            self._notes.append(line)  # the table would show it for a moment only
-        return line
+        return self._lasting(_joined(str(data.get("step")), told + "and is counted only within a budget"))
 
     def _step_finished(self, data: Mapping[str, Any]) -> tuple[str, Style] | None:
         part = self._part(data)
@@ -222,6 +254,8 @@ class Progress:
 _REACTIONS: dict[str, Callable[[Progress, Mapping[str, Any]], tuple[str, Style] | None]] = {
     "run.started": Progress._run_started,
     "run.finished": Progress._run_finished,
+    "run.restored": Progress._run_restored,
+    "storage.refused": Progress._storage_refused,
     "step.started": Progress._step_started,
     "step.attempt_failed": Progress._attempt_failed,
     "step.rerun": Progress._step_rerun,
@@ -231,9 +265,20 @@ _REACTIONS: dict[str, Callable[[Progress, Mapping[str, Any]], tuple[str, Style] 
     "turn.started": Progress._turn_started,
     "request.progress": Progress._request_progress,
     "request.retry": Progress._request_retry,
+    "fault.waiting": Progress._fault_waiting,
+    "fault.passed": Progress._fault_passed,
     "tool.started": Progress._tool_started,
     "output.rejected": Progress._output_rejected,
 }
+
+
+def _waited(data: Mapping[str, Any]) -> str:
+    """Since when something is waited for, and until when, by this machine's clock."""
+    try:
+        since, until = (datetime.fromisoformat(str(data[name])).astimezone() for name in ("since", "until"))
+    except (KeyError, ValueError):
+        return ""
+    return f" (since {since:%H:%M:%S}, until {until:%H:%M:%S})"
 
 
 def _joined(*words: str) -> str:

@@ -6,10 +6,14 @@ import argparse
 import contextlib
 import os
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from blocks.ledger import Ledger, LedgerReader, RunRow
+from blocks.secrets import learn
 from blocks.settings import Settings
+from deployments.again import catalog_of
 from workflows.core.errors import UsageError, did_you_mean
+from workflows.core.secret_names import variables_of_catalog
 
 TENANT = "default"
 
@@ -41,10 +45,18 @@ def opened(settings: Settings) -> Iterator[Ledger]:
         yield ledger
 
 
+def learn_secrets_of(row: RunRow | None) -> None:
+    """What the run's own catalog takes from the environment is secret here too."""
+    folder = catalog_of(row.labels) if row is not None else None
+    if folder is not None:
+        learn(variables_of_catalog(Path(folder)))
+
+
 def find_run(reader: LedgerReader, run_id: str, settings: Settings) -> RunRow:
     """The run of that id. Raises UsageError when there is none."""
     row = reader.get_run(TENANT, run_id)
     if row is not None:
+        learn_secrets_of(row)
         return row
     known = [r.run_id for r in reader.list_runs(TENANT, 200)]
     hint = did_you_mean(run_id, known)

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from blocks import file_locks
+from blocks.home import make_file, make_home
 from deployments import server_supervisor as shared
 from workflows.core.errors import PhaselineError
 
@@ -41,12 +42,13 @@ def installed_prefect() -> str:
 def prepare(home: Path) -> Path:
     """The server's folder, made if need be and closed to other users."""
     folder = folder_of(home)
+    make_home(folder.parent)
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
         if folder.stat().st_mode & 0o077:
             folder.chmod(0o700)
         for name in (shared.BUSY_LOCK, shared.START_LOCK):
-            os.close(os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o600))
+            make_file(folder / name)
     except OSError as error:
         raise ServerError(
             f"the folder of the local Prefect server cannot be written: {folder} ({error.strerror})",
@@ -93,7 +95,7 @@ def held(path: Path, mode: int = fcntl.LOCK_SH) -> bool:
 
 
 def note_use(folder: Path) -> None:
-    (folder / shared.USED).touch()
+    (folder / shared.USED).touch(0o600)
 
 
 def live_record(folder: Path) -> dict[str, Any] | None:

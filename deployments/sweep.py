@@ -10,7 +10,7 @@ from pathlib import Path
 
 from blocks.ledger import Ledger, LedgerError, Owner, RunRow
 from blocks.ledger.clock import ClockAhead, now_us
-from blocks.ledger.interrupted import read_interrupted
+from blocks.ledger.interrupted import AUTO, read_interrupted, revivable
 from blocks.ledger.waits import WaitRow
 from deployments.again import going_on_by
 from deployments.display import Out
@@ -28,7 +28,8 @@ def sweep(
     """Applies deadlines, and continues in the background what a deadline or a quota's reset made due.
 
     Some milliseconds where nothing is due. Runs that somebody answered, and those whose process died, are
-    only told of, on standard error: people decide when they go on. A ledger that cannot be read or written
+    only told of, on standard error: people decide when they go on, unless the run's catalog says
+    `resume: auto`. A ledger that cannot be read or written
     here is the command's own error a moment later.
 
     but: a run that this very command continues. shown: one that it shows, with what is to be done.
@@ -44,8 +45,11 @@ def sweep(
         ledger.note_time()
         apply_due(ledger)
         due = [run_id for run_id in ledger.steering.due(TENANT) if run_id != but]
-        woken = _woken(ledger, due, home, out) if due else []
         lost = _interrupted(ledger, (but, shown))
+        at = now_us()
+        revived = [row.run_id for row in lost if row.labels.get(AUTO) and revivable(row, at)]
+        woken = _woken(ledger, [*due, *revived], home, out, revived) if due or revived else []
+        lost = [row for row in lost if row.run_id not in woken]
     except LedgerError:
         return
     if ahead is not None:
@@ -66,8 +70,13 @@ def tell_clock(ahead: ClockAhead, places: Sequence[str], out: Out) -> None:
     out.note(f"  cure: set the clock right; or, if it is right: {confirm}")
 
 
-def _woken(ledger: Ledger, due: Sequence[str], home: Path, out: Out) -> list[str]:
-    """Those that go on in the background. Of those that could not it is told why."""
+def _woken(
+    ledger: Ledger, due: Sequence[str], home: Path, out: Out, revived: Sequence[str] = ()
+) -> list[str]:
+    """Those that go on in the background. Of those that could not it is told why.
+
+    `revived` are among them: their process died, and they may go on by themselves.
+    """
     from deployments import waking
     from deployments.wake_attempts import attempts
 
@@ -76,7 +85,8 @@ def _woken(ledger: Ledger, due: Sequence[str], home: Path, out: Out) -> list[str
     # Without a message it is begun, or comes after one that is at work; else its process ended unheard.
     going = [r for r in tried if not known[r].message] if tried and waking.under_way(home) else []
     failed = [run_id for run_id in tried if run_id not in going]
-    by_clock = [r for r in ledger.steering.due_by_clock(TENANT) if r in due and r not in tried]
+    by_itself = [*ledger.steering.due_by_clock(TENANT), *revived]
+    by_clock = [r for r in by_itself if r in due and r not in tried]
     mine = [r for r in by_clock if waking.can_wake(ledger.reader.get_run(TENANT, r), ledger.shared)]
     if mine and wakes(os.environ) and waking.wake_in_background(mine, home, dict(os.environ)):
         going += mine

@@ -45,7 +45,8 @@ def elsewhere(row: RunRow) -> str | None:
     """What keeps a run from going on as it began on this machine; None when its catalog and bodies are here.
 
     A bucket is everywhere. A folder of the right name may be another machine's: only one with the run's
-    manifest holds its bodies, and elsewhere all would be done, and paid, again.
+    manifest holds its bodies, and elsewhere all would be done, and paid, again. Whether the definition in it
+    is the run's is looked at when the run goes on.
     """
     catalog = catalog_of(row.labels)
     if catalog is not None and not os.path.isdir(catalog):  # noqa: PTH112 - False where it may not be seen

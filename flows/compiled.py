@@ -16,16 +16,23 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Literal
 
 from prefect import Flow, flow
 from prefect.states import Cancelled, Completed, Failed
 
+from blocks import secrets
 from blocks.ledger.records import DEPLOYED
+from blocks.patience import Patience, PatienceOver
+from blocks.plan_secrets import masked_plan
 from blocks.result_storage import ensure_block
 from blocks.settings import Settings
+from blocks.storage import ArtifactStore
 from flows.holding import hold
 from flows.launch import Launch, NothingToWake
+from flows.log_secrets import mask_logs
+from flows.orchestration import outwait
 from flows.outcome import RunOutcome
 from flows.run import run_plan
 from flows.wakes import is_woken, own_flow_run, schedule_wake
@@ -53,15 +60,17 @@ _TYPES: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Rates:
-    """What the catalog says of models: prices by model id, limits by the variable of a key."""
+    """What the catalog says of its runs: prices by model id, limits by the variable of a key, patience."""
 
     prices: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     limits: Mapping[str, ProviderLimits] = field(default_factory=dict)
+    patience: float | None = None
+    """Seconds for which its runs wait faults out, where the environment does not say."""
 
     @classmethod
     def of(cls, catalog: Catalog) -> Rates:
-        """From models.yaml."""
-        return cls(price_table(catalog), catalog.models.limits)
+        """From models.yaml and agent.yml."""
+        return cls(price_table(catalog), catalog.models.limits, catalog.patience)
 
 
 def build_flow(plan: Plan, rates: Rates | None = None) -> Flow[..., Any]:
@@ -70,6 +79,7 @@ def build_flow(plan: Plan, rates: Rates | None = None) -> Flow[..., Any]:
     async def body(**parameters: Any) -> Any:
         return await _body(plan, rates or Rates(), parameters)
 
+    mask_logs()
     name = python_name(plan.workflow)
     # A compiled function that looks written: Prefect takes name, schema and documentation from it.
     body.__name__ = body.__qualname__ = name
@@ -120,7 +130,7 @@ def _own_parameters() -> list[inspect.Parameter]:
 
 async def _body(plan: Plan, rates: Rates, parameters: dict[str, Any]) -> Any:
     run_id, offline = parameters.pop("run_id", None), parameters.pop("offline", False)
-    given = {n: v for n, v in parameters.items() if v is not None}
+    given = {n: secrets.known().value(v) for n, v in parameters.items() if v is not None}
     own = LAUNCH.get()
     launch = own or _from_environment(plan, run_id, offline, rates)
     outcomes: list[RunOutcome] = []
@@ -132,13 +142,18 @@ async def _body(plan: Plan, rates: Rates, parameters: dict[str, Any]) -> Any:
     known = replace(launch, flow_run_id=own_flow_run_id(), on_outcome=on_outcome)
     try:
         with _terminable(own.cancel) if own else contextlib.nullcontext():
-            outcome = await run_plan(plan, given, known, ensure_block)
+            outcome = await run_plan(plan, given, known, partial(_storage, known))
     except NothingToWake as fault:
         return Cancelled(message=str(fault))
     except PhaselineError as fault:
         # Raised, Prefect would pickle it to a place of its own.
         launch.on_fault(fault)
-        return Failed(message=f"run {launch.run_id}: {fault}")
+        told = secrets.known().text(f"run {launch.run_id}: {fault}")
+        if not isinstance(fault, PatienceOver):
+            return Failed(message=told)
+        if own is None:
+            await schedule_wake(launch.run_id, fault.wake_at)
+        return Failed(name="Stopped", message=told)
     except asyncio.CancelledError:
         if not outcomes:
             raise
@@ -148,6 +163,11 @@ async def _body(plan: Plan, rates: Rates, parameters: dict[str, Any]) -> Any:
     if outcome.wake_at is not None:
         await schedule_wake(outcome.run_id, outcome.wake_at)
     return final_state(outcome)
+
+
+async def _storage(launch: Launch, store: ArtifactStore) -> Any:
+    """Prefect's result storage, once its server can be asked for it."""
+    return await outwait(launch, lambda: ensure_block(store))
 
 
 @contextlib.contextmanager
@@ -190,6 +210,7 @@ def _from_environment(plan: Plan, run_id: str | None, offline: bool, rates: Rate
         offline=offline or os.environ.get("PHASELINE_MODEL") == "offline",
         prices=rates.prices,
         limits=rates.limits,
+        patience=Patience.read(os.environ, rates.patience),
     )
 
 
@@ -222,9 +243,9 @@ def final_state(outcome: RunOutcome) -> Any:
 
 
 def catalog_flow(name: str) -> Flow[..., Any]:
-    """The flow of a workflow of the catalog. Raises UsageError or InvalidDefinition."""
+    """The flow of a workflow of the catalog, and of no other file. Raises UsageError or InvalidDefinition."""
     catalog = Catalog.load(Settings.read(os.environ).catalog)
-    plan = compile_workflow(catalog.find_workflow(name), catalog)
+    plan = masked_plan(compile_workflow(catalog.find_own_workflow(name), catalog))
     return build_flow(plan, Rates.of(catalog))
 
 

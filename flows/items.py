@@ -71,7 +71,8 @@ async def run_items(
     waits = next((e for e in ends if not e.done and ending(e.error) == "waiting"), None)
     if waits is not None and (failed is waits or step.on_failure == "continue"):
         return replace(waits, path=path)
-    if failed is not None and (step.on_failure == "fail" or scope.execution.stopped is not None):
+    halted = scope.execution.stopped is not None or (failed and ending(failed.error) == "stopped")
+    if failed is not None and (step.on_failure == "fail" or halted):
         return _failed(path, ends, failed, scope)
     # One edge per task run, also where many items were done in one.
     states = {str(e.state.state_details.task_run_id): e.state for e in ends if e.state is not None}
@@ -231,6 +232,8 @@ async def _batch(
 def _failed(path: str, ends: Sequence[Outcome], first: Outcome, scope: Scope) -> Outcome:
     if scope.execution.stopped is not None:
         return Outcome(path, state=first.state, error=scope.execution.stopped, attempts=first.attempts)
+    if ending(first.error) == "stopped":
+        return Outcome(path, state=first.state, error=first.error, attempts=first.attempts)
     count = sum(not e.done for e in ends)
     cure = getattr(first.error, "cure", "")
     message = getattr(first.error, "message", "") or str(first.error)

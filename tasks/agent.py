@@ -7,8 +7,8 @@ instead of the document. None keeps the reply as it is.
 
 from __future__ import annotations
 
+import asyncio
 import json
-import re
 import time
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -19,12 +19,13 @@ from tasks import requests
 from tasks.agent_tools import step_tools
 from tasks.budget_gate import BudgetGate
 from tasks.context import RunContext
+from tasks.conversations import journal_of, next_journal
 from tasks.documents import message_blocks
 from tasks.failures import OutputRejected
 from tasks.gates import Gates
 from tasks.handler_faults import HandlerFault
 from tasks.handlers import run_handler
-from tasks.journal import StepJournal, journal_of
+from tasks.journal import StepJournal
 from tasks.outputs import Accepted, Contract, Rejected
 from tasks.outputs_stored import store_output
 from tasks.requests import Gate, OnEvent
@@ -37,6 +38,7 @@ from tasks.values import Value, render
 from workflows.core.agents import hook_digest
 from workflows.core.errors import PhaselineError
 from workflows.core.plan import AgentPlan, HookPlan, OutputPlan, StepPlan
+from workflows.core.prompts import enclosed
 
 
 class HookFailed(PhaselineError):
@@ -78,20 +80,78 @@ async def answer(
     output: OutputPlan | None = None,
     kind: str = "",
 ) -> StepResult:
-    """An agent's answer to a rendered instruction over documents, stored under the output's contract."""
-    contract = output or step.output
+    """An agent's answer to a rendered instruction over documents, stored under the output's contract.
+
+    A conversation that came to its end before, and comes to the same one now, is followed by another one.
+    """
+    journal, contract = await journal_of(context, path), output or step.output
+    while True:
+        try:
+            return await _answered(
+                step,
+                agent,
+                instruction,
+                attached,
+                values,
+                context,
+                path,
+                journal,
+                contract,
+                kind,
+            )
+        except PhaselineError as error:
+            journal = await next_journal(journal, error) if journal is not None else None
+            if journal is None:
+                raise
+
+
+async def _answered(
+    step: StepPlan,
+    agent: AgentPlan,
+    instruction: str,
+    attached: Sequence[Value],
+    values: Mapping[str, Value],
+    context: RunContext,
+    path: str,
+    journal: StepJournal | None,
+    contract: OutputPlan,
+    kind: str,
+) -> StepResult:
+    """What one conversation comes to."""
     started = time.monotonic()
     blocks, cut = await message_blocks(attached, instruction, context.store)
     # Handlers may open what the step reads, whether or not it is attached to the message.
     readable = {v.name: v for v in [*attached, *(values[n] for n in step.reads if n in values)]}
-    tools = await step_tools(step, agent, readable, attached, cut, context, path)
-    journal = journal_of(context, path)
+    earlier = journal.earlier if journal is not None else None
+    continued = journal is not None and journal.begun
+    offered = await step_tools(
+        step, agent, readable, attached, cut, context, path, earlier=earlier, continued=continued
+    )
+    tools = ToolSet(tuple(without_known_secrets(t, context) for t in offered))
+    if journal is not None:
+        tools = tools.as_told(await journal.definitions(tools.definitions()))
+        blocks = _with_earlier(blocks, journal.told())
     messages = await _created(agent, [{"role": "user", "content": blocks}], context, journal)
     connection = context.connection(agent)  # first: from here on its credential is a known secret
     gates, notice = await _gates(agent, context, path)
 
+    patience = context.patience_of(step.patience)
+
     async def ask(to: ModelConnection, request: Request, on_event: OnEvent) -> Answer:
-        return await requests.ask(to, request, on_event=on_event, gate=gates)
+        # Nothing of it was made of a secret that was known then; one may have become known since. The
+        # journal's digest is of the request before this, so that a run goes on whatever is known now.
+        clean = context.secrets.value(request, numbers=False)
+        with context.waiting_out(path, on_event) as telling:
+            outage = context.outage(to)
+            return await requests.ask(
+                to,
+                clean,
+                patience,
+                telling,
+                gate=gates,
+                outage=outage,
+                sleep=partial(_stand, context, path),
+            )
 
     with without_secrets(context.secrets):
         conversation = await converse(
@@ -102,7 +162,7 @@ async def answer(
             system=agent.system,
             messages=messages,
             output=contract,
-            tools=ToolSet(tuple(without_known_secrets(t, context) for t in tools)),
+            tools=tools,
             max_turns=agent.max_turns,
             on_event=lambda name, data: _tell(context, name, {"step": path, "agent": agent.id, **data}),
             on_spent=lambda usage, model: context.pay(path, usage, model),
@@ -121,6 +181,12 @@ async def answer(
         offline=conversation.offline,
         seconds=time.monotonic() - started,
     )
+
+
+async def _stand(context: RunContext, path: str, seconds: float) -> None:
+    """Waits for the provider: that is no active time of the unit."""
+    with context.standing(path):
+        await asyncio.sleep(seconds)
 
 
 async def _gates(agent: AgentPlan, context: RunContext, path: str) -> tuple[Gates, Notice | None]:
@@ -148,6 +214,11 @@ def _tell(context: RunContext, name: str, data: dict[str, Any]) -> None:
     context.on_event(name, scrub_value(data, context.secrets))
 
 
+def _with_earlier(blocks: list[dict[str, Any]], told: str) -> list[dict[str, Any]]:
+    """The blocks with what was done before: after the documents, before the instruction."""
+    return [*blocks[:-1], {"type": "text", "text": told}, *blocks[-1:]] if told else blocks
+
+
 async def _created(
     agent: AgentPlan, messages: list[dict[str, Any]], context: RunContext, journal: StepJournal | None
 ) -> list[dict[str, Any]]:
@@ -165,9 +236,7 @@ async def _created(
     if not added:
         return messages
     extra = added if isinstance(added, str) else json.dumps(added, ensure_ascii=False)
-    # What closes its own tag could pass text off as the instruction.
-    inner = re.sub(r"</(context)", r"<\\/\1", extra, flags=re.IGNORECASE)
-    block = {"type": "text", "text": f"<context>\n{inner}\n</context>"}
+    block = {"type": "text", "text": enclosed("context", extra)}
     return [{**messages[-1], "content": [*documents, block, instruction]}]
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Sequence
 from typing import Any
 
 from blocks.storage import ArtifactStore
 from tasks.tools import Tool, ToolError, ToolResult
 from tasks.values import Value
-from workflows.core.prompts import READ_INPUT
+from workflows.core.prompts import READ_INPUT, enclosed
 
 WHOLE_CHARS = 60_000
 """A longer document is given as its beginning; the rest is read on demand."""
@@ -35,13 +34,8 @@ async def _beginning(value: Value, store: ArtifactStore) -> tuple[str, bool]:
     shown, length = text[:WHOLE_CHARS], len(text)
     if length > WHOLE_CHARS:
         shown += f"\n[cut after {WHOLE_CHARS} of {length} characters; read on with the tool `{READ_INPUT}`]"
-    return _document(value.name, value.media_type, shown), length > WHOLE_CHARS
-
-
-def _document(name: str, media_type: str, text: str) -> str:
     # A body that closes its own tag could pass text off as the instruction.
-    inner = re.sub(r"</(document)", r"<\\/\1", text, flags=re.IGNORECASE)
-    return f'<document name="{name}" type="{media_type}">\n{inner}\n</document>'
+    return enclosed("document", shown, name=value.name, type=value.media_type), length > WHOLE_CHARS
 
 
 def read_input_tool(values: Sequence[Value], cut: Sequence[str], store: ArtifactStore) -> Tool:

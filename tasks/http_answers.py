@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from tasks.effect_calls import AlreadySo, Refused, Unsure
+from tasks.effect_calls import AlreadySo, Refused, Unreached, Unsure
 
 if TYPE_CHECKING:
     import httpx2
@@ -51,6 +51,8 @@ async def exchange(who: str, seconds: float) -> AsyncIterator[None]:
         async with asyncio.timeout(seconds):
             yield
     except not_sent as error:
+        if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout):
+            raise Unreached(f"{who} could not be reached: {_why(error)}.") from None
         raise Refused(f"{who} could not be reached: {_why(error)}.") from None
     except TimeoutError:
         raise Unsure(f"{who} did not answer within {seconds:g} s.") from None

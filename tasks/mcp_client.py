@@ -6,31 +6,34 @@ Import this module only where an agent has servers: the MCP SDK is large.
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import mcp.types as types
 
+from blocks.secrets import learn
 from tasks.effect_calls import Refused
 from tasks.mcp_session import Asked, NeverLeft, ServerUnavailable, Session
-from tasks.secrets import LEAST, Secrets
+from tasks.secrets import Secrets, known_secrets
 from workflows.core.mcp_servers import expand
 from workflows.core.plan import ServerPlan
 from workflows.core.refs import digest
-from workflows.core.tool_rules import SECRET_NAME
+from workflows.core.secret_names import variables_of_server
 
 
 @dataclass
 class McpServers:
     """The servers of one run in this process. `close` it at the run's end.
 
-    `environ` gives the values of `${VAR}`; a server sees nothing of it beside what its entry names.
+    `environ` gives the values of `${VAR}`; a server sees nothing of it beside what its entry names. A
+    relative `cwd` starts at `root`, the catalog.
     """
 
     environ: Mapping[str, str]
-    secrets: Secrets = field(default_factory=dict)
+    secrets: Mapping[str, str] = field(default_factory=dict)
+    root: Path = Path()
     _open: dict[str, Session] = field(default_factory=dict, init=False)
     _locks: dict[str, asyncio.Lock] = field(default_factory=dict, init=False)
 
@@ -44,7 +47,7 @@ class McpServers:
             if known is not None:
                 await known.close()
             server = expand(plan.server, self.environ, name=plan.name)
-            self._open[key] = made = Session(plan.name, server, self.secrets_of(plan))
+            self._open[key] = made = Session(plan.name, server, self.secrets_of(plan), self.root)
             try:
                 await made.open()
             except BaseException:
@@ -53,17 +56,9 @@ class McpServers:
             return made
 
     def secrets_of(self, plan: ServerPlan) -> Secrets:
-        """The run's secrets, and what the server's entry takes from the environment for its credentials."""
-        entries = {**plan.server.env, **plan.server.headers}
-        given = {
-            name
-            for key, value in entries.items()
-            for name in re.findall(r"\$\{([A-Za-z_][A-Za-z0-9_]*)", value)
-            if key in plan.server.headers or SECRET_NAME.fullmatch(key) or SECRET_NAME.fullmatch(name)
-        }
-        values = {self.environ.get(name, ""): name for name in sorted(given)}
-        found = {**{v: n for v, n in values.items() if len(v) >= LEAST}, **self.secrets}
-        return dict(sorted(found.items(), key=lambda entry: (-len(entry[0]), entry[0])))
+        """The run's secrets, and everything that the server's entry takes from the environment."""
+        learn(variables_of_server(plan.server))
+        return Secrets({**known_secrets(self.environ), **self.secrets})
 
     async def call(
         self,

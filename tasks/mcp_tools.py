@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from blocks.json_schemas import schema_fault
 from tasks.effect_calls import Refused
 from tasks.effect_tools import ActingTool
 from tasks.effect_waits import by_timeout
 from tasks.effects import EffectGate
-from tasks.secrets import scrub_value
+from tasks.secrets import scrub_text, scrub_value
 from tasks.tools import Effect, ToolError, ToolResult
 from workflows.core.errors import UsageError, did_you_mean
 from workflows.core.plan import AgentPlan, ServerPlan, ToolRulePlan
@@ -33,24 +35,28 @@ ROUNDS = 10
 """How often a server may ask within one call."""
 IMAGE_BYTES = 32 * 1024
 
+_LOG = logging.getLogger(__name__)
 _IMAGES = ("image/png", "image/jpeg", "image/gif", "image/webp")
 
 
-async def mcp_tools(agent: AgentPlan, servers: McpServers, gate: EffectGate) -> list[ActingTool]:
+async def mcp_tools(
+    agent: AgentPlan, servers: McpServers, gate: EffectGate, *, continued: bool = False
+) -> list[ActingTool]:
     """The tools of all servers of an agent, in the order of their names, as tools-config.json lets them be.
 
     Opens the servers. Raises ServerUnavailable, and UsageError where tools-config.json names a tool that is
-    not there.
+    not there, unless a conversation goes on that was told of another release of the server.
     """
     out: list[ActingTool] = []
     for plan in sorted(agent.servers, key=lambda plan: plan.name):
         session = await servers.session(plan)
-        _check_names(agent, plan, session)
+        if not continued:
+            _check_names(agent, plan, session)
         for tool in session.tools:
             rule = rule_of(agent.tool_rules, *rule_names(plan.name, tool.name))
             offered = not plan.server.tools or tool.name in plan.server.tools
             if offered and (rule is None or rule.allow):
-                out.append(_acting(plan, tool, rule, servers, gate))
+                out.append(_acting(plan, tool, rule, servers, gate, continued))
     return out
 
 
@@ -71,15 +77,19 @@ def _acting(
     rule: ToolRulePlan | None,
     servers: McpServers,
     gate: EffectGate,
+    continued: bool,
 ) -> ActingTool:
-    schema, takes_key = _shown_schema(tool.input_schema)
-    _check_key_fields(plan, tool, rule, schema)
+    known = servers.secrets_of(plan)
+    schema, takes_key = _shown_schema(scrub_value(tool.input_schema, known))
+    if not continued:
+        _check_key_fields(plan, tool, rule, schema)
 
     async def send(arguments: dict[str, Any], key: str) -> ToolResult:
         given = {**arguments, KEY_ARGUMENT: key} if takes_key else arguments
         return await _Call(plan, tool.name, given, key, servers, gate).run()
 
-    about = (tool.description or tool.title or tool.name).strip()
+    # A server may tell of the credentials it was started with.
+    about = scrub_text(tool.description or tool.title or tool.name, known).strip()
     return ActingTool(
         name=served_name(plan.name, tool.name),
         description=about[:DESCRIPTION],
@@ -118,13 +128,9 @@ def _shown_schema(given: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
     A schema that cannot be used (no schema of an object, or one that points elsewhere, which nobody should be
     made to fetch) becomes any object: the server checks its arguments itself.
     """
-    from jsonschema import Draft202012Validator
-    from jsonschema.exceptions import SchemaError
-
     schema = {**given, "type": given.get("type", "object")}
-    try:
-        Draft202012Validator.check_schema(schema)
-    except (SchemaError, RecursionError):
+    if (fault := schema_fault(schema)) is not None:
+        _LOG.info("the schema of a server's tool is left out: %s", fault)
         return {"type": "object"}, False
     properties = dict(schema.get("properties") or {})
     takes_key = KEY_ARGUMENT in properties
@@ -132,18 +138,9 @@ def _shown_schema(given: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
         del properties[KEY_ARGUMENT]
         schema["properties"] = properties
         schema["required"] = [name for name in schema.get("required") or () if name != KEY_ARGUMENT]
-    if schema["type"] != "object" or _points_elsewhere(schema):
+    if schema["type"] != "object":
         return {"type": "object"}, takes_key
     return schema, takes_key
-
-
-def _points_elsewhere(schema: Any) -> bool:
-    if isinstance(schema, Mapping):
-        target = schema.get("$ref", schema.get("$dynamicRef"))
-        if isinstance(target, str) and not target.startswith("#"):
-            return True
-        return any(_points_elsewhere(inner) for inner in schema.values())
-    return isinstance(schema, list) and any(_points_elsewhere(inner) for inner in schema)
 
 
 class _Call:

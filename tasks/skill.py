@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tasks.context import INLINE_BYTES, RunContext
+from tasks.earlier_work import EarlierWork, done_by
 from tasks.effect_calls import Unsure
 from tasks.effect_tools import gate_of
 from tasks.failures import OutputRejected, StepFailed
@@ -74,8 +75,13 @@ async def _called(
     """The handler's result; one that acts is called through the effect gate, so that it acts once."""
     skill, handler = step.skill, step.handler
     assert skill is not None and handler is not None
-    gate = gate_of(context, path, repeat=context.repeat(path), remote=context.reaches_out)
-    if handler.effect == "none" or gate is None:
+    if handler.effect == "none" or context.durable is None:
+        return await _handled(step, arguments, values, context)
+    # Whatever was done by other arguments: the step's definition, or what it reads, was another one then.
+    fresh = context.durable.lease.created and context.attempts.get(path, 1) <= 1
+    earlier = EarlierWork([] if fresh else await done_by(context, path))
+    gate = gate_of(context, path, repeat=context.repeat(path), remote=context.reaches_out, earlier=earlier)
+    if gate is None:
         return await _handled(step, arguments, values, context)
 
     async def send(_key: str) -> ToolResult:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from blocks import secrets
 from blocks.ledger.errors import LedgerError
 
 STEP_LIMIT = 64 * 1024
@@ -12,9 +13,16 @@ RUN_LIMIT = 1024 * 1024
 
 
 def to_text(value: Any, what: str, limit: int = STEP_LIMIT) -> str:
-    """A JSON value as text. LedgerError when it is not JSON, or longer than `limit` bytes."""
+    """A JSON value as text, without known secrets. LedgerError when it is not JSON, or longer than `limit`
+    bytes.
+
+    What is written here was masked before it was used; this only makes sure that nothing was forgotten.
+    Numbers stay: they are ours, such as counts of tokens.
+    """
     try:
-        text = _dump(value)
+        known, text = secrets.known(), _dump(value)
+        if known.text(text) != text:
+            text = _dump(known.value(value, numbers=False))
     except (TypeError, ValueError, RecursionError) as error:
         raise LedgerError(f"{what} cannot be kept as JSON: {error}", "keep only JSON values in it") from error
     size = len(text.encode())
@@ -46,7 +54,13 @@ def from_text(text: str | None) -> Any:
 
 
 def plain(text: str) -> str:
-    """Text for people that every database takes: NUL and lone surrogates are replaced."""
+    """Text for people that every database takes, without known secrets: NUL and lone surrogates are
+    replaced."""
+    return secrets.known().text(address(text))
+
+
+def address(text: str) -> str:
+    """The same for where something lies: masked, it would lead nowhere."""
     return text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode()
 
 

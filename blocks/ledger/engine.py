@@ -18,12 +18,14 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
 from blocks import file_locks
+from blocks.home import FILE_MODE, make_file, make_folder
 from blocks.job_control import not_stopped
 from blocks.ledger.errors import LedgerBusy, LedgerError, NewerLedger
 from blocks.ledger.schema import REVISION, SCHEMA, VERSION_TABLE
 from workflows.core.errors import UsageError
 
-_BUSY_MS = 5_000  # SQLite waits in C, where no signal is heard; whoever writes has his turn anyway
+# Of one try: SQLite waits in C, where no signal is heard. How long in all is blocks.patience's to say.
+_BUSY_MS = 2_000
 _CONNECT_SECONDS = 5
 # PostgreSQL ends the transaction of a process that was stopped in it, and so lets go of its rows.
 _LIMITS_MS = {"lock_timeout": 20_000, "idle_in_transaction_session_timeout": 15_000}
@@ -109,7 +111,7 @@ class Turns:
         path = database.path
         self._what = f"the ledger {database.shown}"
         self._path = None if path is None else Path(f"{path}.lock")
-        self._fd = None if path is None else os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT, 0o666)
+        self._fd = None if path is None else _open_lock(path)
         self._given_up_on: int | None = None
 
     @contextlib.contextmanager
@@ -159,6 +161,14 @@ class Turns:
             os.close(fd)
 
 
+def _open_lock(database: Path) -> int:
+    """Beside the file and open to whom the file is: a ledger that people opened to others is theirs too."""
+    lock = database.with_name(f"{database.name}.lock")
+    with contextlib.suppress(FileNotFoundError):
+        make_file(lock, database.stat().st_mode & 0o666)
+    return os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+
+
 def busy_ledger(what: str, error: file_locks.StillHeld) -> LedgerBusy:
     """The refusal while another process keeps the ledger's lock."""
     waited = f"{error.waited:.0f} s" if error.waited >= 1 else "a moment"
@@ -202,7 +212,8 @@ def prepare(database: Database, *, migrate: bool) -> None:
     """
     with explained(database):
         if database.path is not None:
-            database.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folder(database.path.parent)
+            make_file(database.path)  # SQLite gives its other files the mode of this one
         revision = _read_revision(database)
         if revision == REVISION:
             return

@@ -25,6 +25,7 @@ from blocks.ledger.effects import EffectLedger
 from blocks.ledger.engine import Database, prepare, stopped_holder
 from blocks.ledger.errors import Fenced, LedgerError
 from blocks.ledger.events import EventLedger
+from blocks.ledger.faults import passing
 from blocks.ledger.journal import JournalLedger
 from blocks.ledger.process_identity import Owner
 from blocks.ledger.records import (
@@ -40,6 +41,7 @@ from blocks.ledger.steering import SteeringLedger, finish_cancelled
 from blocks.ledger.time_budgets import TimeBudgetLedger
 from blocks.ledger.waits import WaitLedger
 from blocks.names import checked_run_id, checked_tenant
+from blocks.patience import LEDGER, Vigil
 from workflows.core.errors import PhaselineError
 from workflows.core.refs import Ref
 
@@ -54,9 +56,15 @@ class Ledger:
     Reads are in `reader` for callers without an event loop, and as coroutines here.
     """
 
-    def __init__(self, database: Database, lease_seconds: float, ahead_seconds: float) -> None:
-        self._clock = LedgerClock(ahead_seconds) if database.sqlite else None
-        self.access = Access(database, self._clock)
+    def __init__(
+        self,
+        database: Database,
+        lease_seconds: float,
+        vigil: Vigil | None = None,
+        clock_: LedgerClock | None = None,
+    ) -> None:
+        self._clock = clock_
+        self.access = Access(database, vigil, clock_)
         self.reader = self.access.reader
         self.journal = JournalLedger(self.access)
         self.effects = EffectLedger(self.access)
@@ -72,18 +80,25 @@ class Ledger:
 
     @classmethod
     def open(
-        cls, address: str | Path, *, migrate: bool | None = None, lease_seconds: float = LEASE_SECONDS
+        cls,
+        address: str | Path,
+        *,
+        migrate: bool | None = None,
+        lease_seconds: float = LEASE_SECONDS,
+        vigil: Vigil | None = None,
     ) -> Ledger:
         """The ledger at a file's path, or a sqlite:// or postgresql:// address.
 
-        Tables are made or brought up to date on SQLite; on PostgreSQL only with `migrate=True`. Raises
-        LedgerError (NewerLedger for one this code does not know yet). PHASELINE_CLOCK_AHEAD says how far a
-        clock may be ahead of what the ledger has seen.
+        Tables are made or brought up to date on SQLite; on PostgreSQL only with `migrate=True`. `vigil` says
+        how long faults that pass are waited out. Raises LedgerError (NewerLedger for one this code does not
+        know yet). PHASELINE_CLOCK_AHEAD says how far a clock may be ahead of what the ledger has seen.
         """
         database = Database.parse(address)
         ahead = clock.allowed_ahead(os.environ)
-        prepare(database, migrate=database.sqlite if migrate is None else migrate)
-        ledger = cls(database, lease_seconds, ahead)
+        ready = partial(prepare, database, migrate=database.sqlite if migrate is None else migrate)
+        starting = (vigil or Vigil.of_command()).at_start()
+        starting.outwait(LEDGER, ready, passing, lambda fault, *_: fault)
+        ledger = cls(database, lease_seconds, vigil, LedgerClock(ahead) if database.sqlite else None)
         if ledger._clock is not None:
             ledger.reader.read(ledger._clock.look)
             clock.opened(ledger._clock)
@@ -166,6 +181,11 @@ class Ledger:
         sent = time.monotonic()
         await self.access.under(lease, partial(runs.renew, lease=lease, ttl_us=self._ttl_us))
         self._sure_until[lease.token] = sent + self._ttl_us / 2_000_000
+
+    def renew_now(self, lease: Lease) -> None:
+        """`renew` for callers without an event loop."""
+        renew = partial(runs.renew, lease=lease, ttl_us=self._ttl_us)
+        self.access.write_now(renew, run_order(lease.tenant, lease.run_id))
 
     async def confirm(self, lease: Lease) -> None:
         """Make sure that the lease counts: for what must not be done by a process that lost its run.
@@ -291,9 +311,9 @@ class Ledger:
         """What is recorded of one step, None when nothing is."""
         return await self.access.call(partial(self.reader.get_step, tenant, run_id, step_path))
 
-    async def steps(self, tenant: str, run_id: str) -> list[StepRecord]:
-        """The steps of a run in the order they started."""
-        return await self.access.call(partial(self.reader.steps, tenant, run_id))
+    async def steps(self, tenant: str, run_id: str, content_key: str | None = None) -> list[StepRecord]:
+        """The steps of a run in the order they started; those of a content key, if one is named."""
+        return await self.access.call(partial(self.reader.steps, tenant, run_id, content_key))
 
     async def artifacts(self, tenant: str, run_id: str) -> list[ArtifactRecord]:
         """The artifacts of a run in the order they were recorded."""

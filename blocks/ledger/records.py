@@ -139,6 +139,8 @@ class StepRecord:
     """How often its result was dropped: what Prefect stored of earlier generations is not used."""
     repetition: str = ""
     """Names the last time a person asked that its effects be repeated; "" for never."""
+    tries: int = 0
+    """How many attempts failed since it was last given its retries: they are counted over kills."""
     epoch: int = 0
     """The lease epoch that wrote it; set by the ledger."""
 

@@ -64,12 +64,18 @@ def read_runs(connection: Connection, tenant: str, limit: int, viewer: Owner) ->
 
 
 def read_steps(
-    connection: Connection, tenant: str, run_id: str, step_path: str | None = None
+    connection: Connection,
+    tenant: str,
+    run_id: str,
+    step_path: str | None = None,
+    content_key: str | None = None,
 ) -> list[StepRecord]:
-    """The steps of a run in the order they started, or the one of that path."""
+    """The steps of a run in the order they started: all, the one of that path, or those of that key."""
     query = select(step).where(step.c.tenant == tenant, step.c.run_id == run_id)
     if step_path is not None:
         query = query.where(step.c.step_path == step_path)
+    if content_key is not None:
+        query = query.where(step.c.content_key == content_key)
     records = [_step_record(found) for found in connection.execute(query)]
     return sorted(records, key=lambda record: (record.started or 0, record.step_path))
 
@@ -133,6 +139,7 @@ def _step_record(found: Row[Any]) -> StepRecord:
         reused_from=found.reused_from,
         generation=found.generation,
         repetition=found.repetition,
+        tries=found.tries,
         epoch=found.epoch,
     )
 

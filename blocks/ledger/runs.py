@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, Table, and_, case, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from blocks.ledger.documents import RUN_LIMIT, plain, to_text, to_text_or_none
+from blocks.ledger.documents import RUN_LIMIT, address, plain, to_text, to_text_or_none
 from blocks.ledger.errors import Fenced, RunChanged, RunHeld, RunMismatch, RunTakenBack
 from blocks.ledger.process_identity import Owner
 from blocks.ledger.records import TAKEN_BACK, EndState, Lease, RunRow, RunStart
@@ -54,7 +54,7 @@ def new_run(start: RunStart) -> Values:
         "workflow": plain(start.workflow),
         "state": "running",
         "offline": start.offline,
-        "storage": plain(start.storage),
+        "storage": address(start.storage),
         "plan_digest": start.plan_digest,
         "models": to_text(start.models, "the run's models", RUN_LIMIT),
         "inputs": to_text(start.inputs, "the run's inputs", RUN_LIMIT),

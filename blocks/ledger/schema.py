@@ -121,6 +121,7 @@ step = Table(
     _number("epoch"),
     _number("generation"),
     _text("repetition"),
+    _number("tries"),
     PrimaryKeyConstraint("tenant", "run_id", "step_path"),
     ForeignKeyConstraint(["tenant", "run_id"], ["run.tenant", "run.run_id"], ondelete="CASCADE"),
 )

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, update
 
-from blocks.ledger.documents import RUN_LIMIT, checked_path, plain, to_text, to_text_or_none
+from blocks.ledger.documents import RUN_LIMIT, address, checked_path, plain, to_text, to_text_or_none
 from blocks.ledger.fence import held_at
 from blocks.ledger.records import Lease, StepRecord
 from blocks.ledger.runs import Values, fenced, insert
@@ -37,6 +37,7 @@ def step_values(lease: Lease, record: StepRecord) -> Values:
         "reused_from": record.reused_from,
         "generation": record.generation,
         "repetition": record.repetition,
+        "tries": record.tries,
         "epoch": lease.epoch,
     }
 
@@ -53,7 +54,7 @@ def artifact_values(lease: Lease, ref: Ref, name: str, step_path: str) -> Values
         "media_type": plain(ref.media_type),
         "size": ref.size,
         "summary": plain(ref.summary),
-        "uri": plain(ref.uri),
+        "uri": address(ref.uri),
         "offline": ref.offline,
     }
 

@@ -105,19 +105,22 @@ class WaitLedger:
         data: Document | None = None,
         note: str = "",
         local_admin: bool = False,
+        account: str = "",
     ) -> WaitRow:
         """Count the answer of one identity; the wait afterwards, which may still be open.
 
         `data` must fit the form, and may be absent in a rejection. Of a quorum all approve the same data;
         absent, it is what the first of them approved. `local_admin` records that an
         administrator of this ledger spoke for `voter`, who must be one of the assignees all the same.
+        `account` is what stays of an identity whatever it is called, such as the user's number: a vote of the
+        same account or name is one of the same person.
         Raises UsageError when it does not count: UnknownWait, WaitClosed, WaitOverdue, VotedAlready,
         NotAsked, UnfitAnswer, OtherProposal.
         """
         row, at = self._access.reader.read(lambda c: (read_wait(c, tenant, wait_id), clock(c)))
         if row is None:
             raise unknown_wait(wait_id, [known.wait_id for known in self.list_open(tenant)])
-        ballot = make_ballot(row, voter, decision, data, note, local_admin, at)
+        ballot = make_ballot(row, voter, decision, data, note, local_admin, at, account)
         counted = self._access.write_now(ballot, run_order(tenant, row.run_id))
         assert isinstance(counted, WaitRow)  # a refusal is raised by the writer
         return counted

@@ -20,20 +20,19 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError
 
 from blocks.ledger.clock import LedgerClock, counting
 from blocks.ledger.engine import Database, Turns, explanation, make_engine
-from blocks.ledger.errors import InDoubt, LedgerBusy, LedgerError
+from blocks.ledger.errors import InDoubt, LedgerAway, LedgerBusy, LedgerError
+from blocks.ledger.faults import away, is_lost, passing
+from blocks.patience import LEDGER, Vigil
 
 T = TypeVar("T")
 Operation = Callable[[Connection], T]
 
 _BATCH = 256
-_TRIES = 9
-_FIRST_WAIT = 0.02  # seconds, doubled each time: 5 s over all tries, as a restart of the server takes
 _CLOSING_S = 2.0  # within which a command that ends gets its turn for what is queued, or leaves it
-_TRANSIENT = ("40P01", "40001", "55P03")  # deadlock, serialization failure, lock not available
 
 
 @dataclass(slots=True)
@@ -55,8 +54,9 @@ class _Item:
 class Writer:
     """Starts its thread with the first operation. Works only in the process that made it."""
 
-    def __init__(self, database: Database, clock: LedgerClock | None = None) -> None:
+    def __init__(self, database: Database, vigil: Vigil, clock: LedgerClock | None = None) -> None:
         self._database = database
+        self._vigil = vigil
         self._clock = clock
         self._engine = make_engine(database, write=True)
         self._turns = Turns(database)
@@ -91,6 +91,7 @@ class Writer:
                 return
             self._closed = True
             self._closing_since = time.monotonic()
+            self._vigil.hurry.set()  # what is queued is tried once more, and not waited for
             thread = self._thread
             if thread is not None and self._pid == os.getpid():
                 self._queue.put(None)
@@ -137,7 +138,7 @@ class Writer:
         """One value or exception per item. A batch that fails is run again item by item."""
         try:
             return self._with_patience(batch)
-        except (InDoubt, LedgerBusy) as error:
+        except (InDoubt, LedgerAway, LedgerBusy) as error:
             return [error] * len(batch)
         except BaseException as error:  # noqa: BLE001 - it is the asking caller's, and reaches it
             if len(batch) == 1:
@@ -145,16 +146,22 @@ class Writer:
             return [value for item in batch for value in self._committed([item])]
 
     def _with_patience(self, batch: list[_Item]) -> list[Any]:
-        for attempt in range(_TRIES):
-            try:
-                return self._transact(batch)
-            except OperationalError as error:
-                # A batch of several on PostgreSQL is not repeated as it is: it would deadlock again.
-                passing = _lost(error) or (_contended(error) and (self._database.sqlite or len(batch) == 1))
-                if not passing or attempt == _TRIES - 1 or self._left_alone():
-                    raise
-            time.sleep(_FIRST_WAIT * 2**attempt)
-        raise AssertionError("unreachable")
+        # A batch of several on PostgreSQL that met others is not repeated whole: it would deadlock again.
+        alone = self._database.sqlite or len(batch) == 1
+
+        def waited_out(error: Exception) -> str | None:
+            if isinstance(error, LedgerBusy):
+                # A run waits for a process that was stopped, too; a command says at once who it is.
+                return error.message if self._vigil.at_work else None
+            met = isinstance(error, DBAPIError) and not is_lost(error)
+            return None if met and not alone else passing(error)
+
+        return self._vigil.outwait(LEDGER, lambda: self._transact(batch), waited_out, self._over)
+
+    def _over(self, error: Exception, waited: float, wake_after: float) -> LedgerAway:
+        # What comes after it is not waited for anew.
+        self._vigil.hurry.set()
+        return away(error, self._database, waited, wake_after)
 
     def _transact(self, batch: list[_Item]) -> list[Any]:
         with self._turns.taken(self._left_alone), self._engine.connect() as connection:
@@ -201,16 +208,6 @@ class Writer:
 def _settle_all(settled: list[tuple[_Item, Any]]) -> None:
     for item, value in settled:
         item.settle(value)
-
-
-def _lost(error: OperationalError) -> bool:
-    """No connection, and not during a commit: nothing was written."""
-    return bool(error.connection_invalidated) or "connection" in str(error.orig).lower()
-
-
-def _contended(error: OperationalError) -> bool:
-    state = getattr(error.orig, "sqlstate", None)
-    return state in _TRANSIENT or "locked" in str(error.orig) or "busy" in str(error.orig)
 
 
 def closed_here() -> LedgerError:

@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from blocks.json_schemas import Unchecked, budget_for, spending, validator
 from blocks.offline.containers import LEAN_DEPTH, lists_for, objects_for
 from blocks.offline.facts import fact_key, facts_of, passages_of
 from blocks.offline.material import Material
@@ -41,9 +42,6 @@ class ValueMaker:
     """Makes values for one schema. `hint` is a line whose words win where there is a choice."""
 
     def __init__(self, material: Material, root: Mapping[str, Any], hint: str = "") -> None:
-        from jsonschema import Draft202012Validator
-        from jsonschema.validators import validator_for
-
         self.material = material
         self.salt = 0
         """Counts the items of a list, so that each can be another one."""
@@ -52,7 +50,7 @@ class ValueMaker:
         self._facts = facts_of(material)
         self._passages = passages_of(material)
         self._used = 0
-        self._validator = validator_for(root, default=Draft202012Validator)(root)
+        self._validator = validator(root)
 
     def value(self, schema: Any, name: str = "", depth: int = 0) -> Any:
         """A value that satisfies the schema as far as fixed rules can."""
@@ -68,7 +66,11 @@ class ValueMaker:
 
     def fits(self, value: Any, schema: Any) -> bool:
         """Whether a schema of this root accepts a value."""
-        return bool(self._validator.evolve(schema=schema).is_valid(value))
+        try:
+            with spending(budget_for(schema, value)):
+                return bool(self._validator.evolve(schema=schema).is_valid(value))
+        except Unchecked:
+            return False
 
     def resolved(self, schema: dict[str, Any]) -> dict[str, Any]:
         """References followed and `allOf` merged."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from blocks.ledger import Ledger, Owner, RunRow
 from blocks.ledger.access import run_order
-from blocks.ledger.interrupted import WOKEN, mark_woken
+from blocks.ledger.interrupted import REVIVED, WOKEN, mark_woken
 from blocks.ledger.runs import held_run, taken_back_run
 from blocks.ledger.wait_documents import wait_document
 from blocks.settings import Settings
@@ -100,7 +100,7 @@ def start_of(args: argparse.Namespace, ledger: Ledger, out: Out) -> Start | int:
 
 def _note_who_asked(ledger: Ledger, row: RunRow, *, woken: bool) -> None:
     """Killed from here on, a run that was woken is woken again, and one that a person continued is not."""
-    if woken or WOKEN in row.labels:
+    if woken or WOKEN in row.labels or REVIVED in row.labels:
         note = partial(mark_woken, tenant=TENANT, run_id=row.run_id, viewer=Owner.current(), woken=woken)
         ledger.access.write_now(note, run_order(TENANT, row.run_id))
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import json
 
-from deployments.display import Out
+from deployments.display import Out, json_text
 from workflows.core.schema import KINDS, schema
 
 
@@ -18,5 +17,5 @@ def execute(args: argparse.Namespace, out: Out) -> int:
         return 0
     document = schema(args.kind)
     out.document(document)
-    out.line(json.dumps(document, ensure_ascii=False, indent=2))
+    out.line(json_text(document))
     return 0

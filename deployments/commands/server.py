@@ -23,7 +23,7 @@ def _up(args: argparse.Namespace, out: Out) -> int:
     out.document({"api_url": info.api_url, "ui_url": info.ui_url, "pid": info.pid})
     out.line("it was running already; it is now kept" if how == "warm" else "running", "green")
     out.line(f"  UI    {info.ui_url}")
-    out.line(f"  login {info.auth}   (the UI asks for it once)")
+    out.line(f"  login {info.auth}   (the UI asks for it once)", reveal=True)
     out.line('  the prefect command: eval "$(phaseline env)"; end it: phaseline down')
     if os.environ.get("PREFECT_API_URL"):
         out.note("PREFECT_API_URL is set: commands use that server, not this one", "yellow")
@@ -55,7 +55,7 @@ def _env(args: argparse.Namespace, out: Out) -> int:
     else:
         info, _ = local_server.ensure(args.home)
         variables = local_server.prefect_environment(info, args.home)
-    out.document({"environment": variables})
+    out.document({"environment": variables}, reveal=True)
     for name, value in variables.items():
-        out.line(f"export {name}={shlex.quote(value)}")
+        out.line(f"export {name}={shlex.quote(value)}", reveal=True)
     return 0

@@ -10,11 +10,14 @@ import os
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from blocks.ledger import Ledger, Owner, RunRow
-from blocks.ledger.interrupted import read_interrupted, woken_in_vain
+from blocks.ledger.access import run_order
+from blocks.ledger.clock import now_us
+from blocks.ledger.interrupted import mark_revived, read_interrupted, revivable
 from deployments import wake_attempts
 from deployments.again import catalog_of, resuming
 from deployments.display import Out
@@ -83,15 +86,21 @@ class _Waker:
                     self.out.line(f"{run_id}: left to another machine: {why}", "yellow")
                 else:
                     woken.append(self._told(row, row.state, 1, self._not_here(row, why)))
-            else:
+            elif row.state != "interrupted" or self._counted(row):
                 woken.append(self._here(row))
         return woken, skipped
+
+    def _counted(self, row: RunRow) -> bool:
+        """Notes beforehand that a run whose process died goes on; False when somebody else was faster."""
+        note = partial(mark_revived, tenant=TENANT, run_id=row.run_id, viewer=Owner.current())
+        return self.ledger.access.write_now(note, run_order(TENANT, row.run_id))
 
     def _due(self) -> list[str]:
         """What is due, and what was woken before by a process that died."""
         here = Owner.current()
         lost = self.ledger.reader.read(lambda c: read_interrupted(c, TENANT, here))
-        again = [row.run_id for row in lost if woken_in_vain(row)]
+        at = now_us()
+        again = [row.run_id for row in lost if revivable(row, at)]
         return [*again, *self.ledger.steering.due(TENANT)]
 
     def _on_its_worker(self, row: RunRow) -> dict[str, Any]:

@@ -136,7 +136,8 @@ def test_the_environment_holds_no_key(tmp_path: Path, monkeypatch: pytest.Monkey
                                     and os.get_inheritable(f)], "stdin": sys.stdin.read()}
     """
     made = call(tmp_path, body)
-    assert set(made["env"]) <= {"PATH", "HOME", "TMPDIR", "LANG", "OPENBLAS_NUM_THREADS", "LC_CTYPE"}
+    given = {"PATH", "HOME", "TMPDIR", "LANG", "OPENBLAS_NUM_THREADS", "LC_CTYPE", "PHASELINE_WITHIN_RUN"}
+    assert set(made["env"]) <= given
     assert made["env"]["HOME"] == made["env"]["TMPDIR"] == made["cwd"]
     assert made["group"] is True
     assert made["inheritable"] == []
@@ -299,14 +300,16 @@ def test_an_endless_loop_times_out(tmp_path: Path) -> None:
         call(tmp_path, "def work():\n    while True: pass", timeout=1.5)
 
 
-def test_what_a_handler_started_dies_with_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("own_session", [False, True])
+def test_what_a_handler_started_dies_with_it(tmp_path: Path, own_session: bool) -> None:
     pids = tmp_path / "pids"
     body = f"""
         import os, subprocess, time
         def work(wait):
-            other = subprocess.Popen(["sleep", "600"])
+            other = subprocess.Popen(["sleep", "600"], start_new_session={own_session})
             child = os.fork()
             if child == 0:
+                {own_session} and os.setsid()
                 time.sleep(600)
             open({str(pids)!r}, "w").write(f"{{other.pid}} {{child}} {{os.getpid()}}")
             time.sleep(600 if wait else 0)
@@ -348,7 +351,9 @@ def test_a_cancelled_call_leaves_nothing(tmp_path: Path) -> None:
 def test_the_handler_dies_with_the_process_that_called_it(tmp_path: Path) -> None:
     pid_file = tmp_path / "pid"
     (tmp_path / "work.py").write_text(
-        f"import os, time\ndef work():\n    open({str(pid_file)!r} + '.new', 'w').write(str(os.getpid()))\n"
+        "import os, subprocess, time\ndef work():\n"
+        "    other = subprocess.Popen(['sleep', '600'], start_new_session=True)\n"
+        f"    open({str(pid_file)!r} + '.new', 'w').write(f'{{os.getpid()}} {{other.pid}}')\n"
         f"    os.rename({str(pid_file)!r} + '.new', {str(pid_file)!r})\n    time.sleep(600)\n"
     )
     code = (
@@ -372,7 +377,8 @@ def test_the_handler_dies_with_the_process_that_called_it(tmp_path: Path) -> Non
         finally:
             caller.kill()
             await caller.wait()
-        await gone(int(pid_file.read_text()))
+        for pid in pid_file.read_text().split():
+            await gone(int(pid))
 
     asyncio.run(scenario())
 

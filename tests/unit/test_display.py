@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 import json
 import math
+import unicodedata
 from datetime import date
 
 import pytest
 
 from deployments.display import Out, as_json, cell, padded, plain_table, printable, width
-from workflows.core.errors import InvalidDefinition, Mistake, UsageError
+from workflows.core.errors import InvalidDefinition, Mistake, PhaselineError, UsageError
 
 
 def out(json_mode: bool = False) -> Out:
@@ -121,3 +122,35 @@ def test_an_error_after_the_document_adds_nothing_to_it() -> None:
     shown.document({"rule": None})
     shown.error(UsageError("nothing matched"))
     assert json.loads(written(shown)[0]) == {"rule": None}
+
+
+STEERING = "".join(
+    map(chr, [0x7F, 0x80, 0x85, 0x9B, 0x9D, 0xAD, 0x61C, 0x200B, 0x200E, 0x200F, 0x2028, 0x2029])
+)
+TURNING = "".join(
+    map(chr, [*range(0x202A, 0x202F), *range(0x2060, 0x2070), 0xFEFF, 0xFFF9, 0xE0001, 0xE0041])
+)
+
+
+def test_json_for_a_terminal_cannot_steer_it_and_stays_the_same_value() -> None:
+    value = {
+        "a\u202eb": f"x{STEERING}y{TURNING}z",
+        "plain": "née, 你好, a\u00a0b\u3000c, \N{GRINNING FACE}",
+        "half": "\ud800",
+    }
+    stdout = io.StringIO()
+    Out(True, stdout, io.StringIO()).document(value)
+    shown = stdout.getvalue()
+    assert json.loads(shown) == value
+    assert all(c == "\n" or c.isprintable() or unicodedata.category(c) == "Zs" for c in shown)
+    assert "née, 你好" in shown and "\N{GRINNING FACE}" in shown
+
+
+def test_nothing_printed_for_people_turns_its_letters() -> None:
+    stdout, stderr = io.StringIO(), io.StringIO()
+    out = Out(False, stdout, stderr)
+    out.line(STEERING + TURNING)
+    out.note(STEERING + TURNING)
+    out.table(("a",), [[STEERING + TURNING]])
+    out.error(PhaselineError(STEERING, TURNING))
+    assert not set(STEERING + TURNING) & set(stdout.getvalue() + stderr.getvalue())

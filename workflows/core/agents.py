@@ -18,7 +18,7 @@ from workflows.core.validation import read_model
 MAX_TEXT = 20_000
 """Characters of SOUL.md that reach a prompt; longer files are cut there."""
 
-_FIELD = re.compile(r"^\s*[-*]\s*([A-Za-z ]+?)\s*[:\uff1a]\s*(.*?)\s*$", re.MULTILINE)
+_FIELD = re.compile(r"[-*]\s*+([A-Za-z ]++)[:\uff1a](.*)")
 _INLINE_SECRET = re.compile(r"://[^/\s:@]+:[^/\s@]+@")
 
 
@@ -165,7 +165,9 @@ def _text(root: Path, file: Path, findings: Findings) -> str | None:
 
 
 def _identity(root: Path, file: Path, findings: Findings) -> tuple[tuple[str, str], ...]:
-    return tuple((k.strip(), v) for k, v in _FIELD.findall(_text(root, file, findings) or "") if v)
+    lines = (_text(root, file, findings) or "").splitlines()
+    found = (field for line in lines if (field := _FIELD.fullmatch(line.strip())))
+    return tuple((field[1].strip(), field[2].strip()) for field in found if field[2].strip())
 
 
 def _compare_identity(

@@ -33,7 +33,8 @@ _LISTS = ("allOf", "anyOf", "oneOf", "prefixItems")
 _MAPS = ("properties", "patternProperties", "dependentSchemas", "$defs", "definitions")
 _IN_PLACE = ("allOf", "anyOf", "oneOf", "not", "if", "then", "else", "dependentSchemas")
 """Keywords whose schemas look at the same value again."""
-_ELSEWHERE = ("$ref", "patternProperties", "allOf", "anyOf", "oneOf", "if")
+REFERENCES = ("$ref", "$dynamicRef", "$recursiveRef")
+_ELSEWHERE = (*REFERENCES, "patternProperties", "allOf", "anyOf", "oneOf", "if")
 """Keywords that may declare properties besides `properties`."""
 
 _NUMBERS = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum")
@@ -171,19 +172,21 @@ class _Check:
                 self.error((*path, "required"), f"no property is called '{name}'", cure)
 
     def reference(self, path: Key, schema: dict[str, Any]) -> None:
-        written = schema.get("$ref")
-        if not isinstance(written, str):
-            return
+        for word in REFERENCES:
+            if isinstance(schema.get(word), str):
+                self.follow(path, word, schema[word])
+
+    def follow(self, path: Key, word: str, written: str) -> None:
         if not written.startswith("#"):
-            cure = "copy it below `$defs:` and write `$ref: '#/$defs/NAME'`"
-            self.error((*path, "$ref"), f"'{written}' lies outside this schema and is not fetched", cure)
+            cure = f"copy it below `$defs:` and write `{word}: '#/$defs/NAME'`"
+            self.error((*path, word), f"'{written}' lies outside this schema and is not fetched", cure)
             return
         target = self.target(written)
         if target is None:
             named = self.root.get("$defs") if isinstance(self.root, dict) else None
             known = [f"#/$defs/{name}" for name in named] if isinstance(named, dict) else []
             cure = did_you_mean(written, known) or "declare it below `$defs:` of this schema"
-            self.error((*path, "$ref"), f"'{written}' leads to nothing", cure)
+            self.error((*path, word), f"'{written}' leads to nothing", cure)
             return
         self.same_value.setdefault(path, []).append(target[0])
         self.waiting.append(target)
@@ -228,9 +231,10 @@ class _Check:
                     trail.popitem()
 
     def _circle(self, trail: list[Key]) -> None:
-        referring = next(p for p in reversed(trail) if "$ref" in self._at(p))
+        places = ((p, word) for p in reversed(trail) for word in REFERENCES if word in self._at(p))
+        referring, word = next(places)
         cure = "put the reference below `properties` or `items`, or remove it"
-        self.error((*referring, "$ref"), "the reference leads back to itself", cure)
+        self.error((*referring, word), "the reference leads back to itself", cure)
 
     def _at(self, path: Key) -> Any:
         here = self.root

@@ -5,6 +5,7 @@ Texts here reach requests, so a change of one changes every content key.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from workflows.core.agents import CatalogAgent
@@ -25,6 +26,44 @@ TYPES = {
     "json": "one JSON value and nothing else",
     "table": "a table: a JSON list of objects with the same keys",
 }
+
+
+TAGS = ("document", "context", "output_contract", "output_schema")
+"""Elements of a message: what encloses material, and what says of which form the answer is."""
+
+_UNSEEN = "\u00ad\u200b-\u200f\u2060-\u2064\ufeff"
+_BLANK = rf"[\s{_UNSEEN}]{{0,32}}+"
+
+
+def _any_spelling(word: str) -> str:
+    """A word in small, capital or full-width letters, with unseen characters between them."""
+    letters = (f"[{c}{c.upper()}{chr(ord(c) + 0xFEE0)}{chr(ord(c.upper()) + 0xFEE0)}]" for c in word)
+    return f"[{_UNSEEN}]{{0,8}}+".join(letters)
+
+
+# Looks at no more than some hundred characters behind each `<`: linear, whatever the text is.
+_TAG = re.compile(
+    rf"[<\uff1c\ufe64](?={_BLANK}(?:[/\uff0f\u2215\u2044]{_BLANK})?"
+    rf"(?:{'|'.join(map(_any_spelling, TAGS))})(?![\w.:-]))"
+)
+
+
+def enclosed(tag: str, text: str, **attributes: str) -> str:
+    """Material as one element of a message.
+
+    What looks like the beginning or the end of such an element in `text` gets a backslash behind its `<` (in
+    JSON the `<` is written as an escape, so that it stays JSON): it can be read, but neither ends the element
+    nor begins another. All other text is left as it is.
+    """
+    written = "".join(f' {name}="{_attribute(value)}"' for name, value in attributes.items())
+    is_json = "json" in attributes.get("type", "")
+    inner = _TAG.sub(lambda found: f"\\u{ord(found[0]):04x}" if is_json else f"{found[0]}\\", text)
+    return f"<{tag}{written}>\n{inner}\n</{tag}>"
+
+
+def _attribute(value: str) -> str:
+    one_line = "".join(c if c.isprintable() else " " for c in value)
+    return one_line.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def system_prompt(agent: CatalogAgent, skills: Sequence[SkillPlan]) -> str:

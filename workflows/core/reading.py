@@ -12,7 +12,7 @@ import yaml
 
 from workflows.core.errors import Mistake
 from workflows.core.source import Source, Unreadable
-from workflows.core.yaml_source import TooMuch, yaml_source
+from workflows.core.yaml_source import MAX_DIGITS, TooMuch, yaml_source
 
 MAX_BYTES = 1024 * 1024
 
@@ -93,6 +93,12 @@ def _finite(text: str) -> float:
     return number if math.isfinite(number) else _no_constant(text)
 
 
+def _whole(text: str) -> int:
+    if len(text) > MAX_DIGITS:
+        raise ValueError(f"a whole number of {len(text):,} digits")
+    return int(text)
+
+
 def _no_constant(word: str) -> float:
     raise ValueError(f"{word} is no number of JSON")
 
@@ -109,7 +115,11 @@ def _parse_json(text: str, file: str) -> Source:
 
     try:
         data = json.loads(
-            text, object_pairs_hook=no_duplicates, parse_constant=_no_constant, parse_float=_finite
+            text,
+            object_pairs_hook=no_duplicates,
+            parse_constant=_no_constant,
+            parse_float=_finite,
+            parse_int=_whole,
         )
         json.dumps(data, ensure_ascii=False).encode()
     except json.JSONDecodeError as fault:

@@ -1,4 +1,4 @@
-"""What keeps time and outside systems from deciding more than they may."""
+"""What survives attacks: honest time, events told apart, and how often a step was tried."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Events are told apart by their key, too; the latest time that was seen is kept."""
+    """Adds tables and columns; rows of earlier revisions keep their meaning."""
     _key_signals()
     _make_seen_time()
+    _count_tries()
 
 
 def _key_signals() -> None:
@@ -55,3 +56,8 @@ def _make_seen_time() -> None:
         sa.Column("since_boot", sa.BigInteger, nullable=False, server_default="0"),
         sa.PrimaryKeyConstraint("number", name="pk_seen_time"),
     )
+
+
+def _count_tries() -> None:
+    """How many attempts at a step failed since it was last given its retries."""
+    op.add_column("step", sa.Column("tries", sa.BigInteger, nullable=False, server_default="0"))

@@ -1,0 +1,116 @@
+"""The spellings in which a secret value may stand in a text, and their replacement by a mark.
+
+A value is found as it stands, and as JSON (once and twice), URLs, HTML, Python's `repr` and a shell write it,
+in hexadecimal and in base64 at any offset. One that is split, reversed, compressed or encrypted is not.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
+from urllib.parse import quote, quote_plus
+
+MARK = r"\[secret [A-Za-z0-9_.:-]+\]"
+"""What stands in a secret's place, as a pattern: `[secret NAME]`."""
+
+_HEXADECIMAL = re.compile(r"[0-9a-fA-F]{1,11}")
+_LONG_ENOUGH = 8
+"""Characters from which on a value is looked for in hexadecimal and base64 too."""
+
+
+def mark_of(name: str) -> str:
+    """What stands in place of the value of the variable `name`."""
+    return f"[secret {re.sub(r'[^A-Za-z0-9_.:-]', '_', name) or '_'}]"
+
+
+@lru_cache(maxsize=1024)
+def forms_of(value: str) -> tuple[str, ...]:
+    """The spellings of a value, each once."""
+    plain = tuple(dict.fromkeys(form for form in _forms(value) if form))
+    # In a JSON document, and in one that is a text of another.
+    once = [_in_json(form, ascii_only) for form in plain for ascii_only in (False, True)]
+    return tuple(dict.fromkeys([*plain, *once, *(_in_json(form, True) for form in once)]))
+
+
+def _in_json(text: str, ascii_only: bool) -> str:
+    return json.dumps(text, ensure_ascii=ascii_only)[1:-1]
+
+
+def _forms(value: str) -> Iterator[str]:
+    yield value
+    for encoded in (quote(value, safe=""), quote(value), quote_plus(value)):
+        yield encoded
+        yield re.sub("%[0-9A-F]{2}", lambda found: found[0].lower(), encoded)
+    yield html.escape(value)
+    yield html.escape(value, quote=False)
+    yield repr(value)[1:-1]
+    yield value.replace("'", "'\"'\"'")
+    body = value.encode("utf-8", "surrogatepass")
+    if len(value) >= _LONG_ENOUGH:
+        yield body.hex()
+        yield body.hex().upper()
+        yield from _base64(body)
+
+
+def _base64(body: bytes) -> Iterator[str]:
+    """What the bytes come to wherever they begin within a longer base64 text: the characters that are theirs
+    alone."""
+    for offset in range(3):
+        encoded = base64.b64encode(bytes(offset) + body).decode()
+        own = encoded[-(-offset * 8 // 6) : (offset + len(body)) * 8 // 6]
+        if len(own) >= _LONG_ENOUGH:
+            yield own
+            yield own.replace("+", "-").replace("/", "_")
+
+
+class Replacer:
+    """Replaces every spelling of some values by their marks. What it gave is left as it is by it."""
+
+    def __init__(self, names: Mapping[str, str]) -> None:
+        """`names`: of the values, by value; of two spellings at one place the longer one counts."""
+        marks: dict[str, str] = {}
+        for value, name in sorted(names.items(), key=lambda entry: (-len(entry[0]), entry[0])):
+            for form in forms_of(value):
+                marks.setdefault(form, mark_of(name))
+        self._marks = marks
+        self._bytes = [form.encode("utf-8", "surrogatepass") for form in marks]
+        self._pattern: re.Pattern[str] | None = None
+        self._patterns: re.Pattern[bytes] | None = None
+
+    def text(self, text: str) -> str:
+        """The text without the values."""
+        # Nearly every text holds none: this search is many times faster than the pattern's.
+        if not any(form in text for form in self._marks):
+            return text
+        if self._pattern is None:
+            self._pattern = re.compile(_alternatives(self._marks))
+        return self._pattern.sub(lambda found: self._marks.get(found[0], found[0]), text)
+
+    def body(self, body: bytes) -> bytes:
+        """The same for bytes, whatever they are."""
+        if not any(form in body for form in self._bytes):
+            return body
+        if self._patterns is None:
+            self._patterns = re.compile(_alternatives(self._marks).encode("utf-8", "surrogatepass"))
+
+        def marked(found: re.Match[bytes]) -> bytes:
+            form = found[0].decode("utf-8", "surrogatepass")
+            return self._marks.get(form, form).encode("utf-8", "surrogatepass")
+
+        return self._patterns.sub(marked, body)
+
+
+def _alternatives(forms: Iterable[str]) -> str:
+    """One pattern of literals, the longest first; marks come before all, so that none is marked again."""
+    return "|".join([MARK, *map(_literal, sorted(forms, key=len, reverse=True))])
+
+
+def _literal(form: str) -> str:
+    # A short one of these characters is found by chance in the digests that everything is known by.
+    if _HEXADECIMAL.fullmatch(form):
+        return rf"(?<![0-9a-fA-F]){form}(?![0-9a-fA-F])"
+    return re.escape(form)
