@@ -68,7 +68,7 @@ class Budget:
             raise TooMuchWork("the schema takes too much work to check on this value")
 
 
-_SPENDING: ContextVar[Budget] = ContextVar("phaseline_schema_budget")
+_SPENDING: ContextVar[Budget | None] = ContextVar("phaseline_schema_budget", default=None)
 
 
 def validator(schema: Any, *, formats: bool = False) -> Any:
@@ -194,16 +194,20 @@ def parts_of(value: Any, most: int) -> int:
     return min(count, most)
 
 
+def _budget() -> Budget:
+    return _SPENDING.get() or Budget(UNITS)  # a match outside of any check
+
+
 def spend(units: int) -> None:
     """Pay for work beside the checks themselves."""
-    _SPENDING.get().spend(units)
+    _budget().spend(units)
 
 
 def matches(pattern: Any, text: str, *, whole: bool = False) -> bool:
     """Whether a pattern is found, on the time that the patterns of this budget have left."""
     import time
 
-    budget = _SPENDING.get()
+    budget = _budget()
     budget.spend(2 + len(text) // 256)
     begun = time.monotonic()
     try:
@@ -248,7 +252,7 @@ def _keyword(word: str, check: Callable[..., Any]) -> Callable[..., Any]:
     """A keyword that pays for what it looks at, and for the messages it makes."""
 
     def counted(validator: Any, asked: Any, instance: Any, schema: Any) -> Any:
-        budget = _SPENDING.get()
+        budget = _budget()
         budget.spend(1 + (len(asked) // 4 if isinstance(asked, (dict, list)) else 0))
         if word in _REFERENCES and "/" not in str(asked):
             budget.spend(budget.anchor_cost)
@@ -268,7 +272,7 @@ def _keyword(word: str, check: Callable[..., Any]) -> Callable[..., Any]:
 
 def _paid(errors: Any) -> Iterator[Any]:
     """The errors, each paid for. How deep checks stand in each other is limited as well."""
-    budget, waiting = _SPENDING.get(), iter(errors or ())
+    budget, waiting = _budget(), iter(errors or ())
     while True:
         budget.depth += 1
         if budget.depth > _DEPTH:
@@ -394,7 +398,7 @@ def _evaluated(validator: Any, instance: Any, schema: Any, own: Own) -> set[Any]
         found.update(own(at, instance, schema))
         for word in ("$ref", "$dynamicRef"):
             if word in schema:
-                spend(2 if "/" in str(schema[word]) else _SPENDING.get().anchor_cost)
+                spend(2 if "/" in str(schema[word]) else _budget().anchor_cost)
                 target = at._resolver.lookup(schema[word])
                 waiting.append(
                     (at.evolve(schema=target.contents, _resolver=target.resolver), target.contents)

@@ -49,6 +49,7 @@ def _forms(value: str) -> Iterator[str]:
     yield html.escape(value, quote=False)
     yield repr(value)[1:-1]
     yield value.replace("'", "'\"'\"'")
+    yield value.replace("/", "\\/")  # some write JSON so
     body = value.encode("utf-8", "surrogatepass")
     if len(value) >= _LONG_ENOUGH:
         yield body.hex()

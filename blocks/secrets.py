@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from blocks.secret_forms import Replacer
+from workflows.core.secret_names import HARMLESS, tells_secret
 
 LEAST = 6
 """Characters of the shortest value that is taken for a secret: shorter ones stand in ordinary text too."""
@@ -25,26 +26,6 @@ _LEAST_TOKEN = 12
 _LEAST_LINE = 16
 """Of one line of a secret of several lines."""
 
-_TELLING = re.compile(
-    # Whole words of a name, and endings that words grow together with.
-    r"(.*_)?(PASS|PASSWD|PWD|PAT|PIN|AUTH|AUTH_STRING|CREDS?|COOKIE|JWT|SIGNATURE|WEBHOOK(_URL)?|HOOK_URL|DSN)"
-    r"|.*(PASSWORDS?|PASSWD|PASSPHRASE|TOKENS?|SECRETS?|API_?KEYS?|CREDENTIALS?|PRIVATE_?KEY|ACCESS_?KEY)"
-    r"|(.*_)?(PASSWORD|TOKEN|SECRET)_[A-Z0-9]+"
-)
-_KEY = re.compile(r"(.*_)?KEYS?(_BASE)?(_?\d+)?")
-"""Names of keys, which may be of a lock or of a column: their value has to look like one."""
-_PLAIN_WORDS = re.compile(r"[a-z]+([_.-][a-z]+)*")
-_NO_SECRET = re.compile(r".*_(FILE|PATH|DIR|FOLDER|NAME|ID|TTL|TIMEOUT|EXPIRY|EXPIRES|TYPE|LENGTH|LIMIT)S?")
-_ALWAYS = frozenset({"AWS_ACCESS_KEY_ID"})
-_NEVER = frozenset(
-    {
-        *("PWD", "OLDPWD", "HOME", "USER", "LOGNAME", "HOSTNAME", "SHELL", "TERM", "LANG", "PATH", "TZ"),
-        *("TMPDIR", "PYTHONPATH", "VIRTUAL_ENV", "EDITOR", "PHASELINE_HOME", "PHASELINE_CATALOG"),
-        *("PHASELINE_STORAGE", "GOOGLE_APPLICATION_CREDENTIALS", "AWS_REGION", "AWS_DEFAULT_REGION"),
-        *("AWS_PROFILE",),
-    }
-)
-"""Whatever takes a value of these: paths and names stand in everything, and are no secrets."""
 _OURS = ("PHASELINE_HOME", "PHASELINE_CATALOG", "PHASELINE_STORAGE")
 
 _COMMON = frozenset(
@@ -65,6 +46,8 @@ _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s\"'<>]+")
 _PAIR = re.compile(r"(?:password|pwd|accountkey|sharedaccesskey)\s*=\s*['\"]?([^;'\"\s]+)", re.I)
 """Within the address of a database that is written as pairs."""
 _HEADER = re.compile(r"[:=]\s*(?:Bearer\s+|Basic\s+|token\s+)?([^\s,;]{12,})", re.I)
+_ESCAPED = re.compile(rb"\\u00[0-7]")
+"""An ordinary letter that JSON holds as an escape, which nobody needs to write so."""
 _QUERY = re.compile(r"(.*[_-])?(sig|signature|token|key|secret|pass|password|passwd|pwd|auth|code)", re.I)
 
 Source = Callable[[], Iterable[str]]
@@ -135,7 +118,7 @@ class Secrets(Mapping[str, str]):
         """A body without the secrets. JSON stays JSON; one without a secret stays as it is, byte for byte."""
         if not self._names:
             return body
-        if "json" in media_type:
+        if "json" in media_type and (_ESCAPED.search(body) or self._replacer.body(body) != body):
             try:
                 value = json.loads(body)
             except (ValueError, RecursionError):
@@ -144,7 +127,7 @@ class Secrets(Mapping[str, str]):
             if scrubbed == value:
                 return body
             return (json.dumps(scrubbed, ensure_ascii=False, indent=2) + "\n").encode("utf-8", "replace")
-        return self._replacer.body(body)
+        return body if "json" in media_type else self._replacer.body(body)
 
 
 def _is_ref(value: Mapping[str, Any]) -> bool:
@@ -208,18 +191,15 @@ def is_secret(value: str) -> bool:
 
 def _of_variable(name: str, written: str, *, sure: bool) -> Iterator[str]:
     value = written.strip()
-    if name in _NEVER or not value:
+    if name in HARMLESS or not value:
         return
     yield from _within_addresses(value)
     yield from _PAIR.findall(value)
     if "HEADERS" in name:
         yield from _HEADER.findall(value)
     upper = name.upper()
-    telling = _TELLING.fullmatch(upper) and not _NO_SECRET.fullmatch(upper)
-    key = _KEY.fullmatch(upper) and not _PLAIN_WORDS.fullmatch(value)
-    if not (sure or telling or key or upper in _ALWAYS) or _is_place(value):
-        return
-    if sure and not (telling or key) and _is_in_our_paths(value):
+    telling = tells_secret(name, value)
+    if not (sure or telling) or _is_place(value) or (not telling and _is_in_our_paths(value)):
         return
     if _ADDRESS.fullmatch(value):
         if "HOOK" in upper:  # the address itself is what lets one in
@@ -259,7 +239,7 @@ def _parts(value: str) -> Iterator[str]:
         except (ValueError, RecursionError):
             return
         for key, inner in held.items() if isinstance(held, dict) else ():
-            if isinstance(inner, str) and (_TELLING.fullmatch(key.upper()) or _KEY.fullmatch(key.upper())):
+            if isinstance(inner, str) and tells_secret(key, inner):
                 yield inner.strip()
                 yield from _parts(inner)
 

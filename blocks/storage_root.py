@@ -20,8 +20,10 @@ from blocks.home import make_folder
 from blocks.names import checked_key
 from blocks.storage_errors import StorageError
 from workflows.core.errors import UsageError
+from workflows.core.files import read_file
 
 _READ_ONLY = 0o444
+_MOST_BODY = 2**30
 _TEMPORARY = "_tmp"
 
 
@@ -104,7 +106,7 @@ class FolderRoot:
     def read(self, key: str) -> bytes:
         path = self._path(key)
         try:
-            return path.read_bytes()
+            return read_file(path, _MOST_BODY)
         except FileNotFoundError:
             raise
         except OSError as error:

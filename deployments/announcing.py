@@ -47,12 +47,15 @@ def announced(start: Start) -> Iterator[Start]:
 
 
 async def _begun(start: Start, ledger: Ledger) -> Announced:
+    from blocks.ledger.records import ANNOUNCED
     from blocks.storage import ArtifactStore
     from flows.launch import Announced, run_start
 
     launch = start.to_launch()
     with ArtifactStore.open(launch.settings.storage, environ=launch.environ) as store:
-        return Announced(await ledger.begin_run(run_start(start.plan, launch, store)))
+        begun = run_start(start.plan, launch, store)
+        labels = {**begun.labels, ANNOUNCED: True}
+        return Announced(await ledger.begin_run(replace(begun, labels=labels)))
 
 
 async def _described(start: Start, ledger: Ledger, held: Announced) -> Mapping[str, Any]:

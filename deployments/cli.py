@@ -40,6 +40,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     from deployments.display import Out, OutputClosed
 
     if argv is None:
+        from blocks.privacy import adopt_orphans, close_memory
+
+        close_memory()
+        adopt_orphans()
         sys.excepthook = _mask_traceback
     out = Out(json_mode)
     # What is ours is ours to use, whatever the umask: no mask takes the owner's own rights.

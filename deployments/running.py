@@ -25,9 +25,8 @@ from workflows.core.plan import Plan
 
 if TYPE_CHECKING:
     from blocks.ledger import RunRow, RunState
-    from flows.launch import Announced, Launch
+    from flows.launch import Announced, Launch, OnEvent
     from flows.outcome import RunOutcome
-    from tasks.context import OnEvent
 
 
 def run_here(start: Start, out: Out) -> int:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from blocks.patience import PrefectAway
+from blocks.patience import SECONDS, PrefectAway
 from deployments.local_server import ServerInfo, status
 from workflows.core.errors import PhaselineError
 
@@ -45,9 +46,10 @@ def server_fault(error: BaseException, server: ServerInfo | None = None) -> Phas
         return PhaselineError(f"{where} does not take this run: {shown}", "see the server's log")
     if server is not None:
         cure = "phaseline down ends the local server, and the next command starts another"
+    waited, wake = 0.0, SECONDS
     if isinstance(error, PrefectAway):
-        return PrefectAway(f"{where} cannot be used: {shown}", cure, error.waited)
-    return PrefectAway(f"{where} cannot be used: {shown}", cure)
+        waited, wake = error.waited, (error.wake_at - datetime.now(UTC)).total_seconds()
+    return PrefectAway(f"{where} cannot be used: {shown}", cure, waited, wake)
 
 
 def drain() -> None:

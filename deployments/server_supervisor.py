@@ -15,6 +15,7 @@ import contextlib
 import fcntl
 import json
 import os
+import runpy
 import select
 import signal
 import socket
@@ -384,6 +385,8 @@ def main(folder: Path, idle: float, release: str, lifetime: str) -> int:
         sign(lock, pid)
         return 0
     os.setsid()
+    # By path, as this program itself is started: the login of the server is in here.
+    runpy.run_path(str(Path(__file__).parents[1] / "blocks" / "privacy.py"))["close_memory"]()
     return Supervisor(folder, lock, idle).run(listener, release, lifetime)
 
 

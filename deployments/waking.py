@@ -11,6 +11,7 @@ from pathlib import Path
 
 from blocks import file_locks
 from blocks.ledger import Owner, RunRow
+from blocks.ledger.records import ANNOUNCED
 from blocks.storage_root import local_path
 from deployments import server_supervisor
 from deployments.again import catalog_of
@@ -51,6 +52,8 @@ def elsewhere(row: RunRow) -> str | None:
     catalog = catalog_of(row.labels)
     if catalog is not None and not os.path.isdir(catalog):  # noqa: PTH112 - False where it may not be seen
         return f"its catalog {catalog} is not on this machine"
+    if row.labels.get(ANNOUNCED):  # it has no bodies yet
+        return None
     folder = local_path(row.storage)
     if not folder:  # a bucket, or none is known
         return None

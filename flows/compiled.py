@@ -36,6 +36,7 @@ from flows.orchestration import outwait
 from flows.outcome import RunOutcome
 from flows.run import run_plan
 from flows.wakes import is_woken, own_flow_run, schedule_wake
+from tasks.secrets import without_secret
 from workflows.core.catalog import Catalog, python_name
 from workflows.core.compiler import compile_workflow
 from workflows.core.errors import PhaselineError
@@ -154,6 +155,11 @@ async def _body(plan: Plan, rates: Rates, parameters: dict[str, Any]) -> Any:
         if own is None:
             await schedule_wake(launch.run_id, fault.wake_at)
         return Failed(name="Stopped", message=told)
+    except Exception as error:
+        # Prefect keeps what a flow raises, and its traceback.
+        if (clean := without_secret(error, secrets.known())) is not error:
+            raise clean from None
+        raise
     except asyncio.CancelledError:
         if not outcomes:
             raise

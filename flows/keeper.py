@@ -207,13 +207,12 @@ class Keeper:
 def shown_error(error: BaseException) -> dict[str, str]:
     """An error as people and programs read it, without known secrets, cut to what a row can hold."""
     message = error.message if isinstance(error, PhaselineError) else str(error)
+    cure = error.cure if isinstance(error, PhaselineError) else ""
     known = secrets.known()
     return {
         "type": type(error).__name__,
         "message": shortened(known.text(message) or type(error).__name__, MOST_OF_A_MESSAGE),
-        "cure": shortened(known.text(error.cure), MOST_OF_A_MESSAGE)
-        if isinstance(error, PhaselineError)
-        else "",
+        "cure": shortened(known.text(cure), MOST_OF_A_MESSAGE),
     }
 
 

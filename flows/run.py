@@ -14,7 +14,7 @@ from typing import Any
 
 from blocks.boundaries import reached
 from blocks.ledger import Lease, Ledger
-from blocks.ledger.records import DEPLOYED
+from blocks.ledger.records import ANNOUNCED, DEPLOYED
 from blocks.models import QuotaExhausted
 from blocks.patience import PatienceOver, Tell, Vigil
 from blocks.plan_secrets import masked_plan
@@ -212,10 +212,15 @@ def _asking(plan: Plan, paths: Sequence[str]) -> Iterator[str]:
 
 def _labels(held: _Held, *, restored: bool) -> dict[str, Any] | None:
     """Labels keep how the run began, but for which worker has it now; None: they stay as they are."""
-    previous, launched = held.lease.previous, held.launch.labels
-    if previous is None:
-        return {**launched, RESTORED: True} if restored else None
-    return {**previous.labels, DEPLOYED: launched[DEPLOYED]} if DEPLOYED in launched else None
+    previous, launched = held.lease.previous, dict(held.launch.labels)
+    announced = {ANNOUNCED: True} if held.launch.announced is not None else {}
+    before = {**launched, **announced} if previous is None else dict(previous.labels)
+    now = {name: value for name, value in before.items() if name != ANNOUNCED}
+    if DEPLOYED in launched:
+        now[DEPLOYED] = launched[DEPLOYED]
+    if restored:
+        now[RESTORED] = True
+    return None if now == before else now
 
 
 def _tell_distrust(held: _Held, earlier: Earlier, manifest: Mapping[str, Any] | None) -> None:

@@ -1,6 +1,6 @@
-"""The data in what a model says: fenced blocks, JSON among prose, tables. Each is found in one pass.
+"""The data in what a model says: JSON among prose, tables. Each is found in one pass.
 
-Answers may be long and made to be slow to read: an opening fence on every line, a bracket on every word. So
+Answers may be long and made to be slow to read: a bracket on every word, a line of blanks. So
 nothing here looks at a character more than a few times, whatever the text is.
 """
 
@@ -12,12 +12,10 @@ import itertools
 import json
 import math
 import re
-from bisect import bisect_right
 from typing import Any
 
 from workflows.core.markdown_tables import is_rule, row_cells
 
-_FENCE = re.compile(r"[ \t]*(`{3,}|~{3,})[ \t]*([\w+-]*)")
 _STRING = re.compile(r'"[^"\\\x00-\x1f]*+(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*+)*+"')
 _PLAIN = re.compile(r"-?(?:0|[1-9][0-9]{0,4000})(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?(?![0-9])|true|false|null")
 _BLANKS = re.compile(r"[ \t\n\r]*")
@@ -33,31 +31,6 @@ class NoNumber(ValueError):
 
 class TooDeep(ValueError):
     """JSON that is nested beyond what can be read."""
-
-
-def fenced_blocks(text: str) -> list[tuple[str, str]]:
-    """Kind (in small letters) and body of every fenced block, in order.
-
-    A block ends at the next line that is its own fence and nothing else; one that is never closed is none.
-    """
-    lines = text.split("\n")
-    closings: dict[str, list[int]] = {}
-    for number, line in enumerate(lines):
-        mark = line.strip(" \t")
-        if mark[:3] in ("```", "~~~") and mark == mark[0] * len(mark):
-            closings.setdefault(mark, []).append(number)
-    blocks, number = [], 0
-    while number < len(lines):
-        opening = _FENCE.match(lines[number])
-        if opening is not None:
-            ends = closings.get(opening[1], [])
-            place = bisect_right(ends, number)
-            if place < len(ends):
-                body = "".join(line + "\n" for line in lines[number + 1 : ends[place]])
-                blocks.append((opening[2].lower(), body))
-                number = ends[place]
-        number += 1
-    return blocks
 
 
 def load_json(text: str) -> Any:

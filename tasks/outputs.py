@@ -19,13 +19,13 @@ from tasks.answer_data import (
     TooDeep,
     csv_rows,
     embedded_json,
-    fenced_blocks,
     load_json,
     looks_like_csv,
     markdown_rows,
 )
 from tasks.schema_dialect import Inexpressible, loses, strict_schema
 from workflows.core.errors import UsageError
+from workflows.core.fences import fenced_blocks
 from workflows.core.plan import OutputPlan
 
 Rule = Callable[[Any], Sequence[str]]

@@ -18,6 +18,7 @@ from tasks.secrets import scrub_text, scrub_value, without_secrets
 from tasks.tools import Tool, ToolError, ToolResult
 from tasks.values import Value
 from workflows.core.errors import PhaselineError
+from workflows.core.files import read_file
 from workflows.core.handlers import with_documents
 from workflows.core.plan import HandlerPlan, SkillPlan
 from workflows.core.prompts import READ_SKILL
@@ -76,7 +77,10 @@ def _read_skill(skills: Sequence[SkillPlan], root: Path) -> Tool:
         files = {f.path: f for f in skill.files if Path(f.path).suffix in _TEXT}
         if name not in files:
             raise ToolError(f"{skill.id} has no file {name}. It has: {', '.join(sorted(files))}.")
-        body = (root / skill.folder / name).read_bytes()
+        try:
+            body = read_file(root / skill.folder / name)
+        except OSError:
+            raise _changed(skill, name) from None
         if digest_bytes(body) != files[name].sha256:
             raise _changed(skill, name)
         return ToolResult(body.decode("utf-8-sig", "replace"))
@@ -195,7 +199,7 @@ def _verify(skill: SkillPlan, folder: Path) -> None:
     for file in skill.files:
         if file.path.startswith("handlers/"):
             path = folder / file.path
-            if not path.is_file() or digest_bytes(path.read_bytes()) != file.sha256:
+            if not path.is_file() or digest_bytes(read_file(path)) != file.sha256:
                 raise _changed(skill, file.path)
 
 

@@ -221,7 +221,8 @@ class _Loop:
             if await self._goes_on(answer):
                 continue
             try:
-                accepted = self.contract.accept(self.last_text)
+                # In a thread: a long answer takes its time, and the step's timeout must fire meanwhile.
+                accepted = await asyncio.to_thread(self.contract.accept, self.last_text)
             except Rejected as rejected:
                 told = {"repair": self.repaired + 1, "problems": rejected.problems}
                 self.on_event("output.rejected", told)

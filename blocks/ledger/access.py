@@ -32,6 +32,7 @@ class Access:
     ) -> None:
         """`clock`: of a database that goes by this host's."""
         self._vigil = vigil or Vigil.of_command()
+        self.clock = clock
         self.reader = LedgerReader(database, self._vigil, clock)
         self._writer = Writer(database, self._vigil, clock)
         self._readers: ThreadPoolExecutor | None = None

@@ -57,14 +57,10 @@ class Ledger:
     """
 
     def __init__(
-        self,
-        database: Database,
-        lease_seconds: float,
-        vigil: Vigil | None = None,
-        clock_: LedgerClock | None = None,
+        self, database: Database, lease_seconds: float, ahead_seconds: float, vigil: Vigil | None = None
     ) -> None:
-        self._clock = clock_
-        self.access = Access(database, vigil, clock_)
+        self._clock = LedgerClock(ahead_seconds) if database.sqlite else None
+        self.access = Access(database, vigil, self._clock)
         self.reader = self.access.reader
         self.journal = JournalLedger(self.access)
         self.effects = EffectLedger(self.access)
@@ -90,15 +86,15 @@ class Ledger:
         """The ledger at a file's path, or a sqlite:// or postgresql:// address.
 
         Tables are made or brought up to date on SQLite; on PostgreSQL only with `migrate=True`. `vigil` says
-        how long faults that pass are waited out. Raises LedgerError (NewerLedger for one this code does not
-        know yet). PHASELINE_CLOCK_AHEAD says how far a clock may be ahead of what the ledger has seen.
+        how long faults that pass are waited out, PHASELINE_CLOCK_AHEAD how far a clock may be ahead of what
+        the ledger has seen. Raises LedgerError (NewerLedger for one this code does not know yet).
         """
-        database = Database.parse(address)
         ahead = clock.allowed_ahead(os.environ)
+        database = Database.parse(address)
         ready = partial(prepare, database, migrate=database.sqlite if migrate is None else migrate)
         starting = (vigil or Vigil.of_command()).at_start()
         starting.outwait(LEDGER, ready, passing, lambda fault, *_: fault)
-        ledger = cls(database, lease_seconds, vigil, LedgerClock(ahead) if database.sqlite else None)
+        ledger = cls(database, lease_seconds, ahead, vigil)
         if ledger._clock is not None:
             ledger.reader.read(ledger._clock.look)
             clock.opened(ledger._clock)

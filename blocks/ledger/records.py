@@ -22,6 +22,8 @@ Document = dict[str, Any]
 
 TAKEN_BACK = "taken_back"
 """Label of a run that is, or was, being taken back: nobody goes on with it."""
+ANNOUNCED = "announced"
+"""Label of a run that is written down and has not begun: it has no bodies anywhere yet."""
 DEPLOYED = "deployed"
 """Label of a run: the flow run by which a worker worked on it last."""
 

@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, Connection, Row, select
 
 import blocks.ledger.wait_deadlines as deadlines
 from blocks.ledger.access import Access, run_order
+from blocks.ledger.bystanders import read_holders, refuse_from_within
 from blocks.ledger.records import Document, Lease
 from blocks.ledger.schema import wait
 from blocks.ledger.signals import Delivery, StoreSignal, read_signal, signal_values, take_signal, unmatched
@@ -115,9 +116,11 @@ class WaitLedger:
         `account` is what stays of an identity whatever it is called, such as the user's number: a vote of the
         same account or name is one of the same person.
         Raises UsageError when it does not count: UnknownWait, WaitClosed, WaitOverdue, VotedAlready,
-        NotAsked, UnfitAnswer, OtherProposal.
+        NotAsked, UnfitAnswer, OtherProposal, AnsweredFromWithin.
         """
-        row, at = self._access.reader.read(lambda c: (read_wait(c, tenant, wait_id), clock(c)))
+        read = self._access.reader.read
+        refuse_from_within(read(read_holders))
+        row, at = read(lambda c: (read_wait(c, tenant, wait_id), clock(c)))
         if row is None:
             raise unknown_wait(wait_id, [known.wait_id for known in self.list_open(tenant)])
         ballot = make_ballot(row, voter, decision, data, note, local_admin, at, account)

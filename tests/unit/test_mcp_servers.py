@@ -88,6 +88,21 @@ def configured(tmp_path: Path, tools: dict[str, Any], agent: str = "") -> Findin
     return check_catalog(Catalog.load(root))
 
 
+def test_a_variable_among_the_words_of_a_command_is_a_warning(tmp_path: Path) -> None:
+    """Everybody on the machine sees them; what is no secret may stand there."""
+    server = {"command": "${RUNNER}", "args": ["--key=${CRM_LOGIN}", "${HOME}/x", "plain", "${PIN:-1}"]}
+    found = configured(tmp_path, {"mcpServers": {"crm": {**server, "env": {"LOGIN": "${CRM_LOGIN}"}}}})
+    assert found.errors == []
+    told = {(m.path, m.message.split()[0]) for m in found.warnings}
+    entry = "mcpServers.crm"
+    assert told == {
+        (f"{entry}.command", "RUNNER"),
+        (f"{entry}.args[0]", "CRM_LOGIN"),
+        (f"{entry}.args[3]", "PIN"),
+    }
+    assert all("`ps`" in m.message and "`env`" in m.cure for m in found.warnings)
+
+
 FILES = {"mcpServers": {"files": {"command": "npx"}}}
 
 

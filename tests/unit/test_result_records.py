@@ -39,17 +39,14 @@ def test_our_own_is_spelt_anew() -> None:
 
 
 def test_what_prefect_writes_is_ours() -> None:
-    from prefect.results import ResultStore
+    from prefect.results import ResultRecord, ResultRecordMetadata
     from prefect.serializers import JSONSerializer
 
     assert JSONSerializer().model_dump(mode="json") == SERIALIZER
-    store = ResultStore(serializer=JSONSerializer())
     for text in ("文", "", None):
-        made = store.create_result_record(text, key=KEY)
-        body = made.model_copy(
-            update={"metadata": made.metadata.model_copy(update={"storage_key": KEY})}
-        ).serialize()
-        assert type(made).deserialize(checked_record(body, KEY, None)).result == text
+        about = ResultRecordMetadata(storage_key=KEY, serializer=JSONSerializer())
+        body = ResultRecord(result=text, metadata=about).serialize()
+        assert ResultRecord.deserialize(checked_record(body, KEY, None)).result == text
 
 
 def with_result(result: Any) -> Callable[[dict[str, Any]], Any]:

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from workflows.core.files import FileTooLarge, NoRegularFile, read_file, read_text
 from workflows.core.findings import Findings, holding, inside, is_file, shown, stands
 from workflows.core.models.agent import Agent, AgentFile, Manifest, Model, Prompt, ToolsConfig
 from workflows.core.models.written import Written
@@ -16,6 +17,7 @@ from workflows.core.tool_rules import check_endpoints, check_tools
 from workflows.core.validation import read_model
 
 MAX_TEXT = 20_000
+MAX_TEXT_BYTES = 4 * 1024 * 1024
 """Characters of SOUL.md that reach a prompt; longer files are cut there."""
 
 _FIELD = re.compile(r"[-*]\s*+([A-Za-z ]++)[:\uff1a](.*)")
@@ -150,7 +152,10 @@ def _text(root: Path, file: Path, findings: Findings) -> str | None:
         findings.error(source, (), "the file lies outside the catalog", "copy it into the catalog")
         return None
     try:
-        text = file.read_text("utf-8-sig")
+        text = read_text(file, MAX_TEXT_BYTES)
+    except (NoRegularFile, FileTooLarge) as fault:
+        findings.error(source, (), f"not readable: {fault.strerror}", "put a file of text in its place")
+        return None
     except (OSError, UnicodeDecodeError):
         findings.error(source, (), "not readable as UTF-8 text", "save the file as UTF-8")
         return None
@@ -246,7 +251,7 @@ def hook_digest(file: Path) -> str:
     folder = file.parent
     files = sorted(f for f in folder.rglob("*.py") if f.is_file() and inside(folder, f))
     return digest(
-        [file.name, *([f.relative_to(folder).as_posix(), digest_bytes(f.read_bytes())] for f in files)]
+        [file.name, *([f.relative_to(folder).as_posix(), digest_bytes(read_file(f))] for f in files)]
     )
 
 

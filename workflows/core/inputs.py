@@ -27,6 +27,9 @@ SUFFIXES = {
 }
 """File types that are read as inputs."""
 
+MOST_BYTES = 64 * 1024 * 1024
+"""What a document given as an input may hold."""
+
 MOST_DEPTH = 200
 """Levels of lists and objects that an input may have."""
 

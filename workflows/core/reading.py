@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from workflows.core.errors import Mistake
+from workflows.core.files import FileTooLarge, NoRegularFile, read_file
 from workflows.core.source import Source, Unreadable
 from workflows.core.yaml_source import MAX_DIGITS, TooMuch, yaml_source
 
@@ -20,18 +21,21 @@ MAX_BYTES = 1024 * 1024
 def read_source(path: Path, file: str) -> Source:
     """Reads a .yaml, .yml, .json or .yao file. Raises Unreadable with every mistake found."""
     try:
-        body = path.read_bytes() if path.stat().st_size <= MAX_BYTES else None
+        body = read_file(path, MAX_BYTES)
     except FileNotFoundError:
         raise _unreadable(file, "the file does not exist", "check the name and the folder") from None
-    except (OSError, ValueError) as fault:
-        reason = getattr(fault, "strerror", None) or str(fault)
-        raise _unreadable(file, f"the file cannot be read: {reason}", "check its permissions") from None
-    if body is None:
+    except FileTooLarge:
         raise _unreadable(
             file,
             f"the file is larger than {MAX_BYTES // 1024} KiB",
             "move large content into files of its own",
-        )
+        ) from None
+    except NoRegularFile as fault:
+        message = f"the file cannot be read: {fault.strerror}"
+        raise _unreadable(file, message, "put a file in its place") from None
+    except (OSError, ValueError) as fault:
+        reason = getattr(fault, "strerror", None) or str(fault)
+        raise _unreadable(file, f"the file cannot be read: {reason}", "check its permissions") from None
     return parse_source(body, file, as_json=path.suffix in (".json", ".yao"))
 
 

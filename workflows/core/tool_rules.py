@@ -12,6 +12,7 @@ from workflows.core.mcp_servers import VARIABLE, VARIABLE_NAME
 from workflows.core.models.agent import McpServer, Permissions, ToolRule, ToolsConfig
 from workflows.core.models.people import Deciders
 from workflows.core.plan import DecidersPlan, HttpPlan, ServerPlan, ToolRulePlan
+from workflows.core.secret_names import HARMLESS, tells_secret
 from workflows.core.source import Key, Source
 from workflows.core.tool_names import overlaps, rule_names
 
@@ -79,6 +80,7 @@ def check_tools(source: Source, tools: ToolsConfig, findings: Findings) -> None:
                 of_key=True,
             )
         _check_secrets(source, name, server, findings)
+        _check_words(source, name, server, findings)
         for place, text in _texts(source.value(("mcpServers", name)), ("mcpServers", name)):
             _check_variables(source, place, text, findings)
         _check_declared(source, name, server, tools, findings)
@@ -130,12 +132,26 @@ def _check_variables(source: Source, place: Key, text: str, findings: Findings) 
 def _check_secrets(source: Source, name: str, server: McpServer, findings: Findings) -> None:
     for kind, values in (("env", server.env), ("headers", server.headers)):
         for key, value in values.items():
-            if SECRET_NAME.fullmatch(key) and value and "${" not in value:
+            open_value = value and "${" not in value
+            if open_value and (SECRET_NAME.fullmatch(key) or tells_secret(key, value)):
                 message = f"'{key}' looks like a secret; it becomes a part of every plan"
                 cure = "write ${NAME}, and set NAME where it runs"
                 # The mistake itself must not show it.
                 place = source.mistake(("mcpServers", name, kind, key), message, cure)
                 findings.warnings.append(_without_value(place))
+
+
+def _check_words(source: Source, name: str, server: McpServer, findings: Findings) -> None:
+    """Variables among the words of a command, which are not only the server's to see."""
+    words = [(("args", index), text) for index, text in enumerate(server.args)]
+    for below, text in [(("command",), server.command or ""), *words]:
+        for written, _ in VARIABLE.findall(text):
+            named = VARIABLE_NAME.fullmatch(written)
+            if named and named[1] not in HARMLESS:
+                variable = named[1]
+                message = f"{variable} becomes a word of a command: everybody on this machine sees it (`ps`)"
+                cure = f'give it to the server in `env`: {{"{variable}": "${{{variable}}}"}}'
+                findings.warn(source, ("mcpServers", name, *below), message, cure)
 
 
 def _without_value(mistake: Mistake) -> Mistake:

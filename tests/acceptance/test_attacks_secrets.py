@@ -1,0 +1,371 @@
+"""Secrets of over twenty kinds, told by everything that can tell one, and searched in all that is kept.
+
+They stand in the environment, as they do where people work; and an input, an agent's files, a tool's
+description, result and error, a handler, a hook, the model and a person tell them all. Afterwards no byte of
+home and storage (ledger, Prefect's database, logs, bodies), of the terminal and of the requests to the model
+holds one.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tests.support.leaking_server
+from tests.support.catalogs import make_catalog
+from tests.support.command import Answer, User
+from tests.support.messages_api import MessagesApi, answers_in
+from tests.support.planted import KINDS, everything, found_in, leaks, variables
+
+ECHO = '''"""Tells."""
+
+import sys
+from pathlib import Path
+
+
+def echo(where: str) -> dict[str, str]:
+    """Tell what a file holds.
+
+    Args:
+        where: The file.
+    """
+    said = Path(where).read_text("utf-8")
+    print(said, file=sys.stderr, flush=True)
+    return {"said": said, said: "as a key"}
+
+
+def explode(where: str) -> str:
+    """Fail with what a file holds.
+
+    Args:
+        where: The file.
+    """
+    said = Path(where).read_text("utf-8")
+    print(said, file=sys.stderr, flush=True)
+    raise ValueError(said)
+'''
+HOOKS = '''"""Tells."""
+
+from pathlib import Path
+
+
+def create(message: str) -> str:
+    return Path({where!r}).read_text("utf-8")
+
+
+def next(reply: str) -> str:
+    return reply + Path({where!r}).read_text("utf-8")
+
+
+def broken(reply: str) -> str:
+    raise ValueError(Path({where!r}).read_text("utf-8"))
+'''
+TELLS = """\
+workflow: tells
+description: {one}
+inputs:
+  story: {{type: file}}
+  note: {{type: string, default: {one}}}
+  list: {{type: json, required: false}}
+steps:
+  - {{id: read, skill: shared/tool, handler: echo, args: {{where: {where}}}}}
+  - id: talk
+    agent: ann
+    inputs: [story, note, read]
+    prompt: |
+      Talk about {{{{ note }}}} and {{{{ read }}}}.
+{prompt}
+  - id: ask
+    depends_on: talk
+    approval: {{ask: "May it? {{{{ talk }}}}", form: {{properties: {{why: {{type: string}}}}}}}}
+  - {{id: heard, depends_on: talk, await_event: {{type: done}}}}
+"""
+FAILS = """\
+workflow: fails
+inputs: {{note: {{type: string}}}}
+steps:
+  - id: handler
+    skill: shared/tool
+    handler: explode
+    args: {{where: {where}}}
+    on_failure: continue
+  - {{id: model, agent: bob, prompt: "Stage: refused. {{{{ note }}}}", on_failure: continue}}
+  - id: contract
+    agent: bob
+    prompt: "Stage: contract."
+    on_failure: continue
+    output: {{type: json, schema: {{type: object, properties: {{a: {{type: integer}}}}, required: [a]}}}}
+  - {{id: server, agent: dead, prompt: "Stage: server.", on_failure: continue}}
+  - {{id: far, agent: far, prompt: "Stage: far.", on_failure: continue}}
+  - {{id: hook, agent: hooked, prompt: "Stage: hook.", on_failure: continue}}
+  - id: each
+    for_each: [1, 2]
+    skill: shared/tool
+    handler: explode
+    args: {{where: {where}}}
+    depends_on: [handler, model, contract, server, far, hook]
+"""
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """One home with its Prefect server, which knows all secrets, for all tests of the module."""
+    path = tmp_path_factory.mktemp("secrets") / "home"
+    yield path
+    User(path, path).phaseline("down")
+
+
+class Scene:
+    """Somebody with all secrets in the environment, and a catalog in which everything tells them."""
+
+    def __init__(self, home: Path, folder: Path, api: MessagesApi) -> None:
+        self.api, self.folder = api, folder
+        self.told = folder / "told.txt"
+        self.told.write_text(everything(), "utf-8")
+        self.got = folder / "got.json"
+        self.outputs: list[str] = []
+        self.run_id = folder.name.strip("_")
+        work = folder / "work"
+        work.mkdir()
+        self.catalog = self._catalog()
+        places = {"ANTHROPIC_BASE_URL": api.base_url, "PHASELINE_CATALOG": str(self.catalog)}
+        self.user = User(home, work, {**variables(), **places})
+
+    def _catalog(self) -> Path:
+        one = json.dumps(" ".join(kind.value.replace("\n", " ") for kind in KINDS), ensure_ascii=False)
+        prompt = "\n".join(f"      {line}" for line in self.told.read_text("utf-8").splitlines())
+        # Jinja sees nothing in it: no secret holds two braces.
+        where = str(self.told)
+        texts = {
+            "tells": TELLS.format(one=one, where=where, prompt=prompt),
+            "fails": FAILS.format(where=where),
+        }
+        catalog = make_catalog(self.folder / "catalog", **texts)
+        tool = catalog / "skills" / "shared" / "tool"
+        (tool / "handlers" / "echo.py").write_text(ECHO)
+        names = ("count", "echo", "explode")
+        (tool / "config.yaml").write_text(
+            "handlers:\n" + "".join(f"  - {{name: {n}, effect: none}}\n" for n in names)
+        )
+        ann = catalog / "agents" / "ann"
+        (ann / "SOUL.md").write_text(self.told.read_text("utf-8"), "utf-8")
+        (ann / "hooks.py").write_text(HOOKS.format(where=where))
+        config = (ann / "config.yaml").read_text()
+        (ann / "config.yaml").write_text(
+            config
+            + "  connector: $ENV.TEAM_API_KEY\n  hooks: {create: 'hooks.py:create', next: 'hooks.py:next'}\n"
+        )
+        entry = self._entry("--licence=${CRM_LICENCE}")
+        rules = {"crm.whoami": {"effect": "idempotent"}, "crm.fail": {"effect": "idempotent"}}
+        (ann / "tools-config.json").write_text(json.dumps({"mcpServers": {"crm": entry}, "tools": rules}))
+        far = {"url": "http://127.0.0.1:9/${CRM_TENANT}", "headers": {"X-Tenant": "${CRM_TENANT}"}}
+        servers = {"dead": {"crm": self._entry("--die")}, "far": {"crm": far}, "hooked": {}}
+        for name, server in servers.items():
+            agent = catalog / "agents" / name
+            agent.mkdir()
+            (agent / "SOUL.md").write_text("You talk.\n")
+            hooks = "  hooks: {next: 'hooks.py:broken'}\n" if name == "hooked" else ""
+            (agent / "config.yaml").write_text(config.replace("ann", name) + hooks)
+            (agent / "hooks.py").write_text(HOOKS.format(where=where))
+            (agent / "tools-config.json").write_text(json.dumps({"mcpServers": server}))
+        return catalog
+
+    def _entry(self, *words: str) -> dict[str, Any]:
+        server = tests.support.leaking_server.__file__
+        root = str(Path(__file__).parents[2])
+        return {
+            "command": sys.executable,
+            "args": [server, str(self.told), str(self.got), *words],
+            "env": {"LOGIN": "${CRM_LOGIN}", "PYTHONPATH": root},
+        }
+
+    def phaseline(self, *words: str) -> Answer:
+        """A command whose output is searched afterwards."""
+        answer = self.user.phaseline(*words)
+        self.outputs += [answer.out, answer.err]
+        return answer
+
+    def run(self, workflow: str, *words: str) -> Answer:
+        """`phaseline run` with everything told on the command line and in a file."""
+        story = self.folder / "story.md"
+        story.write_text(f"# Story\n\n{self.told.read_text('utf-8')}", "utf-8")
+        given = ["-i", f"note={everything()}"]
+        given += (
+            ["-i", f"story=@{story}", "-i", f"list={json.dumps([everything()])}"]
+            if workflow == "tells"
+            else []
+        )
+        return self.phaseline("run", workflow, "--run-id", self.run_id, *given, *words)
+
+    def wait_id(self, step: str) -> str:
+        """The open wait of a step."""
+        waits = self.phaseline("inbox", "--run", self.run_id, "--json").document["waits"]
+        return str(next(w["wait_id"] for w in waits if w["step"] == step))
+
+    def look(self) -> None:
+        """Commands that show something of the run, for people and for programs."""
+        for words in (["show", self.run_id, "--events", "--cost"], ["inbox"], ["plan", "tells"]):
+            self.phaseline(*words)
+            self.phaseline(*words, "--json")
+
+    def assert_nothing_told(self) -> None:
+        """No byte that is kept, shown or sent holds a secret."""
+        told = {f"output {n}": found_in(text.encode()) for n, text in enumerate(self.outputs)}
+        asked = [json.dumps(r["body"], ensure_ascii=False).encode() for r in self.api.asked]
+        told |= {f"request {n}": found_in(body) for n, body in enumerate(asked)}
+        told |= leaks(self.user.home)
+        found = {place: sorted(names) for place, names in told.items() if names}
+        assert not found, json.dumps(found, indent=1, ensure_ascii=False)
+
+
+@pytest.fixture
+def scene(home: Path, tmp_path: Path) -> Iterator[Scene]:
+    with MessagesApi() as api:
+        yield Scene(home, tmp_path, api)
+
+
+def talk(body: dict[str, Any], told: str) -> dict[str, Any]:
+    """A model that calls everything that tells, and then tells all itself."""
+    if answers_in(body) == 0:
+        where = body["messages"][0]["content"]
+        assert where
+        calls = [{"name": "crm__whoami", "input": {"about": "me"}}, {"name": "crm__fail", "input": {}}]
+        calls += [{"name": f"tool__{name}", "input": {"where": told}} for name in ("echo", "explode")]
+        return {"text": f"I say {everything()}", "tools": calls}
+    return {"text": f"# Report\n\n{everything()}"}
+
+
+def test_the_search_finds_what_is_there(tmp_path: Path) -> None:
+    """Of every kind, in a file as in the database of a run that is at work."""
+    (tmp_path / "told.txt").write_text(everything(), "utf-8")
+    assert leaks(tmp_path) == {str(tmp_path / "told.txt"): {kind.variable for kind in KINDS}}
+
+
+def test_a_run_that_succeeds(scene: Scene) -> None:
+    """Waits, answers and events included; servers and provider still got what is theirs."""
+    scene.api.answer_with(lambda body: talk(body, str(scene.told)))
+    answer = scene.run("tells")
+    assert answer.code == 3, answer
+    assert len(scene.api.asked) == 2 and all(r["status"] == 200 for r in scene.api.asked)
+    got = json.loads(scene.got.read_text("utf-8"))
+    assert got == {"words": ["--licence=plant19QxZ81kd9"], "login": "plant18QxZ81kd9"}
+    scene.look()
+    for words in (["check"], ["runs"], ["graph", "tells"], ["agents", "--json"], ["skills"]):
+        scene.phaseline(*words)
+    note = "\n".join(kind.value for kind in KINDS)
+    said = scene.phaseline("answer", scene.wait_id("ask"), "-f", f"why={everything()}", "--note", note)
+    assert said.code == 0, said
+    assert scene.phaseline("event", "done", "--data", json.dumps({"all": everything()})).code == 0
+    document = scene.phaseline("resume", scene.run_id, "--json").completed
+    assert {step["status"] for step in document["steps"]} == {"completed"}
+    scene.phaseline("show", scene.run_id, "--events")
+    scene.assert_nothing_told()
+
+
+def test_a_run_that_fails_at_every_stage(scene: Scene) -> None:
+    """A handler, the provider, a contract, servers, a hook, and items that fail, each with all of them."""
+
+    def reply(body: dict[str, Any]) -> dict[str, Any]:
+        asked = json.dumps(body["messages"], ensure_ascii=False)
+        if "Stage: refused" in asked:
+            return {"fault": "bad_request", "message": everything()}
+        if "Stage: contract" in asked:
+            return {"json": {"a": everything()}}
+        return {"text": everything()}
+
+    scene.api.answer_with(reply)
+    answer = scene.run("fails", "--json")
+    assert answer.code == 1, answer
+    steps = {step["id"]: step for step in answer.document["steps"]}
+    assert {step["status"] for step in steps.values()} == {"failed"}, answer.out
+    assert all(step["error"] or step["failed_parts"] for step in steps.values())
+    scene.look()
+    assert scene.phaseline("resume", scene.run_id).code == 1
+    scene.assert_nothing_told()
+
+
+def test_a_run_that_is_killed_and_goes_on_with_other_secrets(scene: Scene) -> None:
+    """One was changed meanwhile, one is not there any more: what was said stays as it was said."""
+    held = threading.Event()
+    gone, changed = "GH_PAT", "STRIPE_KEY"
+    stays = [kind for kind in KINDS if kind.variable not in (gone, changed)]
+    # What a catalog's own file holds may change with them; inputs and what tools said may not.
+    for path in (scene.catalog / "tells.yaml", scene.catalog / "agents" / "ann" / "SOUL.md"):
+        text = path.read_text("utf-8")
+        for kind in KINDS:
+            if kind not in stays:
+                text = text.replace(kind.value, "nothing")
+        path.write_text(text, "utf-8")
+
+    def reply(body: dict[str, Any]) -> dict[str, Any]:
+        if answers_in(body) and not held.is_set():
+            held.set()
+            return {"latency": 3600}
+        return talk(body, str(scene.told))
+
+    scene.api.answer_with(reply)
+    story = scene.folder / "story.md"
+    story.write_text(everything(), "utf-8")
+    words = ("run", "tells", "--run-id", scene.run_id, "-i", f"story=@{story}", "-i", f"note={everything()}")
+    with scene.user.start(*words) as process:
+        deadline = time.monotonic() + 120
+        while not held.is_set():
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    scene.assert_nothing_told()
+    known = dict(scene.user.variables)
+    del known[gone]
+    scene.user = User(scene.user.home, scene.user.folder, {**known, changed: "sk_live_plant99QxZ81kd9"})
+    scene.told.write_text(everything(stays) + "\nsk_live_plant99QxZ81kd9", "utf-8")
+    answer = scene.phaseline("resume", scene.run_id, "--json")
+    assert answer.code == 3, answer
+    assert scene.api.count == 3, "only the request under way was asked again"
+    first, held_up, again = (json.dumps(r["body"], sort_keys=True) for r in scene.api.asked)
+    assert held_up == again and first != again, "what was said before is said again as it was"
+    scene.outputs.append(scene.user.log.read_text("utf-8"))
+    scene.assert_nothing_told()
+    assert b"plant99" not in b"".join(p.read_bytes() for p in scene.user.home.rglob("*") if p.is_file())
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("PHASELINE_DATABASE_URL", "postgresql://me:plant51QxZ81@127.0.0.1:9/ledger"),
+        ("PHASELINE_DATABASE_URL", "mysql://me:plant51QxZ81@127.0.0.1:9/ledger"),
+        ("PREFECT_API_URL", "http://me:plant51QxZ81@127.0.0.1:9/api"),
+        ("ANTHROPIC_BASE_URL", "http://me:plant51QxZ81@127.0.0.1:9"),
+        ("PHASELINE_STORAGE", "s3://me:plant51QxZ81@bucket/prefix"),
+        ("PHASELINE_STORAGE", "ftp://me:plant51QxZ81@bucket/prefix"),
+    ],
+)
+def test_addresses_that_cannot_be_reached(scene: Scene, variable: str, value: str) -> None:
+    """What is told of an address that does not work does not tell its password."""
+    config = scene.catalog / "small.yaml"
+    config.write_text("workflow: small\nsteps: [{id: a, agent: bob, prompt: Say something.}]\n")
+    scene.user = scene.user.with_variables(**{variable: value})
+    for words in (("run", "small", "--run-id", scene.run_id), ("runs",), ("resume", scene.run_id)):
+        for more in ((), ("--json",)):
+            answer = scene.phaseline(*words, *more)
+            assert "Traceback" not in answer.err
+    assert "plant51" not in "".join(scene.outputs)
+    kept = (path.read_bytes() for path in scene.user.home.rglob("*") if path.is_file())
+    assert not any(b"plant51" in body for body in kept)
+    scene.assert_nothing_told()
+
+
+def test_a_secret_among_the_words_of_a_server_is_a_warning(scene: Scene) -> None:
+    warnings = scene.phaseline("check", "--json").document["warnings"]
+    (told,) = [w for w in warnings if "CRM_LICENCE" in w["message"]]
+    assert told["file"] == "agents/ann/tools-config.json" and told["path"].startswith("mcpServers.crm.args")
+    assert "`ps`" in told["message"] and "`env`" in told["cure"]

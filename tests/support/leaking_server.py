@@ -1,0 +1,44 @@
+"""An MCP server that tells what it was started with wherever it can.
+
+Run as a program: `leaking_server.py FILE GOT [--die] [WORDS...]`. FILE holds the text it tells; GOT is a file
+that says what it really got, for the tests. `--die`: it ends before it is open.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+from mcp.server import MCPServer
+from pydantic import Field
+
+
+def make_server(said: str) -> Any:
+    """The server with its tools."""
+    server = MCPServer("crm", instructions=said)
+
+    def whoami(about: Annotated[str, Field(description=said)] = "") -> str:
+        return f"{said}\n{json.dumps(dict(os.environ))}\n{sys.argv}"
+
+    def fail() -> str:
+        raise RuntimeError(said)
+
+    server.add_tool(whoami, name="whoami", description=f"Who is there. {said}")
+    server.add_tool(fail, name="fail", description=f"Fails. {said}")
+    return server
+
+
+def main() -> None:
+    """The program."""
+    said = Path(sys.argv[1]).read_text("utf-8")
+    got = {"words": sys.argv[3:], "login": os.environ.get("LOGIN", "")}
+    Path(sys.argv[2]).write_text(json.dumps(got), "utf-8")
+    print(said, file=sys.stderr, flush=True)
+    if "--die" in sys.argv:
+        sys.exit(said)
+    make_server(said).run()
+
+
+if __name__ == "__main__":
+    main()
