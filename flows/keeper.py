@@ -24,6 +24,7 @@ MOST_OF_A_PART = 300
 """The same of one of many parts of a step."""
 ROOM_FOR_PARTS = 36 * 1024
 """Bytes for the failed parts of one step: their result is one row."""
+_CUT = "… (cut: "
 
 
 def now() -> int:
@@ -87,8 +88,14 @@ class Keeper:
                 return f"{ref.kind}: {reason}"
         if spilled(result.nested) is None:
             return None
+        return await self.unreadable(await self.unspilled(result))
+
+    async def unspilled(self, result: StepResult) -> StepResult:
+        """A recorded result with its list of inner outputs, where that was too long for the row."""
+        if spilled(result.nested) is None:
+            return result
         inner = await whole(result.nested or {}, self._store)
-        return await self.unreadable(result.model_copy(update={"nested": inner}))
+        return result.model_copy(update={"nested": inner})
 
     async def started(
         self, path: str, key: str, agent: str, *, usage: StepUsage, attempts: int, started: int
@@ -226,5 +233,8 @@ def named_parts(messages: Mapping[str, str]) -> dict[str, str]:
 
 
 def shortened(text: str, most: int) -> str:
-    """A text of at most `most` characters and a mark that says how long it was."""
-    return text if len(text) <= most else f"{text[:most]}… (cut: {len(text):,} characters)"
+    """A text of at most `most` characters, and a mark that says how long it was before its first cut."""
+    if len(text) <= most:
+        return text
+    before = text.rpartition(_CUT)[2] if _CUT in text[-50:] else f"{len(text):,} characters)"
+    return f"{text[:most]}{_CUT}{before}"

@@ -52,7 +52,7 @@ async def _recorded(
 ) -> StepResult:
     """What the ledger says of the step that made a shared result."""
     for row in await keeper.completed_rows(run_id or context.run_id, unit.key, offline=context.offline):
-        made = StepResult.model_validate(row.result)
+        made = await keeper.unspilled(StepResult.model_validate(row.result))
         if made.refs != found.refs:
             continue
         if unit.step.ttl is not None and (row.ended or 0) + unit.step.ttl * 1e6 < now():

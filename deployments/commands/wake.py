@@ -8,7 +8,6 @@ import contextlib
 import json
 import os
 import subprocess
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,6 +16,7 @@ from typing import Any
 
 from blocks.ledger import Ledger, Owner, RunRow
 from blocks.ledger.access import run_order
+from blocks.ledger.clock import now_us
 from blocks.ledger.interrupted import mark_revived, read_interrupted, revivable
 from deployments import wake_attempts
 from deployments.again import catalog_of, resuming
@@ -99,7 +99,7 @@ class _Waker:
         """What is due, and what was woken before by a process that died."""
         here = Owner.current()
         lost = self.ledger.reader.read(lambda c: read_interrupted(c, TENANT, here))
-        at = time.time_ns() // 1000
+        at = now_us()
         again = [row.run_id for row in lost if revivable(row, at)]
         return [*again, *self.ledger.steering.due(TENANT)]
 

@@ -43,7 +43,7 @@ class TestRuns:
     pytestmark = FLOW_MARKS
 
     def test_outputs_that_no_row_holds_complete_and_are_found_again(self, tmp_path: Path) -> None:
-        names = [f"{'output-of-a-step-with-a-long-name-':x<70}{n:04d}" for n in range(1200)]
+        names = [f"{'output_of_a_step_with_a_long_name_':x<70}{n:04d}" for n in range(1200)]
         bench = Bench(
             tmp_path, w=steps(*(agent(f"s{n}", f"expected_output: {x}") for n, x in enumerate(names)))
         )
