@@ -7,6 +7,7 @@ A server or a provider still gets them; what is kept, told or sent elsewhere hol
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -224,7 +225,9 @@ def _is_place(value: str) -> bool:
 
 def _is_in_our_paths(value: str) -> bool:
     """Whether our own files lie below a place of that name: masked, nothing would be found again."""
-    places = (str(Path.cwd()), *(os.environ.get(name, "") for name in _OURS))
+    places = [os.environ.get(name, "") for name in _OURS]
+    with contextlib.suppress(OSError):  # the working folder is gone
+        places.append(str(Path.cwd()))
     return any(value in place for place in places)
 
 
