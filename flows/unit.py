@@ -126,7 +126,8 @@ async def _worked(path: str) -> Any:
         name = "Waiting" if ending(error) == "waiting" else "Stopped"
         return Cancelled(name=name, message=error.message)
     doing.made.append(result)
-    context.made[path] = result
+    if not doing.unit.collects:
+        context.made[path] = result
     # One text: Prefect would take every value of a mapping for something that other tasks may follow.
     return result.model_dump_json()
 
