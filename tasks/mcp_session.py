@@ -170,7 +170,7 @@ class Session:
             except asyncio.CancelledError:
                 raise
             except BaseException as error:  # noqa: BLE001 - handed to whoever opens it
-                self._ended(error, _tail(said))
+                self._ended(error, _tail(said, self._secrets))
             finally:
                 self._lost = True
 
@@ -277,13 +277,14 @@ def _why(error: BaseException) -> str:
     return f"{type(leaf).__name__}: {leaf}".rstrip(": ")
 
 
-def _tail(said: IO[str]) -> str:
-    """The end of what a server printed to its error stream."""
+def _tail(said: IO[str], secrets: Secrets) -> str:
+    """The end of what a server printed to its error stream, cut once it holds no secret."""
     said.flush()
     size = said.seek(0, os.SEEK_END)
     said.seek(max(0, size - 4 * _SAID))
     lines = [line.strip() for line in said.read().splitlines() if line.strip()]
-    return " / ".join(lines[-3:])[-_SAID:]
+    whole = lines[1:] if size > 4 * _SAID and len(lines) > 1 else lines  # the first was cut
+    return scrub_text(" / ".join(whole[-3:]), secrets)[-_SAID:]
 
 
 def _addresses(error: MCPError) -> str:
