@@ -185,7 +185,7 @@ class Session:
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # noqa: BLE001 - handed to whoever opens it
-            self._ended(error, await self._process.said() if self._process is not None else "")
+            self._ended(error, await self._process.said(self._clean) if self._process else "")
         finally:
             self._lost = True
 
