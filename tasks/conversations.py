@@ -44,7 +44,7 @@ async def next_journal(journal: StepJournal, error: PhaselineError) -> StepJourn
     None when it has just come to this end, or when it can still go on.
     """
     context, path = journal.context, journal.path
-    if journal.asked or path not in context.ended or type(error).__name__ not in CONVERSATION_ENDS:
+    if journal.answered or path not in context.ended or type(error).__name__ not in CONVERSATION_ENDS:
         return None
     begun = await _begin(_numbered(context, path, journal.conversation + 1, ()))
     del context.ended[path]

@@ -325,8 +325,10 @@ def test_a_conversation_that_stays_poisoned_ends_and_the_next_one_begins(tmp_pat
     model(made).turns = [refused]
     ran = made.run()
     assert ran.outcome.status == "failed" and "another conversation" in ran.step("a")["error"]["cure"]
-    model(made).turns = ["[1]"]
+    model(made).turns = [refused, "[1]"]
     assert made.run().outcome.status == "completed" and payments(made) == 1
+    (message,) = model(made).requests[-1]["messages"]
+    assert "<earlier_work>" in json.dumps(message), "it is refused once more, and then left for good"
 
 
 def test_a_blank_answer_is_a_rejected_output(tmp_path: Path) -> None:
