@@ -76,5 +76,7 @@ async def _begin(journal: StepJournal) -> StepJournal:
     done = [] if fresh else await done_by(context, path)
     if done or generation or journal.conversation > 1:
         await journal.note(0, _BEGUN, {"generation": generation, "why": _ANOTHER, "done": done})
+        told = {"step": path, "conversation": journal.conversation, "done": len(done)}
+        context.on_event("conversation.begun", told)
     journal.earlier, journal.why = EarlierWork(done), _ANOTHER
     return journal
