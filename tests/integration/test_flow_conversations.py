@@ -66,10 +66,10 @@ def gone() -> Any:
 
 
 def test_a_retry_after_an_overload_pays_no_turn_again(tmp_path: Path) -> None:
-    made = bench(tmp_path, [LOOK], [pay(tmp_path)], *[DOWN] * 6, "Done.", more=(RETRIED,))
+    made = bench(tmp_path, [LOOK], [pay(tmp_path)], *[DOWN] * 2, "Done.", more=(RETRIED,))
     ran = made.run()
     assert ran.outcome.status == "completed" and payments(made) == 1
-    assert (ran.step("a")["attempts"], ran.step("a")["usage"]["input_tokens"]) == (2, 30)
+    assert ran.step("a")["usage"]["input_tokens"] == 30 and asked_in_all(made) == 5
 
 
 def test_a_step_with_a_timeout_gets_on_with_each_try(tmp_path: Path) -> None:
