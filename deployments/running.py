@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from blocks.ledger import RunRow, RunState
     from flows.launch import Announced, Launch
     from flows.outcome import RunOutcome
-    from tasks.context import OnEvent
 
 
 def run_here(start: Start, out: Out) -> int:
@@ -261,7 +260,7 @@ async def run_flow(plan: Plan, given: Mapping[str, Any], launch: Launch) -> None
 class _Heard:
     """A listener that knows whether the run has begun: from then on its flow is not called again."""
 
-    listen: OnEvent
+    listen: Callable[[str, dict[str, Any]], None]
     begun: bool = False
 
     def on_event(self, name: str, data: dict[str, Any]) -> None:
