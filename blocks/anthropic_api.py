@@ -147,7 +147,7 @@ def _shown(address: str | None) -> str | None:
 def _parsed(body: bytes) -> Any:
     try:
         return json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         start = body[:80].decode("utf-8", "replace")
         raise Malformed(f"the answer is not JSON; it begins with {start!r}", foreign=True) from None
 

@@ -36,21 +36,22 @@ def not_stopped() -> Iterator[None]:
         _stop(_pending.pop())
 
 
-def put_off_stops() -> None:
-    """Have the terminal's stop signals wait for the end of `not_stopped` in this process.
+@contextlib.contextmanager
+def stops_put_off() -> Iterator[None]:
+    """Within it, the terminal's stop signals wait for the end of `not_stopped` in this process.
 
-    Only where nobody handles or ignores them; from the main thread.
+    Only where nobody handles or ignores them, and in the main thread, which alone may handle signals.
     """
-    for number in _STOPPING:
+    mine = threading.current_thread() is threading.main_thread()
+    for number in _STOPPING if mine else ():
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, _when_free)
-
-
-def put_back_stops() -> None:
-    """As it was before `put_off_stops`."""
-    for number in _STOPPING:
-        if signal.getsignal(number) is _when_free:
-            signal.signal(number, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        for number in _STOPPING if mine else ():
+            if signal.getsignal(number) is _when_free:
+                signal.signal(number, signal.SIG_DFL)
 
 
 def _when_free(number: int, _frame: FrameType | None) -> None:

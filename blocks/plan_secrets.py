@@ -15,15 +15,22 @@ from blocks.secrets import Secrets
 from workflows.core.plan import Plan
 from workflows.core.secret_names import variables_of_plan
 
+_clean: tuple[Plan | None, Secrets | None] = (None, None)
+"""What was found clean last: a command masks its plan, and the run it starts masks it again."""
+
 
 def masked_plan(plan: Plan, known: Secrets | None = None) -> Plan:
     """The plan without the values of secrets, whose variables' names are learned from it first.
 
     In the entry of an MCP server, which still has to get it, `${NAME}` takes the value's place.
     """
+    global _clean
     secrets.learn(variables_of_plan(plan))
     known = secrets.known() if known is None else known
-    if not known or known.text(text := plan.model_dump_json(by_alias=True)) == text:
+    if not known or (_clean[0] is plan and _clean[1] is known):
+        return plan
+    if known.text(text := plan.model_dump_json(by_alias=True)) == text:
+        _clean = plan, known
         return plan
     return Plan.model_validate(_masked(plan.model_dump(mode="json", by_alias=True), known))
 

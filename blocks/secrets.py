@@ -7,9 +7,11 @@ A server or a provider still gets them; what is kept, told or sent elsewhere hol
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -54,6 +56,7 @@ Source = Callable[[], Iterable[str]]
 
 _named: set[str] = set()
 _sources: list[Source] = []
+_asking = threading.Lock()
 
 
 class Secrets(Mapping[str, str]):
@@ -161,8 +164,11 @@ _last: tuple[tuple[Any, ...], Secrets] = ((), NONE)
 def known() -> Secrets:
     """What this process knows now: of its environment, under telling names and those it has learned."""
     global _last
-    while _sources:
-        learn(_sources.pop()())
+    if _sources:
+        with _asking:  # whoever comes second waits: what is not learned yet would not be masked
+            while _sources:
+                learn(_sources[-1]())
+                _sources.pop()
     # What it depends on is compared, not watched: whoever changes the environment need not think of this.
     now = (len(_named), *os.environ.items())
     if _last[0] != now:
@@ -224,7 +230,9 @@ def _is_place(value: str) -> bool:
 
 def _is_in_our_paths(value: str) -> bool:
     """Whether our own files lie below a place of that name: masked, nothing would be found again."""
-    places = (str(Path.cwd()), *(os.environ.get(name, "") for name in _OURS))
+    places = [os.environ.get(name, "") for name in (*_OURS, "HOME")]
+    with contextlib.suppress(OSError):  # of a folder that was removed
+        places.append(str(Path.cwd()))
     return any(value in place for place in places)
 
 

@@ -284,7 +284,7 @@ class ArtifactStore:
             document = json.loads(self._root.read(key))
         except FileNotFoundError:
             return None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise StorageError(
                 f"{self._root.place(key)} is not JSON: {error}", "remove that file, or restore it"
             ) from error

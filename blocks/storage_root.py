@@ -10,6 +10,7 @@ import contextlib
 import errno
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -141,18 +142,37 @@ class FolderRoot:
     def close(self) -> None:
         return None
 
+    def _refuse_foreign_links(self, key: str) -> None:
+        """Raises StorageError where somebody else has put a link in a key's way below the root: what is
+        written would land where they want it."""
+        place = str(self._folder)
+        for part in key.split("/")[:-1]:
+            place = f"{place}/{part}"
+            try:
+                known = os.lstat(place)
+            except FileNotFoundError:
+                return
+            if stat.S_ISLNK(known.st_mode) and known.st_uid not in (0, os.geteuid()):
+                raise StorageError(
+                    f"{place} is a link that another user made; nothing is written through it",
+                    "remove the link, or name another folder in PHASELINE_STORAGE",
+                )
+
     def _path(self, key: str) -> Path:
         return self._folder.joinpath(*checked_key(key).split("/"))
 
     def _replace(self, key: str, fill: Callable[[BinaryIO], None], *, mode: int, durable: bool) -> None:
         path = self._path(key)
         # One place for unfinished files: what a killed process leaves is easily told apart and removed.
-        temporary = self._folder / _TEMPORARY / uuid.uuid4().hex
+        unfinished = f"{_TEMPORARY}/{uuid.uuid4().hex}"
+        temporary = self._folder / unfinished
         try:
             make_folder(self._folder)
             # Whom the root is open to, what is in it is open to: one of ours to nobody, one that people share
             # to those they share it with.
             allowed = self._folder.stat().st_mode
+            for place in (unfinished, key):
+                self._refuse_foreign_links(place)
             for folder in (temporary.parent, path.parent):
                 _make_below(self._folder, folder, allowed & 0o777)
             _create(temporary, fill, mode & allowed, durable)

@@ -12,7 +12,6 @@ import json
 import os
 import signal
 import sys
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,9 +32,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     _speak_utf8()
     json_mode = "--json" in words
+    if argv is None:
+        provenance.forget_working_folder()
     if wrong := provenance.intruder():
         _report_intruder(*wrong, json_mode)
         return INVALID
+    from blocks.ending import ending_in_time
+    from blocks.job_control import stops_put_off
     from blocks.paths import come_back
     from deployments.display import Out, OutputClosed
 
@@ -49,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # What is ours is ours to use, whatever the umask: no mask takes the owner's own rights.
     os.umask(os.umask(0o077) & 0o077)
     try:
-        with _Terminable():
+        with ending_in_time(stays=argv is None), stops_put_off():
             code = _run(words, out)
             out.flush()
             if argv is None:
@@ -122,27 +125,6 @@ def _command(name: str) -> Any:
     return importlib.import_module(f"deployments.commands.{name}")
 
 
-class _Terminable:
-    """Within it, SIGTERM leaves through every `with` and `finally`, as an ordinary exit does, and Ctrl-Z
-    waits for the end of what is being written."""
-
-    def __enter__(self) -> None:
-        self.before = None
-        if threading.current_thread() is threading.main_thread():
-            self.before = signal.signal(signal.SIGTERM, _leave)
-            from blocks import job_control  # not before it is known whose `blocks` that is
-
-            job_control.put_off_stops()
-
-    def __exit__(self, *fault: object) -> None:
-        if threading.current_thread() is threading.main_thread():
-            from blocks import job_control
-
-            job_control.put_back_stops()
-        if self.before is not None and signal.getsignal(signal.SIGTERM) is _leave:
-            signal.signal(signal.SIGTERM, self.before)
-
-
 def _ends_with(code: int) -> None:
     """Everything is said: a signal that comes while Python ends does not change the exit code."""
 
@@ -152,10 +134,6 @@ def _ends_with(code: int) -> None:
 
     handle(lambda *_: os._exit(code))
     atexit.register(handle, signal.SIG_IGN)  # last, Python puts its own handlers back to the system's
-
-
-def _leave(number: int, frame: object) -> None:
-    raise SystemExit(CANCELLED)
 
 
 def _speak_utf8() -> None:

@@ -23,6 +23,7 @@ from workflows.core.inputs import (
     missing_inputs,
     read_json,
     unreadable_suffix,
+    variable_of,
 )
 from workflows.core.plan import InputPlan, Plan
 from workflows.core.reading import read_source
@@ -81,8 +82,14 @@ def _read(spec: InputPlan, value: Any) -> Any:
     """One value, typed; what a `@file` names is opened."""
     if spec.type == "file":
         _refuse_bare_path(spec.name, value)
-    read = _opened(spec.name, value, spec.type)
-    return read if isinstance(read, GivenFile) else coerce(spec, read)
+    read = _opened(spec.name, value, spec.type) if spec.type != "secret" else value
+    typed = read if isinstance(read, GivenFile) else coerce(spec, read)
+    if spec.type == "secret" and not os.environ.get(variable := variable_of(typed)):
+        raise UsageError(
+            f"the input '{spec.name}' names the variable {variable}, which is not set",
+            f"set {variable} where the run is started, and where it goes on",
+        )
+    return typed
 
 
 def _from_words(pairs: Iterable[str]) -> dict[str, str]:

@@ -233,10 +233,10 @@ def _answering_within(folder: Path, deadline: float, patience: float) -> ServerI
 
 
 class _Work:
-    """Whether the processes of a server use the processor: a busy machine is not a hung server."""
+    """Whether a server's process uses the processor: a busy machine is not a hung server."""
 
     def __init__(self, folder: Path) -> None:
-        self._locks = (folder / shared.SERVER_LOCK, folder / shared.SUPERVISOR_LOCK)
+        self._lock = folder / shared.SERVER_LOCK
         self._seen = self._used()
 
     def goes_on(self) -> bool:
@@ -246,13 +246,11 @@ class _Work:
 
     def _used(self) -> int:
         """Ticks of the processor so far; 0 where the system does not tell."""
-        used = 0
-        for lock in self._locks:
-            with contextlib.suppress(OSError, ValueError, ServerError):
-                pid = holder(lock) if held(lock) else None
-                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() if pid else []
-                used += sum(int(field) for field in fields[11:13])
-        return used
+        with contextlib.suppress(OSError, ValueError, ServerError):
+            pid = holder(self._lock) if held(self._lock) else None
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() if pid else []
+            return sum(int(field) for field in fields[11:13])
+        return 0
 
 
 def _healthy(port: int, auth: str, timeout: float) -> bool:

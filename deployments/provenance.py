@@ -27,6 +27,20 @@ def ignore_working_folder() -> None:
         del sys.path[0]
 
 
+def forget_working_folder() -> None:
+    """Take what means the working folder out of the search path, unless that folder is ours.
+
+    Relative entries (an editable install leaves one that is no path at all), and the one that an empty part
+    of PYTHONPATH stands for: it comes from `PYTHONPATH=$PYTHONPATH:/more`, and is rarely meant.
+    """
+    try:
+        here = os.getcwd()  # noqa: PTH109 - this comes before everything
+    except OSError:
+        here = ""
+    unmeant = {here} if "" in os.environ.get("PYTHONPATH", "").split(os.pathsep) else set()
+    sys.path[:] = [p for p in sys.path if os.path.isabs(p) and p not in unmeant - {str(ROOT)}]  # noqa: PTH117
+
+
 def intruder() -> tuple[str, str] | None:
     """Message and cure when another package stands where one of ours should; None when all is well."""
     for name in PACKAGES:

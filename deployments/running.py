@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from blocks.ending import NUMBERS, SAME_S, on_signals
 from blocks.patience import Patience, PrefectAway
 from blocks.settings import Settings
 from deployments.again import continuing, labels_of, places_of
 from deployments.announcing import announced
 from deployments.closing import closing
 from deployments.display import Out
-from deployments.local_server import ServerInfo, for_command, prefect_environment
+from deployments.local_server import LOAD_SECONDS, ServerInfo, for_command, prefect_environment
 from workflows.core.catalog import Catalog
 from workflows.core.errors import PhaselineError
 from workflows.core.plan import Plan
@@ -34,13 +35,15 @@ def run_here(start: Start, out: Out) -> int:
 
     patience = Patience.read(start.environ, start.catalog.patience)
 
+    wait = max(LOAD_SECONDS, patience.seconds)  # with many commands at once its start takes long
+
     def meanwhile(info: ServerInfo) -> None:
         out.note("starting the local Prefect server (some seconds; it stays for later commands)")
         _import_flows(info, start.settings, start.environ, patience)
 
     with (
         announced(start) as begun,
-        for_command(start.settings.home, start.environ, wait=patience.seconds, meanwhile=meanwhile) as server,
+        for_command(start.settings.home, start.environ, wait=wait, meanwhile=meanwhile) as server,
     ):
         _import_flows(server, start.settings, start.environ, patience)
         return _run(begun, server, out)
@@ -224,9 +227,9 @@ async def run_flow(plan: Plan, given: Mapping[str, Any], launch: Launch) -> None
 
     from deployments.stored_inputs import stored_inputs
     from flows.compiled import LAUNCH, build_flow
-    from flows.orchestration import outwait
+    from flows.orchestration import outwait, probe
 
-    with _interruptible(launch.hurry) as cancel:
+    with _interruptible(launch.hurry, last_steps=bool(plan.finally_)) as cancel:
         heard = _Heard(launch.on_event)
         launch = replace(launch, cancel=cancel, on_event=heard.on_event)
         parameters = await stored_inputs(given, launch)
@@ -239,6 +242,8 @@ async def run_flow(plan: Plan, given: Mapping[str, Any], launch: Launch) -> None
             known = {**missing, **parameters, "run_id": launch.run_id, "offline": launch.offline}
 
             async def flow_run() -> Any:
+                if launch.environ.get("PREFECT_API_URL"):  # one that the user named: nobody looked yet
+                    await probe()
                 return await named(**known, return_state=True)  # type: ignore[misc]
 
             state: Any = await outwait(launch, flow_run, begun=lambda: heard.begun)
@@ -265,12 +270,8 @@ class _Heard:
         self.listen(name, data)
 
 
-_PAUSE = 1.0
-"""Seconds in which further signals are taken for the same one."""
-
-
 @contextlib.contextmanager
-def _interruptible(hurry: threading.Event) -> Iterator[Callable[[], None]]:
+def _interruptible(hurry: threading.Event, *, last_steps: bool) -> Iterator[Callable[[], None]]:
     """SIGINT and SIGTERM cancel the run: what runs is ended, `finally` steps still run.
 
     Several at once are one; a later one cancels what still runs then. `hurry` is set: nothing that is out of
@@ -278,22 +279,21 @@ def _interruptible(hurry: threading.Event) -> Iterator[Callable[[], None]]:
     """
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
-    heard = [-_PAUSE]
+    heard = [-SAME_S]
 
     def cancel() -> None:
-        if loop.time() - heard[0] >= _PAUSE:
+        if loop.time() - heard[0] >= SAME_S:
             heard[0] = loop.time()
             hurry.set()
             task.cancel()
 
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.getsignal(number) for number in numbers}
-    for number in numbers:
-        loop.add_signal_handler(number, cancel)
     try:
-        yield cancel
+        with on_signals(cancel, last_steps=last_steps):
+            yield cancel
     finally:
-        for number in numbers:
-            loop.remove_signal_handler(number)
-            # Once it is cancelled the command only says how it ended.
-            signal.signal(number, signal.SIG_IGN if heard[0] > 0 else before[number])
+        for number in NUMBERS if heard[0] > 0 else ():
+            signal.signal(number, _say_no_more)  # once it is cancelled the command only says how it ended
+
+
+def _say_no_more(number: int, frame: object) -> None:
+    """Not SIG_IGN, with which nobody would learn of the signal: what hangs now is ended hard."""

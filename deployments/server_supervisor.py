@@ -360,6 +360,8 @@ def _addresses(folder: Path, port: int, auth: str) -> dict[str, str]:
         "PREFECT_SERVER_API_HOST": HOST,
         "PREFECT_SERVER_API_PORT": str(port),
         "PREFECT_UI_API_URL": api,
+        # Prefect lets every web page ask its API (it still needs the login): here its own pages only.
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://{HOST}:{port},http://localhost:{port}",
     }
 
 

@@ -23,6 +23,7 @@ from prefect import Flow, flow
 from prefect.states import Cancelled, Completed, Failed
 
 from blocks import secrets
+from blocks.ending import on_signals
 from blocks.ledger.records import DEPLOYED
 from blocks.patience import Patience, PatienceOver
 from blocks.plan_secrets import masked_plan
@@ -186,15 +187,10 @@ def _terminable(cancel: Callable[[], object] | None) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield  # signals reach the main thread only
         return
-    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    task = asyncio.current_task()
     assert task is not None
-    before = signal.getsignal(signal.SIGTERM)
-    loop.add_signal_handler(signal.SIGTERM, cancel or task.cancel)
-    try:
+    with on_signals(cancel or task.cancel, numbers=(signal.SIGTERM,)):
         yield
-    finally:
-        loop.remove_signal_handler(signal.SIGTERM)
-        signal.signal(signal.SIGTERM, before)
 
 
 def own_flow_run_id() -> str:

@@ -7,13 +7,14 @@ ledger is restored with the catalog's plan, never with the stored one; it takes 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import ValidationError
 
 from blocks.ledger import RunRow
+from blocks.ledger.records import ANNOUNCED
 from flows.inputs import restored
 from workflows.core.effects import acting
 from workflows.core.errors import UsageError
@@ -58,8 +59,12 @@ def kept_plan(now: Plan, manifest: Mapping[str, Any] | None, row: RunRow) -> Pla
 def earlier_start(
     plan: Plan, run_id: str, offline: bool, row: RunRow | None, manifest: Mapping[str, Any] | None
 ) -> Earlier:
-    """From the ledger's row, else from the storage's manifest, else a new run. Raises UsageError."""
-    if row is not None:
+    """From the ledger's row, else from the storage's manifest, else a new run. Raises UsageError.
+
+    The row of a run that was announced and never begun says nothing but what it was given.
+    """
+    announced = row is not None and bool(row.labels.get(ANNOUNCED))
+    if row is not None and not (announced and manifest is not None):
         if offline and not row.offline:
             raise UsageError(
                 f"the run {run_id} began with a real model",
@@ -73,10 +78,10 @@ def earlier_start(
             f"the storage holds a run {run_id} of another workflow ({manifest.get('workflow')})",
             "choose another --run-id",
         )
-    acted = next((what for s in (*plan.steps, *plan.finally_) for what, _ in acting(s)), None)
-    if acted is not None:
+    needed = next(_needing_a_ledger(plan), None)
+    if needed is not None:
         raise Unrestorable(
-            f"the run {run_id} is in the storage but not in this ledger, and may have acted: {acted}",
+            f"the run {run_id} is in the storage but not in this ledger, and {needed}",
             "use the ledger it ran with (PHASELINE_DATABASE_URL), or choose another --run-id",
         )
     was_offline = manifest.get("offline") is True
@@ -85,7 +90,24 @@ def earlier_start(
             f"the run {run_id} in the storage began with a real model",
             "leave --offline (PHASELINE_MODEL=offline) out, or choose another --run-id",
         )
-    return Earlier(was_offline, _inputs(manifest, run_id), restored=True)
+    given = restored(row.inputs) if row is not None else {}
+    return Earlier(was_offline, {**_inputs(manifest, run_id), **given}, restored=True)
+
+
+def _needing_a_ledger(plan: Plan) -> Iterator[str]:
+    """What only a ledger can say of a run: what it did, what people answered, what it has spent."""
+    if plan.budget is not None:
+        yield f"'{plan.workflow}' has a budget"
+    for step in (*plan.steps, *plan.finally_):
+        yield from (f"may have acted: {what}" for what, _ in acting(step))
+        if step.kind in ("approval", "await_event"):
+            yield f"the step '{step.id}' may have been answered"
+        if any(agent.ask_person for agent in step.agents):
+            yield f"the agent of the step '{step.id}' may have asked people"
+        if step.budget is not None:
+            yield f"the step '{step.id}' has a budget"
+        if step.workflow is not None:
+            yield from _needing_a_ledger(step.workflow)
 
 
 def _inputs(manifest: Mapping[str, Any], run_id: str) -> dict[str, Any]:

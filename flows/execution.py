@@ -11,6 +11,7 @@ from typing import Any
 
 from blocks.boundaries import reached
 from blocks.ledger import Fenced
+from blocks.ledger.errors import LedgerAway
 from blocks.models import QuotaExhausted
 from blocks.patience import PatienceOver
 from flows.active_time import ActiveTime
@@ -259,6 +260,8 @@ class Execution:
             self.context.ended[path] = shown_error(error)
 
     async def _failed(self, unit: Unit, outcome: Outcome, started: int) -> None:
+        if isinstance(outcome.error, LedgerAway):
+            raise outcome.error  # nothing can be written down: the run ends here, and says what is lost
         kind = ending(outcome.error)
         if isinstance(outcome.error, QuotaExhausted):
             outcome.error.of_run(self.context.run_id)

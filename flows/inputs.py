@@ -6,12 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from blocks.secrets import learn
 from tasks.context import INLINE_BYTES, RunContext
 from tasks.toolbox import plain_json
 from tasks.values import Value
 from workflows.core.errors import UsageError
 from workflows.core.files import read_file
-from workflows.core.inputs import MOST_BYTES, SUFFIXES, bind_inputs
+from workflows.core.inputs import MOST_BYTES, SUFFIXES, bind_inputs, variable_of
 from workflows.core.plan import InputPlan, Plan
 from workflows.core.refs import Ref
 
@@ -51,6 +52,11 @@ async def _value(spec: InputPlan, value: Any, context: RunContext) -> Value:
                 f"the input '{spec.name}' belongs to another tenant", "give a document of your own"
             )
         return Value(spec.name, ref=value)
+    if spec.type == "secret" and value is not None:
+        # The value itself is looked up where it is used; from here on it is masked wherever it shows up.
+        variable = variable_of(value)
+        learn([variable])
+        return Value(spec.name, plain=value, variable=variable)
     if value is None:
         return Value(spec.name, ref=await _default(spec, context)) if spec.default_file else Value(spec.name)
     is_text = isinstance(value, str)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from blocks.ledger import Lease, Ledger, RunStart, RunState
+from blocks.ledger import Lease, Ledger, RunRow, RunStart, RunState
 from blocks.models import ModelConnection
 from blocks.patience import Patience
 from blocks.settings import Settings
@@ -107,12 +107,11 @@ async def expected(ledger: Ledger, launch: Launch) -> tuple[RunState, int] | Non
     return row.seen
 
 
-async def refuse_other_storage(ledger: Ledger, store: ArtifactStore, launch: Launch) -> None:
+async def refuse_other_storage(row: RunRow | None, store: ArtifactStore, launch: Launch) -> None:
     """A run is continued where its bodies are, or where they were moved to; elsewhere all would be redone.
 
     Raises UsageError where they are not.
     """
-    row = await ledger.get_run(launch.tenant, launch.run_id)
     if row is None or row.storage in ("", store.root):
         return
     if await store.read_manifest(launch.tenant, launch.run_id) is None:

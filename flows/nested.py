@@ -93,7 +93,7 @@ async def _retried(
     left, waits = retries_left(step.retries, before), retry_waits(step.retries, before)
     for attempt in range(1, left + 2):
         inner, state, error = await once()
-        hopeless = error is None or is_final(error) or scope.execution.held_up is not None
+        hopeless = error is None or is_final(error) or scope.execution.stopped is not None
         if hopeless or attempt > left:
             break
         tries[path] = tries.get(path, 0) + 1

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import httpx
+from prefect.settings import PREFECT_API_URL
 
 from blocks.patience import ORCHESTRATION, PrefectAway, Vigil, Wait
 from flows.launch import Launch
@@ -34,6 +35,15 @@ def passing(error: BaseException) -> str | None:
         return None
     told = (str(fault) or type(fault).__name__).splitlines()[0][:300]
     return f"Prefect's server cannot be used: {told}"
+
+
+async def probe() -> None:
+    """Asks Prefect's server whether it is there. Its client would ask for a minute without a word.
+
+    Raises httpx.HTTPError. No login is sent, and no certificate looked at.
+    """
+    async with httpx.AsyncClient(timeout=10, verify=False) as client:  # noqa: S501 - nothing is told or believed
+        (await client.get(f"{PREFECT_API_URL.value()}/health")).raise_for_status()
 
 
 async def outwait(

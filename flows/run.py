@@ -72,6 +72,8 @@ class _Held:
     ledger: Ledger
     lease: Lease
     started: float
+    unknown: Mapping[str, Any] | None
+    """What the storage says of a run that the ledger did not know."""
     walk: _Walk = field(default_factory=_Walk)
 
 
@@ -111,7 +113,13 @@ async def _held_run(
     await store.probe()
     # In a thread, since a database that is away is waited for: signals are heard meanwhile.
     async with await asyncio.to_thread(Ledger.open, launch.settings.database, vigil=vigil) as ledger:
-        await refuse_other_storage(ledger, store, launch)
+        row = await ledger.get_run(launch.tenant, launch.run_id)
+        await refuse_other_storage(row, store, launch)
+        manifest = None
+        if row is None:
+            # Refused here, before there is a row: with one, the next start would not be held up any more.
+            manifest = await store.read_manifest(launch.tenant, launch.run_id)
+            earlier_start(plan, launch.run_id, launch.offline, None, manifest)
         launch = replace(launch, expect=await expected(ledger, launch))
         if launch.announced is not None:
             lease, launch.announced.taken = launch.announced.lease, True
@@ -119,7 +127,7 @@ async def _held_run(
         else:
             lease = await ledger.begin_run(run_start(plan, launch, store))
         reached("run.begun")
-        held = _Held(plan, launch, store, ledger, lease, started)
+        held = _Held(plan, launch, store, ledger, lease, started, manifest)
         try:
             return await _walked(held, given, storage)
         except BaseException as fault:
@@ -159,7 +167,9 @@ async def _abandon(held: _Held, fault: BaseException) -> None:
 
 async def _walked(held: _Held, given: Mapping[str, Any], storage: Awaitable[Any]) -> RunOutcome:
     plan, launch, lease = held.plan, held.launch, held.lease
-    manifest = await held.store.read_manifest(launch.tenant, launch.run_id)
+    manifest = held.unknown
+    if not lease.created:
+        manifest = await held.store.read_manifest(launch.tenant, launch.run_id)
     if launch.use_stored and lease.previous is not None:
         plan = kept_plan(plan, manifest, lease.previous)
         held = replace(held, plan=plan)
@@ -359,9 +369,15 @@ async def _current(context: RunContext) -> AsyncIterator[None]:
     token = run_context.enter(context)
     try:
         yield
+    except BaseException:
+        # What broke the run off says more than that its last words could not be written either.
+        with contextlib.suppress(PhaselineError):
+            await context.close()
+        raise
+    else:
+        await context.close()
     finally:
         run_context.leave(token)
-        await context.close()
 
 
 @contextlib.asynccontextmanager

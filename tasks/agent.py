@@ -11,7 +11,9 @@ import asyncio
 import json
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from blocks.models import Answer, ModelConnection, Request
@@ -23,6 +25,7 @@ from tasks.conversations import journal_of, next_journal
 from tasks.documents import message_blocks
 from tasks.failures import OutputRejected
 from tasks.gates import Gates
+from tasks.handler_code import Code, copy_data, write_code
 from tasks.handler_faults import HandlerFault
 from tasks.handlers import run_handler
 from tasks.journal import StepJournal
@@ -35,7 +38,7 @@ from tasks.toolbox import HANDLER_TIMEOUT, SkillChanged, without_known_secrets
 from tasks.tools import ToolSet
 from tasks.turns import Conversation, Notice, converse
 from tasks.values import Value, render
-from workflows.core.agents import hook_digest
+from workflows.core.agents import hook_digest, hook_sources
 from workflows.core.errors import PhaselineError
 from workflows.core.plan import AgentPlan, HookPlan, OutputPlan, StepPlan
 from workflows.core.prompts import enclosed
@@ -129,23 +132,22 @@ async def _answered(
     )
     tools = ToolSet(tuple(without_known_secrets(t, context) for t in offered))
     if journal is not None:
-        tools = tools.as_told(await journal.definitions(tools.definitions()))
+        said = await journal.definitions(tools.definitions(), foreign=bool(agent.servers))
+        tools = tools.as_told(said)
         blocks = _with_earlier(blocks, journal.told())
     messages = await _created(agent, [{"role": "user", "content": blocks}], context, journal)
     connection = context.connection(agent)  # first: from here on its credential is a known secret
     gates, notice = await _gates(agent, context, path)
+    opening = _Opening(context)
 
     patience = context.patience_of(step.patience)
 
     async def ask(to: ModelConnection, request: Request, on_event: OnEvent) -> Answer:
-        # Nothing of it was made of a secret that was known then; one may have become known since. The
-        # journal's digest is of the request before this, so that a run goes on whatever is known now.
-        clean = context.secrets.value(request, numbers=False)
         with context.waiting_out(path, on_event) as telling:
             outage = context.outage(to)
             return await requests.ask(
                 to,
-                clean,
+                opening.masked(request),
                 patience,
                 telling,
                 gate=gates,
@@ -187,6 +189,22 @@ async def _stand(context: RunContext, path: str, seconds: float) -> None:
     """Waits for the provider: that is no active time of the unit."""
     with context.standing(path):
         await asyncio.sleep(seconds)
+
+
+@dataclass
+class _Opening:
+    """Masks what a conversation says that begins here: a secret may have become known after its inputs were
+    kept. One that goes on is left as it was said, since thinking blocks are bound to every word before them.
+    """
+
+    context: RunContext
+    here: bool = False
+
+    def masked(self, request: Request) -> Request:
+        """The request as it is sent. The journal's digest is of what it is made from."""
+        self.here = self.here or all(message["role"] == "user" for message in request["messages"])
+        clean: Request = self.context.secrets.value(request, numbers=False) if self.here else request
+        return clean
 
 
 async def _gates(agent: AgentPlan, context: RunContext, path: str) -> tuple[Gates, Notice | None]:
@@ -271,14 +289,25 @@ async def _call_hook(agent: AgentPlan, hook: HookPlan, arguments: dict[str, Any]
     """What a hook returns, without known secrets. Raises SkillChanged, HookFailed."""
     where = f"{agent.folder}/{hook.file}"
     file = context.catalog_root / where
-    if not file.is_file() or hook_digest(file) != hook.sha256:
-        raise SkillChanged(
-            f"{where}, or a Python file beside it, changed while the run was going on",
-            "start the run again, so that it is planned with the changed file",
-        )
+
+    def copy(target: Path) -> Path:
+        sources = hook_sources(file)
+        if file.name not in sources or hook_digest(file.name, sources) != hook.sha256:
+            raise SkillChanged(
+                f"{where}, or a Python file beside it, changed while the run was going on",
+                "start the run again, so that it is planned with the changed file",
+            )
+        write_code(sources, target)
+        copy_data(file.parent, target)
+        return target / file.name
+
     try:
         made = await run_handler(
-            file=file, function=hook.function, arguments=arguments, documents={}, timeout=HANDLER_TIMEOUT
+            code=Code(str(PurePosixPath(where).parent), copy),
+            function=hook.function,
+            arguments=arguments,
+            documents={},
+            timeout=HANDLER_TIMEOUT,
         )
     except HandlerFault as fault:
         failed = HookFailed(

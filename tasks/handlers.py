@@ -1,12 +1,13 @@
 """Runs one handler of a skill in a process of its own.
 
 Enforced now: a new process per call, ended with all it started when it returns, times out or is cancelled,
-and when our own process dies (process_keeper; on Linux also what went into a session of its own); an
-environment of PATH, HOME, TMPDIR, LANG, a thread setting and the mark of a run, so that no key of ours is
-handed over; our own environment and memory closed to it in `/proc` (blocks.privacy; not to root); a scratch
-folder as working directory, removed afterwards; documents as read-only files in it; limits on memory (Linux),
-processor time, file size and open files; caps on the result and on what is printed; the result on a pipe of
-its own and read as untrusted JSON.
+and when our own process dies (process_keeper; on Linux also what went into a session of its own); the code
+from a private copy of the pinned files, without bytecode (handler_code.py); an environment of PATH, HOME,
+TMPDIR, LANG, a thread setting and the mark of a run, so that no key of ours is handed over; our own
+environment and memory closed to it in `/proc` (blocks.privacy; not to root); a scratch folder as working
+directory, removed afterwards; documents as read-only files in it; limits on memory (Linux), processor time,
+file size and open files; caps on the result and on what is printed; the result on a pipe of its own and read
+as untrusted JSON.
 
 Not enforced yet: the handler runs as our own user, so it can read and write whatever we can, use the network,
 start processes (memory counts per process), and kill the process that keeps it. A key it returns or prints
@@ -31,8 +32,9 @@ from pathlib import Path
 from typing import Any
 
 from blocks.privacy import WITHIN_RUN
+from tasks.handler_code import Code
 from tasks.handler_faults import HandlerCrashed, HandlerError, HandlerOutput, HandlerTimeout
-from tasks.handler_files import DocumentFile, remove_scratch, write_files
+from tasks.handler_files import DocumentFile, code_folder, remove_scratch, write_files
 
 OUTPUT_LIMIT = 8 * 2**20
 MEMORY = 2 * 2**30
@@ -58,7 +60,7 @@ class _Launch:
 
 async def run_handler(
     *,
-    file: Path,
+    code: Code,
     function: str,
     arguments: Mapping[str, Any],
     documents: Mapping[str, DocumentFile | Sequence[DocumentFile]],
@@ -67,13 +69,14 @@ async def run_handler(
     output_limit: int = OUTPUT_LIMIT,
     scratch_root: Path | None = None,
 ) -> Any:
-    """Call `function` of `file` and give its result, which is JSON.
+    """Call `function` of the file that `code` names and give its result, which is JSON.
 
     `documents` maps the parameters annotated `Path` (or `list[Path]`) to their documents; `arguments` holds
     the others. `timeout` is seconds of wall time, start of the process included; `memory` bytes (None:
     `MEMORY`); `output_limit` bytes of the result's JSON; the scratch folder is made in `scratch_root`
     (None: the system's place for temporary files). Raises HandlerError, HandlerTimeout, HandlerCrashed,
-    HandlerOutput. A cancelled call leaves no process of the handler's group and no scratch folder.
+    HandlerOutput, and what `code.copy` raises. A cancelled call leaves no process of the handler's group and
+    no scratch folder.
     """
     made = await asyncio.to_thread(tempfile.mkdtemp, prefix="phaseline-handler-", dir=scratch_root)
     scratch = Path(made)
@@ -83,8 +86,8 @@ async def run_handler(
             "arguments": dict(arguments),
             "limits": _limits(timeout, MEMORY if memory is None else memory, output_limit),
         }
-        call |= await asyncio.to_thread(write_files, scratch, file, documents)
-        running = _Running(function, output_limit)
+        call |= await asyncio.to_thread(write_files, scratch, code, documents)
+        running = _Running(function, output_limit, _Names(code_folder(scratch), code.shown))
         try:
             async with asyncio.timeout(timeout):
                 return await running.result(json.dumps(call).encode(), scratch)
@@ -127,11 +130,30 @@ def _limits(timeout: float, memory: int, output: int) -> dict[str, int]:
     }
 
 
+class _Names:
+    """What people read names the author's folder, not the copy that runs."""
+
+    def __init__(self, copy: Path, folder: str) -> None:
+        self._copies = sorted({str(copy), str(copy.resolve())}, key=len, reverse=True)
+        self._folder = folder
+
+    def shown(self, text: str) -> str:
+        """A text of the handler for people."""
+        for copy in self._copies:
+            text = text.replace(copy, self._folder)
+        return text
+
+    def shown_in(self, error: Mapping[str, Any]) -> dict[str, Any]:
+        """The same for an error it answered with."""
+        return {name: self.shown(v) if isinstance(v, str) else v for name, v in error.items()}
+
+
 class _Running:
     """One handler's process with its pipes."""
 
-    def __init__(self, function: str, output_limit: int) -> None:
+    def __init__(self, function: str, output_limit: int, names: _Names) -> None:
         self._function = function
+        self._names = names
         self._limit = output_limit
         self._kept = bytearray()
         self._process: asyncio.subprocess.Process | None = None
@@ -142,7 +164,7 @@ class _Running:
     @property
     def printed(self) -> str:
         """The beginning of what it printed."""
-        return self._kept.decode("utf-8", "replace")
+        return self._names.shown(self._kept.decode("utf-8", "replace"))
 
     async def result(self, call: bytes, scratch: Path) -> Any:
         """Start the process and give the value the handler returned."""
@@ -242,7 +264,7 @@ class _Running:
         if isinstance(answer, dict) and "ok" in answer:
             return answer["ok"]
         if isinstance(answer, dict) and isinstance(answer.get("error"), dict):
-            raise HandlerError(self._function, answer["error"], self.printed)
+            raise HandlerError(self._function, self._names.shown_in(answer["error"]), self.printed)
         if isinstance(answer, dict) and isinstance(answer.get("size"), int):
             raise self._too_large(answer["size"])
         detail = f": {str(answer['unfit'])[:500]}" if isinstance(answer, dict) and "unfit" in answer else ""

@@ -81,15 +81,20 @@ class StepJournal:
         """What the agent is told at the beginning of what was done before; "" when nothing was."""
         return told_work(self.why, self.earlier.calls)
 
-    async def definitions(self, current: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """What tools said of themselves when the conversation began: `current`, if it begins now."""
+    async def definitions(
+        self, current: list[dict[str, Any]], *, foreign: bool = False
+    ) -> list[dict[str, Any]]:
+        """What tools said of themselves when the conversation began: `current`, if it begins now.
+
+        `foreign`: some come from elsewhere, so that they may be others later even if there is none now.
+        """
         kept = self.known.get((0, "input:tools"))
         if kept is not None:
             body = await self._body(kept)
             if body is not None:
                 return list(body["tools"])
             self._part(1)
-        elif current and not self.begun:
+        elif (current or foreign) and not self.begun:
             self._pending = [self._record(0, "input:tools", "", await self._shared({"tools": current}))]
         return current
 
@@ -228,6 +233,7 @@ class StepJournal:
                 continue
             body = await self._body(record)
             if body is not None:
+                self._bodies.pop((index, name), None)
                 return name, body
             self._part(index)
         if series and (self._parted is None or index < self._parted):

@@ -15,11 +15,12 @@ from tasks.effect_waits import by_timeout
 from tasks.effects import EffectGate
 from tasks.secrets import scrub_text, scrub_value
 from tasks.tools import Effect, ToolError, ToolResult
+from workflows.core.agent_skills import BUILT_IN
 from workflows.core.errors import UsageError, did_you_mean
 from workflows.core.plan import AgentPlan, ServerPlan, ToolRulePlan
 from workflows.core.refs import digest
 from workflows.core.tool_names import rule_names, served_name
-from workflows.core.tool_rules import rule_of
+from workflows.core.tool_rules import HTTP_REQUEST, rule_of
 
 if TYPE_CHECKING:
     import mcp.types as types
@@ -48,16 +49,55 @@ async def mcp_tools(
     not there, unless a conversation goes on that was told of another release of the server.
     """
     out: list[ActingTool] = []
+    known: set[str] = set()
     for plan in sorted(agent.servers, key=lambda plan: plan.name):
         session = await servers.session(plan)
         if not continued:
             _check_names(agent, plan, session)
         for tool in session.tools:
-            rule = rule_of(agent.tool_rules, *rule_names(plan.name, tool.name))
+            known.update(rule_names(plan.name, tool.name))
+            rule = _rule(agent, plan, tool.name)
             offered = not plan.server.tools or tool.name in plan.server.tools
             if offered and (rule is None or rule.allow):
                 out.append(_acting(plan, tool, rule, servers, gate, continued))
+    if not continued:
+        _check_rules(agent, known)
     return out
+
+
+def _rule(agent: AgentPlan, plan: ServerPlan, tool: str) -> ToolRulePlan | None:
+    """The rule of a server's tool. One for a tool of ours of the same name restricts it, and grants nothing:
+    a server chooses its tools' names."""
+    rule = rule_of(agent.tool_rules, *rule_names(plan.name, tool))
+    if rule is None or rule.name != tool or tool not in _own_names(agent):
+        return rule
+    if tool == HTTP_REQUEST and agent.http is not None and agent.http.methods:
+        raise UsageError(
+            f"{agent.folder}/tools-config.json: `methods` of '{tool}' says nothing of the tool of that "
+            f"name of the MCP server '{plan.name}'",
+            f"write a rule for '{plan.name}.{tool}' too",
+        )
+    return rule.model_copy(update={"effect": None, "effect_key": ()})
+
+
+def _own_names(agent: AgentPlan) -> set[str]:
+    return {*BUILT_IN, *(handler.name for skill in agent.skills for handler in skill.handlers)}
+
+
+def _check_rules(agent: AgentPlan, known: set[str]) -> None:
+    """A rule that is about no tool at all: what it says, an approval too, would never happen.
+
+    One with a `__` behind what is no server may be of a handler that this step does not use.
+    """
+    ours, servers = _own_names(agent), {plan.name for plan in agent.servers}
+    for rule in agent.tool_rules:
+        start, parted, _ = rule.name.partition("__")
+        elsewhere = parted and not any(rule.name.startswith(f"{name}__") for name in servers)
+        if rule.name not in known and rule.name not in ours and not (start and elsewhere):
+            raise UsageError(
+                f"{agent.folder}/tools-config.json has a rule for '{rule.name}', which no MCP server offers",
+                did_you_mean(rule.name, known),
+            )
 
 
 def _check_names(agent: AgentPlan, plan: ServerPlan, session: Session) -> None:
@@ -267,7 +307,7 @@ def _with_structured(text: str, structured: Any) -> str:
         return as_json
     try:
         said = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         said = text
     return text if said in (structured, structured.get("result")) else f"{text}\n{as_json}"
 

@@ -7,6 +7,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic import ValidationError
+
 from tasks.context import INLINE_BYTES, RunContext
 from tasks.earlier_work import EarlierWork, done_by
 from tasks.effect_calls import Unsure
@@ -18,7 +20,7 @@ from tasks.outputs_stored import store_output
 from tasks.results import StepResult
 from tasks.toolbox import call_handler
 from tasks.tools import ToolError, ToolResult, argument_problems
-from tasks.values import Value, argument
+from tasks.values import Value, argument, lone_expression
 from workflows.core.errors import PhaselineError
 from workflows.core.handlers import with_documents
 from workflows.core.plan import StepPlan
@@ -123,11 +125,23 @@ async def _opened(done: ToolResult, step: StepPlan, context: RunContext) -> Any:
         raise StepFailed(text, f"see what happened: phaseline show, then resume or change '{step.id}'")
     try:
         kept = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
     if isinstance(kept, dict) and set(kept) == {"ref"}:
-        kept = json.loads(await context.store.get(Ref.model_validate(kept["ref"])))
+        stored = _ref(kept["ref"], context)
+        if stored is None:
+            return text
+        kept = json.loads(await context.store.get(stored))
     return kept["value"] if isinstance(kept, dict) and set(kept) == {"value"} else kept
+
+
+def _ref(kept: Any, context: RunContext) -> Ref | None:
+    """Where a result is stored; None for a person's words that only look like it, or lead elsewhere."""
+    try:
+        ref = Ref.model_validate(kept)
+    except ValidationError:
+        return None
+    return ref if ref.tenant == context.tenant else None
 
 
 async def _handled(
@@ -135,9 +149,32 @@ async def _handled(
 ) -> Any:
     assert step.skill is not None and step.handler is not None
     try:
-        return await call_handler(step.skill, step.handler, arguments, values, context)
+        given = _with_secrets(step, arguments, values, context)
+        return await call_handler(step.skill, step.handler, given, values, context)
     except ToolError as fault:
         raise WrongArguments(str(fault), f"mend `args` of the step '{step.id}'") from None
+
+
+def _with_secrets(
+    step: StepPlan, arguments: dict[str, Any], values: Mapping[str, Value], context: RunContext
+) -> dict[str, Any]:
+    """The arguments as the handler gets them, with the value of each secret that is one by itself.
+
+    Everything before this (keys, digests, rows, questions to people) is made of its reference.
+    """
+    given = dict(arguments)
+    for name, written in step.args.items():
+        value = values.get(lone_expression(written) or "") if isinstance(written, str) else None
+        if value is None or not value.variable:
+            continue
+        held = context.environ.get(value.variable, "")
+        if not held:
+            raise WrongArguments(
+                f"the secret '{value.name}' is not there: the variable {value.variable} is not set",
+                f"set {value.variable} where the run goes on",
+            )
+        given[name] = held
+    return given
 
 
 def _accept(step: StepPlan, result: Any) -> None:

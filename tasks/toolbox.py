@@ -11,6 +11,7 @@ from typing import Any
 from blocks.storage import ArtifactStore
 from tasks.context import INLINE_BYTES, RunContext
 from tasks.effect_calls import Refused, Unsure
+from tasks.handler_code import Code, CodeChanged, copy_pinned
 from tasks.handler_faults import HandlerError, HandlerFault, HandlerOutput
 from tasks.handler_files import DocumentFile
 from tasks.handlers import run_handler
@@ -27,6 +28,8 @@ from workflows.core.refs import canonical_json, digest_bytes
 HANDLER_TIMEOUT = 120.0
 """Seconds of one call when neither the registry nor the binding says."""
 
+_OURS = ("SKILL.md", "config.yaml")
+"""Files of a skill's folder that no handler needs: a run goes on where they were reworded."""
 _TEXT = (".md", ".txt", ".json", ".yaml", ".yml", ".csv", ".py", ".toml", ".html", ".xml", ".sh")
 
 
@@ -159,8 +162,6 @@ async def call_handler(
 
     Neither its result nor its fault holds a known secret.
     """
-    folder = context.catalog_root / skill.folder
-    _verify(skill, folder)
     documents: dict[str, Any] = {}
     plain: dict[str, Any] = {}
     for name, value in arguments.items():
@@ -170,7 +171,7 @@ async def call_handler(
             plain[name] = value
     with without_secrets(context.secrets):
         result = await run_handler(
-            file=folder / handler.file,
+            code=_code(skill, handler, context.catalog_root),
             function=handler.handler,
             arguments=plain,
             documents=documents,
@@ -194,13 +195,20 @@ async def _document(name: str, values: Mapping[str, Value], store: ArtifactStore
     return await values[name].document(store)
 
 
-def _verify(skill: SkillPlan, folder: Path) -> None:
-    """The code that runs is the code that was planned."""
-    for file in skill.files:
-        if file.path.startswith("handlers/"):
-            path = folder / file.path
-            if not path.is_file() or digest_bytes(read_file(path)) != file.sha256:
-                raise _changed(skill, file.path)
+def _code(skill: SkillPlan, handler: HandlerPlan, root: Path) -> Code:
+    """The code that runs is the code that was planned: everything the skill tracks but what only we read."""
+    files = [(file.path, file.sha256) for file in skill.files if file.path not in _OURS]
+
+    def copy(target: Path) -> Path:
+        try:
+            copy_pinned(root / skill.folder, files, target)
+        except CodeChanged as changed:
+            raise _changed(skill, str(changed)) from None
+        if handler.file not in {path for path, _ in files}:
+            raise _changed(skill, handler.file)
+        return target / handler.file
+
+    return Code(skill.folder, copy)
 
 
 def plain_json(value: Any) -> bytes:

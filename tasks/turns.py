@@ -350,7 +350,7 @@ class _Loop:
         if self.turns >= self.max_turns:
             raise TurnsExhausted(
                 f"the agent used all its {self.max_turns} turns; {state}",
-                "raise the agent's max_turns, or give the step less to do",
+                "raise the agent's max_turns (what is paid stays paid), or give the step less to do",
             )
 
     def _continue_long(self, answer: Answer) -> None:

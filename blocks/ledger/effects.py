@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, or_, select, update
 
 from blocks.ledger.access import Access
 from blocks.ledger.documents import RUN_LIMIT, checked_path, from_text, plain, to_text, to_text_or_none
-from blocks.ledger.errors import LedgerError
+from blocks.ledger.errors import LedgerAway, LedgerError
 from blocks.ledger.fence import held_at, held_insert
 from blocks.ledger.records import Document, Lease
 from blocks.ledger.runs import Values, fenced
@@ -117,7 +117,13 @@ class EffectLedger:
         }
         known = {name: value for name, value in given.items() if value is not None}
         settle = partial(_settle, lease=lease, effect_key=effect_key, state=state, known=known)
-        await self._access.under(lease, settle)
+        try:
+            await self._access.under(lease, settle)
+        except LedgerAway as over:
+            if outcome is None:
+                raise
+            what = "the outcome of a call that was made could not be kept: continued, the call is in doubt"
+            raise over.losing(what) from None
 
     async def get(self, tenant: str, run_id: str, effect_key: str) -> EffectRow | None:
         """One effect as it stands, None when there is none."""

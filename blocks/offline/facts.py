@@ -39,7 +39,7 @@ def _told(text: str) -> Iterator[tuple[str, str]]:
 def _json_facts(text: str) -> Iterator[tuple[str, Any]]:
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return
     yield from _walk(value)
 

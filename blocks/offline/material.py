@@ -120,7 +120,7 @@ def _speaker(system: str) -> str:
 def _media_type(body: str) -> str:
     try:
         json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return "text/markdown"
     return "application/json"
 

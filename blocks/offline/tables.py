@@ -33,7 +33,7 @@ def json_value(document: Document) -> Any:
         return None
     try:
         return json.loads(document.body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 

@@ -279,7 +279,12 @@ class ValueMaker:
 
 def _names(text: str, option: str) -> bool:
     """Whether a text holds an option as a word of its own."""
-    return bool(option) and bool(re.search(rf"(?<![\w-]){re.escape(option)}(?![\w-])", text, re.ASCII))
+    # Most options stand nowhere, and a pattern for each of thousands takes long to build.
+    return (
+        bool(option)
+        and option in text
+        and bool(re.search(rf"(?<![\w-]){re.escape(option)}(?![\w-])", text, re.ASCII))
+    )
 
 
 def _weight(schema: Mapping[str, Any]) -> int:

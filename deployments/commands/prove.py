@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from blocks import secrets
 from blocks.boundaries import BOUNDARIES
 from blocks.paths import expanded, full_path
 from deployments import local_server
@@ -61,7 +62,8 @@ def _proved(args: argparse.Namespace, subject: Subject, root: Path, report: Path
             "see what it reaches: run it without --only",
         )
     if report is not None:
-        report.write_text(markdown(proof, subject.plan.workflow, _words(args)), "utf-8")
+        told = markdown(proof, subject.plan.workflow, _words(args))
+        report.write_text(secrets.known().text(told), "utf-8")
     print_proof(proof, out)
     out.document(document(proof, subject.plan.workflow))
     if report is not None:

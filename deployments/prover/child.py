@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from blocks import secrets
 from blocks.boundaries import arm
 from blocks.settings import Settings
 from deployments.prover.recording import Boundary, Recorder, open_effects, read_records
@@ -167,7 +168,7 @@ def forked(work: Callable[[], int], log: Path, fault: Path) -> int:
         code = work()
     except BaseException as error:  # noqa: BLE001 - the fork must not go on with its parent's stack
         with contextlib.suppress(OSError):
-            fault.write_text(_told(error), "utf-8")
+            fault.write_text(secrets.known().text(_told(error)), "utf-8")
     finally:
         os._exit(code)
 
@@ -240,11 +241,12 @@ def run_once(subject: Subject, place: Place, process: int, kill: Boundary | None
         away = server_fault(error)
         if away is None:
             raise
-        place.fault.write_text(_told(away), "utf-8")
+        place.fault.write_text(secrets.known().text(_told(away)), "utf-8")
         return AWAY
     if faults:
         raise faults[0]
-    place.outcome.write_text(json.dumps(outcomes[-1].to_document()), "utf-8")
+    told = secrets.known().value(outcomes[-1].to_document(), numbers=False)
+    place.outcome.write_text(json.dumps(told), "utf-8")
     return 0
 
 

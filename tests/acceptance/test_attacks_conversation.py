@@ -188,6 +188,7 @@ def test_blank_text_is_never_said_again(scene: Scene) -> None:
 
 def test_a_turn_that_the_provider_refuses_for_ever_is_left(scene: Scene) -> None:
     poison = "a poisoned word"
+    answers = iter([{"text": poison}, {"text": "[1]"}])
 
     def reply(body: dict[str, Any]) -> dict[str, Any]:
         said = json.dumps(body["messages"][1:])
@@ -195,7 +196,7 @@ def test_a_turn_that_the_provider_refuses_for_ever_is_left(scene: Scene) -> None
             return {"fault": "bad_request", "message": "messages.3: something about it is wrong"}
         if answers_in(body) == 0:
             return pays(7)
-        return {"text": poison} if scene.paid < 3 else {"text": "[1]"}
+        return next(answers)
 
     (scene.catalog / "work.yaml").write_text(WORK.replace("repair: 0", "repair: 3"))
     scene.api.answer_with(reply)

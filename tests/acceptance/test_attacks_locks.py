@@ -139,15 +139,14 @@ def test_the_server_s_locks_are_no_different(user: User, lock: str) -> None:
 WRITER = """if 1:
     import sys, time
     from pathlib import Path
-    from blocks.job_control import put_off_stops
+    from blocks.job_control import stops_put_off
     from blocks.ledger import Ledger
     inside = Path(sys.argv[2])
     def slow(connection):
         inside.touch()
         time.sleep(1)
         return True
-    put_off_stops()
-    with Ledger.open(sys.argv[1]) as ledger:
+    with stops_put_off(), Ledger.open(sys.argv[1]) as ledger:
         ledger.access.write_now(slow, "test")
         inside.with_name("written").touch()
 """
@@ -183,8 +182,8 @@ def test_a_command_stops_and_goes_on_by_ctrl_z(user: User) -> None:
         [
             sys.executable,
             "-c",
-            "import time\nfrom blocks.job_control import put_off_stops\n"
-            "put_off_stops()\nend = time.monotonic() + 3\nwhile time.monotonic() < end: time.sleep(0.05)\n",
+            "import time\nfrom blocks.job_control import stops_put_off\nend = time.monotonic() + 3\n"
+            "with stops_put_off():\n while time.monotonic() < end: time.sleep(0.05)\n",
         ],
         env=clean_environment(user.home),
         cwd=ROOT,

@@ -40,7 +40,7 @@ steps:
 finally:
   - {id: last, skill: shared/tool, handler: give, args: {value: 3}}
 """
-BOUNDED = WORK.replace("workflow: work", "workflow: bounded") + "    timeout: 3\n    retries: 2\n"
+BOUNDED = WORK.replace("workflow: work", "workflow: bounded") + "    timeout: 10\n    retries: 2\n"
 IMPATIENT = WORK.replace("workflow: work", "workflow: impatient") + "    patience: 500ms\n"
 
 
@@ -172,7 +172,8 @@ def test_a_timeout_while_it_is_waited_for_is_no_failure_of_the_step(user: User, 
     """With retries each would have begun anew, and the last one failed the run."""
     refusals = script(api)
     refusals.left = math.inf
-    stopped = user.phaseline("run", "bounded", "--run-id", "r", "--json")
+    patient = user.with_variables(PHASELINE_PATIENCE="10m")
+    stopped = patient.phaseline("run", "bounded", "--run-id", "r", "--json")
     assert stopped.code == 4, stopped
     refusals.left = 0
     assert user.phaseline("resume", "r", "--json").completed["steps"][0]["attempts"] == 1

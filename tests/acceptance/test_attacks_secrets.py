@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ import tests.support.leaking_server
 from tests.support.catalogs import make_catalog
 from tests.support.command import Answer, User
 from tests.support.messages_api import MessagesApi, answers_in
-from tests.support.planted import KINDS, everything, found_in, leaks, variables
+from tests.support.planted import KINDS, Kind, everything, found_in, leaks, variables
 
 ECHO = '''"""Tells."""
 
@@ -41,6 +41,11 @@ def echo(where: str) -> dict[str, str]:
     said = Path(where).read_text("utf-8")
     print(said, file=sys.stderr, flush=True)
     return {"said": said, said: "as a key"}
+'''
+EXPLODE = '''"""Tells."""
+
+import sys
+from pathlib import Path
 
 
 def explode(where: str) -> str:
@@ -112,8 +117,40 @@ steps:
     skill: shared/tool
     handler: explode
     args: {{where: {where}}}
-    depends_on: [handler, model, contract, server, far, hook]
 """
+
+
+USES = """\
+workflow: uses
+inputs: {ticket: {type: secret}}
+steps:
+  - {id: shown, skill: shared/tool, handler: use, args: {token: "of {{ ticket }}", got: GOT}}
+  - {id: used, skill: shared/tool, handler: use, args: {token: "{{ ticket }}", got: GOT}}
+  - id: failed
+    skill: shared/tool
+    handler: use
+    args: {token: "{{ ticket }}", got: GOT, fail: true}
+    on_failure: continue
+"""
+USE = '''"""Uses."""
+
+from pathlib import Path
+
+
+def use(token: str, got: str, fail: bool = False) -> str:
+    """Use a token.
+
+    Args:
+        token: The token.
+        got: Where it is written down.
+        fail: Whether it is refused.
+    """
+    with Path(got).open("a") as file:
+        file.write(token + "\\n")
+    if fail:
+        raise ValueError(f"{token} was refused")
+    return f"used {token}"
+'''
 
 
 @pytest.fixture(scope="module")
@@ -137,27 +174,32 @@ class Scene:
         work = folder / "work"
         work.mkdir()
         self.catalog = self._catalog()
+        self.write_texts()
         places = {"ANTHROPIC_BASE_URL": api.base_url, "PHASELINE_CATALOG": str(self.catalog)}
         self.user = User(home, work, {**variables(), **places})
 
+    def write_texts(self, kinds: Sequence[Kind] = KINDS) -> None:
+        """What a definition is made of (workflows, a persona, what tools are called), telling these kinds."""
+        one = json.dumps(" ".join(kind.value.replace("\n", " ") for kind in kinds), ensure_ascii=False)
+        prompt = "\n".join(f"      {line}" for line in everything(kinds).splitlines())
+        texts = {"tells": TELLS.format(one=one, where=self.told, prompt=prompt)}
+        texts["fails"] = FAILS.format(where=self.told)
+        for name, text in texts.items():
+            (self.catalog / f"{name}.yaml").write_text(text, "utf-8")
+        for file in (self.catalog / "agents" / "ann" / "SOUL.md", self.told.with_suffix(".about")):
+            file.write_text(everything(kinds), "utf-8")
+
     def _catalog(self) -> Path:
-        one = json.dumps(" ".join(kind.value.replace("\n", " ") for kind in KINDS), ensure_ascii=False)
-        prompt = "\n".join(f"      {line}" for line in self.told.read_text("utf-8").splitlines())
-        # Jinja sees nothing in it: no secret holds two braces.
         where = str(self.told)
-        texts = {
-            "tells": TELLS.format(one=one, where=where, prompt=prompt),
-            "fails": FAILS.format(where=where),
-        }
-        catalog = make_catalog(self.folder / "catalog", **texts)
+        catalog = make_catalog(self.folder / "catalog")
         tool = catalog / "skills" / "shared" / "tool"
         (tool / "handlers" / "echo.py").write_text(ECHO)
+        (tool / "handlers" / "explode.py").write_text(EXPLODE)
         names = ("count", "echo", "explode")
         (tool / "config.yaml").write_text(
             "handlers:\n" + "".join(f"  - {{name: {n}, effect: none}}\n" for n in names)
         )
         ann = catalog / "agents" / "ann"
-        (ann / "SOUL.md").write_text(self.told.read_text("utf-8"), "utf-8")
         (ann / "hooks.py").write_text(HOOKS.format(where=where))
         config = (ann / "config.yaml").read_text()
         (ann / "config.yaml").write_text(
@@ -299,12 +341,7 @@ def test_a_run_that_is_killed_and_goes_on_with_other_secrets(scene: Scene) -> No
     gone, changed = "GH_PAT", "STRIPE_KEY"
     stays = [kind for kind in KINDS if kind.variable not in (gone, changed)]
     # What a catalog's own file holds may change with them; inputs and what tools said may not.
-    for path in (scene.catalog / "tells.yaml", scene.catalog / "agents" / "ann" / "SOUL.md"):
-        text = path.read_text("utf-8")
-        for kind in KINDS:
-            if kind not in stays:
-                text = text.replace(kind.value, "nothing")
-        path.write_text(text, "utf-8")
+    scene.write_texts(stays)
 
     def reply(body: dict[str, Any]) -> dict[str, Any]:
         if answers_in(body) and not held.is_set():
@@ -362,6 +399,29 @@ def test_addresses_that_cannot_be_reached(scene: Scene, variable: str, value: st
     kept = (path.read_bytes() for path in scene.user.home.rglob("*") if path.is_file())
     assert not any(b"plant51" in body for body in kept)
     scene.assert_nothing_told()
+
+
+def test_an_input_that_is_a_secret(scene: Scene) -> None:
+    """It is named, not given: its value reaches the handler it is declared for, and is kept nowhere."""
+    tool = scene.catalog / "skills" / "shared" / "tool"
+    (tool / "handlers" / "use.py").write_text(USE)
+    with (tool / "config.yaml").open("a") as config:
+        config.write("  - {name: use, effect: once}\n")
+    (scene.catalog / "uses.yaml").write_text(USES.replace("GOT", str(scene.got)))
+    kind = Kind("TICKET", "plant28QxZ81kd9")
+    run = ("run", "uses", "--run-id", scene.run_id, "--offline", "--json")
+    for wrong in ("plant28QxZ81kd9", "env:NOBODY"):
+        refused = scene.phaseline(*run, "-i", f"ticket={wrong}")
+        assert refused.code == 2 and any(told in refused.out for told in ("env:NAME", "NOBODY"))
+    scene.user = scene.user.with_variables(TICKET=kind.value)
+    document = scene.phaseline(*run, "-i", "ticket=env:TICKET").completed
+    used = scene.got.read_text().split("\n")
+    assert sorted(used) == ["", "of [secret TICKET]", kind.value, kind.value]
+    assert [s["error"]["message"] for s in document["steps"] if s["error"]] != []
+    shown = scene.phaseline("show", scene.run_id, "--events", "--json").document
+    assert "[secret TICKET]" in json.dumps(shown)
+    assert found_in("".join(scene.outputs).encode(), [kind]) == set()
+    assert leaks(scene.user.home, kinds=[kind]) == {}
 
 
 def test_a_secret_among_the_words_of_a_server_is_a_warning(scene: Scene) -> None:

@@ -138,6 +138,18 @@ def test_what_acts_carries_its_body_and_key_there(monkeypatch: pytest.MonkeyPatc
     assert (request.json(), request.key) == ({"amount": 5}, "key")
 
 
+def test_a_proxy_of_the_environment_is_given_the_checked_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name it would look up itself."""
+    names = Names(monkeypatch, ["127.0.0.1"], ["127.0.0.2"])
+    with Receiver() as proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy.url)
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        ask("GET", f"http://{NAME}:8080/a")
+    (request,) = proxy.received
+    assert request.path == "http://127.0.0.1:8080/a" and request.headers["host"] == f"{NAME}:8080"
+    assert names.asked == [NAME]
+
+
 # --- certificates ---
 
 

@@ -17,6 +17,7 @@ import pytest
 from tasks.handler_faults import HandlerCrashed, HandlerError, HandlerFault, HandlerOutput, HandlerTimeout
 from tasks.handler_files import DocumentFile
 from tasks.handlers import run_handler
+from tests.support.code import code_of
 from workflows.core.errors import PhaselineError
 
 LONG = 60.0
@@ -33,7 +34,7 @@ def call(folder: Path, body: str, timeout: float = LONG, documents: Any = None, 
     try:
         return asyncio.run(
             run_handler(
-                file=file,
+                code=code_of(file),
                 function="work",
                 arguments=more,
                 documents=documents or {},
@@ -94,7 +95,7 @@ def test_a_handler_may_be_named_like_a_module_and_use_dataclasses(tmp_path: Path
         "@dataclasses.dataclass\nclass D:\n    x: int\n"
         "def statistics(): return json.loads(json.dumps(dataclasses.asdict(D(1))))\n"
     )
-    run = run_handler(file=file, function="statistics", arguments={}, documents={}, timeout=LONG)
+    run = run_handler(code=code_of(file), function="statistics", arguments={}, documents={}, timeout=LONG)
     assert asyncio.run(run) == {"x": 1}
 
 
@@ -335,7 +336,7 @@ def test_a_cancelled_call_leaves_nothing(tmp_path: Path) -> None:
 
     async def scenario() -> None:
         run = run_handler(
-            file=file, function="work", arguments={}, documents={}, timeout=LONG, scratch_root=root
+            code=code_of(file), function="work", arguments={}, documents={}, timeout=LONG, scratch_root=root
         )
         task = asyncio.create_task(run)
         await until(pid_file.exists)
@@ -358,8 +359,9 @@ def test_the_handler_dies_with_the_process_that_called_it(tmp_path: Path) -> Non
     )
     code = (
         "import asyncio, sys\nfrom pathlib import Path\nfrom tasks.handlers import run_handler\n"
-        "call = dict(file=Path(sys.argv[1]), function='work', arguments={}, documents={}, timeout=600)\n"
-        "asyncio.run(run_handler(**call))"
+        "from tests.support.code import code_of\n"
+        "call = dict(function='work', arguments={}, documents={}, timeout=600)\n"
+        "asyncio.run(run_handler(code=code_of(Path(sys.argv[1])), **call))"
     )
 
     async def scenario() -> None:
@@ -415,7 +417,11 @@ def test_many_calls_at_once_do_not_mix_and_leak_nothing(tmp_path: Path) -> None:
     async def scenario() -> list[Any]:
         run = [
             run_handler(
-                file=tmp_path / "work.py", function="work", arguments={"n": n}, documents={}, timeout=LONG
+                code=code_of(tmp_path / "work.py"),
+                function="work",
+                arguments={"n": n},
+                documents={},
+                timeout=LONG,
             )
             for n in range(12)
         ]

@@ -397,6 +397,30 @@ def test_a_quorum_counts_different_people(ledger: Ledger, lease: Lease) -> None:
     assert [vote["voter"] for vote in whole.answer["votes"]] == ["ann", "cho"]
 
 
+def test_one_account_is_one_voter_under_every_name(ledger: Ledger, lease: Lease) -> None:
+    """A user of no name goes by the number; the name that comes later, or changes, is the same person."""
+    row = ask(ledger, lease, quorum=3, form=FORM)
+    approve(ledger, row, "1000", {"amount": 1}, account="1000")
+    for voter, account in (("ann", "1000"), ("1000", "1000"), ("1000", ""), ("1000", "7")):
+        with pytest.raises(VotedAlready):
+            approve(ledger, row, voter, {"amount": 1}, account=account)
+    approve(ledger, row, "bob", {"amount": 1}, account="1001")
+    for voter, account in (("bob", "1002"), ("robert", "1001"), ("1001", "1001")):
+        with pytest.raises(VotedAlready):
+            approve(ledger, row, voter, {"amount": 1}, account=account)
+    whole = approve(ledger, row, "cho", {"amount": 1}, account="1003")
+    assert whole.state == "answered"
+    assert [vote["account"] for vote in whole.decided_by] == ["1000", "1001", "1003"]
+
+
+def test_votes_of_before_accounts_were_kept_count_by_name(ledger: Ledger, lease: Lease) -> None:
+    row = ask(ledger, lease, quorum=2, form=FORM)
+    approve(ledger, row, "ann", {"amount": 1})
+    with pytest.raises(VotedAlready):
+        approve(ledger, row, "ann", {"amount": 1}, account="1000")
+    assert approve(ledger, row, "bob", {"amount": 1}, account="1001").state == "answered"
+
+
 def test_a_quorum_approves_one_and_the_same(ledger: Ledger, lease: Lease) -> None:
     row = ask(ledger, lease, assignees=("ann", "bob", "cho"), quorum=2, form=FORM)
     half = approve(ledger, row, "ann", {"amount": 1, "note": "a"})

@@ -132,6 +132,20 @@ def test_the_user_interface_is_served_and_asks_for_the_auth_string(home: Path) -
     assert http_status(info.ui_url) == 200
 
 
+def test_no_other_web_page_may_read_its_answers(home: Path) -> None:
+    """Prefect lets them all; its login keeps them out, and here they are not even invited."""
+    import urllib.request
+
+    info, _ = ensure(home)
+    allowed = {}
+    for origin in ("https://evil.example", "null", "http://127.0.0.1:1", info.ui_url):
+        request = urllib.request.Request(f"{info.api_url}/health", headers={"Origin": origin})
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            allowed[origin] = answer.headers.get("Access-Control-Allow-Origin")
+    assert allowed.pop(info.ui_url) == info.ui_url
+    assert set(allowed.values()) == {None}
+
+
 def test_a_flow_records_every_task_run(home: Path) -> None:
     info, _ = ensure(home)
     variables = local_server.prefect_environment(info, home, {}, quiet=True)

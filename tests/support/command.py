@@ -81,7 +81,7 @@ class User:
 
         What it writes goes to `self.log`, shown when the test fails.
         """
-        self.home.mkdir(parents=True, exist_ok=True)
+        self.home.mkdir(0o700, parents=True, exist_ok=True)
         with self.log.open("ab") as output:
             process = subprocess.Popen(
                 [sys.executable, *words],
@@ -141,7 +141,7 @@ def phaseline(
     options: of Python itself, such as ("-X", "importtime").
     timeout: seconds after which it is killed and the test fails.
     """
-    home.mkdir(parents=True, exist_ok=True)
+    home.mkdir(0o700, parents=True, exist_ok=True)
     try:
         ended = subprocess.run(
             [sys.executable, *options, "-m", "deployments.cli", *words],
@@ -174,5 +174,6 @@ def clean_environment(home: Path, more: Mapping[str, str] | None = None) -> dict
     kept = {name: value for name, value in os.environ.items() if not name.startswith(STEERING)}
     user = home / "user"
     own = {"HOME": str(user), "PYTHONPATH": str(ROOT), "PHASELINE_HOME": str(home), "PHASELINE_WAKE": "off"}
-    user.mkdir(parents=True, exist_ok=True)
+    home.mkdir(0o700, parents=True, exist_ok=True)
+    user.mkdir(exist_ok=True)
     return {**kept, **own, **(more or {})}

@@ -1,7 +1,8 @@
 """An MCP server that tells what it was started with wherever it can.
 
-Run as a program: `leaking_server.py FILE GOT [--die] [WORDS...]`. FILE holds the text it tells; GOT is a file
-that says what it really got, for the tests. `--die`: it ends before it is open.
+Run as a program: `leaking_server.py FILE GOT [--die] [WORDS...]`. FILE holds what it tells, the one beside it
+that ends in .about what it says of itself; GOT is a file that says what it really got, for the tests.
+`--die`: it ends before it is open.
 """
 
 import json
@@ -14,15 +15,15 @@ from mcp.server import MCPServer
 from pydantic import Field
 
 
-def make_server(said: str) -> Any:
-    """The server with its tools."""
+def make_server(said: str, told: str) -> Any:
+    """The server with its tools: `said` of themselves, `told` when they are called."""
     server = MCPServer("crm", instructions=said)
 
     def whoami(about: Annotated[str, Field(description=said)] = "") -> str:
-        return f"{said}\n{json.dumps(dict(os.environ))}\n{sys.argv}"
+        return f"{told}\n{json.dumps(dict(os.environ))}\n{sys.argv}"
 
     def fail() -> str:
-        raise RuntimeError(said)
+        raise RuntimeError(told)
 
     server.add_tool(whoami, name="whoami", description=f"Who is there. {said}")
     server.add_tool(fail, name="fail", description=f"Fails. {said}")
@@ -37,7 +38,7 @@ def main() -> None:
     print(said, file=sys.stderr, flush=True)
     if "--die" in sys.argv:
         sys.exit(said)
-    make_server(said).run()
+    make_server(Path(sys.argv[1]).with_suffix(".about").read_text("utf-8"), said).run()
 
 
 if __name__ == "__main__":

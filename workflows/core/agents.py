@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -246,13 +247,16 @@ def _tools(root: Path, file: Path, findings: Findings) -> tuple[Source | None, T
     return read or (None, ToolsConfig())
 
 
-def hook_digest(file: Path) -> str:
-    """What pins a hook: its file and every Python file beside or below it, since it may import those."""
+def hook_sources(file: Path) -> dict[str, bytes]:
+    """What a hook is made of: every Python file beside or below it, since it may import those, by path."""
     folder = file.parent
     files = sorted(f for f in folder.rglob("*.py") if f.is_file() and inside(folder, f))
-    return digest(
-        [file.name, *([f.relative_to(folder).as_posix(), digest_bytes(read_file(f))] for f in files)]
-    )
+    return {f.relative_to(folder).as_posix(): read_file(f) for f in files}
+
+
+def hook_digest(name: str, sources: Mapping[str, bytes]) -> str:
+    """What pins a hook: the name of its file and its sources."""
+    return digest([name, *([path, digest_bytes(body)] for path, body in sources.items())])
 
 
 def _hooks(
@@ -274,7 +278,7 @@ def _hooks(
                 event="create" if event == "create" else "next",
                 file=name,
                 function=function,
-                sha256=hook_digest(file),
+                sha256=hook_digest(file.name, hook_sources(file)),
             )
             out.append(plan)
     return tuple(out)

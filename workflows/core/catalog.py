@@ -78,7 +78,17 @@ class Catalog:
 
     @classmethod
     def load(cls, root: Path) -> Catalog:
-        """Reads the folder. Raises UsageError when there is none; mistakes are in `findings`."""
+        """Reads the folder. Raises UsageError when it cannot be read; mistakes are in `findings`."""
+        try:
+            return cls._load(root)
+        except PermissionError as fault:
+            raise UsageError(
+                f"the catalog {root} cannot be read: {fault.filename or root}: {fault.strerror}",
+                "let this user read it, or name another one with --catalog DIR",
+            ) from None
+
+    @classmethod
+    def _load(cls, root: Path) -> Catalog:
         if not root.is_dir():
             raise UsageError(
                 f"there is no catalog at {root}", "name one with --catalog DIR, or set PHASELINE_CATALOG"

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import keyword
 import math
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from pydantic import BaseModel
@@ -29,6 +31,10 @@ SUFFIXES = {
 
 MOST_BYTES = 64 * 1024 * 1024
 """What a document given as an input may hold."""
+
+REFERENCE = "env:"
+"""How an input of the type `secret` names the variable that holds it."""
+_REFERENCE = re.compile(r"env:([A-Za-z_][A-Za-z0-9_]*)|\[secret ([A-Za-z_][A-Za-z0-9_]*)\]")
 
 MOST_DEPTH = 200
 """Levels of lists and objects that an input may have."""
@@ -102,21 +108,22 @@ def _declared(source: Source, name: str, spec: InputSpec, catalog: Catalog, find
     default_file, default = "", spec.default
     if spec.type == "file" and default is not None:
         default, default_file = None, _default_file(source, place, str(spec.default), catalog, findings)
-    elif default is not None:
+    elif default is not None and spec.type != "secret":
         try:
             default = coerce(InputPlan(name=name, type=spec.type, choices=spec.choices), spec.default)
         except UsageError as fault:
             findings.error(source, (*place, "default"), fault.message, fault.cure)
             default = None
     has_default = default is not None or bool(default_file)
-    if spec.type == "secret":
-        # It must travel as a reference and be scrubbed from everything stored; until then it is refused.
-        findings.error(
-            source,
-            (*place, "type"),
-            "`type: secret` is not available yet",
-            "let the step's server or tool read it",
+    if spec.type == "secret" and spec.default is not None:
+        # A catalog may be somebody else's: it must not get to choose a variable of the environment.
+        mistake = source.mistake(
+            (*place, "default"),
+            f"the input '{name}' is a secret: who starts the run says which",
+            f"leave the default out; it is given as -i {name}={REFERENCE}NAME",
         )
+        findings.errors.append(replace(mistake, value="[hidden]"))
+        default = None
     return InputPlan(
         name=name,
         type=spec.type,
@@ -193,6 +200,8 @@ def missing_inputs(missing: Sequence[InputPlan]) -> UsageError:
 
 def coerce(spec: InputPlan, value: Any) -> Any:
     """A value as the input's type wants it; texts from the command line are read. Raises UsageError."""
+    if spec.type == "secret":
+        return _reference(spec.name, value)
     try:
         typed = _READ[spec.type](value)
         _check_plain(typed)
@@ -206,6 +215,23 @@ def coerce(spec: InputPlan, value: Any) -> Any:
     return typed
 
 
+def _reference(name: str, value: Any) -> str:
+    """A secret as it travels: `[secret NAME]` for `env:NAME`, never the value. The error does not show it."""
+    found = _REFERENCE.fullmatch(value.strip()) if isinstance(value, str) else None
+    if found is None:
+        raise UsageError(
+            f"the input '{name}' is a secret: it is named, not given",
+            f"set a variable where it runs, and give its name: -i {name}={REFERENCE}NAME",
+        )
+    return f"[secret {found[1] or found[2]}]"
+
+
+def variable_of(reference: Any) -> str:
+    """The variable that a secret's reference names; empty for anything else."""
+    found = _REFERENCE.fullmatch(reference) if isinstance(reference, str) else None
+    return (found[1] or found[2]) if found else ""
+
+
 def _shown(value: Any) -> str:
     text = str(value)
     return f"'{text[:60]}...'" if len(text) > 60 else f"'{text}'"
@@ -216,7 +242,7 @@ def _integer(value: Any) -> int:
         raise ValueError("write a whole number")
     try:
         return int(value)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         raise ValueError("write a whole number") from None
 
 
@@ -225,7 +251,7 @@ def _number(value: Any) -> float:
         raise ValueError("write a number")
     try:
         number = float(value)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         raise ValueError("write a number") from None
     if number != number or number in (float("inf"), float("-inf")):
         raise ValueError("write a finite number")
@@ -324,5 +350,4 @@ _READ: dict[str, Any] = {
     "json": _json,
     "list": _list,
     "file": _document,
-    "secret": _string,
 }
