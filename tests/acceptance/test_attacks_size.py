@@ -11,9 +11,9 @@ import pytest
 from tests.support.command import User
 from tests.support.durable import Desk, eventually, statuses
 
-STEPS = 400
+STEPS = 200
 """Whose outputs no row holds; thousands are tried in tests/integration/test_run_sizes.py."""
-ITEMS = 1000
+ITEMS = 500
 
 
 @pytest.fixture

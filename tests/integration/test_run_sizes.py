@@ -43,7 +43,7 @@ class TestRuns:
     pytestmark = FLOW_MARKS
 
     def test_outputs_that_no_row_holds_complete_and_are_found_again(self, tmp_path: Path) -> None:
-        names = [f"{'output_of_a_step_with_a_long_name_':x<70}{n:04d}" for n in range(1200)]
+        names = [f"{'output_of_a_step_with_a_long_name_':x<70}{n:04d}" for n in range(1000)]
         bench = Bench(
             tmp_path, w=steps(*(agent(f"s{n}", f"expected_output: {x}") for n, x in enumerate(names)))
         )
@@ -51,7 +51,7 @@ class TestRuns:
         ran = bench.run()
         assert ran.outcome.status == "completed", ran.outcome.error
         document = {name: ref.model_dump(mode="json") for name, ref in ran.outcome.outputs.items()}
-        assert len(document) == 1200 and len(json.dumps(document, ensure_ascii=False).encode()) > RUN_LIMIT
+        assert len(document) == 1000 and len(json.dumps(document, ensure_ascii=False).encode()) > RUN_LIMIT
         row = bench.row()
         assert row.state == "completed" and row.outputs.keys() == {SPILLED}
         assert len(json.dumps(row.outputs)) < 2000

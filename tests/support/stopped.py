@@ -37,8 +37,8 @@ _HOLDER = """if 1:
 """
 
 
-def stopped_in_a_write(database: Path) -> contextlib.AbstractContextManager[subprocess.Popen[bytes]]:
-    """A process that was stopped in the middle of a write to a ledger; ended on leaving."""
+def stopped_in_a_write(database: Path | str) -> contextlib.AbstractContextManager[subprocess.Popen[bytes]]:
+    """A process that was stopped in the middle of a write to a ledger (its address); ended on leaving."""
     return _stopped(_WRITER, database)
 
 
@@ -48,7 +48,7 @@ def stopped_with_a_lock(lock: Path) -> contextlib.AbstractContextManager[subproc
 
 
 @contextlib.contextmanager
-def _stopped(program: str, path: Path) -> Iterator[subprocess.Popen[bytes]]:
+def _stopped(program: str, path: Path | str) -> Iterator[subprocess.Popen[bytes]]:
     environment = {**without_prefect(os.environ), "PYTHONPATH": str(ROOT)}
     process = subprocess.Popen([sys.executable, "-c", program, str(path)], env=environment)
     try:
