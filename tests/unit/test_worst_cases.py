@@ -25,7 +25,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("workflows/core", "blocks", "tasks", "flows", "deployments")
-HANG_S = 240
+HANG_S = 500
 
 # ------------------------------------------------------------------ parsers
 
