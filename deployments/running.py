@@ -26,7 +26,7 @@ from workflows.core.plan import Plan
 
 if TYPE_CHECKING:
     from blocks.ledger import RunRow, RunState
-    from flows.launch import Announced, Launch, OnEvent
+    from flows.launch import Announced, Launch
     from flows.outcome import RunOutcome
 
 
