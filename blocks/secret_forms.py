@@ -1,7 +1,8 @@
 """The spellings in which a secret value may stand in a text, and their replacement by a mark.
 
 A value is found as it stands, and as JSON (in JSON, some times over), URLs, HTML, Python's `repr` and a shell
-write it, in hexadecimal and in base64 at any offset. One that is split, reversed, compressed or encrypted is not.
+write it, in hexadecimal and in base64 at any offset. One that is split, reversed, compressed or encrypted is
+not.
 """
 
 from __future__ import annotations
