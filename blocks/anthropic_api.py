@@ -12,6 +12,7 @@ import json
 import time
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
 from blocks.message_stream import MessageFold, checked_message
@@ -124,7 +125,7 @@ class AnthropicConnection:
         except Exception as error:
             from blocks.anthropic_errors import translate
 
-            found = translate(error, self._api_key)
+            found = translate(error, self._api_key, _shown(self._base_url))
             if found is None:
                 raise
             translated = found
@@ -135,10 +136,18 @@ class AnthropicConnection:
         raise translated from None
 
 
+def _shown(address: str | None) -> str | None:
+    """An address without the user and the password that it may hold."""
+    if not address:
+        return None
+    parts = urlsplit(address)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+
+
 def _parsed(body: bytes) -> Any:
     try:
         return json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         start = body[:80].decode("utf-8", "replace")
         raise Malformed(f"the answer is not JSON; it begins with {start!r}", foreign=True) from None
 

@@ -18,6 +18,7 @@ from blocks.models import (
     Malformed,
     ModelError,
     QuotaExhausted,
+    RequestRefused,
     Retryable,
     Terminal,
 )
@@ -33,12 +34,16 @@ _SPENT = ("credit balance", "usage limits", "spend limit", "spending limit")
 _SPENT_CODES = ("spend_limit", "billing_unavailable", "usage_limit_reached", "credit_balance")
 
 
-def translate(error: Exception, secret: str) -> ModelError | None:
+def translate(error: Exception, secret: str, address: str | None = None) -> ModelError | None:
     """Our error for one that the SDK raised; None when it is not the provider's doing (a bug).
 
-    `secret` never appears in the message, whatever the provider echoed.
+    `secret` never appears in the message, whatever the provider echoed. `address` is where the request went,
+    where that is not the provider's own address.
     """
     found = _translate(error)
+    if address and isinstance(found, Retryable) and found.kind == "connection":
+        found.message += f" at {address} (ANTHROPIC_BASE_URL)"
+        found.cure = ADDRESS_CURE
     if found is not None:
         found.message = found.message.replace(secret, "[key]")
         found.args = (found.message,)
@@ -123,7 +128,11 @@ def _terminal(error: anthropic.APIStatusError) -> Terminal:
         413: "give the step fewer or smaller inputs",
     }
     cure = cures.get(error.status_code, "see the message; the provider says that trying again will not help")
-    return Terminal(f"the provider refused the request ({_label(error)}): {said}", cure)
+    message = f"the provider refused the request ({_label(error)}): {said}"
+    if error.status_code in (400, 413):
+        too_long = error.status_code == 413 or "too long" in said.lower()
+        return RequestRefused(message, cure, too_long=too_long)
+    return Terminal(message, cure)
 
 
 def _label(error: anthropic.APIStatusError) -> str:

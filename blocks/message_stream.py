@@ -120,7 +120,7 @@ class MessageFold:
             return
         try:
             self._content()[index]["input"] = json.loads(text)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             # A call cut by max_tokens ends in the middle of its arguments; the turn loop must see that
             # stop reason, so the block is kept and marked as having no usable input.
             self._content()[index]["input"] = {}

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
+from blocks.patience import PatienceOver
 from workflows.core.errors import PhaselineError
 from workflows.core.usage import Usage
 
@@ -122,6 +123,9 @@ class ModelError(PhaselineError):
         self.limits: ProviderHeaders = {}
 
 
+AGAIN = "the step may be tried again"
+
+
 class Retryable(ModelError):
     """The same request may succeed later.
 
@@ -130,7 +134,7 @@ class Retryable(ModelError):
     """
 
     def __init__(self, message: str = "", kind: str = "server", retry_after: float | None = None) -> None:
-        super().__init__(message, "the step may be tried again")
+        super().__init__(message, AGAIN)
         self.kind = kind
         self.retry_after = retry_after
 
@@ -158,6 +162,26 @@ class Terminal(ModelError):
     """The same request will fail again until a person changes something."""
 
     final = True
+
+
+class ProviderAway(PatienceOver, ModelError):
+    """The provider was out of order for longer than it is waited for. `kind` is that of the last fault."""
+
+    def __init__(
+        self, message: str = "", cure: str = "", waited: float = 0.0, wake_after: float = 0.0, kind: str = ""
+    ) -> None:
+        PatienceOver.__init__(self, message, cure, waited, wake_after)
+        self.spent = Usage()
+        self.limits: ProviderHeaders = {}
+        self.kind = kind
+
+
+class RequestRefused(Terminal):
+    """The provider does not take what the request says; `too_long`: there is too much of it."""
+
+    def __init__(self, message: str = "", cure: str = "", *, too_long: bool = False) -> None:
+        super().__init__(message, cure)
+        self.too_long = too_long
 
 
 class AuthenticationFailed(Terminal):

@@ -17,6 +17,7 @@ from prefect.filesystems import WritableFileSystem
 from prefect.utilities.asyncutils import sync_compatible
 from pydantic import Field, PrivateAttr
 
+from blocks.result_records import ForeignResult, checked_record
 from blocks.storage import ArtifactStore
 from blocks.storage_root import Root, open_root
 
@@ -36,16 +37,41 @@ class ResultStorage(WritableFileSystem):
     root: str = Field(description="file:///folder or s3://bucket/prefix, without credentials.")
 
     _files: Root | None = PrivateAttr(default=None)
+    _refused: dict[str, str] = PrivateAttr(default_factory=dict)
 
     @sync_compatible
     async def read_path(self, path: str) -> bytes:
-        """The bytes of a key. FileNotFoundError when there are none; ValueError for an unfit key."""
-        return await asyncio.to_thread(self._root().read, f"{_FOLDER}/{path}")
+        """The record of a key, checked: Prefect deserializes whatever it is handed.
+
+        FileNotFoundError when there is none; ValueError for an unfit key, and for a record that was not
+        written here (ForeignResult), which Prefect then takes for none.
+        """
+        body = await asyncio.to_thread(self._root().read, f"{_FOLDER}/{path}")
+        try:
+            return self._checked(path, body)
+        except ForeignResult as fault:
+            self._refused[path] = str(fault)
+            raise
 
     @sync_compatible
     async def write_path(self, path: str, content: bytes) -> None:
-        """Put bytes under a key in one step; without a sync to disk, since a lost result is made again."""
+        """Put a record under a key in one step; without a sync to disk, since a lost result is made again.
+
+        What would not be read again, such as an exception that Prefect wants to keep, is not written.
+        """
+        try:
+            self._checked(path, content)
+        except ForeignResult:
+            return
         await asyncio.to_thread(self._root().write, f"{_FOLDER}/{path}", content)
+
+    def _checked(self, path: str, body: bytes) -> bytes:
+        known = self._block_document_id
+        return checked_record(body, path, None if known is None else str(known))
+
+    def take_refusal(self, path: str) -> str:
+        """Why the record of a key was refused since this was asked last; "" when it was not."""
+        return self._refused.pop(path, "")
 
     def attach(self, files: Root) -> ResultStorage:
         """The block itself, using connections that are open already."""

@@ -19,7 +19,9 @@ from botocore.exceptions import (  # type: ignore[import-untyped]
     BotoCoreError,
     ConnectionError,
     HTTPClientError,
+    IncompleteReadError,
     NoCredentialsError,
+    SSLError,
 )
 
 from blocks.names import checked_key
@@ -27,8 +29,11 @@ from blocks.storage_errors import StorageError
 from workflows.core.errors import UsageError
 
 _BUCKET = re.compile(r"[a-z0-9A-Z][A-Za-z0-9._-]{1,61}[A-Za-z0-9]")
-# botocore's own patience (5 tries, s3fs repeats them 5 times) makes a wrong address cost 20 s.
-_CONFIG = {"connect_timeout": 3, "read_timeout": 30, "retries": {"mode": "standard", "total_max_attempts": 3}}
+# Who waits, and how long, is blocks.patience's: botocore and s3fs try once.
+_CONFIG = {"connect_timeout": 3, "read_timeout": 30, "retries": {"mode": "standard", "total_max_attempts": 1}}
+_PASSING_CODES = frozenset(
+    ("SlowDown", "InternalError", "ServiceUnavailable", "RequestTimeout", "Throttling")
+)
 _PROBE_SECONDS = 8
 _CHECK_ADDRESS = "check AWS_ENDPOINT_URL and the network, then run the command again"
 _CHECK_KEYS = "check AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY (or AWS_PROFILE) and what they may do"
@@ -225,11 +230,23 @@ class S3Root:
         else:
             cure = "check the bucket and the AWS variables, then run the command again"
         reason = str(error) or ("no answer" if isinstance(error, TimeoutError) else type(error).__name__)
-        return StorageError(f"{message}: {self._connection.scrub(reason)}", cure)
+        told = f"{message}: {self._connection.scrub(reason)}"
+        return StorageError(told, cure, passing=_is_passing(error))
 
 
 def _content_type(media_type: str) -> dict[str, str]:
     return {"ContentType": media_type} if media_type else {}
+
+
+def _is_passing(error: Exception) -> bool:
+    """Whether the bucket may be there again a little later."""
+    if isinstance(error, SSLError | NoCredentialsError | PermissionError):
+        return False
+    if isinstance(error, ConnectionError | HTTPClientError | IncompleteReadError | TimeoutError):
+        return True
+    response = getattr(error.__cause__, "response", None) or {}
+    status = int(response.get("ResponseMetadata", {}).get("HTTPStatusCode") or 0)
+    return status >= 500 or status == 429 or _code(error) in _PASSING_CODES
 
 
 def _code(error: Exception) -> str:

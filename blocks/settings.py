@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from blocks.paths import expanded
+from blocks.home import make_home
+from blocks.paths import full_path
 from workflows.core.catalog import DEFAULT_ROOT
 from workflows.core.errors import UsageError
 
@@ -29,37 +30,31 @@ class Settings:
         cls, environ: Mapping[str, str], *, catalog: str | None = None, storage: str | None = None
     ) -> Settings:
         """PHASELINE_HOME, _STORAGE, _DATABASE_URL and _CATALOG, each with its default."""
-        home = expanded(environ.get("PHASELINE_HOME") or "~/.phaseline", "PHASELINE_HOME").absolute()
+        home = full_path(environ.get("PHASELINE_HOME") or "~/.phaseline", "PHASELINE_HOME")
         if storage is not None and not storage.strip():
             raise UsageError("--storage is empty", "name a folder or s3://bucket/prefix, or leave it out")
         named = _storage(storage or environ.get("PHASELINE_STORAGE") or str(home / "storage"))
         database = environ.get("PHASELINE_DATABASE_URL") or str(home / "ledger.db")
         if "://" not in database:
-            database = str(expanded(database, "PHASELINE_DATABASE_URL").absolute())
+            database = str(full_path(database, "PHASELINE_DATABASE_URL"))
         root = catalog or environ.get("PHASELINE_CATALOG")
         return cls(
             home=home,
             storage=named,
             database=database,
-            catalog=expanded(root, "the catalog (PHASELINE_CATALOG)").absolute() if root else DEFAULT_ROOT,
+            catalog=full_path(root, "the catalog (PHASELINE_CATALOG)") if root else DEFAULT_ROOT,
         )
 
     def prepare(self) -> None:
-        """Makes the home folder, readable by its owner only. UsageError when it cannot be written."""
-        try:
-            self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as fault:
-            raise UsageError(
-                f"the folder {self.home} cannot be made: {fault.strerror}",
-                "set PHASELINE_HOME to one you may write",
-            ) from None
+        """Makes the home folder, for its owner only. UsageError when it cannot be made, or not be trusted."""
+        make_home(self.home)
 
 
 def _storage(written: str) -> str:
     """A folder's full path, or an address as it is. Raises UsageError for an address that is none."""
     scheme = _SCHEME.match(written.strip())
     if scheme is None:
-        return str(expanded(written, "the storage (PHASELINE_STORAGE)").absolute())
+        return str(full_path(written, "the storage (PHASELINE_STORAGE)"))
     if scheme[2] and scheme[1].lower() in _ADDRESSES:
         return written
     folder = "" if scheme[2] else f"; a folder of that name is ./{written.strip()}"

@@ -24,6 +24,8 @@ from typing import Any, TypeVar
 
 from blocks import secrets
 from blocks.names import checked_output, checked_run_id, checked_tenant
+from blocks.patience import Vigil
+from blocks.patient_root import PatientRoot
 from blocks.recent_bodies import RecentBodies
 from blocks.storage_errors import ArtifactCorrupt, ArtifactMissing, StorageError
 from blocks.storage_root import Root, open_root
@@ -76,13 +78,16 @@ class ArtifactStore:
         self._pid = os.getpid()
 
     @classmethod
-    def open(cls, uri: str, *, environ: Mapping[str, str], recent: int = 0) -> ArtifactStore:
+    def open(
+        cls, uri: str, *, environ: Mapping[str, str], recent: int = 0, vigil: Vigil | None = None
+    ) -> ArtifactStore:
         """The store at a folder or s3://bucket/prefix; touches nothing yet (see `probe`).
 
         For S3 the standard AWS variables of `environ` count, AWS_ENDPOINT_URL included. Up to `recent` bytes
-        of bodies that were stored or read are kept in memory for `get`. UsageError when the address is none.
+        of bodies that were stored or read are kept in memory for `get`. `vigil` says how long faults that
+        pass are waited out; StoreAway when that is over. UsageError when the address is none.
         """
-        return cls(open_root(uri, environ), recent)
+        return cls(PatientRoot(open_root(uri, environ), vigil or Vigil.of_command()), recent)
 
     def __repr__(self) -> str:
         return f"ArtifactStore({self.root!r})"
@@ -279,7 +284,7 @@ class ArtifactStore:
             document = json.loads(self._root.read(key))
         except FileNotFoundError:
             return None
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise StorageError(
                 f"{self._root.place(key)} is not JSON: {error}", "remove that file, or restore it"
             ) from error

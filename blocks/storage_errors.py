@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+from blocks.patience import PatienceOver
 from workflows.core.errors import PhaselineError
 
 
 class StorageError(PhaselineError):
-    """The storage cannot be reached, written or read."""
+    """The storage cannot be reached, written or read. `passing`: whether it may be a little later."""
+
+    def __init__(self, message: str = "", cure: str = "", *, passing: bool = False) -> None:
+        super().__init__(message, cure)
+        self.passing = passing
+
+
+class StoreAway(PatienceOver, StorageError):
+    """The storage was out of order for longer than it is waited for."""
+
+    def __init__(
+        self, message: str = "", cure: str = "", waited: float = 0.0, wake_after: float = 0.0
+    ) -> None:
+        PatienceOver.__init__(self, message, cure, waited, wake_after)
+        self.passing = False
 
 
 class ArtifactMissing(StorageError):

@@ -10,17 +10,21 @@ import contextlib
 import errno
 import os
 import shutil
+import stat
 import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import BinaryIO, Protocol
 from urllib.parse import unquote, urlsplit
 
+from blocks.home import make_folder
 from blocks.names import checked_key
 from blocks.storage_errors import StorageError
 from workflows.core.errors import UsageError
+from workflows.core.files import read_file
 
 _READ_ONLY = 0o444
+_MOST_BODY = 2**30
 _TEMPORARY = "_tmp"
 
 
@@ -103,7 +107,7 @@ class FolderRoot:
     def read(self, key: str) -> bytes:
         path = self._path(key)
         try:
-            return path.read_bytes()
+            return read_file(path, _MOST_BODY)
         except FileNotFoundError:
             raise
         except OSError as error:
@@ -138,17 +142,40 @@ class FolderRoot:
     def close(self) -> None:
         return None
 
+    def _refuse_foreign_links(self, key: str) -> None:
+        """Raises StorageError where somebody else has put a link in a key's way below the root: what is
+        written would land where they want it."""
+        place = str(self._folder)
+        for part in key.split("/")[:-1]:
+            place = f"{place}/{part}"
+            try:
+                known = os.lstat(place)
+            except FileNotFoundError:
+                return
+            if stat.S_ISLNK(known.st_mode) and known.st_uid not in (0, os.geteuid()):
+                raise StorageError(
+                    f"{place} is a link that another user made; nothing is written through it",
+                    "remove the link, or name another folder in PHASELINE_STORAGE",
+                )
+
     def _path(self, key: str) -> Path:
         return self._folder.joinpath(*checked_key(key).split("/"))
 
     def _replace(self, key: str, fill: Callable[[BinaryIO], None], *, mode: int, durable: bool) -> None:
         path = self._path(key)
         # One place for unfinished files: what a killed process leaves is easily told apart and removed.
-        temporary = self._folder / _TEMPORARY / uuid.uuid4().hex
+        unfinished = f"{_TEMPORARY}/{uuid.uuid4().hex}"
+        temporary = self._folder / unfinished
         try:
+            make_folder(self._folder)
+            # Whom the root is open to, what is in it is open to: one of ours to nobody, one that people share
+            # to those they share it with.
+            allowed = self._folder.stat().st_mode
+            for place in (unfinished, key):
+                self._refuse_foreign_links(place)
             for folder in (temporary.parent, path.parent):
-                folder.mkdir(parents=True, exist_ok=True)
-            _create(temporary, fill, mode, durable)
+                _make_below(self._folder, folder, allowed & 0o777)
+            _create(temporary, fill, mode & allowed, durable)
             temporary.replace(path)
             if durable:
                 _sync_folder(path.parent)
@@ -156,6 +183,13 @@ class FolderRoot:
             with contextlib.suppress(OSError):  # the first fault is the one to report
                 temporary.unlink(missing_ok=True)
             raise _fault(error, "write", path) from error
+
+
+def _make_below(root: Path, folder: Path, mode: int) -> None:
+    if folder == root or folder.is_dir():
+        return
+    _make_below(root, folder.parent, mode)
+    folder.mkdir(mode, exist_ok=True)
 
 
 def _create(path: Path, fill: Callable[[BinaryIO], None], mode: int, durable: bool) -> None:
@@ -178,6 +212,8 @@ def _sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
+_PASSING = (errno.EINTR, errno.EAGAIN, errno.EBUSY, errno.ESTALE, errno.ETIMEDOUT, errno.EREMOTEIO)
+"""What a folder on the network gives while its server restarts."""
 _CURES = {
     errno.ENOSPC: "free some space on that disk, then run the command again",
     errno.EDQUOT: "free some space or raise the quota, then run the command again",
@@ -191,4 +227,5 @@ _CURES = {
 
 def _fault(error: OSError, action: str, path: Path) -> StorageError:
     cure = _CURES.get(error.errno or 0, "check the disk and that PHASELINE_STORAGE names the right folder")
-    return StorageError(f"cannot {action} {path}: {error.strerror or error}", cure)
+    passing = error.errno in _PASSING
+    return StorageError(f"cannot {action} {path}: {error.strerror or error}", cure, passing=passing)

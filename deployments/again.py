@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from blocks.paths import expanded
+from blocks.paths import full_path, here
 from workflows.core.cures import anew_step
 
 if TYPE_CHECKING:
@@ -32,10 +32,7 @@ def words_of(args: argparse.Namespace) -> list[str]:
         words.append(_workflow(args.workflow))
     if args.storage:
         written = args.storage
-        words += [
-            "--storage",
-            written if "://" in written else str(expanded(written, "--storage").absolute()),
-        ]
+        words += ["--storage", written if "://" in written else str(full_path(written, "--storage"))]
     if args.latest != "table":
         words += ["--latest", args.latest]
     if args.offline:
@@ -45,7 +42,7 @@ def words_of(args: argparse.Namespace) -> list[str]:
 
 def _workflow(named: str) -> str:
     """A name as it is; a path made absolute."""
-    path = Path(named)
+    path = here(Path(named))
     return str(path.absolute()) if path.suffix in (".yaml", ".yml") and path.is_file() else named
 
 

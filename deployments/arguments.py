@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from blocks.paths import expanded
+from blocks.paths import expanded, full_path
 from workflows.core.errors import UsageError, did_you_mean
 
 LATER = (
@@ -16,6 +16,9 @@ LATER = (
     *("doctor", "prune", "robot"),
 )
 """Commands of the contract that are not built yet."""
+
+HOMELESS = frozenset({"agents", "check", "graph", "new", "robots", "route", "schema", "skills"})
+"""Commands that only read the catalog: whatever is wrong with the home is no matter of theirs."""
 
 KINDS = ("workflow", "agent", "skill", "robot", "catalog")
 """What `new` makes."""
@@ -45,8 +48,10 @@ def read(words: Sequence[str]) -> argparse.Namespace:
         _refuse(unknown, commands[args.command])
     args.places = _places(args)
     args.catalog = expanded(args.catalog, "--catalog") if args.catalog else default_catalog()
+    if args.module not in HOMELESS:
+        args.catalog = full_path(args.catalog, "--catalog")
     home = args.home or os.environ.get("PHASELINE_HOME") or "~/.phaseline"
-    args.home = expanded(home, "--home" if args.home else "PHASELINE_HOME")
+    args.home = full_path(home, "--home" if args.home else "PHASELINE_HOME")
     return args
 
 
@@ -55,7 +60,7 @@ def _places(args: argparse.Namespace) -> tuple[str, ...]:
     words: list[str] = []
     for option in ("catalog", "home"):
         if written := getattr(args, option):
-            words += [f"--{option}", str(expanded(written, f"--{option}").absolute())]
+            words += [f"--{option}", str(full_path(written, f"--{option}"))]
     return tuple(words)
 
 
@@ -216,6 +221,9 @@ def _add_going_on(add: _Adder) -> None:
     cancel.add_argument("--undo", action="store_true", help="take completed steps back, the last one first")
     wake = add("wake", "continue every run that is due: answered, past a deadline, or past a quota's reset")
     wake.add_argument("run_ids", nargs="*", metavar="RUN_ID", help="only these")
+    wake.add_argument(
+        "--confirm-clock", action="store_true", help="this machine's clock is right, however far it is ahead"
+    )
 
 
 def _add_people(add: _Adder) -> None:

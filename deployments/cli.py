@@ -12,7 +12,6 @@ import json
 import os
 import signal
 import sys
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,16 +32,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if argv is None else argv)
     _speak_utf8()
     json_mode = "--json" in words
+    if argv is None:
+        provenance.forget_working_folder()
     if wrong := provenance.intruder():
         _report_intruder(*wrong, json_mode)
         return INVALID
+    from blocks.ending import ending_in_time
+    from blocks.job_control import stops_put_off
+    from blocks.paths import come_back
     from deployments.display import Out, OutputClosed
 
     if argv is None:
+        from blocks.privacy import adopt_orphans, close_memory
+
+        close_memory()
+        adopt_orphans()
         sys.excepthook = _mask_traceback
     out = Out(json_mode)
+    # What is ours is ours to use, whatever the umask: no mask takes the owner's own rights.
+    os.umask(os.umask(0o077) & 0o077)
     try:
-        with _Terminable():
+        with ending_in_time(stays=argv is None), stops_put_off():
             code = _run(words, out)
             out.flush()
             if argv is None:
@@ -50,17 +60,24 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OutputClosed:
         _silence_output()
         return CANCELLED
+    finally:
+        if argv is not None:
+            come_back()
     return code
 
 
 def _run(words: list[str], out: Out) -> int:
-    from deployments.arguments import Answered, read
+    from deployments.arguments import HOMELESS, Answered, read
+    from deployments.working_folder import guarded
     from workflows.core.errors import PhaselineError
 
     try:
         args = read(words)
+        if args.module not in HOMELESS:
+            _close_home(args.home, out)
         _learn_secrets(getattr(args, "catalog", None))
-        return int(_command(args.module).execute(args, out))
+        with guarded(args.home):
+            return int(_command(args.module).execute(args, out))
     except Answered as answer:
         out.document(answer.document)
         out.line(answer.text)
@@ -71,6 +88,14 @@ def _run(words: list[str], out: Out) -> int:
     except KeyboardInterrupt:
         out.error(PhaselineError("cancelled"))
         return CANCELLED
+
+
+def _close_home(home: Path, out: Out) -> None:
+    """Refuses a home that others may have put things into; closes one that they could only read."""
+    from blocks.home import check_home
+
+    if check_home(home):
+        out.note(f"the home {home} was open to other users; it is closed now (mode 0700)", "yellow")
 
 
 def _learn_secrets(catalog: Path | None) -> None:
@@ -100,19 +125,6 @@ def _command(name: str) -> Any:
     return importlib.import_module(f"deployments.commands.{name}")
 
 
-class _Terminable:
-    """Within it, SIGTERM leaves through every `with` and `finally`, as an ordinary exit does."""
-
-    def __enter__(self) -> None:
-        self.before = None
-        if threading.current_thread() is threading.main_thread():
-            self.before = signal.signal(signal.SIGTERM, _leave)
-
-    def __exit__(self, *fault: object) -> None:
-        if self.before is not None and signal.getsignal(signal.SIGTERM) is _leave:
-            signal.signal(signal.SIGTERM, self.before)
-
-
 def _ends_with(code: int) -> None:
     """Everything is said: a signal that comes while Python ends does not change the exit code."""
 
@@ -122,10 +134,6 @@ def _ends_with(code: int) -> None:
 
     handle(lambda *_: os._exit(code))
     atexit.register(handle, signal.SIG_IGN)  # last, Python puts its own handlers back to the system's
-
-
-def _leave(number: int, frame: object) -> None:
-    raise SystemExit(CANCELLED)
 
 
 def _speak_utf8() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from blocks.paths import here
 from blocks.plan_secrets import masked_plan
 from workflows.core.catalog import Catalog, WorkflowFile
 from workflows.core.compiler import compile_workflow
@@ -18,7 +19,9 @@ def open_catalog(folder: Path) -> Catalog:
 
 def compile_named(catalog: Catalog, name: str) -> Plan:
     """The plan of a workflow given by name or path. Raises UsageError or InvalidDefinition."""
-    return compile_file(catalog, catalog.find_workflow(name))
+    path = here(Path(name))
+    found = path.suffix in (".yaml", ".yml") and path.is_file()
+    return compile_file(catalog, catalog.find_workflow(str(path) if found else name))
 
 
 def compile_file(catalog: Catalog, file: WorkflowFile) -> Plan:

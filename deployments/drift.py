@@ -8,8 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ValidationError
-
 from blocks.ledger import Ledger, RunRow
 from blocks.settings import Settings
 from blocks.storage import ArtifactStore
@@ -23,12 +21,13 @@ from workflows.core.catalog import Catalog
 from workflows.core.plan import Plan
 from workflows.core.plan_agents import agents_of
 from workflows.core.refs import digest
+from workflows.core.stored_plan import proved_plan
 
 _STYLES: dict[str, Style] = {"reuse": "dim", "rerun": "yellow", "orphaned": "red"}
 
 
 def stored_plan(settings: Settings, row: RunRow) -> Plan | None:
-    """The plan of the run's last start; None when its storage has none that can be read.
+    """The plan of the run's last start; None when its storage has none that the ledger vouches for.
 
     Raises StorageError.
     """
@@ -37,10 +36,7 @@ def stored_plan(settings: Settings, row: RunRow) -> Plan | None:
         with ArtifactStore.open(settings.storage, environ=os.environ) as store:
             return await store.read_manifest(row.tenant, row.run_id)
 
-    try:
-        return Plan.model_validate((asyncio.run(manifest()) or {})["plan"])
-    except (KeyError, ValidationError):  # of another version of phaseline, or not there
-        return None
+    return proved_plan(asyncio.run(manifest()), row.plan_digest)
 
 
 def plan_now(row: RunRow, catalog: Catalog, stored: Plan | None) -> Plan:

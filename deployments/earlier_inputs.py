@@ -42,4 +42,5 @@ def require_inputs(
 def _in_storage(settings: Settings, environ: Mapping[str, str], run_id: str) -> Mapping[str, Any] | None:
     """The inputs that a run's manifest holds; None when the storage has no such run."""
     found = manifest_of(settings.storage, environ, run_id)
-    return None if found is None else found.get("inputs") or {}
+    inputs = None if found is None else found.get("inputs")
+    return inputs if isinstance(inputs, dict) or found is None else {}

@@ -14,7 +14,9 @@ from blocks import secrets
 from blocks.paths import expanded
 from workflows.core.csv_table import UnreadableTable, read_csv
 from workflows.core.errors import UsageError, together
+from workflows.core.files import read_file as read_bounded
 from workflows.core.inputs import (
+    MOST_BYTES,
     SUFFIXES,
     coerce,
     input_of,
@@ -27,7 +29,6 @@ from workflows.core.plan import InputPlan, Plan
 from workflows.core.reading import read_source
 from workflows.core.source import Unreadable, shortened
 
-MOST_BYTES = 64 * 1024 * 1024
 _EMPTY = b" \t\r\n\xef\xbb\xbf"
 """Bytes of a file that says nothing: blanks, line ends, a byte order mark."""
 
@@ -160,7 +161,7 @@ def read_file(name: str, written: str) -> GivenFile:
     if status.st_size > MOST_BYTES:
         raise UsageError(f"the input '{name}': {written} is larger than 64 MiB", "split it")
     try:
-        body = path.read_bytes()
+        body = read_bounded(path, MOST_BYTES)
     except OSError as fault:
         raise UsageError(f"the input '{name}': {written}: {fault.strerror}", "check the file") from None
     media_type = SUFFIXES[path.suffix.lower()]

@@ -8,6 +8,7 @@ from typing import Any
 
 from blocks.paths import expanded
 from workflows.core.errors import UsageError
+from workflows.core.files import FileTooLarge, read_file
 from workflows.core.inputs import is_unicode, read_json
 from workflows.core.source import shortened
 
@@ -33,12 +34,11 @@ def read_object(written: str, option: str) -> dict[str, Any]:
 def _file(name: str, option: str) -> str:
     path = expanded(name, option)
     try:
-        with path.open("rb") as file:
-            body = file.read(_MOST + 1)
+        body = read_file(path, _MOST)
+    except FileTooLarge:
+        raise UsageError(f"{option}: {name} is larger than 1 MiB", "give less") from None
     except OSError as fault:
         raise UsageError(f"{option}: {name}: {fault.strerror}", "check the file") from None
-    if len(body) > _MOST:
-        raise UsageError(f"{option}: {name} is larger than 1 MiB", "give less")
     return body.decode("utf-8-sig", "surrogateescape")
 
 

@@ -108,7 +108,8 @@ def _reachable(home: Path) -> bool:
         if info is None:
             return False
         os.environ.update(local_server.prefect_environment(info, home, os.environ, quiet=True))
-    os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "3")
+    # Nobody waits a minute for a command that answers a question: six seconds.
+    os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "2")
     return True
 
 

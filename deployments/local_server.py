@@ -11,6 +11,7 @@ import base64
 import contextlib
 import fcntl
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from blocks.home import make_file
 from deployments import server_supervisor as shared
 from deployments.server_folder import (
     ServerError,
@@ -27,6 +29,7 @@ from deployments.server_folder import (
     end_all,
     folder_of,
     held,
+    holder,
     installed_prefect,
     live_record,
     locked,
@@ -40,6 +43,9 @@ Meanwhile = Callable[["ServerInfo"], object]
 
 IDLE_SECONDS = 1800.0
 PROBE_SECONDS = 3.0
+LOAD_SECONDS = 90.0
+"""How long a server may load that does not use the processor."""
+LEAST_FREE = 64 * 2**20  # bytes that a server needs to start
 LOG_LIMIT = 5_000_000  # bytes; at the next start a longer log makes room for a new one
 
 # What the server may know of the process that happens to start it: nothing of the user's keys and
@@ -83,7 +89,8 @@ def ensure(
 
     `warm`: it ran already; `waited`: another process was starting it; `started`: this call did.
     keep: no idle end until `down`, also for a server that runs already.
-    patience: seconds a server may stay silent before it counts as hung and is replaced.
+    patience: seconds a server may stay silent, without using the processor, before it counts as hung and is
+    replaced.
     meanwhile: called once with the address while a server that this call starts still loads (5-12 s),
     to import Prefect in that time; not called in the other cases.
     Raises ServerError when no server answers within `wait` seconds.
@@ -93,18 +100,18 @@ def ensure(
     folder = prepare(home)
     deadline = time.monotonic() + wait
     if keep:
-        (folder / shared.KEEP).touch()
+        (folder / shared.KEEP).touch(0o600)
     _retire_outdated(folder)
     with locked(folder / shared.BUSY_LOCK, fcntl.LOCK_SH, deadline, "is being ended by another process"):
         note_use(folder)
         if info := _answering(folder):
             return info, "warm"
         with locked(folder / shared.START_LOCK, fcntl.LOCK_EX, deadline, "is still being started"):
-            if info := _answering_within(folder, min(deadline, time.monotonic() + patience)):
+            if info := _answering_within(folder, deadline, patience):
                 return info, "waited"
             end_all(folder)
             log_start = _launch(folder, environ, idle, lifetime)
-            info = _await_answer(folder, deadline, log_start, meanwhile)
+            info = _await_answer(folder, deadline, log_start, meanwhile, min(wait, LOAD_SECONDS))
             note_use(folder)
             return info, "started"
 
@@ -210,15 +217,40 @@ def _answering(folder: Path, timeout: float = PROBE_SECONDS) -> ServerInfo | Non
     return _info(record) if record and _healthy(record["port"], record["auth"], timeout) else None
 
 
-def _answering_within(folder: Path, deadline: float) -> ServerInfo | None:
-    """As `_answering`, with patience for a server that still loads or has much to do."""
+def _answering_within(folder: Path, deadline: float, patience: float) -> ServerInfo | None:
+    """As `_answering`, until `deadline` for a server that loads or works; one that does neither gets only
+    `patience` seconds."""
+    work, mute = _Work(folder), time.monotonic() + patience
     while held(folder / shared.SUPERVISOR_LOCK):
-        if info := _answering(folder, max(0.1, min(PROBE_SECONDS, deadline - time.monotonic()))):
+        if info := _answering(folder, max(0.1, min(PROBE_SECONDS, mute - time.monotonic()))):
             return info
-        if time.monotonic() > deadline:
+        if work.goes_on():
+            mute = time.monotonic() + patience
+        if time.monotonic() > min(mute, deadline):
             return None
         time.sleep(0.05)
     return None
+
+
+class _Work:
+    """Whether a server's process uses the processor: a busy machine is not a hung server."""
+
+    def __init__(self, folder: Path) -> None:
+        self._lock = folder / shared.SERVER_LOCK
+        self._seen = self._used()
+
+    def goes_on(self) -> bool:
+        """Whether there was work since it was asked last."""
+        before, self._seen = self._seen, self._used()
+        return self._seen > before
+
+    def _used(self) -> int:
+        """Ticks of the processor so far; 0 where the system does not tell."""
+        with contextlib.suppress(OSError, ValueError, ServerError):
+            pid = holder(self._lock) if held(self._lock) else None
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() if pid else []
+            return sum(int(field) for field in fields[11:13])
+        return 0
 
 
 def _healthy(port: int, auth: str, timeout: float) -> bool:
@@ -287,10 +319,16 @@ def _launch(folder: Path, environ: Mapping[str, str], idle: float, lifetime: str
     """
     from deployments import server_schema  # here: only a start needs SQLite
 
+    if aside := shared.set_aside_broken(folder / shared.PREFECT_HOME / shared.DATABASE):
+        sys.stderr.write(
+            f"Prefect's database was broken: it is moved to {aside}, and a new one is made. The UI shows no "
+            "earlier runs any more; nothing of them is lost, the ledger has them.\n"
+        )
     server_schema.lay_out(folder / shared.PREFECT_HOME / shared.DATABASE, installed_prefect())
     log = folder / shared.LOG
     if log.exists() and log.stat().st_size > LOG_LIMIT:
         log.replace(log.with_suffix(".log.old"))
+    make_file(log)
     program = Path(shared.__file__)
     command = [sys.executable, "-I", "-S", str(program), str(folder), str(idle), _release(), lifetime]
     with log.open("ab") as output:
@@ -313,8 +351,14 @@ def _inherited(environ: Mapping[str, str]) -> dict[str, str]:
     return {n: value for n, value in environ.items() if n in INHERITED or n.startswith("LC_")}
 
 
-def _await_answer(folder: Path, deadline: float, log_start: int, meanwhile: Meanwhile | None) -> ServerInfo:
-    while time.monotonic() < deadline:
+def _await_answer(
+    folder: Path, deadline: float, log_start: int, meanwhile: Meanwhile | None, patience: float
+) -> ServerInfo:
+    """The server, once it answers: within `patience` seconds, or later where it still works on it."""
+    work, mute = _Work(folder), time.monotonic() + patience
+    while time.monotonic() < min(deadline, mute):
+        if mute - time.monotonic() < patience / 2 and work.goes_on():
+            mute = time.monotonic() + patience
         if not held(folder / shared.SUPERVISOR_LOCK):
             raise _not_started(folder, log_start, "it ended while it started")
         note_use(folder)  # or a short idle limit would end it while it still loads
@@ -335,6 +379,12 @@ def _not_started(folder: Path, log_start: int, what: str) -> ServerError:
         file.seek(log_start)
         lines = file.read().decode("utf-8", "replace").strip().splitlines()[-12:]
     shown = "".join(f"\n    {line}" for line in lines)
+    free = shutil.disk_usage(folder).free
+    if free < LEAST_FREE:
+        return ServerError(
+            f"the local Prefect server did not start: the disk of {folder} is full ({free // 2**20} MB free)",
+            f"free {LEAST_FREE // 2**20} MB there, or name another folder in PHASELINE_HOME",
+        )
     return ServerError(
         f"the local Prefect server did not start: {what}{shown}",
         f"see {log}; another server can be named in PREFECT_API_URL",

@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from blocks import secrets
@@ -33,13 +34,18 @@ class Progress:
 
     total: number of steps; default: those of the plan.
     clock: seconds, only differences count.
-    Of the run: `run.started {run_id, workflow}`, `run.finished {status, seconds}`. Of a step, each with
+    Of the run: `run.started {run_id, workflow}`, `run.finished {status, seconds}`, `run.restored {run_id,
+    storage, inputs}`; `storage.refused {reason}`, also with a step. Of a step, each with
     `step`: `step.started {agent, attempt}`, `step.attempt_failed {attempt, reason}`, `step.rerun {reason}`,
+    `turn.lost {turn, part, reason}`, `turn.set_aside {turn}`, `conversation.begun {conversation, done}`,
     `step.interrupted` (an earlier process ended while it worked),
     `step.finished {status, reused, seconds, usage, error, offline, failed_tool_calls}`. Of what happens
-    inside one: `turn.started {turn}`, `request.progress {kind, characters}`, `request.retry {reason, delay}`,
-    `tool.started {tool}`, `output.rejected {problems}`, `step.progress {kind, text}`.
+    inside one: `turn.started {turn}`, `request.progress {kind, characters}`,
+    `request.retry {reason, delay, since, until}`, `tool.started {tool}`, `output.rejected {problems}`,
+    `step.progress {kind, text}`.
     Other events and keys are passed over. Any thread may call.
+
+    Of no step: `fault.waiting {part, reason, since, until}`, `fault.passed {part, seconds}`.
 
     `step` may name a part, such as `step-4/agent-1`: on the table it shows in the row of its step.
     """
@@ -125,8 +131,22 @@ class Progress:
 
     def _request_retry(self, data: Mapping[str, Any]) -> tuple[str, Style] | None:
         delay = shown_duration(float(data.get("delay") or 0))
-        text = self._tell(data, f"asks again in {delay}: {data.get('reason') or 'no answer'}")
+        text = self._tell(data, f"asks again in {delay}: {data.get('reason') or 'no answer'}{_waited(data)}")
         return _joined(str(data.get("step")), text), "yellow"
+
+    def _fault_waiting(self, data: Mapping[str, Any]) -> tuple[str, Style] | None:
+        line: tuple[str, Style] = (
+            f"waits for the {data.get('part')}: {data.get('reason')}{_waited(data)}",
+            "yellow",
+        )
+        if self._live is not None:
+            self._title = f"{self._title.partition('  (')[0]}  ({line[0]})"
+        return line
+
+    def _fault_passed(self, data: Mapping[str, Any]) -> tuple[str, Style] | None:
+        self._title = self._title.partition("  (")[0]
+        took = shown_duration(float(data.get("seconds") or 0))
+        return f"the {data.get('part')} is back after {took}", ""
 
     def _output_rejected(self, data: Mapping[str, Any]) -> tuple[str, Style] | None:
         problems = data.get("problems")
@@ -146,15 +166,42 @@ class Progress:
         text = self._tell(data, f"runs again: {data.get('reason')}")
         return _joined(str(data.get("step")), text), ""
 
+    def _run_restored(self, data: Mapping[str, Any]) -> tuple[str, Style] | None:
+        names = ", ".join(map(str, data.get("inputs") or ())) or "none"
+        return self._lasting(
+            f"the run {data.get('run_id')} is not in this ledger: it goes on from {data.get('storage')}, and "
+            f"nothing proves who wrote that; inputs taken from there: {names}"
+        )
+
+    def _storage_refused(self, data: Mapping[str, Any]) -> tuple[str, Style] | None:
+        return self._lasting(_joined(str(data.get("step") or ""), f"not believed: {data.get('reason')}"))
+
+    def _lasting(self, text: str) -> tuple[str, Style]:
+        """A line for people that stays below the table, which would show it for a moment only."""
+        line: tuple[str, Style] = (text, "yellow")
+        if self._live is not None:
+            self._notes.append(line)
+        return line
+
+    def _turn_lost(self, data: Mapping[str, Any]) -> tuple[str, Style] | None:
+        text = self._tell(
+            data, f"{data.get('part')} of turn {data.get('turn')} is lost: {data.get('reason')}"
+        )
+        return _joined(str(data.get("step")), text), "yellow"
+
+    def _turn_set_aside(self, data: Mapping[str, Any]) -> tuple[str, Style] | None:
+        text = f"the answer of turn {data.get('turn')} is asked anew: the provider refuses what it leads to"
+        return _joined(str(data.get("step")), self._tell(data, text)), "yellow"
+
+    def _conversation_begun(self, data: Mapping[str, Any]) -> tuple[str, Style] | None:
+        text = "begins another conversation"
+        if data.get("done"):
+            text += f", which is told of {data['done']} calls that were made before"
+        return _joined(str(data.get("step")), self._tell(data, text)), ""
+
     def _step_interrupted(self, data: Mapping[str, Any]) -> tuple[str, Style] | None:
         told = "was at work when an earlier process ended: what a model was asked just then may be billed, "
-        line: tuple[str, Style] = (
-            _joined(str(data.get("step")), told + "and is counted only within a budget"),
-            "yellow",
-        )
-        if self._live is not None:
-            self._notes.append(line)  # the table would show it for a moment only
-        return line
+        return self._lasting(_joined(str(data.get("step")), told + "and is counted only within a budget"))
 
     def _step_finished(self, data: Mapping[str, Any]) -> tuple[str, Style] | None:
         part = self._part(data)
@@ -224,18 +271,34 @@ class Progress:
 _REACTIONS: dict[str, Callable[[Progress, Mapping[str, Any]], tuple[str, Style] | None]] = {
     "run.started": Progress._run_started,
     "run.finished": Progress._run_finished,
+    "run.restored": Progress._run_restored,
+    "storage.refused": Progress._storage_refused,
     "step.started": Progress._step_started,
     "step.attempt_failed": Progress._attempt_failed,
     "step.rerun": Progress._step_rerun,
+    "turn.lost": Progress._turn_lost,
+    "turn.set_aside": Progress._turn_set_aside,
+    "conversation.begun": Progress._conversation_begun,
     "step.interrupted": Progress._step_interrupted,
     "step.finished": Progress._step_finished,
     "step.progress": Progress._step_progress,
     "turn.started": Progress._turn_started,
     "request.progress": Progress._request_progress,
     "request.retry": Progress._request_retry,
+    "fault.waiting": Progress._fault_waiting,
+    "fault.passed": Progress._fault_passed,
     "tool.started": Progress._tool_started,
     "output.rejected": Progress._output_rejected,
 }
+
+
+def _waited(data: Mapping[str, Any]) -> str:
+    """Since when something is waited for, and until when, by this machine's clock."""
+    try:
+        since, until = (datetime.fromisoformat(str(data[name])).astimezone() for name in ("since", "until"))
+    except (KeyError, ValueError):
+        return ""
+    return f" (since {since:%H:%M:%S}, until {until:%H:%M:%S})"
 
 
 def _joined(*words: str) -> str:

@@ -7,48 +7,65 @@ import contextlib
 import logging
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from blocks.ending import NUMBERS, SAME_S, on_signals
+from blocks.patience import Patience, PrefectAway
 from blocks.settings import Settings
 from deployments.again import continuing, labels_of, places_of
+from deployments.announcing import announced
 from deployments.closing import closing
 from deployments.display import Out
-from deployments.local_server import ServerInfo, for_command, prefect_environment
+from deployments.local_server import LOAD_SECONDS, ServerInfo, for_command, prefect_environment
 from workflows.core.catalog import Catalog
 from workflows.core.errors import PhaselineError
 from workflows.core.plan import Plan
 
 if TYPE_CHECKING:
     from blocks.ledger import RunRow, RunState
-    from flows.launch import Launch
+    from flows.launch import Announced, Launch
     from flows.outcome import RunOutcome
 
 
 def run_here(start: Start, out: Out) -> int:
     """Runs it against the kept server, started when there is none; gives the exit code."""
 
+    patience = Patience.read(start.environ, start.catalog.patience)
+
+    wait = max(LOAD_SECONDS, patience.seconds)  # with many commands at once its start takes long
+
     def meanwhile(info: ServerInfo) -> None:
         out.note("starting the local Prefect server (some seconds; it stays for later commands)")
-        _import_flows(info, start.settings, start.environ)
+        _import_flows(info, start.settings, start.environ, patience)
 
-    with for_command(start.settings.home, start.environ, meanwhile=meanwhile) as server:
-        _import_flows(server, start.settings, start.environ)
-        return _run(start, server, out)
+    with (
+        announced(start) as begun,
+        for_command(start.settings.home, start.environ, wait=wait, meanwhile=meanwhile) as server,
+    ):
+        _import_flows(server, start.settings, start.environ, patience)
+        return _run(begun, server, out)
 
 
+PREFECTS_MINUTE = 60.0
+"""Seconds for which Prefect's client asks again; who has less patience has it ask once more only."""
 _ready: list[bool] = []
 
 
-def _import_flows(server: ServerInfo | None, settings: Settings, environ: dict[str, str]) -> None:
+def _import_flows(
+    server: ServerInfo | None, settings: Settings, environ: Mapping[str, str], patience: Patience
+) -> None:
     """Points Prefect at the server, then imports it (2 s, spent while a new server loads)."""
     if _ready:
         return
     if server is not None:
         os.environ.update(prefect_environment(server, settings.home, environ, quiet=True))
-        # A local server answers at once or is gone: 14 s of trying, not a minute.
-        os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "3")
+    # Prefect's client asks again for a minute by itself, also where its server was overrun.
+    os.environ.setdefault("PREFECT_CLIENT_RETRY_EXTRA_CODES", "500,503,504")
+    if patience.seconds < PREFECTS_MINUTE:
+        os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "1")
     if "PREFECT_LOGGING_LEVEL" not in environ:
         # Failures are shown once, by the progress and the closing panel; the API still gets every line.
         os.environ["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "CRITICAL"
@@ -78,6 +95,34 @@ class Start:
     """The run as it was seen before; it is not started when it changed since."""
     lift_parks: bool = False
     """Whether a person says that the provider's quota is there again."""
+    announced: Announced | None = None
+    """The row of a new run, once it is written."""
+
+    tenant = "default"
+
+    def to_launch(self, **listeners: Any) -> Launch:
+        """How it is launched, and who listens."""
+        from blocks.ledger.interrupted import AUTO
+        from flows.launch import Launch
+
+        labels = labels_of(self.words, self.settings.catalog)
+        if self.catalog.resume == "auto":
+            labels[AUTO] = True
+        return Launch(
+            settings=self.settings,
+            environ=self.environ,
+            run_id=self.run_id,
+            offline=self.offline,
+            limits=self.catalog.models.limits,
+            patience=Patience.read(self.environ, self.catalog.patience),
+            labels=labels,
+            redo=self.redo,
+            repeat_effects=self.repeat_effects,
+            lift_parks=self.lift_parks,
+            expect=self.expect,
+            announced=self.announced,
+            **listeners,
+        )
 
     @property
     def again(self) -> str:
@@ -98,19 +143,20 @@ def _run(start: Start, server: ServerInfo | None, out: Out) -> int:
     from deployments.server_end import drain, ended, give_up_sending, server_fault
 
     outcomes: list[RunOutcome] = []
+    unshown = False
     try:
         try:
             _walk(start, out, outcomes)
         except PhaselineError as fault:
-            raise _of_run(fault, start) from None
+            told = server_fault(fault, server) if isinstance(fault, PrefectAway) else fault
+            raise _of_run(told or fault, start) from None
         except Exception as error:
-            fault = server_fault(error)
+            fault = server_fault(error, server)
             if fault is None:
                 raise
-            if not ended(server, start.settings.home):
-                raise fault from None
             if not outcomes:
-                raise _lost(start, out) from None
+                raise _of_run(fault, start) from None
+            unshown = True  # the run has its end; Prefect's server alone does not know of it
     finally:
         gone = ended(server, start.settings.home)
         (give_up_sending if gone else drain)()
@@ -118,6 +164,8 @@ def _run(start: Start, server: ServerInfo | None, out: Out) -> int:
         out.note(
             "the local Prefect server ended meanwhile: its UI does not show the end of this run", "yellow"
         )
+    elif unshown:
+        out.note("Prefect's server cannot be used: it does not show the end of this run", "yellow")
     _print(outcomes[-1], start, None if gone else server, out)
     return outcomes[-1].exit_code
 
@@ -128,43 +176,17 @@ def _of_run(fault: PhaselineError, start: Start) -> PhaselineError:
     return fault
 
 
-def _lost(start: Start, out: Out) -> PhaselineError:
-    """The error of a run that has no end, since the local server is gone; its document is printed."""
-    lost = PhaselineError("the local Prefect server ended", f"continue with: {start.again}")
-    out.document(
-        {
-            "run_id": start.run_id,
-            "status": "failed",
-            "workflow": start.plan.workflow,
-            "offline": start.offline,
-            "error": {"message": lost.message, "cure": lost.cure},
-        }
-    )
-    return lost
-
-
 def _walk(start: Start, out: Out, outcomes: list[RunOutcome]) -> None:
     """Runs the plan as a Prefect flow. How it ended is appended to `outcomes`."""
     from prefect.exceptions import TerminationSignal
 
     from deployments.progress import Progress
     from flows.compiled import price_table
-    from flows.launch import Launch
 
     faults: list[PhaselineError] = []
     with Progress(out, start.plan) as progress:
-        launch = Launch(
-            settings=start.settings,
-            environ=start.environ,
-            run_id=start.run_id,
-            offline=start.offline,
+        launch = start.to_launch(
             prices=price_table(start.catalog),
-            limits=start.catalog.models.limits,
-            labels=labels_of(start.words, start.settings.catalog),
-            redo=start.redo,
-            repeat_effects=start.repeat_effects,
-            lift_parks=start.lift_parks,
-            expect=start.expect,
             on_event=progress.on_event,
             on_outcome=outcomes.append,
             on_fault=faults.append,
@@ -205,9 +227,11 @@ async def run_flow(plan: Plan, given: Mapping[str, Any], launch: Launch) -> None
 
     from deployments.stored_inputs import stored_inputs
     from flows.compiled import LAUNCH, build_flow
+    from flows.orchestration import outwait, probe
 
-    with _interruptible() as cancel:
-        launch = replace(launch, cancel=cancel)
+    with _interruptible(launch.hurry, last_steps=bool(plan.finally_)) as cancel:
+        heard = _Heard(launch.on_event)
+        launch = replace(launch, cancel=cancel, on_event=heard.on_event)
         parameters = await stored_inputs(given, launch)
         token = LAUNCH.set(launch)
         try:
@@ -216,7 +240,13 @@ async def run_flow(plan: Plan, given: Mapping[str, Any], launch: Launch) -> None
             named = build_flow(plan).with_options(flow_run_name=launch.run_id, validate_parameters=False)
             missing = {i.name: None for i in plan.inputs}
             known = {**missing, **parameters, "run_id": launch.run_id, "offline": launch.offline}
-            state: Any = await named(**known, return_state=True)  # type: ignore[misc]
+
+            async def flow_run() -> Any:
+                if launch.environ.get("PREFECT_API_URL"):  # one that the user named: nobody looked yet
+                    await probe()
+                return await named(**known, return_state=True)  # type: ignore[misc]
+
+            state: Any = await outwait(launch, flow_run, begun=lambda: heard.begun)
         except Pause:
             return  # the run waits; its outcome was told
         finally:
@@ -227,33 +257,43 @@ async def run_flow(plan: Plan, given: Mapping[str, Any], launch: Launch) -> None
                 raise value
 
 
-_PAUSE = 1.0
-"""Seconds in which further signals are taken for the same one."""
+@dataclass
+class _Heard:
+    """A listener that knows whether the run has begun: from then on its flow is not called again."""
+
+    listen: Callable[[str, dict[str, Any]], None]
+    begun: bool = False
+
+    def on_event(self, name: str, data: dict[str, Any]) -> None:
+        """Hands the event on."""
+        self.begun = self.begun or name == "run.started"
+        self.listen(name, data)
 
 
 @contextlib.contextmanager
-def _interruptible() -> Iterator[Callable[[], None]]:
+def _interruptible(hurry: threading.Event, *, last_steps: bool) -> Iterator[Callable[[], None]]:
     """SIGINT and SIGTERM cancel the run: what runs is ended, `finally` steps still run.
 
-    Several at once are one; a later one cancels what still runs then. Gives what they do.
+    Several at once are one; a later one cancels what still runs then. `hurry` is set: nothing that is out of
+    order is waited for any more. Gives what they do.
     """
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
-    heard = [-_PAUSE]
+    heard = [-SAME_S]
 
     def cancel() -> None:
-        if loop.time() - heard[0] >= _PAUSE:
+        if loop.time() - heard[0] >= SAME_S:
             heard[0] = loop.time()
+            hurry.set()
             task.cancel()
 
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    before = {number: signal.getsignal(number) for number in numbers}
-    for number in numbers:
-        loop.add_signal_handler(number, cancel)
     try:
-        yield cancel
+        with on_signals(cancel, last_steps=last_steps):
+            yield cancel
     finally:
-        for number in numbers:
-            loop.remove_signal_handler(number)
-            # Once it is cancelled the command only says how it ended.
-            signal.signal(number, signal.SIG_IGN if heard[0] > 0 else before[number])
+        for number in NUMBERS if heard[0] > 0 else ():
+            signal.signal(number, _say_no_more)  # once it is cancelled the command only says how it ended
+
+
+def _say_no_more(number: int, frame: object) -> None:
+    """Not SIG_IGN, with which nobody would learn of the signal: what hangs now is ended hard."""

@@ -8,8 +8,10 @@ from pathlib import Path
 from workflows.core.agents import CatalogAgent
 from workflows.core.catalog import DEFAULT_ROOT, Catalog
 from workflows.core.errors import UsageError
+from workflows.core.files import read_text
 from workflows.core.models.registry import AgentRegistry
 from workflows.core.reading import parse_source
+from workflows.core.skills import MAX_FILE
 from workflows.core.source import Unreadable
 from workflows.core.validation import read_model
 
@@ -176,7 +178,7 @@ def agent_files(catalog: Catalog, name: str) -> Files:
     folder = root / template.folder
     files: Files = {}
     for file in sorted(p for p in folder.rglob("*") if p.is_file() and "__pycache__" not in p.parts):
-        text = file.read_text("utf-8")
+        text = read_text(file, MAX_FILE)
         for old, new in words:
             text = text.replace(old, new) if old else text
         files[f"agents/{name}/{file.relative_to(folder).as_posix()}"] = text

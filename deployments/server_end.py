@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from blocks.patience import SECONDS, PrefectAway
 from deployments.local_server import ServerInfo, status
 from workflows.core.errors import PhaselineError
 
@@ -20,27 +22,34 @@ def ended(server: ServerInfo | None, home: Path) -> bool:
     return now is None or now.api_url != server.api_url
 
 
-def server_fault(error: BaseException) -> PhaselineError | None:
-    """What to tell when Prefect's server cannot be used; None for any other error."""
-    import httpx
+def server_fault(error: BaseException, server: ServerInfo | None = None) -> PhaselineError | None:
+    """What to tell when Prefect's server cannot be used; None for any other error.
+
+    server: the local one, where that is what is used.
+    """
     from prefect.settings import PREFECT_API_URL
 
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, httpx.HTTPError):
-        cause = cause.__cause__
+    from flows.orchestration import fault_of, passing
+
+    cause = fault_of(error)
     if cause is None:
         return None
     where = f"the Prefect server at {PREFECT_API_URL.value()}"
-    code = cause.response.status_code if isinstance(cause, httpx.HTTPStatusError) else 0
+    response = getattr(cause, "response", None)
+    code = response.status_code if response is not None else 0
     shown = (str(cause) or type(cause).__name__).splitlines()[0][:_SHOWN]
-    if 400 <= code < 500 and code not in (401, 403):
+    cure = "check PREFECT_API_URL and PREFECT_API_AUTH_STRING, or unset both to use a local server"
+    if code in (401, 403):
+        return PhaselineError(f"{where} refused our login", cure)
+    if passing(cause) is None:
         # It was reached and knows us: what it does not take is this very request.
         return PhaselineError(f"{where} does not take this run: {shown}", "see the server's log")
-    why = "refused our login" if code in (401, 403) else f"cannot be used: {shown}"
-    return PhaselineError(
-        f"{where} {why}",
-        "check PREFECT_API_URL and PREFECT_API_AUTH_STRING, or unset both to use a local server",
-    )
+    if server is not None:
+        cure = "phaseline down ends the local server, and the next command starts another"
+    waited, wake = 0.0, SECONDS
+    if isinstance(error, PrefectAway):
+        waited, wake = error.waited, (error.wake_at - datetime.now(UTC)).total_seconds()
+    return PrefectAway(f"{where} cannot be used: {shown}", cure, waited, wake)
 
 
 def drain() -> None:

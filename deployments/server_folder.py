@@ -12,9 +12,12 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from blocks import file_locks
+from blocks.home import make_file, make_home
 from deployments import server_supervisor as shared
 from workflows.core.errors import PhaselineError
 
@@ -39,12 +42,13 @@ def installed_prefect() -> str:
 def prepare(home: Path) -> Path:
     """The server's folder, made if need be and closed to other users."""
     folder = folder_of(home)
+    make_home(folder.parent)
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
         if folder.stat().st_mode & 0o077:
             folder.chmod(0o700)
         for name in (shared.BUSY_LOCK, shared.START_LOCK):
-            os.close(os.open(folder / name, os.O_RDWR | os.O_CREAT, 0o600))
+            make_file(folder / name)
     except OSError as error:
         raise ServerError(
             f"the folder of the local Prefect server cannot be written: {folder} ({error.strerror})",
@@ -56,23 +60,29 @@ def prepare(home: Path) -> Path:
 @contextlib.contextmanager
 def locked(path: Path, mode: int, deadline: float, state: str) -> Iterator[None]:
     """Hold the lock `path`; ServerError "the server <state>" when it is not to be had by `deadline`."""
-    with path.open("a") as file:
-        while not _try_lock(file.fileno(), mode):
-            if time.monotonic() > deadline:
-                raise ServerError(
-                    f"the local Prefect server {state}, and that takes too long",
-                    f"wait and try again; `phaseline down` ends it; its log: {path.with_name(shared.LOG)}",
-                )
-            time.sleep(0.02)
+    bound = deadline - time.monotonic()
+    with path.open("r+b") as file:
+        attempt = partial(_try_lock, file.fileno(), mode)
+        what = f"the local Prefect server, which {state}"
+        try:
+            file_locks.wait_for(attempt, path, what, bound=bound)
+        except file_locks.StillHeld as error:
+            raise _too_long(error, path, state) from None
+        if mode == fcntl.LOCK_EX:
+            file_locks.sign(file.fileno())
         yield
 
 
-def _try_lock(fd: int, mode: int) -> bool:
-    try:
-        fcntl.flock(fd, mode | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+def _too_long(error: file_locks.StillHeld, lock: Path, state: str) -> ServerError:
+    if error.holder is not None and error.holder.stopped:
+        return ServerError(f"the local Prefect server {state}: {error.shown}", error.cure)
+    return ServerError(
+        f"the local Prefect server {state}, and that takes too long: {error.shown}",
+        f"wait and try again; `phaseline down` ends it; its log: {lock.with_name(shared.LOG)}",
+    )
+
+
+_try_lock = file_locks.try_lock
 
 
 def held(path: Path, mode: int = fcntl.LOCK_SH) -> bool:
@@ -85,7 +95,7 @@ def held(path: Path, mode: int = fcntl.LOCK_SH) -> bool:
 
 
 def note_use(folder: Path) -> None:
-    (folder / shared.USED).touch()
+    (folder / shared.USED).touch(0o600)
 
 
 def live_record(folder: Path) -> dict[str, Any] | None:
@@ -118,8 +128,11 @@ def holder(lock: Path) -> int | None:
 @contextlib.contextmanager
 def alone(folder: Path) -> Iterator[bool]:
     """True inside when no command is busy; commands that come then wait until the block is left."""
-    with (folder / shared.BUSY_LOCK).open("a") as file:
-        yield _try_lock(file.fileno(), fcntl.LOCK_EX)
+    with (folder / shared.BUSY_LOCK).open("r+b") as file:
+        mine = _try_lock(file.fileno(), fcntl.LOCK_EX)
+        if mine:
+            file_locks.sign(file.fileno())
+        yield mine
 
 
 def end_all(folder: Path) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import runpy
 import signal
 import socket
 import sys
@@ -73,6 +74,7 @@ def main(listener: int, lifeline: int, lock: int, used: Path) -> int:
     for fd in (listener, lifeline, lock):
         os.set_inheritable(fd, False)
     end_with(lifeline)
+    runpy.run_path(str(Path(__file__).parents[1] / "blocks" / "privacy.py"))["close_memory"]()
     keep_user_interface_writable(Path(os.environ["PREFECT_HOME"]))
 
     import uvicorn

@@ -15,6 +15,7 @@ import contextlib
 import fcntl
 import json
 import os
+import runpy
 import select
 import signal
 import socket
@@ -24,7 +25,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-FORMAT = 1  # raise it when the files below or the settings of the server change
+FORMAT = 2  # raise it when the files below or the settings of the server change
 START_LOCK = "start.lock"  # exclusive: whoever starts the server
 SUPERVISOR_LOCK = "supervisor.lock"  # exclusive for the supervisor's life; holds "pid place"
 SERVER_LOCK = "server.lock"  # the same for the server process
@@ -34,8 +35,13 @@ KEEP = "keep"  # exists: no idle end (`phaseline up`)
 RECORD = "server.json"
 RECORD_FIELDS = {"api_url", "ui_url", "auth", "port", "pid", "supervisor_pid", "release", "lifetime"}
 LOG = "server.log"
+NOT_STARTED = 3  # status of a server process that never served
+DEEP_CHECK = 200_000_000  # bytes up to which a database is read whole before a start
 PREFECT_HOME = "prefect"
 DATABASE = "prefect.db"  # in PREFECT_HOME, where Prefect puts it
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0  # seconds before a server that ended by itself is started again
+PATIENCE = 600.0  # seconds after which one that keeps ending is given up; blocks.patience shows all of them
 
 GRACE = 5.0  # seconds between asking the server to end and killing it
 HOST = "127.0.0.1"
@@ -47,6 +53,10 @@ SETTINGS = {
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
     "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_READ_BATCH_SIZE": "100",
     "PREFECT_SERVER_SERVICES_EVENT_PERSISTER_FLUSH_INTERVAL": "1",
+    # With many commands at once a write waits for its turn. The defaults (10 s, 5 s, 30 s) give up, as a 503.
+    "PREFECT_SERVER_DATABASE_TIMEOUT": "60",
+    "PREFECT_SERVER_DATABASE_CONNECTION_TIMEOUT": "60",
+    "PREFECT_SERVER_DATABASE_SQLALCHEMY_POOL_TIMEOUT": "120",
     # Leases kept in memory leak their slots for good when the server restarts.
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
     "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",
@@ -176,33 +186,77 @@ class Supervisor:
         self._told_to_end = True
 
     def run(self, listener: socket.socket, release: str, lifetime: str) -> int:
-        """Start the server, record it, watch over it. The exit status of this process."""
-        server_lock = take(self._folder / SERVER_LOCK, wait=GRACE)
-        if server_lock is None:
-            _log("an earlier server process still runs")
-            return 1
-        port = listener.getsockname()[1]
+        """Start the server, record it, watch over it, and start it again on its port when it ends by itself.
+
+        The exit status of this process.
+        """
         auth = (read_record(self._folder) or {}).get("auth") or _new_auth()
-        child, lifeline = self._spawn(listener, server_lock, port, auth)
-        sign(server_lock, child.pid)
-        os.close(server_lock)
-        write_record(
-            self._folder,
-            {
-                "api_url": f"http://{HOST}:{port}/api",
-                "ui_url": f"http://{HOST}:{port}",
-                "auth": auth,
-                "port": port,
-                "pid": child.pid,
-                "supervisor_pid": os.getpid(),
-                "release": release,
-                "lifetime": lifetime,
-            },
-        )
-        listener.close()  # from here on the server's death refuses connections at once
-        self._watch(child)
-        os.close(lifeline)
-        return self._end(child)
+        port, ended, since = listener.getsockname()[1], 0, 0.0
+        while True:
+            server_lock = take(self._folder / SERVER_LOCK, wait=GRACE)
+            if server_lock is None:
+                _log("an earlier server process still runs")
+                return 1
+            child, lifeline = self._spawn(listener, server_lock, port, auth)
+            sign(server_lock, child.pid)
+            os.close(server_lock)
+            write_record(
+                self._folder,
+                {
+                    "api_url": f"http://{HOST}:{port}/api",
+                    "ui_url": f"http://{HOST}:{port}",
+                    "auth": auth,
+                    "port": port,
+                    "pid": child.pid,
+                    "supervisor_pid": os.getpid(),
+                    "release": release,
+                    "lifetime": lifetime,
+                },
+            )
+            listener.close()  # from here on the server's death refuses connections at once
+            began = time.monotonic()
+            self._watch(child)
+            os.close(lifeline)
+            if child.poll() is None or self._told_to_end:
+                return self._end(child)
+            _log(f"the server process ended by itself with status {child.returncode}")
+            if child.returncode == NOT_STARTED and not ended:
+                return 1  # it never served: whoever waits for it is told at once
+            if time.monotonic() - began > LONGEST_PAUSE:
+                ended, since = 0, time.monotonic()
+            ended += 1
+            since = since or began
+            pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** (ended - 1))
+            if time.monotonic() + pause - since > PATIENCE or not self._paused(pause):
+                return 1
+            set_aside_broken(self._folder / PREFECT_HOME / DATABASE)
+            again = self._listen_again(port)
+            if again is None:
+                return 1
+            listener = again
+            _log("it is started again")
+
+    def _paused(self, seconds: float) -> bool:
+        """Whether the time passed with a reason to go on at its end."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            if self._told_to_end or self._folder_gone():
+                return False
+            if select.select([self._wake], [], [], min(left, self._interval))[0]:
+                os.read(self._wake, 64)
+        return not self._told_to_end
+
+    def _listen_again(self, port: int) -> socket.socket | None:
+        """The port the commands at work know; None when another program has it."""
+        for _ in range(20):
+            again = listen(port)
+            if again.getsockname()[1] == port:
+                return again
+            again.close()
+            if not self._paused(0.2):
+                break
+        _log(f"the port {port} is taken")
+        return None
 
     def _spawn(
         self, listener: socket.socket, server_lock: int, port: int, auth: str
@@ -245,15 +299,13 @@ class Supervisor:
         if self._busy is None:
             return False
         if self._idle.over() and not (self._folder / KEEP).exists():
+            sign(self._busy, os.getpid())  # commands that wait for us can say whom they wait for
             return True
         os.close(self._busy)
         self._busy = None
         return False
 
     def _end(self, child: subprocess.Popen[bytes]) -> int:
-        if child.poll() is not None:
-            _log(f"the server process ended by itself with status {child.returncode}")
-            return 1
         child.terminate()
         try:
             child.wait(GRACE)
@@ -261,6 +313,35 @@ class Supervisor:
             child.kill()
             child.wait()
         return 0
+
+
+def set_aside_broken(database: Path) -> Path | None:
+    """Moves Prefect's database away when it cannot be read; gives where to. It is only a picture of the runs:
+    the ledger has what counts."""
+    import sqlite3  # here: only a start needs it
+
+    if not database.exists():
+        return None
+    try:
+        with contextlib.closing(
+            sqlite3.connect(f"file:{database}?mode=rw", uri=True, timeout=5)
+        ) as connection:
+            deep = database.stat().st_size <= DEEP_CHECK
+            found = connection.execute(
+                "PRAGMA quick_check(1)" if deep else "PRAGMA schema_version"
+            ).fetchone()
+            if not deep or found[0] == "ok":
+                return None
+    except sqlite3.OperationalError:
+        return None  # locked, or not to be opened: no sign of what is in it
+    except sqlite3.DatabaseError:
+        pass
+    aside = database.with_name(f"{database.name}.broken-{time.strftime('%Y%m%d-%H%M%S')}")
+    for suffix in ("", "-wal", "-shm"):
+        with contextlib.suppress(FileNotFoundError):
+            database.with_name(database.name + suffix).replace(aside.with_name(aside.name + suffix))
+    _log(f"Prefect's database was broken; it is moved to {aside}, and a new one is made")
+    return aside
 
 
 def _new_auth() -> str:
@@ -279,6 +360,8 @@ def _addresses(folder: Path, port: int, auth: str) -> dict[str, str]:
         "PREFECT_SERVER_API_HOST": HOST,
         "PREFECT_SERVER_API_PORT": str(port),
         "PREFECT_UI_API_URL": api,
+        # Prefect lets every web page ask its API (it still needs the login): here its own pages only.
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": f"http://{HOST}:{port},http://localhost:{port}",
     }
 
 
@@ -304,6 +387,8 @@ def main(folder: Path, idle: float, release: str, lifetime: str) -> int:
         sign(lock, pid)
         return 0
     os.setsid()
+    # By path, as this program itself is started: the login of the server is in here.
+    runpy.run_path(str(Path(__file__).parents[1] / "blocks" / "privacy.py"))["close_memory"]()
     return Supervisor(folder, lock, idle).run(listener, release, lifetime)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from blocks.ledger import RunRow, StepRecord
 from deployments.manifests import manifest_of
 from workflows.core.errors import PhaselineError
+from workflows.core.stored_plan import proved_document
 
 
 def steps_in_order(row: RunRow, steps: Sequence[StepRecord]) -> list[StepRecord]:
@@ -37,5 +38,5 @@ def planned_ids(row: RunRow) -> list[str]:
         manifest = manifest_of(row.storage, os.environ, row.run_id) if row.storage else None
     except PhaselineError:
         return []  # what a run did is shown also while its storage is away
-    plan = (manifest or {}).get("plan") or {}
+    plan = proved_document(manifest, row.plan_digest) or {}
     return [str(step["id"]) for part in ("steps", "finally") for step in plan.get(part) or ()]

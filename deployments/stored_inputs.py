@@ -9,6 +9,7 @@ from typing import Any
 from blocks import secrets
 from deployments.given import GivenFile
 from flows.launch import Launch
+from workflows.core.refs import Ref
 
 SMALL = 64 * 1024
 """Bytes a value may have; Prefect takes 512 KiB for all of a run's inputs."""
@@ -25,6 +26,9 @@ async def stored_inputs(given: Mapping[str, Any], launch: Launch) -> dict[str, A
     given = secrets.known().values_of(given)
     with ArtifactStore.open(launch.settings.storage, environ=launch.environ) as store:
         for name, value in given.items():
+            if isinstance(value, Ref):
+                out[name] = value  # stored already
+                continue
             body, media_type, summary = _body(name, value)
             small = len(body) <= SMALL and together + len(body) <= MOST_TOGETHER
             if small and not isinstance(value, GivenFile):

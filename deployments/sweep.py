@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from blocks.ledger import Ledger, LedgerError, Owner, RunRow
-from blocks.ledger.interrupted import read_interrupted
+from blocks.ledger.clock import ClockAhead, now_us
+from blocks.ledger.interrupted import AUTO, read_interrupted, revivable
 from blocks.ledger.waits import WaitRow
 from deployments.again import going_on_by
 from deployments.display import Out
@@ -27,7 +28,8 @@ def sweep(
     """Applies deadlines, and continues in the background what a deadline or a quota's reset made due.
 
     Some milliseconds where nothing is due. Runs that somebody answered, and those whose process died, are
-    only told of, on standard error: people decide when they go on. A ledger that cannot be read or written
+    only told of, on standard error: people decide when they go on, unless the run's catalog says
+    `resume: auto`. A ledger that cannot be read or written
     here is the command's own error a moment later.
 
     but: a run that this very command continues. shown: one that it shows, with what is to be done.
@@ -35,12 +37,23 @@ def sweep(
     try:
         if ledger.steering.idle(TENANT):
             return
+        if (held := ledger.stopped_holder()) is not None:
+            out.note(f"nothing that is due is done: {ledger.describe()} is held by {held.shown}", "yellow")
+            out.note(f"  cure: {held.cure}")
+            return
+        ahead = ledger.clock_ahead()
+        ledger.note_time()
         apply_due(ledger)
         due = [run_id for run_id in ledger.steering.due(TENANT) if run_id != but]
-        woken = _woken(ledger, due, home, out) if due else []
         lost = _interrupted(ledger, (but, shown))
+        at = now_us()
+        revived = [row.run_id for row in lost if row.labels.get(AUTO) and revivable(row, at)]
+        woken = _woken(ledger, [*due, *revived], home, out, revived) if due or revived else []
+        lost = [row for row in lost if row.run_id not in woken]
     except LedgerError:
         return
+    if ahead is not None:
+        tell_clock(ahead, places, out)
     if told := [run_id for run_id in due if run_id not in woken]:
         what = f"the run {told[0]} is due" if len(told) == 1 else f"{len(told)} runs are due"
         out.note(f"{what}: {shlex.join(['phaseline', *places, 'wake'])}", "yellow")
@@ -48,8 +61,22 @@ def sweep(
         _tell_interrupted(lost, places, out)
 
 
-def _woken(ledger: Ledger, due: Sequence[str], home: Path, out: Out) -> list[str]:
-    """Those that go on in the background. Of those that could not it is told why."""
+def tell_clock(ahead: ClockAhead, places: Sequence[str], out: Out) -> None:
+    """What a clock that is not believed would decide, and how a person says that it is right."""
+    out.note(ahead.message, "yellow")
+    for line in ahead.lines():
+        out.note(f"  {line}")
+    confirm = shlex.join(["phaseline", *places, "wake", "--confirm-clock"])
+    out.note(f"  cure: set the clock right; or, if it is right: {confirm}")
+
+
+def _woken(
+    ledger: Ledger, due: Sequence[str], home: Path, out: Out, revived: Sequence[str] = ()
+) -> list[str]:
+    """Those that go on in the background. Of those that could not it is told why.
+
+    `revived` are among them: their process died, and they may go on by themselves.
+    """
     from deployments import waking
     from deployments.wake_attempts import attempts
 
@@ -58,13 +85,17 @@ def _woken(ledger: Ledger, due: Sequence[str], home: Path, out: Out) -> list[str
     # Without a message it is begun, or comes after one that is at work; else its process ended unheard.
     going = [r for r in tried if not known[r].message] if tried and waking.under_way(home) else []
     failed = [run_id for run_id in tried if run_id not in going]
-    by_clock = [r for r in ledger.steering.due_by_clock(TENANT) if r in due and r not in tried]
+    by_itself = [*ledger.steering.due_by_clock(TENANT), *revived]
+    by_clock = [r for r in by_itself if r in due and r not in tried]
     mine = [r for r in by_clock if waking.can_wake(ledger.reader.get_run(TENANT, r), ledger.shared)]
     if mine and wakes(os.environ) and waking.wake_in_background(mine, home, dict(os.environ)):
         going += mine
     if going:
         what = f"the run {going[0]} goes" if len(going) == 1 else f"{len(going)} runs go"
         out.note(f"{what} on in the background; what is written: {log}", "yellow")
+    if going and (stopped := waking.stopped_waker(home)) is not None:
+        out.note(f"but it is stopped: {stopped.shown}", "yellow")
+        out.note(f"  cure: {stopped.cure}")
     for run_id in failed:
         attempt = known[run_id]
         why = attempt.message or "its process ended without saying why"
@@ -76,7 +107,7 @@ def _woken(ledger: Ledger, due: Sequence[str], home: Path, out: Out) -> list[str
 
 def _interrupted(ledger: Ledger, but: Sequence[str]) -> list[RunRow]:
     """The runs whose process died of late; where machines share the ledger, one of this machine."""
-    here, since = Owner.current(), time.time_ns() // 1000 - LOST_US
+    here, since = Owner.current(), now_us() - LOST_US
     rows = ledger.reader.read(lambda c: read_interrupted(c, TENANT, here))
     late = [r for r in rows if r.heartbeat > since and r.run_id not in but]
     if not late:
@@ -96,6 +127,6 @@ def apply_due(ledger: Ledger) -> tuple[list[WaitRow], list[WaitRow]]:
     """The waits whose deadline decided now, and those people are reminded of. Raises LedgerError."""
     waits = ledger.waits
     due = waits.next_due(TENANT, REMIND_US)
-    if due is None or due > time.time_ns() // 1000:
+    if due is None or due > now_us():
         return [], []
     return waits.expire_due(TENANT), waits.remind_due(TENANT, REMIND_US)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from deployments.server_supervisor import replace_json
+from workflows.core.files import read_file
 
 FILE = "wake.json"
 """In the home; readable by its owner only. Attempts by the id of the run."""
@@ -36,7 +37,7 @@ class Attempt:
 def attempts(home: Path) -> dict[str, Attempt]:
     """The recent attempts that did not end well, by run. What cannot be read is none."""
     try:
-        written = json.loads((home / FILE).read_text("utf-8"))
+        written = json.loads(read_file(home / FILE, 2**20))
         found = {str(run_id): _attempt(value) for run_id, value in written.items()}
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return {}

@@ -9,7 +9,9 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from blocks import file_locks
 from blocks.ledger import Owner, RunRow
+from blocks.ledger.records import ANNOUNCED
 from blocks.storage_root import local_path
 from deployments import server_supervisor
 from deployments.again import catalog_of
@@ -44,11 +46,14 @@ def elsewhere(row: RunRow) -> str | None:
     """What keeps a run from going on as it began on this machine; None when its catalog and bodies are here.
 
     A bucket is everywhere. A folder of the right name may be another machine's: only one with the run's
-    manifest holds its bodies, and elsewhere all would be done, and paid, again.
+    manifest holds its bodies, and elsewhere all would be done, and paid, again. Whether the definition in it
+    is the run's is looked at when the run goes on.
     """
     catalog = catalog_of(row.labels)
     if catalog is not None and not os.path.isdir(catalog):  # noqa: PTH112 - False where it may not be seen
         return f"its catalog {catalog} is not on this machine"
+    if row.labels.get(ANNOUNCED):  # it has no bodies yet
+        return None
     folder = local_path(row.storage)
     if not folder:  # a bucket, or none is known
         return None
@@ -57,6 +62,13 @@ def elsewhere(row: RunRow) -> str | None:
     except PhaselineError as fault:
         return fault.message
     return None if known else f"its storage {folder} is not on this machine"
+
+
+def stopped_waker(home: Path) -> file_locks.Holder | None:
+    """The process that continues runs in the background, where it was stopped and so does not."""
+    lock = home / LOCK
+    holder = None if file_locks.is_free(lock) else file_locks.find_holder(lock)
+    return holder if holder is not None and holder.stopped else None
 
 
 def under_way(home: Path) -> bool:
@@ -112,7 +124,7 @@ def _start(run_ids: Sequence[str], home: Path, environ: Mapping[str, str], held:
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     try:
         os.utime(output)
-        subprocess.Popen(
+        process = subprocess.Popen(
             command,
             env=own,
             stdin=subprocess.DEVNULL,
@@ -121,6 +133,7 @@ def _start(run_ids: Sequence[str], home: Path, environ: Mapping[str, str], held:
             start_new_session=True,
             pass_fds=(held,),
         )
+        server_supervisor.sign(held, process.pid)
     finally:
         os.close(output)
 

@@ -16,19 +16,25 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Literal
 
 from prefect import Flow, flow
 from prefect.states import Cancelled, Completed, Failed
 
 from blocks import secrets
+from blocks.ending import on_signals
 from blocks.ledger.records import DEPLOYED
+from blocks.patience import Patience, PatienceOver
 from blocks.plan_secrets import masked_plan
+from blocks.privacy import adopt_orphans, close_memory
 from blocks.result_storage import ensure_block
 from blocks.settings import Settings
+from blocks.storage import ArtifactStore
 from flows.holding import hold
 from flows.launch import Launch, NothingToWake
 from flows.log_secrets import mask_logs
+from flows.orchestration import outwait
 from flows.outcome import RunOutcome
 from flows.run import run_plan
 from flows.wakes import is_woken, own_flow_run, schedule_wake
@@ -57,15 +63,17 @@ _TYPES: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Rates:
-    """What the catalog says of models: prices by model id, limits by the variable of a key."""
+    """What the catalog says of its runs: prices by model id, limits by the variable of a key, patience."""
 
     prices: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     limits: Mapping[str, ProviderLimits] = field(default_factory=dict)
+    patience: float | None = None
+    """Seconds for which its runs wait faults out, where the environment does not say."""
 
     @classmethod
     def of(cls, catalog: Catalog) -> Rates:
-        """From models.yaml."""
-        return cls(price_table(catalog), catalog.models.limits)
+        """From models.yaml and agent.yml."""
+        return cls(price_table(catalog), catalog.models.limits, catalog.patience)
 
 
 def build_flow(plan: Plan, rates: Rates | None = None) -> Flow[..., Any]:
@@ -137,13 +145,18 @@ async def _body(plan: Plan, rates: Rates, parameters: dict[str, Any]) -> Any:
     known = replace(launch, flow_run_id=own_flow_run_id(), on_outcome=on_outcome)
     try:
         with _terminable(own.cancel) if own else contextlib.nullcontext():
-            outcome = await run_plan(plan, given, known, ensure_block)
+            outcome = await run_plan(plan, given, known, partial(_storage, known))
     except NothingToWake as fault:
         return Cancelled(message=str(fault))
     except PhaselineError as fault:
         # Raised, Prefect would pickle it to a place of its own.
         launch.on_fault(fault)
-        return Failed(message=secrets.known().text(f"run {launch.run_id}: {fault}"))
+        told = secrets.known().text(f"run {launch.run_id}: {fault}")
+        if not isinstance(fault, PatienceOver):
+            return Failed(message=told)
+        if own is None:
+            await schedule_wake(launch.run_id, fault.wake_at)
+        return Failed(name="Stopped", message=told)
     except Exception as error:
         # Prefect keeps what a flow raises, and its traceback.
         if (clean := without_secret(error, secrets.known())) is not error:
@@ -160,6 +173,11 @@ async def _body(plan: Plan, rates: Rates, parameters: dict[str, Any]) -> Any:
     return final_state(outcome)
 
 
+async def _storage(launch: Launch, store: ArtifactStore) -> Any:
+    """Prefect's result storage, once its server can be asked for it."""
+    return await outwait(launch, lambda: ensure_block(store))
+
+
 @contextlib.contextmanager
 def _terminable(cancel: Callable[[], object] | None) -> Iterator[None]:
     """SIGTERM cancels the run, so that what runs is ended and `finally` steps still run.
@@ -170,15 +188,10 @@ def _terminable(cancel: Callable[[], object] | None) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield  # signals reach the main thread only
         return
-    loop, task = asyncio.get_running_loop(), asyncio.current_task()
+    task = asyncio.current_task()
     assert task is not None
-    before = signal.getsignal(signal.SIGTERM)
-    loop.add_signal_handler(signal.SIGTERM, cancel or task.cancel)
-    try:
+    with on_signals(cancel or task.cancel, numbers=(signal.SIGTERM,)):
         yield
-    finally:
-        loop.remove_signal_handler(signal.SIGTERM)
-        signal.signal(signal.SIGTERM, before)
 
 
 def own_flow_run_id() -> str:
@@ -188,6 +201,10 @@ def own_flow_run_id() -> str:
 
 
 def _from_environment(plan: Plan, run_id: str | None, offline: bool, rates: Rates) -> Launch:
+    """The launch of a run that a worker was given. Closes the process that does it to what it starts."""
+    close_memory()
+    if "PREFECT__FLOW_RUN_ID" in os.environ:  # of a worker's process for this run alone
+        adopt_orphans()
     return Launch(
         settings=Settings.read(os.environ),
         environ=dict(os.environ),
@@ -200,6 +217,7 @@ def _from_environment(plan: Plan, run_id: str | None, offline: bool, rates: Rate
         offline=offline or os.environ.get("PHASELINE_MODEL") == "offline",
         prices=rates.prices,
         limits=rates.limits,
+        patience=Patience.read(os.environ, rates.patience),
     )
 
 
@@ -232,9 +250,9 @@ def final_state(outcome: RunOutcome) -> Any:
 
 
 def catalog_flow(name: str) -> Flow[..., Any]:
-    """The flow of a workflow of the catalog. Raises UsageError or InvalidDefinition."""
+    """The flow of a workflow of the catalog, and of no other file. Raises UsageError or InvalidDefinition."""
     catalog = Catalog.load(Settings.read(os.environ).catalog)
-    plan = masked_plan(compile_workflow(catalog.find_workflow(name), catalog))
+    plan = masked_plan(compile_workflow(catalog.find_own_workflow(name), catalog))
     return build_flow(plan, Rates.of(catalog))
 
 

@@ -11,13 +11,17 @@ from typing import Any
 
 from blocks.boundaries import reached
 from blocks.ledger import Fenced
+from blocks.ledger.errors import LedgerAway
 from blocks.models import QuotaExhausted
+from blocks.patience import PatienceOver
 from flows.active_time import ActiveTime
 from flows.departures import Departures
 from flows.keeper import Keeper, now, shown_error
+from flows.stored_results import Unproved, looked_for, made_elsewhere, proved
 from flows.unit import NoResult, OnRetry, Outcome, Unit, run_directly, run_unit
 from tasks.context import RunContext
-from tasks.failures import ending
+from tasks.failures import CONVERSATION_ENDS, ending
+from tasks.options import result_path
 from tasks.results import StepResult
 from workflows.core.errors import PhaselineError
 
@@ -37,14 +41,14 @@ class Execution:
     """Prefect's result storage."""
     stopped: PhaselineError | None = None
     """Set once a budget or the provider's quota is spent: nothing more is started."""
+    delayed: PatienceOver | None = None
+    """Set once patience with something out of order is over for a step: what does not need it goes on."""
     lost: PhaselineError | None = None
     """Set once another process may have taken the run over: nothing more is written."""
     begun: set[str] = field(default_factory=set)
     """Paths of units that were started here."""
     written: set[str] = field(default_factory=set)
     """Paths whose end was recorded here."""
-    _replaced: set[str] = field(default_factory=set)
-    """Paths with an earlier result that is not used again."""
     stale: set[str] = field(default_factory=set)
     """Paths of which Prefect's stored result must not be used either."""
     time: ActiveTime = field(init=False)
@@ -60,6 +64,19 @@ class Execution:
     def stop(self, reason: PhaselineError) -> None:
         """Starts nothing more; what stopped the run first counts."""
         self.stopped = self.stopped or reason
+
+    @property
+    def held_up(self) -> PhaselineError | None:
+        """Why the run has no end yet; None where it comes to one."""
+        return self.stopped or self.delayed
+
+    def hold_up(self, reason: PhaselineError) -> None:
+        """Takes note that a unit cannot go on now: what is spent stops all, what is away only some."""
+        if not isinstance(reason, PatienceOver):
+            self.stop(reason)
+            return
+        reason.of_run(self.context.run_id)
+        self.delayed = self.delayed or reason
 
     async def unit(self, unit: Unit, follows: Mapping[str, Any], slots: Slots) -> Outcome:
         """Does a unit as a Prefect task; what the ledger holds is not done again."""
@@ -99,7 +116,6 @@ class Execution:
         known = self.context.finished.pop(path)
         # What it cost stays paid.
         self.context.spent[path] = known.usage
-        self._replaced.add(path)
         if stale:
             self.stale.add(path)
         self.context.on_event("step.rerun", {"step": path, "reason": reason})
@@ -151,39 +167,31 @@ class Execution:
     async def _called(
         self, unit: Unit, follows: Mapping[str, Any], on_retry: Callable[[], Awaitable[None]]
     ) -> Outcome:
-        # Where nobody was before nothing is stored: to look for it costs each step a read of the storage.
-        first = self.context.fresh and unit.path not in self.context.attempts
-        unstored = first and unit.step.cache != "always"
-        outcome = await self._asked(unit, follows, on_retry, refresh=unstored or unit.path in self.stale)
+        # To look where nothing is believed would cost each step a read of the storage.
+        refresh = unit.path in self.stale or not looked_for(unit, self.context)
+        outcome = await self._asked(unit, follows, on_retry, refresh=refresh)
         if isinstance(outcome.error, NoResult):
             outcome = await self._asked(unit, follows, on_retry, refresh=True)
         if outcome.reused and unit.path not in self.context.finished:
-            # Prefect had a result that the ledger does not know.
-            reason = await self._mistrust(unit, outcome.result)
-            if reason is not None:
-                self.context.on_event("step.rerun", {"step": unit.path, "reason": reason})
+            # Prefect had a result that the ledger's run does not have.
+            try:
+                return replace(outcome, result=await proved(unit, outcome.result, self.context, self.keeper))
+            except Unproved as fault:
+                self.context.on_event("step.rerun", {"step": unit.path, "reason": str(fault)})
                 outcome = await self._asked(unit, follows, on_retry, refresh=True)
         return outcome
 
     async def _asked(
         self, unit: Unit, follows: Mapping[str, Any], on_retry: Callable[[], Awaitable[None]], refresh: bool
     ) -> Outcome:
-        return await run_unit(unit, follows, self.context, self.storage, refresh=refresh, on_retry=on_retry)
-
-    async def _mistrust(self, unit: Unit, result: StepResult | None) -> str | None:
-        """Why a result that only Prefect knows cannot be taken over."""
-        if result is None or result.key != unit.key:
-            return "what was stored under its key is something else"
-        if any(ref.tenant != self.context.tenant for ref in result.refs):
-            return "what was stored under its key belongs to another tenant"
-        if unit.step.cache != "always" and self._made_elsewhere(result):
-            return "what was stored under its key belongs to another run"
-        return await self.keeper.unreadable(result)
-
-    def _made_elsewhere(self, result: StepResult) -> str:
-        """The run that made a result, when it is not this one."""
-        made_in = result.output.run_id if result.output else self.context.run_id
-        return made_in if made_in != self.context.run_id else ""
+        outcome = await run_unit(
+            unit, follows, self.context, self.storage, refresh=refresh, on_retry=on_retry
+        )
+        place = result_path(unit.step, unit.path, unit.key, self.context)
+        if (reason := self.storage.take_refusal(place)) != "":
+            told = f"what is stored as its result was not written by phaseline: {reason}"
+            self.context.on_event("storage.refused", {"step": unit.path, "reason": told})
+        return outcome
 
     async def _worked(self, unit: Unit, call: Call) -> Outcome:
         """The unit's work, counted as active time, unless that is spent."""
@@ -233,7 +241,7 @@ class Execution:
             await asyncio.shield(asyncio.ensure_future(write))
 
     async def _completed(self, unit: Unit, outcome: Outcome, result: StepResult, started: int) -> Outcome:
-        elsewhere = self._made_elsewhere(result) if outcome.reused else ""
+        elsewhere = made_elsewhere(result, self.context) if outcome.reused else ""
         paid = self.context.paid(unit.path)
         if outcome.reused and not elsewhere and unit.path not in self.context.spent:
             # Restored from storage alone: nothing but the result says what it cost.
@@ -241,16 +249,27 @@ class Execution:
         own = result.model_copy(update={"path": unit.path, "usage": paid})
         self.context.spent[unit.path] = paid
         self.context.finished[unit.path] = own
+        self.context.made.pop(unit.path, None)
         self.written.add(unit.path)
         await self.keeper.completed(own, attempts=outcome.attempts, started=started, reused_from=elsewhere)
         return replace(outcome, result=own)
 
+    def _fail(self, path: str, error: BaseException | None) -> None:
+        """What counts if the unit is done again: its retries given anew, and how its conversation ended."""
+        self.context.tries.pop(path, None)
+        if error is not None and type(error).__name__ in CONVERSATION_ENDS:
+            self.context.ended[path] = shown_error(error)
+
     async def _failed(self, unit: Unit, outcome: Outcome, started: int) -> None:
+        if isinstance(outcome.error, LedgerAway):
+            raise outcome.error  # nothing can be written down: the run ends here, and says what is lost
         kind = ending(outcome.error)
         if isinstance(outcome.error, QuotaExhausted):
             outcome.error.of_run(self.context.run_id)
+        if kind == "failed":
+            self._fail(unit.path, outcome.error)
         if kind == "stopped" and isinstance(outcome.error, PhaselineError):
-            self.stop(outcome.error)
+            self.hold_up(outcome.error)
         state = "not_started" if kind == "stopped" else kind
         await self.record(
             unit.path,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from blocks.secrets import learn
@@ -10,7 +11,8 @@ from tasks.context import INLINE_BYTES, RunContext
 from tasks.toolbox import plain_json
 from tasks.values import Value
 from workflows.core.errors import UsageError
-from workflows.core.inputs import SUFFIXES, bind_inputs, variable_of
+from workflows.core.files import read_file
+from workflows.core.inputs import MOST_BYTES, SUFFIXES, bind_inputs, variable_of
 from workflows.core.plan import InputPlan, Plan
 from workflows.core.refs import Ref
 
@@ -67,11 +69,19 @@ async def _value(spec: InputPlan, value: Any, context: RunContext) -> Value:
     return Value(spec.name, ref=ref)
 
 
+def _body(path: Path, spec: InputPlan) -> bytes:
+    try:
+        return read_file(path, MOST_BYTES)
+    except OSError as fault:
+        message = f"the default of the input '{spec.name}', {spec.default_file}: {fault.strerror}"
+        raise UsageError(message, "check the file in the catalog") from None
+
+
 async def _default(spec: InputPlan, context: RunContext) -> Ref:
     """The default file of an input, stored as an artifact."""
     path = context.catalog_root / spec.default_file
     return await context.keep(
-        path.read_bytes(),
+        _body(path, spec),
         media_type=SUFFIXES[path.suffix],
         kind="input",
         summary=f"{spec.name} (default {spec.default_file})",

@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from flows.execution import within
-from flows.keeper import now, shown_error
+from flows.keeper import named_parts, now, shown_error
 from flows.scope import Scope
 from flows.unit import Outcome, Unit, agent_of, worst
 from tasks.failures import StepFailed, ending
 from tasks.outputs_stored import store_output
-from tasks.results import MOST_NAMED, StepResult
+from tasks.results import StepResult
 from tasks.values import Value
 from workflows.core.expressions import Expression, Template
 from workflows.core.plan import ForEachPlan, StepPlan, content_key
@@ -71,7 +71,8 @@ async def run_items(
     waits = next((e for e in ends if not e.done and ending(e.error) == "waiting"), None)
     if waits is not None and (failed is waits or step.on_failure == "continue"):
         return replace(waits, path=path)
-    if failed is not None and (step.on_failure == "fail" or scope.execution.stopped is not None):
+    halted = scope.execution.stopped is not None or (failed and ending(failed.error) == "stopped")
+    if failed is not None and (step.on_failure == "fail" or halted):
         return _failed(path, ends, failed, scope)
     # One edge per task run, also where many items were done in one.
     states = {str(e.state.state_details.task_run_id): e.state for e in ends if e.state is not None}
@@ -231,6 +232,8 @@ async def _batch(
 def _failed(path: str, ends: Sequence[Outcome], first: Outcome, scope: Scope) -> Outcome:
     if scope.execution.stopped is not None:
         return Outcome(path, state=first.state, error=scope.execution.stopped, attempts=first.attempts)
+    if ending(first.error) == "stopped":
+        return Outcome(path, state=first.state, error=first.error, attempts=first.attempts)
     count = sum(not e.done for e in ends)
     cure = getattr(first.error, "cure", "")
     message = getattr(first.error, "message", "") or str(first.error)
@@ -255,7 +258,8 @@ async def _collected(
         data = [await v.data(context.store) for v in values]
         output = step.output.model_copy(update={"type": "json"})
         ref = await store_output("", data, output, context, path)
-        failed = [e for e in ends if not e.done][:MOST_NAMED]
+        told = {e.path: shown_error(e.error)["message"] if e.error else "" for e in ends if not e.done}
+        failed = named_parts(told)
         return StepResult(
             step=step.id,
             path=path,
@@ -263,8 +267,8 @@ async def _collected(
             agent=agent_of(step),
             model=next((e.result.model for e in ends if e.result), ""),
             offline=any(e.result.offline for e in ends if e.result),
-            failed_parts=tuple(e.path for e in failed),
-            part_errors={e.path: shown_error(e.error)["message"] for e in failed if e.error},
+            failed_parts=tuple(failed),
+            part_errors={path: message for path, message in failed.items() if message},
         )
 
     unit = Unit(step, path, key, work, collects=True, started=started)

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from blocks.ledger import Ledger, RunStart, RunState
+from blocks.ledger import Lease, Ledger, RunRow, RunStart, RunState
 from blocks.models import ModelConnection
+from blocks.patience import Patience
 from blocks.settings import Settings
 from blocks.storage import ArtifactStore
-from flows.outcome import RunOutcome
 from tasks.context import OnEvent
 from workflows.core.errors import PhaselineError, UsageError
 from workflows.core.models.skill import ProviderLimits
 from workflows.core.plan import Plan
 from workflows.core.plan_agents import agents_of
+
+if TYPE_CHECKING:
+    from flows.outcome import RunOutcome  # it imports Prefect, and a start is described before that
 
 
 class LostRun(PhaselineError):
@@ -24,6 +28,14 @@ class LostRun(PhaselineError):
 
 class NothingToWake(PhaselineError):
     """The run that was to be woken was cancelled meanwhile, or is not known."""
+
+
+@dataclass
+class Announced:
+    """A new run whose row is written. `taken`: the run itself has begun, and keeps the lease."""
+
+    lease: Lease
+    taken: bool = False
 
 
 @dataclass(frozen=True)
@@ -45,6 +57,10 @@ class Launch:
     connections: Mapping[str, ModelConnection] = field(default_factory=dict)
     limits: Mapping[str, ProviderLimits] = field(default_factory=dict)
     """What the catalog says of each credential, by the variable of its key."""
+    patience: Patience = field(default_factory=Patience)
+    """How long what is out of order is waited for."""
+    hurry: threading.Event = field(default_factory=threading.Event, compare=False)
+    """Set once the run is cancelled: nothing is waited for any more."""
     allow_effects: bool = False
     """Whether an offline run may act beyond this machine."""
     use_stored: bool = False
@@ -59,6 +75,8 @@ class Launch:
     """Whether nobody asked for it just now: what was cancelled meanwhile stays so."""
     repeat_effects: bool = False
     """Whether steps that are done again act again, instead of getting the recorded outcomes."""
+    announced: Announced | None = None
+    """The row that was written for the run before Prefect was asked for anything."""
     on_event: OnEvent = lambda name, data: None
     on_outcome: Callable[[RunOutcome], None] = lambda outcome: None
     on_fault: Callable[[PhaselineError], None] = lambda fault: None
@@ -89,12 +107,11 @@ async def expected(ledger: Ledger, launch: Launch) -> tuple[RunState, int] | Non
     return row.seen
 
 
-async def refuse_other_storage(ledger: Ledger, store: ArtifactStore, launch: Launch) -> None:
+async def refuse_other_storage(row: RunRow | None, store: ArtifactStore, launch: Launch) -> None:
     """A run is continued where its bodies are, or where they were moved to; elsewhere all would be redone.
 
     Raises UsageError where they are not.
     """
-    row = await ledger.get_run(launch.tenant, launch.run_id)
     if row is None or row.storage in ("", store.root):
         return
     if await store.read_manifest(launch.tenant, launch.run_id) is None:

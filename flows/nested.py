@@ -12,13 +12,13 @@ from prefect.context import TagsContext
 from prefect.states import Cancelled, Failed
 
 from flows.inputs import bound_values
-from flows.keeper import now, shown_error
+from flows.keeper import named_parts, now, shown_error
 from flows.scope import Scope
 from flows.unit import Outcome, Unit, as_edges
 from tasks.failures import StepFailed, TimedOut, ending
-from tasks.options import attempts_allowed, is_final, retry_waits
+from tasks.options import is_final, retries_left, retry_waits
 from tasks.outputs_stored import store_output
-from tasks.results import MOST_NAMED, StepResult
+from tasks.results import StepResult
 from tasks.values import Value, argument, lone_expression
 from workflows.core.plan import Plan, StepPlan
 
@@ -42,10 +42,14 @@ async def run_nested(
     """Walks the inner plan below `path`, then publishes its outputs as the step's."""
     assert step.workflow is not None
     started, plan, execution = now(), step.workflow, scope.execution
-    if path not in execution.context.finished:
+
+    async def running() -> None:
         await execution.keeper.started(
             path, key, plan.workflow, usage=execution.context.paid(path), attempts=0, started=started
         )
+
+    if path not in execution.context.finished:
+        await running()
     values = await _inner_values(scope, step, plan, extra)
     if execution.context.budgets is not None:
         await execution.context.budgets.bound(path, plan.budget, "/workflow")
@@ -54,11 +58,18 @@ async def run_nested(
         inner = Scope(plan, dict(values), execution, prefix=f"{path}/", outer_slots=scope.slots)
         return inner, *await _walked(step, inner, follows, descend)
 
-    inner, state, error, attempts = await _retried(step, path, scope, once)
+    inner, state, error, attempts = await _retried(step, path, scope, once, running)
     if error is not None:
         if execution.stopped is None:
+            state_of = ending(error)
             await execution.record(
-                path, key, ending(error), error=error, attempts=attempts, started=started, agent=plan.workflow
+                path,
+                key,
+                "not_started" if state_of == "stopped" else state_of,
+                error=error,
+                attempts=attempts,
+                started=started,
+                agent=plan.workflow,
             )
         return Outcome(path, state=state, error=error, attempts=attempts)
 
@@ -71,15 +82,22 @@ async def run_nested(
 
 
 async def _retried(
-    step: StepPlan, path: str, scope: Scope, once: Callable[[], Awaitable[Any]]
+    step: StepPlan,
+    path: str,
+    scope: Scope,
+    once: Callable[[], Awaitable[Any]],
+    again: Callable[[], Awaitable[None]],
 ) -> tuple[Scope, State[Any], BaseException | None, int]:
     """The inner walk with the step's retries: what is finished inside is not done again."""
-    waits = retry_waits(step.retries)
-    for attempt in range(1, attempts_allowed(step.retries) + 1):
+    tries, before = scope.execution.context.tries, scope.execution.context.tries.get(path, 0)
+    left, waits = retries_left(step.retries, before), retry_waits(step.retries, before)
+    for attempt in range(1, left + 2):
         inner, state, error = await once()
         hopeless = error is None or is_final(error) or scope.execution.stopped is not None
-        if hopeless or attempt > step.retries.max:
+        if hopeless or attempt > left:
             break
+        tries[path] = tries.get(path, 0) + 1
+        await again()
         delay = waits[min(attempt, len(waits)) - 1]
         told = {"attempt": attempt, "reason": shown_error(error)["message"], "delay": delay}
         scope.execution.context.on_event("step.attempt_failed", {"step": path, **told})
@@ -99,9 +117,9 @@ async def _walked(
             fault = await descend(inner)
         failed = inner.failed()
         waiting = inner.waiting()
-        if inner.execution.stopped is not None:
-            faults.append(inner.execution.stopped)
-            return Cancelled(name="Stopped", message=shown_error(inner.execution.stopped)["message"])
+        if (held_up := inner.execution.stopped or inner.delayed) is not None:
+            faults.append(held_up)
+            return Cancelled(name="Stopped", message=shown_error(held_up)["message"])
         if fault is None and failed is None and waiting is not None and waiting.error is not None:
             faults.append(waiting.error)
             return Cancelled(name="Waiting", message=shown_error(waiting.error)["message"])
@@ -155,7 +173,7 @@ async def _published(step: StepPlan, plan: Plan, inner: Scope, path: str) -> Ste
     context = inner.execution.context
     refs = {n: inner.values[n].ref for n in plan.outputs if n in inner.values}
     ends = [e.result for e in inner.ends.values() if e.result]
-    failures = dict(list(inner.failures().items())[:MOST_NAMED])
+    failures = named_parts(inner.failures())
     if len(refs) == 1 and (only := next(iter(refs.values()))) is not None:
         output = only
     else:

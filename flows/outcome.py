@@ -9,6 +9,7 @@ from typing import Any
 
 from blocks.boundaries import reached
 from blocks.ledger.wait_documents import wait_document
+from blocks.patience import PatienceOver
 from blocks.storage import StorageError
 from flows.keeper import shown_error
 from flows.scope import Scope, StepEnd
@@ -117,8 +118,8 @@ async def outcome_of(scope: Scope, error: BaseException | None, cancelled: bool)
     status, shown = "completed", None
     if cancelled:
         status = "cancelled"
-    elif execution.stopped is not None:
-        status, shown = "stopped", shown_error(execution.stopped)
+    elif execution.held_up is not None:
+        status, shown = "stopped", shown_error(execution.held_up)
     elif error is not None:
         status, shown = "failed", shown_error(error)
     elif failed is None and (waiting := scope.waiting()) is not None:
@@ -129,7 +130,9 @@ async def outcome_of(scope: Scope, error: BaseException | None, cancelled: bool)
     places, fault = await _published(refs, context)
     if fault is not None and status == "completed":
         # The steps are done and stay so; continued, the run publishes again.
-        status, shown = "failed", shown_error(fault)
+        if isinstance(fault, PatienceOver):
+            execution.hold_up(fault)
+        status, shown = "stopped" if isinstance(fault, PatienceOver) else "failed", shown_error(fault)
     return RunOutcome(
         run_id=context.run_id,
         status=status,

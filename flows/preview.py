@@ -10,11 +10,14 @@ from blocks.ledger import Ledger, RunRow, StepRecord
 from blocks.ledger.waits import WaitRow
 from blocks.storage import ArtifactStore
 from flows.inputs import restored
+from tasks.conversations import paid_turns
+from tasks.failures import CONVERSATION_ENDS
 from tasks.results import StepResult
 from tasks.values import Value
 from workflows.core.plan import Plan, StepPlan, content_key
 from workflows.core.refs import Ref, digest
 from workflows.core.step_paths import within
+from workflows.core.stored_plan import proved_plan
 
 Action = Literal["reuse", "rerun", "new", "orphaned", "goes on"]
 """`goes on`: it was under way, and continues where it stood."""
@@ -41,7 +44,7 @@ class Known:
     """What is recorded of a run."""
 
     plan: Plan | None
-    """The plan of its last start; None when it cannot be read."""
+    """The plan of its last start; None when it cannot be read, or is not the one that the ledger knows."""
     steps: Mapping[str, StepRecord]
     """By path."""
     inputs: Mapping[str, str]
@@ -51,7 +54,7 @@ class Known:
     unreadable: Mapping[str, str] = field(default_factory=dict)
     """Why the result of a path cannot be read."""
     turns: Mapping[str, int] = field(default_factory=dict)
-    """Paid turns of the attempt that a path is in."""
+    """Paid turns of the conversation that a path is in."""
     waits: Sequence[WaitRow] = ()
 
 
@@ -63,7 +66,7 @@ async def known_of(ledger: Ledger, store: ArtifactStore, row: RunRow) -> Known:
         r.step_path: why for r in records if r.state == "completed" and (why := await _unreadable(store, r))
     }
     return Known(
-        plan=Plan.model_validate(manifest["plan"]) if manifest and "plan" in manifest else None,
+        plan=proved_plan(manifest, row.plan_digest),
         steps={r.step_path: r for r in records},
         inputs=_digests(restored(row.inputs)),
         ended=row.state == "completed",
@@ -82,11 +85,11 @@ async def _unreadable(store: ArtifactStore, record: StepRecord) -> str:
 
 
 async def _paid_turns(ledger: Ledger, row: RunRow, record: StepRecord) -> int:
-    if record.state in ("completed", "failed", "dropped", "skipped"):
+    at_an_end = (record.error or {}).get("type") in CONVERSATION_ENDS
+    if record.state in ("completed", "dropped", "skipped") or at_an_end:
         return 0
     place = (row.tenant, row.run_id, record.step_path, record.content_key)
-    kept = await ledger.journal.read(*place)
-    return sum(turn.part == "answer" and turn.attempt == record.attempts for turn in kept)
+    return paid_turns(await ledger.journal.read(*place))
 
 
 def _digests(given: Mapping[str, Any]) -> dict[str, str]:

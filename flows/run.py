@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
@@ -13,11 +14,13 @@ from typing import Any
 
 from blocks.boundaries import reached
 from blocks.ledger import Lease, Ledger
-from blocks.ledger.records import DEPLOYED
+from blocks.ledger.records import ANNOUNCED, DEPLOYED
 from blocks.models import QuotaExhausted
+from blocks.patience import PatienceOver, Tell, Vigil
 from blocks.plan_secrets import masked_plan
+from blocks.spilled import spill, spilled
 from blocks.storage import MANIFEST_VERSION, ArtifactStore
-from flows.earlier import earlier_start
+from flows.earlier import RESTORED, Earlier, earlier_start, kept_plan
 from flows.execution import Execution
 from flows.holding import close_held, take_answers
 from flows.inputs import bound_values, recorded
@@ -36,11 +39,17 @@ from tasks.values import Value
 from workflows.core.errors import PhaselineError, UsageError
 from workflows.core.plan import Plan
 from workflows.core.plan_agents import agents_of
+from workflows.core.stored_plan import proved_document
 
 RECENT_BYTES = 16 * 1024 * 1024
 """Of bodies that a run keeps in memory, for the steps that read them next."""
 PARKED_SECONDS = 3600.0
 """After which a run is tried again whose provider does not say when its quota resets."""
+
+RUN_OUTPUTS = "run-outputs"
+"""Kind of the body that lists a run's outputs, where they are too many for its row."""
+
+_LOG = logging.getLogger(__name__)
 
 StorageOf = Callable[[ArtifactStore], Coroutine[Any, Any, Any]]
 """Gives Prefect's result storage for an artifact store."""
@@ -63,6 +72,8 @@ class _Held:
     ledger: Ledger
     lease: Lease
     started: float
+    unknown: Mapping[str, Any] | None
+    """What the storage says of a run that the ledger did not know."""
     walk: _Walk = field(default_factory=_Walk)
 
 
@@ -76,10 +87,12 @@ async def run_plan(plan: Plan, given: Mapping[str, Any], launch: Launch, storage
     launch.settings.prepare()
     plan, given = masked_plan(plan), known_secrets(launch.environ, launch.connections).values_of(given)
     where, environ = launch.settings.storage, launch.environ
-    with ArtifactStore.open(where, environ=environ, recent=RECENT_BYTES) as store:
+    launch.hurry.clear()
+    vigil = Vigil(launch.patience, _teller(launch), launch.hurry)
+    with ArtifactStore.open(where, environ=environ, recent=RECENT_BYTES, vigil=vigil) as store:
         # Prefect's server is asked meanwhile: a tenth of a second before the first step otherwise.
         async with _meanwhile(storage_of(store)) as storage:
-            outcome = await _held_run(plan, given, launch, store, storage)
+            outcome = await _held_run(plan, given, launch, store, storage, vigil)
     launch.on_event("run.finished", {"status": outcome.status, "seconds": outcome.seconds})
     launch.on_outcome(outcome)
     if outcome.status == "cancelled":
@@ -88,22 +101,51 @@ async def run_plan(plan: Plan, given: Mapping[str, Any], launch: Launch, storage
 
 
 async def _held_run(
-    plan: Plan, given: Mapping[str, Any], launch: Launch, store: ArtifactStore, storage: Awaitable[Any]
+    plan: Plan,
+    given: Mapping[str, Any],
+    launch: Launch,
+    store: ArtifactStore,
+    storage: Awaitable[Any],
+    vigil: Vigil,
 ) -> RunOutcome:
     """The run under its lease."""
     started = time.monotonic()
     await store.probe()
-    async with Ledger.open(launch.settings.database) as ledger:
-        await refuse_other_storage(ledger, store, launch)
+    # In a thread, since a database that is away is waited for: signals are heard meanwhile.
+    async with await asyncio.to_thread(Ledger.open, launch.settings.database, vigil=vigil) as ledger:
+        row = await ledger.get_run(launch.tenant, launch.run_id)
+        await refuse_other_storage(row, store, launch)
+        manifest = None
+        if row is None:
+            # Refused here, before there is a row: with one, the next start would not be held up any more.
+            manifest = await store.read_manifest(launch.tenant, launch.run_id)
+            earlier_start(plan, launch.run_id, launch.offline, None, manifest)
         launch = replace(launch, expect=await expected(ledger, launch))
-        lease = await ledger.begin_run(run_start(plan, launch, store))
+        if launch.announced is not None:
+            lease, launch.announced.taken = launch.announced.lease, True
+            await ledger.change_run(lease, flow_run_id=launch.flow_run_id)
+        else:
+            lease = await ledger.begin_run(run_start(plan, launch, store))
         reached("run.begun")
-        held = _Held(plan, launch, store, ledger, lease, started)
+        held = _Held(plan, launch, store, ledger, lease, started, manifest)
         try:
             return await _walked(held, given, storage)
         except BaseException as fault:
+            if isinstance(fault, asyncio.CancelledError):
+                launch.hurry.set()
             await _abandon(held, fault)
             raise
+
+
+def _teller(launch: Launch) -> Tell:
+    """Who tells people, in the event loop, what a thread waits for."""
+    loop = asyncio.get_running_loop()
+
+    def tell(name: str, data: dict[str, Any]) -> None:
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the run has ended
+            loop.call_soon_threadsafe(launch.on_event, name, data)
+
+    return tell
 
 
 async def _abandon(held: _Held, fault: BaseException) -> None:
@@ -114,17 +156,26 @@ async def _abandon(held: _Held, fault: BaseException) -> None:
             await held.ledger.leave_run(held.lease)
         else:
             state = "cancelled" if isinstance(fault, asyncio.CancelledError) else "failed"
-            await held.ledger.finish_run(held.lease, state, error=shown_error(fault))  # type: ignore[arg-type]
+            wake: dict[str, Any] = {}
+            if isinstance(fault, PatienceOver):
+                fault.of_run(held.launch.run_id)
+                state = "stopped"
+                wake = {"wake_at": int(fault.wake_at.timestamp() * 1e6), "wake_reason": fault.message}
+            error = shown_error(fault)
+            await held.ledger.finish_run(held.lease, state, error=error, **wake)  # type: ignore[arg-type]
 
 
 async def _walked(held: _Held, given: Mapping[str, Any], storage: Awaitable[Any]) -> RunOutcome:
     plan, launch, lease = held.plan, held.launch, held.lease
-    manifest = await held.store.read_manifest(launch.tenant, launch.run_id)
-    if launch.use_stored and lease.previous is not None and manifest is not None:
-        plan = Plan.model_validate(manifest["plan"])
+    manifest = held.unknown
+    if not lease.created:
+        manifest = await held.store.read_manifest(launch.tenant, launch.run_id)
+    if launch.use_stored and lease.previous is not None:
+        plan = kept_plan(plan, manifest, lease.previous)
         held = replace(held, plan=plan)
     earlier = earlier_start(plan, launch.run_id, launch.offline, lease.previous, manifest)
-    context = _context(held, earlier.offline, fresh=lease.created and manifest is None)
+    context = _context(held, earlier.offline, restored=earlier.restored)
+    _tell_distrust(held, earlier, manifest)
     async with _current(context):
         for agent in agents_of(plan):
             context.connection(agent)  # a missing key is told before anything starts
@@ -133,17 +184,18 @@ async def _walked(held: _Held, given: Mapping[str, Any], storage: Awaitable[Any]
         values = await bound_values(plan, {**before, **given}, context)
         await _refuse_lost_inputs(held, {n: values[n] for n in before if n not in given})
         inputs = recorded(values)
-        await held.ledger.change_run(lease, inputs=inputs, plan_digest=plan.definition, labels=_labels(held))
+        labels = _labels(held, restored=earlier.restored)
+        await held.ledger.change_run(lease, inputs=inputs, plan_digest=plan.definition, labels=labels)
         reached("run.bound")
         manifest = _manifest(plan, launch.run_id, inputs, earlier.offline)
         await held.store.write_manifest(launch.tenant, launch.run_id, manifest)
         reached("run.described")
         keeper = Keeper(held.ledger, lease, context)
-        held_up = await keeper.restore()
+        await keeper.restore()
         await _welcome_answers(held)
         held.walk.begun = bool(launch.redo)
         await keeper.redo(launch.redo, repeat=launch.repeat_effects)
-        execution = Execution(context, keeper, await storage, stale=held_up)
+        execution = Execution(context, keeper, await storage)
         told = {"run_id": launch.run_id, "workflow": plan.workflow, "offline": earlier.offline}
         if launch.lift_parks and lease.previous is not None:
             for credential in context.credentials():
@@ -168,12 +220,28 @@ def _asking(plan: Plan, paths: Sequence[str]) -> Iterator[str]:
     return (path for path in paths if kinds.get(path.split("/")[0]) in ("agent", "panel", "workflow"))
 
 
-def _labels(held: _Held) -> dict[str, Any] | None:
+def _labels(held: _Held, *, restored: bool) -> dict[str, Any] | None:
     """Labels keep how the run began, but for which worker has it now; None: they stay as they are."""
-    previous, launched = held.lease.previous, held.launch.labels
-    if previous is None or DEPLOYED not in launched:
-        return None
-    return {**previous.labels, DEPLOYED: launched[DEPLOYED]}
+    previous, launched = held.lease.previous, dict(held.launch.labels)
+    announced = {ANNOUNCED: True} if held.launch.announced is not None else {}
+    before = {**launched, **announced} if previous is None else dict(previous.labels)
+    now = {name: value for name, value in before.items() if name != ANNOUNCED}
+    if DEPLOYED in launched:
+        now[DEPLOYED] = launched[DEPLOYED]
+    if restored:
+        now[RESTORED] = True
+    return None if now == before else now
+
+
+def _tell_distrust(held: _Held, earlier: Earlier, manifest: Mapping[str, Any] | None) -> None:
+    """People are told what nobody vouches for, and what was not believed."""
+    previous, where = held.lease.previous, held.store.describe()
+    if previous is None and earlier.restored:
+        told = {"run_id": held.launch.run_id, "storage": where, "inputs": sorted(earlier.inputs)}
+        held.launch.on_event("run.restored", told)
+    elif previous and manifest and proved_document(manifest, previous.plan_digest) is None:
+        reason = f"the definition in {where} is not the one that the ledger knows, and is not used"
+        held.launch.on_event("storage.refused", {"step": "", "reason": reason})
 
 
 async def _refuse_lost_inputs(held: _Held, kept: Mapping[str, Value]) -> None:
@@ -194,6 +262,8 @@ async def _welcome_answers(held: _Held) -> None:
     if previous is None or previous.state != "waiting":
         return
     ledger = held.ledger.waits
+    if ahead := await asyncio.to_thread(held.ledger.clock_ahead):
+        _LOG.warning("%s; confirm it with: phaseline wake --confirm-clock", ahead.message)
     await asyncio.to_thread(ledger.expire_due, held.launch.tenant)
     waits = await ledger.of_run_async(held.launch.tenant, held.launch.run_id)
     await take_answers(
@@ -207,7 +277,7 @@ async def _welcome_answers(held: _Held) -> None:
         await close_held(previous.flow_run_id)
 
 
-def _context(held: _Held, offline: bool, *, fresh: bool) -> RunContext:
+def _context(held: _Held, offline: bool, *, restored: bool) -> RunContext:
     launch, failed_calls = held.launch, Counter[str]()
     return RunContext(
         run_id=launch.run_id,
@@ -215,6 +285,7 @@ def _context(held: _Held, offline: bool, *, fresh: bool) -> RunContext:
         store=held.store,
         durable=Durable(held.ledger, held.lease),
         environ=launch.environ,
+        patience=launch.patience,
         offline=offline,
         tenant=launch.tenant,
         on_event=counting(launch.on_event, failed_calls),
@@ -222,7 +293,7 @@ def _context(held: _Held, offline: bool, *, fresh: bool) -> RunContext:
         prices=launch.prices,
         limits=launch.limits,
         allow_effects=launch.allow_effects,
-        fresh=fresh,
+        restored=restored,
         connections=dict(launch.connections),
     )
 
@@ -233,11 +304,16 @@ async def _ended(held: _Held, scope: Scope) -> RunOutcome:
     error, cancelled = await walk_to_end(scope, _time_left(held.plan, active))
     outcome = await outcome_of(scope, error, cancelled)
     outcome = outcome.of_launch(held.launch.flow_run_id, time.monotonic() - held.started)
-    outcome = replace(outcome, wake_at=_wake_at(scope.execution.stopped, outcome.status))
+    outcome = replace(outcome, wake_at=_wake_at(scope.execution.held_up, outcome.status))
+    outputs = {n: r.model_dump(mode="json") for n, r in outcome.outputs.items()}
+    of_run = {"tenant": held.launch.tenant, "run_id": held.launch.run_id}
+    outputs = await spill(outputs, held.store, kind=RUN_OUTPUTS, **of_run)
+    if (ref := spilled(outputs)) is not None:
+        await held.ledger.record_artifact(held.lease, ref)
     await held.ledger.finish_run(
         held.lease,
         outcome.status,  # type: ignore[arg-type]
-        outputs={n: r.model_dump(mode="json") for n, r in outcome.outputs.items()},
+        outputs=outputs,
         usage=outcome.usage.model_dump(),
         error=outcome.error,
         wake_at=None if outcome.wake_at is None else int(outcome.wake_at.timestamp() * 1_000_000),
@@ -248,7 +324,9 @@ async def _ended(held: _Held, scope: Scope) -> RunOutcome:
 
 
 def _wake_at(stopped: PhaselineError | None, status: str) -> datetime | None:
-    """When a run that a quota stopped goes on by itself; one that spent its budget does not."""
+    """When a run that a quota or a fault stopped goes on by itself; one that spent its budget does not."""
+    if isinstance(stopped, PatienceOver):
+        return stopped.wake_at if status == "stopped" else None
     if status != "stopped" or not isinstance(stopped, QuotaExhausted):
         return None
     return stopped.reset_at or datetime.now(UTC) + timedelta(seconds=PARKED_SECONDS)
@@ -291,9 +369,15 @@ async def _current(context: RunContext) -> AsyncIterator[None]:
     token = run_context.enter(context)
     try:
         yield
+    except BaseException:
+        # What broke the run off says more than that its last words could not be written either.
+        with contextlib.suppress(PhaselineError):
+            await context.close()
+        raise
+    else:
+        await context.close()
     finally:
         run_context.leave(token)
-        await context.close()
 
 
 @contextlib.asynccontextmanager
@@ -310,6 +394,8 @@ async def _guarded(held: _Held, execution: Execution) -> AsyncIterator[None]:
         async with held.ledger.kept(held.lease, on_lost, held.launch.cancel or here.cancel):
             yield
     except asyncio.CancelledError:
+        if isinstance(execution.lost, PatienceOver):
+            raise execution.lost from None
         if execution.lost is not None:
             raise LostRun(execution.lost.message, execution.lost.cure) from None
         raise

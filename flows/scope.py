@@ -9,6 +9,7 @@ from typing import Any
 
 from prefect.client.schemas.objects import State
 
+from blocks.patience import PatienceOver
 from flows.execution import Execution
 from flows.keeper import shown_error
 from tasks.results import Status, StepResult, StepUsage
@@ -55,6 +56,8 @@ class Scope:
     prefix: str = ""
     outer_slots: tuple[asyncio.Semaphore, ...] = ()
     ends: dict[str, StepEnd] = field(default_factory=dict)
+    delayed: PatienceOver | None = None
+    """Why a step of it cannot go on now; None where all come to an end."""
     slots: tuple[asyncio.Semaphore, ...] = field(init=False)
 
     def __post_init__(self) -> None:

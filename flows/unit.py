@@ -12,14 +12,16 @@ from prefect import allow_failure, task
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Completed
 from prefect.utilities.engine import link_state_to_task_run_result
+from pydantic import ValidationError
 
 from blocks import secrets
+from blocks.patience import PatienceOver
 from flows.keeper import now, shown_error
 from tasks.context import RunContext, current
 from tasks.failures import TimedOut, ending
 from tasks.options import (
-    attempts_allowed,
     is_final,
+    retries_left,
     retry_waits,
     task_name,
     task_options,
@@ -32,7 +34,7 @@ from workflows.core.plan import StepPlan
 
 
 class NoResult(Exception):
-    """What Prefect stored is the empty result of a unit that was held up: it says nothing."""
+    """What Prefect stored is no result: the empty one of a unit that was held up, or somebody's own text."""
 
 
 Work = Callable[[], Awaitable[StepResult]]
@@ -113,6 +115,10 @@ async def _worked(path: str) -> Any:
     recorded = context.finished.get(path)
     if recorded is not None and recorded.key == doing.unit.key:
         return recorded.model_dump_json()
+    made = context.made.get(path)
+    if made is not None and made.key == doing.unit.key:
+        doing.made.append(made)  # it was cut off before its row was written
+        return made.model_dump_json()
     try:
         with without_secrets(context.secrets):
             result = await attempted(doing.unit, context)
@@ -129,6 +135,8 @@ async def _worked(path: str) -> Any:
             raise clean from None
         raise
     doing.made.append(result)
+    if not doing.unit.collects:
+        context.made[path] = result
     # One text: Prefect would take every value of a mapping for something that other tasks may follow.
     return result.model_dump_json()
 
@@ -152,6 +160,9 @@ async def attempted(unit: Unit, context: RunContext) -> StepResult:
     """One attempt at a unit's work: counted, told, and stamped with its key and time."""
     attempt = context.attempts[unit.path] = context.attempts.get(unit.path, 0) + 1
     context.keys[unit.path] = unit.key
+    context.waited_for.pop(unit.path, None)
+    if unit.step.patience is not None:
+        context.patiences[unit.path] = unit.step.patience
     started = unit.started or now()
     if not unit.collects:
         context.on_event("step.started", {"step": unit.path, "agent": unit.agent, "attempt": attempt})
@@ -175,7 +186,9 @@ async def run_unit(
 
     Never raises for a failed unit: the error is in the outcome. Cancellation passes through.
     """
-    waits = [] if unit.collects else retry_waits(unit.step.retries)
+    tried = context.tries.get(unit.path, 0)
+    left = 0 if unit.collects else retries_left(unit.step.retries, tried)
+    waits = retry_waits(unit.step.retries, tried) if left else []
     before = context.attempts.get(unit.path, 0)
     options = task_options(
         unit.step,
@@ -185,7 +198,9 @@ async def run_unit(
         storage=storage,
         refresh=refresh,
         waits=waits,
-        on_retry=lambda error: _again(unit, context, error, waits, on_retry, before),
+        retries=left,
+        on_retry=lambda error: _again(unit, context, error, waits, on_retry, tried),
+        is_away=lambda error: _away(unit, context, error) is not None,
         limited=not unit.collects,
         member=unit.member,
     )
@@ -233,15 +248,27 @@ async def _again(
     on_retry: OnRetry,
     before: int,
 ) -> None:
-    """Before another attempt: what it cost so far is kept, and people are told."""
+    """Before another attempt: that one failed, what it cost so far is kept, and people are told.
+
+    `before`: how many had failed when this process began with the unit.
+    """
     attempt = context.attempts.get(unit.path, 1)
-    tried = attempt - before
+    context.tries[unit.path] = context.tries.get(unit.path, 0) + 1
+    tried = context.tries[unit.path] - before
     reason = shown_error(_timed_out(unit, error) or error)["message"]
     await on_retry()
     delay = waits[min(tried, len(waits)) - 1]
     context.on_event(
         "step.attempt_failed", {"step": unit.path, "attempt": attempt, "reason": reason, "delay": delay}
     )
+
+
+def _away(unit: Unit, context: RunContext, error: BaseException) -> PatienceOver | None:
+    """The end of a unit whose timeout came while it waited for a fault that passes: no failure of its own."""
+    limit, reason = unit.step.timeout, context.waited_for.get(unit.path)
+    if reason is None or limit is None or not isinstance(error, TimeoutError):
+        return None
+    return PatienceOver(reason, "raise the step's `timeout`", limit, context.patience.seconds)
 
 
 def _timed_out(unit: Unit, error: BaseException) -> TimedOut | None:
@@ -264,26 +291,38 @@ async def _outcome(doing: _Doing, state: State[Any], context: RunContext, before
     value = await state.aresult(raise_on_failure=False) if state.is_final() else None
     if isinstance(value, BaseException) or not state.is_completed():
         error = value if isinstance(value, BaseException) else RuntimeError(state.message or state.name)
-        return Outcome(unit.path, state=state, error=_timed_out(unit, error) or error, attempts=attempts)
-    if value is None:
+        ended = _away(unit, context, error) or _timed_out(unit, error) or error
+        return Outcome(unit.path, state=state, error=ended, attempts=attempts)
+    result = _stored(value)
+    if result is None:
         return Outcome(unit.path, state=state, error=NoResult(), attempts=attempts)
-    result = StepResult.model_validate_json(value)
     count = attempts if worked else result.attempts
     return Outcome(unit.path, result=result, state=state, reused=not worked, attempts=count)
 
 
+def _stored(value: Any) -> StepResult | None:
+    """What Prefect had stored; None when it is no result, as of a unit that was held up."""
+    try:
+        result = StepResult.model_validate_json(value)
+        tuple(result.refs)  # those of inner outputs are looked at when they are asked for
+    except ValidationError:
+        return None
+    return result
+
+
 async def run_directly(unit: Unit, context: RunContext, on_retry: OnRetry) -> Outcome:
     """Does a unit's work without a task run, with the step's retries and timeout."""
-    waits, before = retry_waits(unit.step.retries), _count(unit, context)
-    for attempt in range(1, attempts_allowed(unit.step.retries) + 1):
+    before = context.tries.get(unit.path, 0)
+    left, waits = retries_left(unit.step.retries, before), retry_waits(unit.step.retries, before)
+    for attempt in range(1, left + 2):
         try:
             async with asyncio.timeout(unit.step.timeout):
                 result = await attempted(unit, context)
         except Exception as error:  # noqa: BLE001 - whatever the unit fails with is its outcome
-            if is_final(error) or attempt > unit.step.retries.max:
-                return Outcome(
-                    unit.path, error=_timed_out(unit, error) or error, attempts=_count(unit, context)
-                )
+            away = _away(unit, context, error)
+            if away is not None or is_final(error) or attempt > left:
+                ended = away or _timed_out(unit, error) or error
+                return Outcome(unit.path, error=ended, attempts=_count(unit, context))
             await _again(unit, context, error, waits, on_retry, before)
             await asyncio.sleep(waits[min(attempt, len(waits)) - 1])
         else:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from blocks.ledger import Fenced, LedgerError
+from blocks.patience import PatienceOver
 from flows.keeper import now, shown_error
 from flows.parts import run_parts
 from flows.scope import Scope, StepEnd
@@ -86,9 +87,10 @@ async def walk_to_end(scope: Scope, left: TimeLimits) -> tuple[BaseException | N
         _go_on(scope)
         cancelled = True
     execution = scope.execution
-    reason = "cancelled" if cancelled else _why(error or execution.stopped)
+    reason = "cancelled" if cancelled else _why(error or execution.held_up)
     await _complete(scope, scope.plan.steps, reason)
-    if execution.stopped is None and (cancelled or error or scope.waiting() is None or scope.failed()):
+    held_up = execution.stopped or scope.delayed
+    if held_up is None and (cancelled or error or scope.waiting() is None or scope.failed()):
         # A run that waits has not ended: its last steps come when it has.
         _expire_last(scope)
         try:
@@ -271,6 +273,9 @@ class Walk:
         error = outcome.error or RuntimeError("it ended without a result")
         kind = ending(error)
         if kind == "stopped" and isinstance(error, PhaselineError):
+            scope.execution.hold_up(error)
+            if isinstance(error, PatienceOver):
+                scope.delayed = scope.delayed or error
             return await not_started(scope, step, error.message)
         if path not in scope.execution.written:
             await scope.execution.record(

@@ -6,11 +6,13 @@ from typing import Any
 
 from prefect import flow
 from prefect.exceptions import Pause
+from prefect.states import Failed
 
 from blocks import secrets
 from flows.compiled import catalog_flow, run_id_of
 from flows.holding import hold, open_waits
 from flows.wakes import ROOT, own_flow_run
+from workflows.core.errors import PhaselineError
 
 
 @flow(name="run-workflow", persist_result=False)
@@ -20,12 +22,15 @@ async def run_workflow(
     """Runs the workflow of that name with its inputs by name.
 
     Args:
-        workflow: Name of a workflow of the catalog.
+        workflow: Name of a workflow of the catalog, or its file by a path inside it.
         inputs: Its inputs by name; what is left out takes its default.
         run_id: Continues the run of that id; empty for a new one.
         offline: Let the offline model answer, at no cost.
     """
-    inner = catalog_flow(workflow)
+    try:
+        inner = catalog_flow(workflow)
+    except PhaselineError as fault:
+        return Failed(message=str(fault))  # raised, Prefect would pickle it to a place of its own
     # By this flow run, not by the inner one: woken after a wait it begins again, and the run must go on.
     known, token = run_id or run_id_of(workflow), ROOT.set(own_flow_run())
     try:

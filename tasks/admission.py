@@ -11,6 +11,7 @@ Times are whole microseconds since 1970 in UTC, as in the ledger.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from blocks.ledger import CredentialState
@@ -21,9 +22,13 @@ from workflows.core.usage import Usage
 
 MINUTE = 60 * SECOND
 COOL_DOWN = "a cool-down of the credential"
+OUTAGE = "outage"
+"""In `limits` while the provider is out of order: [since, until when nothing is sent, pauses so far]."""
 PROBE = 5 * SECOND
-"""How long the first request after a park goes alone, to see whether the quota is really back."""
+"""How long the first request after a park, or after the pause of an outage, goes alone, to see whether the
+provider is really back. One that is answered earlier ends it for all."""
 
+_OLD = 15 * MINUTE
 _AT_ONCE = 12  # a twelfth of a minute's limit may be sent at once
 _SCARCE = 5  # a fifth of a limit or less is left
 _LOOSE = 10  # of what remains a process may use a tenth without asking again
@@ -59,7 +64,7 @@ def admit(
     at, reason = now, ""
     if state.cooldown_until is not None and state.cooldown_until > now:
         at, reason = state.cooldown_until, COOL_DOWN
-    elif state.park_reason:
+    elif state.park_reason or _outage(state, now):
         state = replace(state, parked_until=None, park_reason="", cooldown_until=now + PROBE)
     known = Known(state.limits)
     known.forget(now)
@@ -121,9 +126,34 @@ def scarce(headers: ProviderHeaders) -> bool:
     return any(w.remaining * _SCARCE <= w.limit for w in windows if w is not None)
 
 
-def cool(state: CredentialState, until: int) -> CredentialState:
-    """Nothing is sent before `until`; an earlier cool-down that lasts longer stays."""
-    return replace(state, cooldown_until=max(until, state.cooldown_until or 0))
+def fail(state: CredentialState, now: int, pause: Callable[[int], int], asked: int = 0) -> CredentialState:
+    """Nothing is sent for a while, as a request found the provider out of order.
+
+    `pause` gives microseconds by how many such whiles there were, `asked` is what the provider wants.
+    Requests that were under way when one began lengthen it by no more than that.
+    """
+    since, until, count = _outage(state, now) or (now, 0, 0)
+    if now >= until:
+        count += 1
+        until = now + pause(count)
+    until = max(until, now + asked)
+    # In place of a probe's cool-down: what that was to find out is known.
+    return replace(state, limits={**state.limits, OUTAGE: [since, until, count]}, cooldown_until=until)
+
+
+def _outage(state: CredentialState, now: int) -> tuple[int, int, int] | None:
+    """The outage that is going on; an old one of which nobody heard the end is none."""
+    since, until, count = state.limits.get(OUTAGE, (0, 0, 0))
+    return (since, until, count) if count and now < until + _OLD else None
+
+
+def recover(state: CredentialState, sent: int) -> CredentialState:
+    """The state after an answer to a request of the time `sent`: an outage that began before is over."""
+    outage = state.limits.get(OUTAGE)
+    if outage is None or sent < outage[0]:
+        return state
+    limits = {name: value for name, value in state.limits.items() if name != OUTAGE}
+    return replace(state, limits=limits, cooldown_until=None)
 
 
 def park(state: CredentialState, now: int, until: int, reason: str) -> CredentialState:
@@ -144,7 +174,7 @@ class Leeway:
     def of(cls, state: CredentialState, now: int, model: str, limits: ProviderLimits) -> Leeway | None:
         """None when every request must ask."""
         configured = limits.requests_per_minute or limits.tokens_per_minute
-        if configured or state.park_reason or (state.cooldown_until or 0) > now:
+        if configured or state.park_reason or _outage(state, now) or (state.cooldown_until or 0) > now:
             return None
         windows = {k: w for k, w in Known(state.limits).windows(model).items() if w.reset > now}
         if any(window.opens > now for window in windows.values()):

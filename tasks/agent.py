@@ -7,11 +7,13 @@ instead of the document. None keeps the reply as it is.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from blocks.models import Answer, ModelConnection, Request
@@ -19,12 +21,14 @@ from tasks import requests
 from tasks.agent_tools import step_tools
 from tasks.budget_gate import BudgetGate
 from tasks.context import RunContext
+from tasks.conversations import journal_of, next_journal
 from tasks.documents import message_blocks
 from tasks.failures import OutputRejected
 from tasks.gates import Gates
+from tasks.handler_code import Code, copy_data, write_code
 from tasks.handler_faults import HandlerFault
 from tasks.handlers import run_handler
-from tasks.journal import StepJournal, journal_of
+from tasks.journal import StepJournal
 from tasks.outputs import Accepted, Contract, Rejected
 from tasks.outputs_stored import store_output
 from tasks.requests import Gate, OnEvent
@@ -34,7 +38,7 @@ from tasks.toolbox import HANDLER_TIMEOUT, SkillChanged, without_known_secrets
 from tasks.tools import ToolSet
 from tasks.turns import Conversation, Notice, converse
 from tasks.values import Value, render
-from workflows.core.agents import hook_digest
+from workflows.core.agents import hook_digest, hook_sources
 from workflows.core.errors import PhaselineError
 from workflows.core.plan import AgentPlan, HookPlan, OutputPlan, StepPlan
 from workflows.core.prompts import enclosed
@@ -79,21 +83,77 @@ async def answer(
     output: OutputPlan | None = None,
     kind: str = "",
 ) -> StepResult:
-    """An agent's answer to a rendered instruction over documents, stored under the output's contract."""
-    contract = output or step.output
+    """An agent's answer to a rendered instruction over documents, stored under the output's contract.
+
+    A conversation that came to its end before, and comes to the same one now, is followed by another one.
+    """
+    journal, contract = await journal_of(context, path), output or step.output
+    while True:
+        try:
+            return await _answered(
+                step,
+                agent,
+                instruction,
+                attached,
+                values,
+                context,
+                path,
+                journal,
+                contract,
+                kind,
+            )
+        except PhaselineError as error:
+            journal = await next_journal(journal, error) if journal is not None else None
+            if journal is None:
+                raise
+
+
+async def _answered(
+    step: StepPlan,
+    agent: AgentPlan,
+    instruction: str,
+    attached: Sequence[Value],
+    values: Mapping[str, Value],
+    context: RunContext,
+    path: str,
+    journal: StepJournal | None,
+    contract: OutputPlan,
+    kind: str,
+) -> StepResult:
+    """What one conversation comes to."""
     started = time.monotonic()
     blocks, cut = await message_blocks(attached, instruction, context.store)
     # Handlers may open what the step reads, whether or not it is attached to the message.
     readable = {v.name: v for v in [*attached, *(values[n] for n in step.reads if n in values)]}
-    tools = await step_tools(step, agent, readable, attached, cut, context, path)
-    journal = journal_of(context, path)
+    earlier = journal.earlier if journal is not None else None
+    continued = journal is not None and journal.begun
+    offered = await step_tools(
+        step, agent, readable, attached, cut, context, path, earlier=earlier, continued=continued
+    )
+    tools = ToolSet(tuple(without_known_secrets(t, context) for t in offered))
+    if journal is not None:
+        said = await journal.definitions(tools.definitions(), foreign=bool(agent.servers))
+        tools = tools.as_told(said)
+        blocks = _with_earlier(blocks, journal.told())
     messages = await _created(agent, [{"role": "user", "content": blocks}], context, journal)
     connection = context.connection(agent)  # first: from here on its credential is a known secret
     gates, notice = await _gates(agent, context, path)
     opening = _Opening(context)
 
+    patience = context.patience_of(step.patience)
+
     async def ask(to: ModelConnection, request: Request, on_event: OnEvent) -> Answer:
-        return await requests.ask(to, opening.masked(request), on_event=on_event, gate=gates)
+        with context.waiting_out(path, on_event) as telling:
+            outage = context.outage(to)
+            return await requests.ask(
+                to,
+                opening.masked(request),
+                patience,
+                telling,
+                gate=gates,
+                outage=outage,
+                sleep=partial(_stand, context, path),
+            )
 
     with without_secrets(context.secrets):
         conversation = await converse(
@@ -104,7 +164,7 @@ async def answer(
             system=agent.system,
             messages=messages,
             output=contract,
-            tools=ToolSet(tuple(without_known_secrets(t, context) for t in tools)),
+            tools=tools,
             max_turns=agent.max_turns,
             on_event=lambda name, data: _tell(context, name, {"step": path, "agent": agent.id, **data}),
             on_spent=lambda usage, model: context.pay(path, usage, model),
@@ -123,6 +183,12 @@ async def answer(
         offline=conversation.offline,
         seconds=time.monotonic() - started,
     )
+
+
+async def _stand(context: RunContext, path: str, seconds: float) -> None:
+    """Waits for the provider: that is no active time of the unit."""
+    with context.standing(path):
+        await asyncio.sleep(seconds)
 
 
 @dataclass
@@ -166,6 +232,11 @@ def _tell(context: RunContext, name: str, data: dict[str, Any]) -> None:
     context.on_event(name, scrub_value(data, context.secrets))
 
 
+def _with_earlier(blocks: list[dict[str, Any]], told: str) -> list[dict[str, Any]]:
+    """The blocks with what was done before: after the documents, before the instruction."""
+    return [*blocks[:-1], {"type": "text", "text": told}, *blocks[-1:]] if told else blocks
+
+
 async def _created(
     agent: AgentPlan, messages: list[dict[str, Any]], context: RunContext, journal: StepJournal | None
 ) -> list[dict[str, Any]]:
@@ -202,7 +273,8 @@ async def _nexted(
         output = output.model_copy(update={"type": "json"})
     contract = Contract(output)
     try:
-        return output, contract.accept_data(made) if contract.structured else contract.accept(made)
+        accept = contract.accept_data if contract.structured else contract.accept
+        return output, await asyncio.to_thread(accept, made)
     except Rejected as rejected:
         where = f"{agent.folder}/{hook.file}:{hook.function}"
         told = "; ".join(rejected.problems[:3])
@@ -218,14 +290,25 @@ async def _call_hook(agent: AgentPlan, hook: HookPlan, arguments: dict[str, Any]
     """What a hook returns, without known secrets. Raises SkillChanged, HookFailed."""
     where = f"{agent.folder}/{hook.file}"
     file = context.catalog_root / where
-    if not file.is_file() or hook_digest(file) != hook.sha256:
-        raise SkillChanged(
-            f"{where}, or a Python file beside it, changed while the run was going on",
-            "start the run again, so that it is planned with the changed file",
-        )
+
+    def copy(target: Path) -> Path:
+        sources = hook_sources(file)
+        if file.name not in sources or hook_digest(file.name, sources) != hook.sha256:
+            raise SkillChanged(
+                f"{where}, or a Python file beside it, changed while the run was going on",
+                "start the run again, so that it is planned with the changed file",
+            )
+        write_code(sources, target)
+        copy_data(file.parent, target)
+        return target / file.name
+
     try:
         made = await run_handler(
-            file=file, function=hook.function, arguments=arguments, documents={}, timeout=HANDLER_TIMEOUT
+            code=Code(str(PurePosixPath(where).parent), copy),
+            function=hook.function,
+            arguments=arguments,
+            documents={},
+            timeout=HANDLER_TIMEOUT,
         )
     except HandlerFault as fault:
         failed = HookFailed(

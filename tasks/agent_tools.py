@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from tasks.context import RunContext
 from tasks.documents import read_input_tool
+from tasks.earlier_work import EarlierWork
 from tasks.effect_tools import gate_of, guarded_all
 from tasks.effects import EffectGate
 from tasks.people import ask_person_tool
@@ -29,16 +30,22 @@ async def step_tools(
     cut: Sequence[str],
     context: RunContext,
     path: str,
+    *,
+    earlier: EarlierWork | None = None,
+    continued: bool = False,
 ) -> list[Tool]:
     """The tools in the order they are shown. `cut` names documents of which only a part was attached.
 
+    `earlier` as in EffectGate. `continued`: the conversation was told of its tools before, and goes on
+    without those that are gone.
+
     Raises ServerUnavailable for an MCP server that cannot be opened, UsageError.
     """
-    gate = gate_of(context, path, repeat=context.repeat(path), remote=context.reaches_out)
+    gate = gate_of(context, path, repeat=context.repeat(path), remote=context.reaches_out, earlier=earlier)
     tools = skill_tools(agent.skills, readable, context, path)
     if gate is not None:
         tools = guarded_all(tools, gate, agent.tool_rules, step.effect_key)
-        tools += await _beyond(agent, context, gate, path)
+        tools += await _beyond(agent, context, gate, path, continued)
         if agent.ask_person:
             rule = rule_of(agent.tool_rules, ASK_PERSON)
             tools.append(ask_person_tool(context, path, rule.people if rule is not None else None))
@@ -47,7 +54,9 @@ async def step_tools(
     return tools
 
 
-async def _beyond(agent: AgentPlan, context: RunContext, gate: EffectGate, path: str) -> list[Tool]:
+async def _beyond(
+    agent: AgentPlan, context: RunContext, gate: EffectGate, path: str, continued: bool
+) -> list[Tool]:
     """Tools of MCP servers, and HTTP requests. An offline run opens no server."""
     out: list[Tool] = []
     if agent.servers and not context.reaches_out:
@@ -56,7 +65,8 @@ async def _beyond(agent: AgentPlan, context: RunContext, gate: EffectGate, path:
     elif agent.servers:
         from tasks.mcp_tools import mcp_tools
 
-        out += [tool.through(gate) for tool in await mcp_tools(agent, _servers(context), gate)]
+        offered = await mcp_tools(agent, _servers(context), gate, continued=continued)
+        out += [tool.through(gate) for tool in offered]
     if agent.http is not None:
         from tasks.http_tool import http_tool
 
@@ -71,6 +81,6 @@ def _servers(context: RunContext) -> McpServers:
 
     known = next((service for service in context.services if isinstance(service, McpServers)), None)
     if known is None:
-        known = McpServers(context.environ, context.secrets)
+        known = McpServers(context.environ, context.secrets, context.catalog_root)
         context.services.append(known)
     return known

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 
+from blocks.ledger.clock import now_utc
 from tasks.durable import Durable
 from workflows.core.errors import PhaselineError
 from workflows.core.plan import AgentPlan, BudgetPlan
@@ -90,7 +90,7 @@ class Budgets:
         """The budget of an agent's day, when it has one; its id, else ""."""
         if agent.tokens_per_day is None:
             return ""
-        budget_id = f"agent/{agent.id}/{datetime.now(UTC):%Y-%m-%d}"
+        budget_id = f"agent/{agent.id}/{now_utc():%Y-%m-%d}"
         limits = {"tokens": agent.tokens_per_day}
         await self.durable.ledger.budgets.set_limits(self.durable.lease, budget_id, limits)
         return budget_id

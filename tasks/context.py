@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from blocks.boundaries import reached
 from blocks.connections import connect
 from blocks.models import ModelConnection
+from blocks.patience import Outage, Patience
 from blocks.secrets import learned
 from blocks.storage import ArtifactStore
 from tasks.budget import Budgets, TimeLeft
@@ -57,12 +58,23 @@ class RunContext:
     prices: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     finished: ByPath[StepResult] = field(default_factory=ByPath)
     """Results the ledger holds, by unit path: returned instead of working again."""
+    made: dict[str, StepResult] = field(default_factory=dict)
+    """Results of this process that the ledger does not have yet, by unit path: one may be cut off before."""
     limits: Mapping[str, ProviderLimits] = field(default_factory=dict)
     """What the catalog says of each credential, by the variable of its key."""
+    patience: Patience = field(default_factory=Patience)
+    """How long faults that pass are waited out, where a step does not say otherwise."""
+    patiences: dict[str, float] = field(default_factory=dict)
+    """Seconds of patience that units at work have of their own, by path."""
+    outages: dict[str, Outage] = field(default_factory=dict)
+    """How each credential's provider is met, by the credential."""
+    waited_for: dict[str, str] = field(default_factory=dict)
+    """The fault of a provider or server that the unit at a path waits out at this moment, in words."""
     allow_effects: bool = False
     """Whether an offline run may act beyond this machine."""
-    fresh: bool = False
-    """Whether neither the ledger nor the storage knew the run before it was begun here."""
+    restored: bool = False
+    """Whether the storage alone knew the run when it was begun on this ledger: what Prefect stored of it then
+    counts. Everywhere else the ledger says what is finished."""
     services: list[Service] = field(default_factory=list)
     """What was opened on demand; closed at the end of the run, the last one first."""
     governors: dict[str, Governor] = field(default_factory=dict)
@@ -71,6 +83,13 @@ class RunContext:
     """None outside of a run: then nothing is journalled, and nothing can wait or act once."""
     attempts: dict[str, int] = field(default_factory=dict)
     """Attempts begun over the whole life of the run, by unit path."""
+    tries: dict[str, int] = field(default_factory=dict)
+    """Attempts that failed since a unit was last given its retries, by path; counted over kills."""
+    ended: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """The error with which a unit's conversation came to its end for good, by path: the next one begins
+    where the same answers lead to the same end."""
+    shared_bodies: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """What journals of this run keep of a body that many have in common, by its digest."""
     keys: dict[str, str] = field(default_factory=dict)
     """Content keys of the units at work, by path."""
     generations: dict[str, int] = field(default_factory=dict)
@@ -114,9 +133,39 @@ class RunContext:
         if credential not in self.governors:
             limits = self.limits.get(self._key_variable(agent))
             self.governors[credential] = Governor(
-                self.durable.ledger, self.tenant, credential, limits, self.on_event
+                self.durable.ledger, self.tenant, credential, limits, self.on_event, patience=self.patience
             )
         return self.governors[credential]
+
+    def outage(self, connection: ModelConnection) -> Outage:
+        """What is known in this run of the provider behind a connection being out of order."""
+        return self.outages.setdefault(getattr(connection, "credential", ""), Outage())
+
+    @contextmanager
+    def waiting_out(self, path: str, listen: OnEvent) -> Iterator[OnEvent]:
+        """A listener to one request of the unit at a path, by which is known what it waits for."""
+
+        def heard(name: str, data: dict[str, Any]) -> None:
+            if name == "request.retry":
+                self.waited_for[path] = str(data["reason"])
+            listen(name, data)
+
+        try:
+            yield heard
+        except asyncio.CancelledError:
+            raise  # by the step's timeout, maybe: who cut it off has to know that it was waiting
+        except BaseException:
+            self.waited_for.pop(path, None)
+            raise
+        self.waited_for.pop(path, None)
+
+    def patience_of(self, seconds: float | None) -> Patience:
+        """The patience of a step that says so many seconds, or nothing."""
+        return self.patience if seconds is None else Patience(seconds)
+
+    def patience_at(self, path: str) -> Patience:
+        """The patience of the unit that works at a path."""
+        return self.patience_of(self.patiences.get(path))
 
     @property
     def reaches_out(self) -> bool:

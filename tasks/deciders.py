@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
 from typing import Any
 
 from blocks.ledger import WaitStart
+from blocks.ledger.clock import now_us
 from blocks.ledger.wait_changes import LENGTH
 from workflows.core.plan import ApprovalPlan, DecidersPlan
 
@@ -35,7 +35,7 @@ def addressed(start: WaitStart, people: ApprovalPlan | DecidersPlan | None) -> W
 
 def deadline_in(seconds: float | None) -> int | None:
     """Microseconds since 1970 of a deadline that many seconds from now."""
-    return None if seconds is None else time.time_ns() // 1000 + int(seconds * 1_000_000)
+    return None if seconds is None else now_us() + int(seconds * 1_000_000)
 
 
 def length_of(seconds: float | None) -> dict[str, Any]:

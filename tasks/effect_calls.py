@@ -27,6 +27,10 @@ class Refused(ToolError):
     """
 
 
+class Unreached(Refused):
+    """No connection was to be had, so that nothing was sent: a little later one may be."""
+
+
 class AlreadySo(Refused):
     """Declined since things stand as the call wants them, such as the removal of what is not there.
 
@@ -70,6 +74,8 @@ class EffectCall:
     people: DecidersPlan | None = None
     repeat: str = ""
     generation: int = 0
+    before: tuple[str, ...] = ()
+    """What is said of earlier calls of this tool, for whose sake a person is asked before this one."""
 
     @cached_property
     def key(self) -> str:

@@ -34,7 +34,7 @@ class Questions:
 
     async def refusal(self, call: EffectCall) -> str:
         """Empty when the call may be made, else who refused and why."""
-        if not call.approval:
+        if not call.approval and not call.before:
             return ""
         row = await self.record.open(approval_start(call, self.record.scrub(dict(call.arguments))))
         if row.state == "open":

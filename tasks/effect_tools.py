@@ -9,6 +9,7 @@ from typing import Any
 from blocks.ledger import EffectIntent, EffectRow, WaitRow, WaitStart
 from tasks.context import INLINE_BYTES, RunContext
 from tasks.durable import Durable
+from tasks.earlier_work import EarlierWork
 from tasks.effect_calls import Kind
 from tasks.effects import EffectGate
 from tasks.secrets import scrub_value
@@ -62,10 +63,17 @@ class LeasedWaits:
         return await self.durable.ledger.waits.get_async(self.durable.lease.tenant, wait_id)
 
 
-def gate_of(context: RunContext, path: str, *, repeat: str = "", remote: bool = True) -> EffectGate | None:
+def gate_of(
+    context: RunContext,
+    path: str,
+    *,
+    repeat: str = "",
+    remote: bool = True,
+    earlier: EarlierWork | None = None,
+) -> EffectGate | None:
     """The gate of the unit that works at `path`; None outside of a recorded run.
 
-    `repeat` and `remote` as in EffectGate. One gate serves one attempt.
+    `repeat`, `remote` and `earlier` as in EffectGate. One gate serves one attempt.
     """
     if context.durable is None:
         return None
@@ -85,6 +93,8 @@ def gate_of(context: RunContext, path: str, *, repeat: str = "", remote: bool = 
         keep=keep,
         on_event=context.on_event,
         remote=remote,
+        earlier=earlier or EarlierWork(),
+        patience=context.patience_at(path),
     )
 
 

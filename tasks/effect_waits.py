@@ -42,11 +42,22 @@ def approval_start(call: EffectCall, shown: Any) -> WaitStart:
         step_path=call.step_path,
         wait_key=f"action:{digest(identity)[:32]}",
         kind="action",
-        ask=f"May {call.step_path} call {call.tool} with these arguments?",
+        ask=f"May {call.step_path} call {call.tool} with these arguments?{_once_before(call)}",
         subject=call.subject,
-        detail={"tool": call.tool, "kind": call.kind, "arguments": shown},
+        detail={
+            "tool": call.tool,
+            "kind": call.kind,
+            "arguments": shown,
+            **({"before": list(call.before)} if call.before else {}),
+        },
     )
     return addressed(start, call.people)
+
+
+def _once_before(call: EffectCall) -> str:
+    if not call.before:
+        return ""
+    return f" It was called before in this step, by a conversation that ended: {'; '.join(call.before)}."
 
 
 def unknown_start(call: EffectCall, shown: Any, sent: int, why: str) -> WaitStart:

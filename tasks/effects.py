@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass, field, replace
@@ -18,7 +19,9 @@ from typing import Any
 
 from blocks.boundaries import reached
 from blocks.ledger import EffectRow, WaitRow
-from tasks.effect_calls import REMOTE, EffectCall, Kind, Refused, Unsure
+from blocks.patience import EFFECT, Patience
+from tasks.earlier_work import EarlierWork
+from tasks.effect_calls import REMOTE, EffectCall, Kind, Refused, Unreached, Unsure
 from tasks.effect_questions import Questions
 from tasks.effect_record import EffectRecord, Effects, OnEvent, Waits, ended
 from tasks.effect_rows import IN_DOUBT, beginning, closed, in_doubt, may_have_happened, of_earlier
@@ -33,10 +36,8 @@ __all__ = ["EffectGate", "Refused", "Send", "Unsure"]
 Send = Callable[[str], Awaitable[ToolResult]]
 """Makes the call with an idempotency key. Raises Refused or Unsure where there is no outcome to record."""
 
-TRIES = 3
-"""How often an idempotent call is sent before its doubt is told to the agent."""
-PAUSE = 0.5
-"""Seconds before the second sending; doubled before each further one."""
+SHARE = 20
+"""Of the step's patience a twentieth is for one call: the agent can be told, and may know another way."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -49,6 +50,26 @@ class _Sending:
     wait_id: str
     doubt: bool
     """Whether an earlier sending may have been performed."""
+
+
+class _Tries:
+    """How long one call is tried: in seconds of pauses and of sendings together."""
+
+    def __init__(self, patience: Patience) -> None:
+        self._patience = patience
+        self._began = time.monotonic()
+        self._paused = 0.0
+        self._count = 0
+
+    def next(self) -> float | None:
+        """Seconds before the next try; None when there is none."""
+        self._count += 1
+        pause = self._patience.pause(EFFECT, self._count)
+        spent = max(self._paused, time.monotonic() - self._began)
+        if spent + pause > self._patience.seconds / SHARE:
+            return None
+        self._paused += pause
+        return pause
 
 
 def _same(value: Any) -> Any:
@@ -67,6 +88,7 @@ class EffectGate:
     other repetitions do not count. `generation` counts how often a person had the unit done anew: people are
     asked anew about what is not done. `scrub` takes known secrets out of what is recorded and given back.
     `keep` makes a large result small, by storing its body. `remote=False` lets nothing beyond this machine.
+    `earlier` is what was done by conversations that the agent does not remember.
     """
 
     effects: Effects
@@ -81,6 +103,8 @@ class EffectGate:
     keep: Callable[[ToolResult], Awaitable[ToolResult]] | None = None
     on_event: OnEvent = _ignore_event
     remote: bool = True
+    earlier: EarlierWork = field(default_factory=EarlierWork)
+    patience: Patience = field(default_factory=Patience)
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     _under_way: dict[str, _Sending] = field(default_factory=dict, init=False)
     _locks: dict[str, asyncio.Lock] = field(default_factory=dict, init=False)
@@ -167,7 +191,7 @@ class EffectGate:
         if refusal:
             return ToolResult(refusal, is_error=True)
         with _noted(self._under_way, _Sending(call, "", doubt=False)):
-            result = await send(call.idempotency_key)
+            result = await self._reached(send, call.idempotency_key)
         clean = ToolResult(self.scrub(result.content), result.is_error)
         return await self.keep(clean) if self.keep is not None else clean
 
@@ -183,6 +207,9 @@ class EffectGate:
             if outcome is not None:
                 return outcome
             row = replace(row, state="not_done", error=None)
+        before = self.earlier.of_tool(call)
+        if before:
+            call = replace(call, before=tuple(str(done.get("said", "done")) for done in before[-3:]))
         refusal = await self._questions.refusal(call)
         if refusal:
             if row.state == "intended" and not in_doubt(row):
@@ -200,9 +227,8 @@ class EffectGate:
             await self._record.settle(call, "not_done", error={**(row.error or {}), IN_DOUBT: True})
 
     async def _send(self, call: EffectCall, row: EffectRow, send: Send) -> ToolResult:
-        wait_id, tries = row.wait_id, TRIES if call.effect == "idempotent" else 1
-        earlier = may_have_happened(row)
-        for left in reversed(range(tries)):
+        wait_id, earlier, tries = row.wait_id, may_have_happened(row), _Tries(self.patience)
+        while True:
             sent = await self._record.sending(call)
             try:
                 with _noted(self._under_way, _Sending(call, wait_id, earlier)):
@@ -210,14 +236,26 @@ class EffectGate:
             except Unsure as doubt:
                 if call.effect == "once":
                     raise await ended(self._questions.doubted(call, sent, doubt)) from None
-                if not left or not doubt.passing:
+                pause = tries.next() if doubt.passing else None
+                if pause is None:
                     raise await ended(self._given_up(call, doubt)) from None
                 earlier = True
-                await self.sleep(PAUSE * 2.0 ** (tries - 1 - left))
+                await self.sleep(pause)
             else:
                 reached("effect.performed", call.step_path, call.key)
                 return await ended(self._done(call, result))
-        raise AssertionError("the last try returns or raises")
+
+    async def _reached(self, send: Send, key: str) -> ToolResult:
+        """What the other side answered, once it can be reached: until then nothing is sent."""
+        tries = _Tries(self.patience)
+        while True:
+            try:
+                return await send(key)
+            except Unreached:
+                pause = tries.next()
+                if pause is None:
+                    raise
+                await self.sleep(pause)
 
     async def _sent(self, call: EffectCall, send: Send, earlier: bool) -> ToolResult:
         """What the other side answered. Raises Unsure, and what ends the step, after noting what is known.
@@ -225,7 +263,7 @@ class EffectGate:
         `earlier`: whether an earlier sending may have been performed.
         """
         try:
-            return await send(call.idempotency_key)
+            return await self._reached(send, call.idempotency_key)
         except Refused as refused:
             if earlier:
                 return of_earlier(refused)

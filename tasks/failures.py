@@ -72,6 +72,12 @@ class ContextExceeded(StepFailed):
     final = True
 
 
+class Poisoned(StepFailed):
+    """The provider refuses what the conversation has become, also after answers of it were set aside."""
+
+    final = True
+
+
 class OutputRejected(StepFailed):
     """The output still broke its contract after every repair. `problems` says how; `last_answer` is kept."""
 
@@ -85,6 +91,13 @@ class OutputRejected(StepFailed):
 
 
 FINAL_ENDS = frozenset(
-    kind.__name__ for kind in (Refused, TurnsExhausted, AnswerTooLong, ContextExceeded, OutputRejected)
+    kind.__name__
+    for kind in (Refused, TurnsExhausted, AnswerTooLong, ContextExceeded, OutputRejected, Poisoned)
 ) | {"HookFailed", "HandlerFault", "Unanswered", "WrongArguments", "Drifted"}
 """Names of failures that the same recorded turns would lead to again."""
+
+CONVERSATION_ENDS = frozenset(
+    kind.__name__ for kind in (Refused, AnswerTooLong, ContextExceeded, OutputRejected, Poisoned)
+) | {"Drifted"}
+"""Those after which a conversation cannot go on: a step that is continued begins another one. A spent limit
+(`max_turns`) is none of them: raised, the conversation goes on."""

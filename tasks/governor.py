@@ -21,17 +21,19 @@ from weakref import WeakKeyDictionary
 
 from blocks.ledger import CredentialState, Ledger
 from blocks.models import Answer, ModelError, ProviderHeaders, QuotaExhausted, Request, Retryable
+from blocks.patience import PROVIDER, Patience
 from tasks import admission
 from tasks.admission import Leeway, Place
 from tasks.provider_limits import SECOND, Need
-from tasks.requests import RETRY_AFTER_CAP, OnEvent, ignore_event
+from tasks.requests import OnEvent, ignore_event
 from workflows.core.models.skill import ProviderLimits
 
 _FRESH = 0.25  # seconds for which what was read of the row counts
 _GATHER = 0.1  # seconds for which reports are gathered before they are written
 _LOOK = 1.0  # seconds after which a waiting request looks again
 _TOLD = 1.0  # seconds: a longer wait is told
-_COOLDOWNS = {"rate_limit": 5.0, "overloaded": 2.0}  # seconds, where the provider states none
+_OF_ALL = ("rate_limit", "overloaded", "connection", "server")  # faults that meet every request
+_REFUSED = ("rate_limit", "overloaded")  # nothing was read
 _SPREAD = 0.1  # of a cool-down, and at most two seconds: requests do not all come back at once
 
 
@@ -46,11 +48,16 @@ class _Report:
     park: float = 0.0
     until: int = 0
     reason: str = ""
+    away: bool = False
+    """Whether the provider is out of order; `cooldown` is then what it asks for at least."""
+    answered: int = 0
+    """When the request was sent, by the ledger's clock, that an outage of before kept waiting and that was
+    answered; 0 for all others."""
 
     @property
     def final(self) -> bool:
-        """Whether it holds back everybody."""
-        return bool(self.cooldown or self.park)
+        """Whether it concerns everybody at once."""
+        return bool(self.cooldown or self.park or self.away or self.answered)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +113,10 @@ class Governor:
         limits: ProviderLimits | None = None,
         on_event: OnEvent = ignore_event,
         *,
+        patience: Patience | None = None,
         chance: Callable[[], float] = random.random,
     ) -> None:
+        self._patience = patience or Patience()
         self._ledger = ledger.credentials
         self._key = (tenant, credential)
         self._limits = limits or ProviderLimits()
@@ -123,6 +132,7 @@ class Governor:
         self._worker: asyncio.Task[None] | None = None
         self._looking: asyncio.Task[None] | None = None
         self._needs: WeakKeyDictionary[asyncio.Task[Any], Need] = WeakKeyDictionary()
+        self._sent: WeakKeyDictionary[asyncio.Task[Any], int] = WeakKeyDictionary()
 
     # --- the gate ---
 
@@ -130,18 +140,16 @@ class Governor:
         """Wait until the request may be sent. Raises QuotaExhausted while the credential is parked."""
         need = Need.of(request)
         if not self._may_pass(need):
-            place = await self._ask(need)
-            try:
-                await self._wait(place)
-            except BaseException:
-                self._report(_Report(need, used=0))
-                raise
+            await self._take_place(need)
         self._needs[_task()] = need
+        if self._view is not None:
+            self._sent[_task()] = self._view.now
 
     async def after(self, answer: Answer) -> None:
         """Note what the answer used and what its headers say. Written soon, at the latest by `close`."""
-        need = self._needs.pop(_task(), None)
-        self._report(_Report(need, admission.used_tokens(answer.usage), answer.limits))
+        need, sent = self._needs.pop(_task(), None), self._sent.pop(_task(), 0)
+        used = admission.used_tokens(answer.usage)
+        self._report(_Report(need, used, answer.limits, answered=sent if self._away else 0))
 
     async def failed(self, error: BaseException) -> None:
         """Note what a failure tells about limits; a cool-down or a park is known to all on return.
@@ -180,6 +188,24 @@ class Governor:
         self._unasked.append((view.now, need))
         return True
 
+    async def _take_place(self, need: Need) -> None:
+        """Waits for a place, and behind an outage for another one: only the first that comes goes at once."""
+        while True:
+            place = await self._ask(need)
+            try:
+                place = await self._wait(place)
+            except BaseException:
+                self._report(_Report(need, used=0))
+                raise
+            if place.reason != admission.COOL_DOWN or not self._away:
+                return
+            self._report(_Report(need, used=0))
+
+    @property
+    def _away(self) -> bool:
+        """Whether the provider is out of order, as far as is known here."""
+        return self._view is not None and admission.OUTAGE in self._view.state.limits
+
     async def _ask(self, need: Need) -> Place:
         found: asyncio.Future[Place | _Parked] = asyncio.get_running_loop().create_future()
         self._asked.append((need, found))
@@ -189,23 +215,25 @@ class Governor:
             raise _exhausted(place.until, place.reason)
         return place
 
-    async def _wait(self, place: Place) -> None:
-        """Sleep until the place comes, heeding what becomes known meanwhile."""
+    async def _wait(self, place: Place) -> Place:
+        """Sleep until the place comes, heeding what becomes known meanwhile; gives the place it was."""
         view = self._view
-        told = False
+        told, away = False, self._away
         while view is not None:
             state, now = view.state, view.now
             if state.parked(now):
                 raise _exhausted(state.parked_until, state.park_reason)
             place = self._held(place.moved_up(state), state, now)
             seconds = (place.at - now) / SECOND
-            if seconds <= 0:
-                return
+            if seconds <= 0 or (away and place.reason == admission.COOL_DOWN and not self._away):
+                return place
+            away = self._away
             if seconds > _TOLD and not told:
                 self._on_event("provider.waiting", {"seconds": round(seconds, 1), "reason": place.reason})
                 told = True
             await asyncio.sleep(min(seconds, _LOOK))
             view = await self._look()
+        return place
 
     def _held(self, place: Place, state: CredentialState, now: int) -> Place:
         """The place behind a cool-down that was noted since it was taken; spread a little."""
@@ -234,19 +262,23 @@ class Governor:
         if not isinstance(error, ModelError):
             return _Report(need, need.input if need else 0)
         used = admission.used_tokens(error.spent)
-        refused = not isinstance(error, Retryable) or error.kind in _COOLDOWNS
+        refused = not isinstance(error, Retryable) or error.kind in _REFUSED
         if need is not None and not refused:
             used = max(used, need.input)  # it may have been read all the same
         report = _Report(need, used, error.limits, reason=error.message)
         if isinstance(error, QuotaExhausted):
             until = round(error.reset_at.timestamp() * SECOND) if error.reset_at else 0
             return replace(report, park=self._limits.park, until=until)
-        if not isinstance(error, Retryable) or error.kind not in _COOLDOWNS:
+        if not isinstance(error, Retryable) or error.kind not in _OF_ALL:
             return report
-        seconds = error.retry_after or _COOLDOWNS[error.kind]
-        if error.kind == "rate_limit" and seconds > RETRY_AFTER_CAP:
+        seconds = error.retry_after or 0.0
+        if error.kind == "rate_limit" and seconds > self._patience.seconds:
             return replace(report, park=seconds)
-        return replace(report, cooldown=min(seconds, RETRY_AFTER_CAP))
+        return replace(report, away=True, cooldown=min(seconds, self._patience.seconds))
+
+    def _pause(self, count: int) -> float:
+        """Seconds for which nothing is sent, while the provider is out of order."""
+        return self._patience.pause(PROVIDER, count)
 
     def _report(self, report: _Report) -> None:
         counts = self._limits.tokens_per_minute is not None and report.need is not None
@@ -287,7 +319,8 @@ class Governor:
         unasked, reports = self._unasked, self._reports
         self._asked, self._unasked, self._reports = [], [], []
         needs = [need for need, _ in asked]
-        decide = partial(_decide, needs=needs, unasked=unasked, reports=reports, limits=self._limits)
+        given = {"needs": needs, "unasked": unasked, "reports": reports}
+        decide = partial(_decide, **given, limits=self._limits, pause=self._pause)
         try:
             outcome = await self._ledger.change(*self._key, decide)
         except BaseException as error:
@@ -330,12 +363,13 @@ def _decide(
     unasked: list[tuple[int, Need]],
     reports: list[_Report],
     limits: ProviderLimits,
+    pause: Callable[[int], float],
 ) -> tuple[CredentialState, _Outcome]:
     before = state
     for sent, need in unasked:
         state = admission.note(state, now, sent, need)
     for report in reports:
-        state = _told(state, now, report, limits)
+        state = _told(state, now, report, limits, pause)
     places: list[Place | _Parked] = []
     for need in needs:
         if state.parked(now):
@@ -347,13 +381,19 @@ def _decide(
     return state, _Outcome(state, now, places, newly)
 
 
-def _told(state: CredentialState, now: int, report: _Report, limits: ProviderLimits) -> CredentialState:
+def _told(
+    state: CredentialState, now: int, report: _Report, limits: ProviderLimits, pause: Callable[[int], float]
+) -> CredentialState:
     if report.need is not None:
         state = admission.settle(state, report.need, report.used, limits)
         if report.headers:
             state = admission.learn(state, now, report.need.model, report.headers)
-    if report.cooldown:
-        state = admission.cool(state, now + round(report.cooldown * SECOND))
+    if report.away:
+        state = admission.fail(
+            state, now, lambda count: round(pause(count) * SECOND), round(report.cooldown * SECOND)
+        )
+    if report.answered:
+        state = admission.recover(state, report.answered)
     if report.park:
         until = report.until if report.until > now else now + round(report.park * SECOND)
         state = admission.park(state, now, until, report.reason)

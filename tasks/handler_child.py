@@ -1,7 +1,8 @@
 """The process a handler runs in. Started by file path with `python -I -B`; imports the standard library only.
 
-Arguments: the descriptor to answer on, the process that started us. Standard input: the call as JSON
-(`file`, `function`, `arguments`, `documents`, `limits`). The answer is eight bytes of length, then JSON:
+Arguments: the descriptor to answer on, and the lifeline of process_keeper.py, in whose child the handler
+runs: it and all it started end with the call, or with the process that made it. Standard input: the call as
+JSON (`file`, `function`, `arguments`, `documents`, `limits`). The answer is eight bytes of length, then JSON:
 `{"ok": value}`, `{"error": {...}}` when the handler raised, `{"unfit": text}` when its value is not JSON.
 An error says by `nothing_done` that the handler was not called, or that its exception has that attribute.
 What the handler prints is never the answer.
@@ -14,7 +15,6 @@ import inspect
 import json
 import os
 import resource
-import signal
 import sys
 import traceback
 from collections.abc import Awaitable, Callable
@@ -27,11 +27,11 @@ _FRAMES = 8
 
 
 def main() -> None:
-    answer, parent = int(sys.argv[1]), int(sys.argv[2])
+    answer, lifeline = int(sys.argv[1]), int(sys.argv[2])
     os.set_inheritable(answer, False)  # what the handler executes must not answer for it
+    _keep(lifeline, (0, 1, 2, answer))
     call = json.load(sys.stdin.buffer)
     _leave_standard_input()
-    _die_with(parent)
     _limit(call["limits"])
     said = _answer(call)
     for stream in (sys.stdout, sys.stderr):
@@ -47,17 +47,11 @@ def _leave_standard_input() -> None:
     os.close(null)
 
 
-def _die_with(parent: int) -> None:
-    """Ask the kernel (Linux) to kill us when the process that started us ends."""
-    if sys.platform != "linux":
-        return
-    import ctypes
-
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(1, int(signal.SIGKILL), 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG)")
-    if os.getppid() != parent:
-        os._exit(1)
+def _keep(lifeline: int, ours: tuple[int, ...]) -> None:
+    """Goes on in a kept child."""
+    beside = Path(__file__).with_name("process_keeper.py")
+    keeper = _load(beside, beside.stem)
+    keeper.keep(lambda: None, lifeline, 0.0, ours)
 
 
 def _limit(limits: dict[str, int]) -> None:
@@ -103,7 +97,8 @@ def _answer(call: dict[str, Any]) -> bytes:
 
 def _function(file: Path, name: str) -> Callable[..., object]:
     sys.path.insert(0, str(file.parent))  # a handler may import its neighbours
-    function: Callable[..., object] = getattr(_load(file), name)
+    # A name of its own: a handler called `json` must not become the module `json`.
+    function: Callable[..., object] = getattr(_load(file, f"skill_handler__{file.stem}"), name)
     return function
 
 
@@ -120,9 +115,8 @@ async def _wait(value: Awaitable[object]) -> object:
     return await value
 
 
-def _load(file: Path) -> ModuleType:
-    # A name of its own: a handler called `json` must not become the module `json`.
-    spec = importlib.util.spec_from_file_location(f"skill_handler__{file.stem}", file)
+def _load(file: Path, name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, file)
     if spec is None or spec.loader is None:
         raise ImportError(f"{file.name} is not a Python file")
     module = importlib.util.module_from_spec(spec)

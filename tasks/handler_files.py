@@ -1,4 +1,4 @@
-"""The scratch folder of a handler's call: its documents are written into it, and it is removed afterwards."""
+"""The scratch folder of a handler's call: code and documents are written into it, and it is removed after."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from tasks.handler_code import Code
 
 _SUFFIXES = {
     "text/markdown": ".md",
@@ -32,15 +34,23 @@ class DocumentFile:
 
 
 def write_files(
-    scratch: Path, file: Path, documents: Mapping[str, DocumentFile | Sequence[DocumentFile]]
+    scratch: Path, code: Code, documents: Mapping[str, DocumentFile | Sequence[DocumentFile]]
 ) -> dict[str, Any]:
-    """Write each document read-only into a folder of its own. Gives the paths the call names."""
+    """Write the code, and each document read-only in a folder of its own. Gives the paths the call names."""
+    folder = code_folder(scratch)
+    folder.mkdir(mode=0o700)
+    file = code.copy(folder)
     written: dict[str, str | list[str]] = {}
     for parameter, given in documents.items():
         several = [given] if isinstance(given, DocumentFile) else list(given)
         paths = [_write(scratch / "documents" / f"{len(written)}-{n}", doc) for n, doc in enumerate(several)]
         written[parameter] = paths[0] if isinstance(given, DocumentFile) else paths
     return {"file": str(file.resolve()), "documents": written}
+
+
+def code_folder(scratch: Path) -> Path:
+    """Where the code of a call is."""
+    return scratch / "code"
 
 
 def _write(folder: Path, document: DocumentFile) -> str:

@@ -1,17 +1,19 @@
 """Runs one handler of a skill in a process of its own.
 
-Enforced now: a new process and process group per call, killed as a whole on timeout and cancellation; an
-environment of PATH, HOME, TMPDIR, LANG and a thread setting, so that no key of ours is handed over; a scratch
-folder as working directory, removed afterwards; documents as read-only files in it; limits on memory (Linux),
-processor time, file size and open files; caps on the result and on what is printed; the result on a pipe of
-its own and read as untrusted JSON; the process dies with ours (Linux).
+Enforced now: a new process per call, ended with all it started when it returns, times out or is cancelled,
+and when our own process dies (process_keeper; on Linux also what went into a session of its own); the code
+from a private copy of the pinned files, without bytecode (handler_code.py); an environment of PATH, HOME,
+TMPDIR, LANG, a thread setting and the mark of a run, so that no key of ours is handed over; our own
+environment and memory closed to it in `/proc` (blocks.privacy; not to root); a scratch folder as working
+directory, removed afterwards; documents as read-only files in it; limits on memory (Linux), processor time,
+file size and open files; caps on the result and on what is printed; the result on a pipe of its own and read
+as untrusted JSON.
 
-Not enforced yet: the handler runs as our own user, so it can read and write whatever we can, our own
-environment with its keys in `/proc` included, use the network, start processes (memory counts per process),
-and a process that opens a session of its own survives the kill. A key it returns or prints into an error is
-replaced before it is stored or sent on (tasks.secrets), which stops accidents, not a handler that encodes it
-or sends it away itself. Run handlers you would run yourself. `_launch` is the one place that decides how the
-process is started; full containment replaces what it returns.
+Not enforced yet: the handler runs as our own user, so it can read and write whatever we can, use the network,
+start processes (memory counts per process), and kill the process that keeps it. A key it returns or prints
+into an error is replaced before it is stored or sent on (tasks.secrets), which stops accidents, not a handler
+that encodes it or sends it away itself. Run handlers you would run yourself. `_launch` is the one place that
+decides how the process is started; full containment replaces what it returns.
 """
 
 from __future__ import annotations
@@ -30,8 +32,10 @@ from pathlib import Path
 from typing import Any
 
 from blocks import secrets
+from blocks.privacy import WITHIN_RUN
+from tasks.handler_code import Code
 from tasks.handler_faults import HandlerCrashed, HandlerError, HandlerOutput, HandlerTimeout
-from tasks.handler_files import DocumentFile, remove_scratch, write_files
+from tasks.handler_files import DocumentFile, code_folder, remove_scratch, write_files
 
 OUTPUT_LIMIT = 8 * 2**20
 MEMORY = 2 * 2**30
@@ -57,7 +61,7 @@ class _Launch:
 
 async def run_handler(
     *,
-    file: Path,
+    code: Code,
     function: str,
     arguments: Mapping[str, Any],
     documents: Mapping[str, DocumentFile | Sequence[DocumentFile]],
@@ -66,13 +70,14 @@ async def run_handler(
     output_limit: int = OUTPUT_LIMIT,
     scratch_root: Path | None = None,
 ) -> Any:
-    """Call `function` of `file` and give its result, which is JSON.
+    """Call `function` of the file that `code` names and give its result, which is JSON.
 
     `documents` maps the parameters annotated `Path` (or `list[Path]`) to their documents; `arguments` holds
     the others. `timeout` is seconds of wall time, start of the process included; `memory` bytes (None:
     `MEMORY`); `output_limit` bytes of the result's JSON; the scratch folder is made in `scratch_root`
     (None: the system's place for temporary files). Raises HandlerError, HandlerTimeout, HandlerCrashed,
-    HandlerOutput. A cancelled call leaves no process of the handler's group and no scratch folder.
+    HandlerOutput, and what `code.copy` raises. A cancelled call leaves no process of the handler's group and
+    no scratch folder.
     """
     made = await asyncio.to_thread(tempfile.mkdtemp, prefix="phaseline-handler-", dir=scratch_root)
     scratch = Path(made)
@@ -82,8 +87,8 @@ async def run_handler(
             "arguments": dict(arguments),
             "limits": _limits(timeout, MEMORY if memory is None else memory, output_limit),
         }
-        call |= await asyncio.to_thread(write_files, scratch, file, documents)
-        running = _Running(function, output_limit)
+        call |= await asyncio.to_thread(write_files, scratch, code, documents)
+        running = _Running(function, output_limit, _Names(code_folder(scratch), code.shown))
         try:
             async with asyncio.timeout(timeout):
                 return await running.result(json.dumps(call).encode(), scratch)
@@ -97,7 +102,7 @@ async def run_handler(
         await asyncio.shield(asyncio.to_thread(remove_scratch, scratch))
 
 
-def _launch(scratch: Path, answer: int) -> _Launch:
+def _launch(scratch: Path, answer: int, lifeline: int) -> _Launch:
     """The command, environment and folder of a handler's process. Containment is decided here alone."""
     work = scratch / "work"
     work.mkdir()
@@ -108,10 +113,11 @@ def _launch(scratch: Path, answer: int) -> _Launch:
         "LANG": "C.UTF-8",
         # Else every core adds address space for a thread of linear algebra, against the memory limit.
         "OPENBLAS_NUM_THREADS": "1",
+        WITHIN_RUN: "1",
     }
     # -I: no PYTHON* variables, no user site, not the working folder; installed packages stay importable.
-    argv = (sys.executable, "-I", "-B", "-X", "utf8", str(_CHILD), str(answer), str(os.getpid()))
-    return _Launch(argv, env, work, (answer,))
+    argv = (sys.executable, "-I", "-B", "-X", "utf8", str(_CHILD), str(answer), str(lifeline))
+    return _Launch(argv, env, work, (answer, lifeline))
 
 
 def _limits(timeout: float, memory: int, output: int) -> dict[str, int]:
@@ -125,21 +131,41 @@ def _limits(timeout: float, memory: int, output: int) -> dict[str, int]:
     }
 
 
+class _Names:
+    """What people read names the author's folder, not the copy that runs."""
+
+    def __init__(self, copy: Path, folder: str) -> None:
+        self._copies = sorted({str(copy), str(copy.resolve())}, key=len, reverse=True)
+        self._folder = folder
+
+    def shown(self, text: str) -> str:
+        """A text of the handler for people."""
+        for copy in self._copies:
+            text = text.replace(copy, self._folder)
+        return text
+
+    def shown_in(self, error: Mapping[str, Any]) -> dict[str, Any]:
+        """The same for an error it answered with."""
+        return {name: self.shown(v) if isinstance(v, str) else v for name, v in error.items()}
+
+
 class _Running:
     """One handler's process with its pipes."""
 
-    def __init__(self, function: str, output_limit: int) -> None:
+    def __init__(self, function: str, output_limit: int, names: _Names) -> None:
         self._function = function
+        self._names = names
         self._limit = output_limit
         self._kept = bytearray()
         self._process: asyncio.subprocess.Process | None = None
+        self._lifeline: int | None = None
         self._pipes: list[asyncio.ReadTransport] = []
         self._tasks: list[asyncio.Task[Any]] = []
 
     @property
     def printed(self) -> str:
         """The beginning of what it printed."""
-        return self._kept.decode("utf-8", "replace")
+        return self._names.shown(self._kept.decode("utf-8", "replace"))
 
     async def result(self, call: bytes, scratch: Path) -> Any:
         """Start the process and give the value the handler returned."""
@@ -155,7 +181,7 @@ class _Running:
                 printing.result()  # raises HandlerOutput when it printed too much
         if not answering.done() or answering.result() is None:
             # No answer can come any more. Whatever it started must not hold the pipes open and us waiting.
-            self._kill(process)
+            self._let_go()
             await asyncio.wait({answering, printing}, timeout=_GRACE)
         if printing.done():
             printing.result()
@@ -173,8 +199,9 @@ class _Running:
         except BaseException:
             os.close(answer_end)
             raise
+        lifeline, self._lifeline = os.pipe()
         try:
-            launch = _launch(scratch, answer_end)
+            launch = _launch(scratch, answer_end, lifeline)
             self._process = await asyncio.create_subprocess_exec(
                 *launch.argv,
                 stdin=asyncio.subprocess.PIPE,
@@ -186,8 +213,8 @@ class _Running:
                 start_new_session=True,
             )
         finally:
-            os.close(answer_end)
-            os.close(output_end)
+            for descriptor in (answer_end, output_end, lifeline):
+                os.close(descriptor)
         return self._process, answer, output
 
     async def _pipe(self) -> tuple[asyncio.StreamReader, int]:
@@ -238,7 +265,7 @@ class _Running:
         if isinstance(answer, dict) and "ok" in answer:
             return answer["ok"]
         if isinstance(answer, dict) and isinstance(answer.get("error"), dict):
-            raise HandlerError(self._function, answer["error"], self.printed)
+            raise HandlerError(self._function, self._names.shown_in(answer["error"]), self.printed)
         if isinstance(answer, dict) and isinstance(answer.get("size"), int):
             raise self._too_large(answer["size"])
         unfit = str(answer["unfit"]) if isinstance(answer, dict) and "unfit" in answer else ""
@@ -252,17 +279,22 @@ class _Running:
         message = f"{self._function} returned {size:,} bytes; {self._limit:,} is the most"
         return HandlerOutput(message, "return less, such as a summary or the first rows", self.printed)
 
-    @staticmethod
-    def _kill(process: asyncio.subprocess.Process) -> None:
-        # Also after the leader has ended: the group keeps its number as long as a member lives.
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(process.pid, signal.SIGKILL)
+    def _let_go(self) -> None:
+        """Whoever keeps the handler kills all that is left of it."""
+        if self._lifeline is not None:
+            os.close(self._lifeline)
+            self._lifeline = None
 
     async def end(self) -> None:
-        """Kill whatever is left of the group, reap the process, close the pipes."""
+        """Kill whatever is left, reap the process, close the pipes."""
+        self._let_go()
         if self._process is not None:
-            self._kill(self._process)
-            await self._process.wait()
+            try:
+                await asyncio.wait_for(self._process.wait(), _GRACE)
+            except TimeoutError:  # stopped by its own handler, say
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(self._process.pid, signal.SIGKILL)
+                await self._process.wait()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

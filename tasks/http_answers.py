@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import codecs
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
-from tasks.effect_calls import AlreadySo, Refused, Unsure
+from tasks.effect_calls import AlreadySo, Refused, Unreached, Unsure
 
 if TYPE_CHECKING:
     import httpx2
+
+_CHARSETS = frozenset(
+    {
+        *("utf-8", "ascii", "utf-16", "utf-16-le", "utf-16-be", "koi8-r", "koi8-u"),
+        *("gbk", "gb2312", "gb18030", "big5", "big5hkscs", "shift_jis", "cp932", "euc_jp", "euc_kr", "cp949"),
+        *(f"iso8859-{part}" for part in range(1, 17)),
+        *(f"cp{page}" for page in range(1250, 1259)),
+    }
+)
+"""Encodings of text that are read. Python knows others that are no such thing, or take the square of the
+length (`punycode`), and a server would choose."""
 
 UNSURE_4XX = frozenset((408, 409, 425, 429))
 """Client errors that do not say that nothing happened: the request, or an equal one before, may have run."""
@@ -51,6 +63,8 @@ async def exchange(who: str, seconds: float) -> AsyncIterator[None]:
         async with asyncio.timeout(seconds):
             yield
     except not_sent as error:
+        if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout):
+            raise Unreached(f"{who} could not be reached: {_why(error)}.") from None
         raise Refused(f"{who} could not be reached: {_why(error)}.") from None
     except TimeoutError:
         raise Unsure(f"{who} did not answer within {seconds:g} s.") from None
@@ -60,6 +74,16 @@ async def exchange(who: str, seconds: float) -> AsyncIterator[None]:
 
 def _why(error: Exception) -> str:
     return (str(error) or type(error).__name__).rstrip(".")
+
+
+def text_of(body: bytes, charset: str | None) -> str:
+    """A body as text, in the encoding its sender names where that is one of text; else as UTF-8."""
+    name = "utf-8"
+    if charset and len(charset) <= 40:
+        with suppress(LookupError, ValueError):
+            known = codecs.lookup(charset).name
+            name = known if known in _CHARSETS else name
+    return body.decode(name, "replace")
 
 
 async def body_of(response: httpx2.Response, limit: int) -> tuple[bytes, bool]:

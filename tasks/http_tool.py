@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
-import ipaddress
 import json
-import socket
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl
 
 from tasks.effect_calls import Refused
 from tasks.effect_tools import ActingTool
-from tasks.http_answers import body_of, exchange, judge
+from tasks.http_addresses import at_address, public_addresses
+from tasks.http_answers import body_of, exchange, judge, text_of
 from tasks.tools import Effect, ToolError, ToolResult
 from workflows.core.plan import HttpPlan, ToolRulePlan
 from workflows.core.tool_rules import ENDPOINT, HTTP_REQUEST, rule_of
@@ -38,8 +38,16 @@ _EFFECTS: dict[str, Effect] = {
 """What a method does, by RFC 9110. Where a server does not keep to it, tools-config.json says so: the effect
 it declares holds for every method."""
 _PORTS = {"http": 80, "https": 443}
-_OURS = ("host", "content-length", "transfer-encoding", "connection", "upgrade", "idempotency-key", "te")
-"""Headers that the request itself decides."""
+_OURS = frozenset(
+    {
+        *("host", "content-length", "transfer-encoding", "connection", "upgrade", "idempotency-key", "te"),
+        *("x-http-method-override", "x-http-method", "x-method-override", "x-original-method"),
+    }
+)
+"""Headers that the request itself decides; the last four say that it is another one."""
+_OVERRIDES = frozenset(("_method", "_httpmethod", "x_http_method_override", "x_http_method"))
+"""Fields of a query or a body by which some servers take a request for one of another method."""
+_OVERRIDE_PART = re.compile(r'name="?(?:_method|_HttpMethod)"?', re.IGNORECASE)
 _SHOWN = ("content-type", "location", "etag", "last-modified", "retry-after", "link")
 _TEXT = ("text/", "json", "xml", "yaml", "javascript", "csv", "x-www-form-urlencoded")
 
@@ -51,7 +59,7 @@ def http_tool(plan: HttpPlan, rules: Sequence[ToolRulePlan] = ()) -> ActingTool 
         return None
     hosts = ", ".join(sorted(plan.endpoints))
     declared = rule.effect if rule is not None else None
-    asking = HttpAccess(tuple(plan.endpoints), declared)
+    asking = HttpAccess(tuple(plan.endpoints), declared, narrowed=bool(plan.methods))
     return ActingTool(
         name=HTTP_REQUEST,
         description=f"Make an HTTP request. Allowed hosts: {hosts}. Gives status, headers and body.",
@@ -92,11 +100,13 @@ def _schema(methods: Sequence[str], declared: Effect | None) -> dict[str, Any]:
 class HttpAccess:
     """Requests to the hosts of `endpoints` (see `allowed`), each with a connection of its own.
 
-    `declared` is the effect of every request, if somebody says; else it is its method's.
+    `declared` is the effect of every request, if somebody says; else it is its method's. `narrowed`: whether
+    only some methods are granted.
     """
 
     endpoints: tuple[str, ...]
     declared: Effect | None = None
+    narrowed: bool = False
     seconds: float = SECONDS
 
     def effect_of(self, arguments: dict[str, Any]) -> Effect:
@@ -110,7 +120,10 @@ class HttpAccess:
         """
         import httpx2
 
-        method, url = arguments["method"], await self._checked(arguments["url"])
+        method = arguments["method"]
+        url, addresses = await self._checked(arguments["url"], method)
+        if self._keeps(method) and _overrides_body(arguments.get("body")):
+            raise Refused("The body may not say that the request is one of another method.")
         headers, body = _headers(arguments), _body(arguments)
         reads = method in ("GET", "HEAD") and self.effect_of(arguments) == "none"
         if not reads:
@@ -120,35 +133,62 @@ class HttpAccess:
         async with exchange(url.host, self.seconds), httpx2.AsyncClient(timeout=self.seconds) as client:
             for _ in range(REDIRECTS + 1):
                 request = client.build_request(method, url, headers=headers, content=body)
-                response = await client.send(request, stream=True)
-                target = _redirect(response) if reads else None
-                if target is None:
+                response = await _sent(client, request, addresses)
+                location = _redirect(response, url) if reads else None
+                if location is None:
                     return await _told(response, reads, method)
                 await response.aclose()
-                target = await self._checked(str(target))
+                target, addresses = await self._checked(location, method)
                 if (target.scheme, target.host, target.port) != (url.scheme, url.host, url.port):
                     headers, body = {}, None  # what was meant for one host is nobody else's
                 url = target
         raise ToolError(f"{url.host} redirected more than {REDIRECTS} times.")
 
-    async def _checked(self, written: str) -> httpx2.URL:
-        """The address, when it is one the agent may ask. Raises Refused."""
+    def _keeps(self, method: str) -> bool:
+        """Whether the method says less than any other could, so that nothing may make it another one."""
+        return self.narrowed or method not in ("POST", "PATCH")
+
+    async def _checked(self, written: str, method: str) -> tuple[httpx2.URL, Sequence[str]]:
+        """The address, when it is one the agent may ask, and where to connect; nothing: by its name.
+
+        Raises Refused.
+        """
         import httpx2
 
         try:
             url = httpx2.URL(written)
+            host = url.raw_host.decode("ascii")
         except (httpx2.InvalidURL, ValueError):
             raise Refused(f"{written[:200]} is no address.") from None
-        if url.scheme not in _PORTS or not url.host:
+        if url.scheme not in _PORTS or not host or "%" in host:
             raise Refused(f"{written[:200]} is no http:// or https:// address.")
         if url.userinfo:
             raise Refused("An address may not hold a user name or password.")
-        pattern = allowed(url.scheme, url.host, url.port or _PORTS[url.scheme], self.endpoints)
+        if self._keeps(method) and _overrides(parse_qsl(url.query.decode("latin-1"), keep_blank_values=True)):
+            raise Refused("The address may not say that the request is one of another method.")
+        pattern = allowed(url.scheme, host, url.port or _PORTS[url.scheme], self.endpoints)
         if pattern is None:
-            raise Refused(f"{url.host} is not an allowed host. Allowed: {', '.join(sorted(self.endpoints))}.")
-        if "*" in pattern and await _is_internal(url.host):
-            raise Refused(f"{url.host} is an address inside this network; {pattern} does not allow that.")
-        return url
+            raise Refused(f"{host} is not an allowed host. Allowed: {', '.join(sorted(self.endpoints))}.")
+        if "*" not in pattern:
+            return url, ()
+        try:
+            return url, await public_addresses(host)
+        except Refused as refused:
+            raise Refused(f"{refused} {pattern} does not allow that.") from None
+
+
+async def _sent(
+    client: httpx2.AsyncClient, request: httpx2.Request, addresses: Sequence[str]
+) -> httpx2.Response:
+    """The answer. With addresses, of the first that takes a connection: no name is looked up again."""
+    import httpx2
+
+    if not addresses:
+        return await client.send(request, stream=True)
+    for address in addresses[:-1]:
+        with suppress(httpx2.ConnectError, httpx2.ConnectTimeout):  # nothing was sent
+            return await client.send(at_address(client, request, address), stream=True)
+    return await client.send(at_address(client, request, addresses[-1]), stream=True)
 
 
 def allowed(scheme: str, host: str, port: int, endpoints: Sequence[str]) -> str | None:
@@ -168,18 +208,24 @@ def allowed(scheme: str, host: str, port: int, endpoints: Sequence[str]) -> str 
     return None
 
 
-async def _is_internal(host: str) -> bool:
-    """Whether a name stands for an address that is not public: a star must not open this network."""
-    found: list[Any] = []
-    with suppress(OSError):  # the request itself says what is wrong with the name
-        loop = asyncio.get_running_loop()
-        found = await loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    return any(not ipaddress.ip_address(entry[4][0].partition("%")[0]).is_global for entry in found)
+def _overrides(pairs: Iterable[tuple[str, Any]]) -> bool:
+    return any(name.partition("[")[0].lower().replace("-", "_") in _OVERRIDES for name, _ in pairs)
+
+
+def _overrides_body(body: Any) -> bool:
+    """Whether a body has a field that makes the request another one: as JSON, as a form, or in parts."""
+    if isinstance(body, str):
+        if _OVERRIDE_PART.search(body) or _overrides(parse_qsl(body, keep_blank_values=True)):
+            return True
+        with suppress(ValueError, RecursionError):
+            body = json.loads(body)
+    return isinstance(body, dict) and _overrides(body.items())
 
 
 def _headers(arguments: dict[str, Any]) -> dict[str, str]:
     given = {name.lower(): value for name, value in (arguments.get("headers") or {}).items()}
-    wrong = sorted(set(given) & set(_OURS))
+    # Many servers take `_` for `-`.
+    wrong = sorted(name for name in given if name.replace("_", "-") in _OURS)
     if wrong:
         raise Refused(f"These headers cannot be set: {', '.join(wrong)}.")
     if not all(_is_header(name) and value.isprintable() for name, value in given.items()):
@@ -200,11 +246,17 @@ def _body(arguments: dict[str, Any]) -> bytes | None:
     )
 
 
-def _redirect(response: httpx2.Response) -> httpx2.URL | None:
+def _redirect(response: httpx2.Response, url: httpx2.URL) -> str | None:
     """Where a redirect leads; None for every other answer."""
+    import httpx2
+
     if not response.has_redirect_location:
         return None
-    return response.url.join(response.headers["location"])
+    location = response.headers["location"]
+    try:
+        return str(url.join(location))
+    except (httpx2.InvalidURL, ValueError):
+        return str(location)
 
 
 async def _told(response: httpx2.Response, reads: bool, method: str) -> ToolResult:
@@ -232,7 +284,4 @@ def _readable(response: httpx2.Response, body: bytes) -> str:
     media = response.headers.get("content-type", "text/plain").split(";")[0].strip().lower()
     if body and not any(part in media for part in _TEXT):
         return f"[{len(body)} bytes of {media}]"
-    try:
-        return body.decode(response.charset_encoding or "utf-8", "replace")
-    except LookupError:  # a charset nobody knows
-        return body.decode("utf-8", "replace")
+    return text_of(body, response.charset_encoding)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import mcp.types as types
@@ -26,11 +27,13 @@ from workflows.core.secret_names import variables_of_server
 class McpServers:
     """The servers of one run in this process. `close` it at the run's end.
 
-    `environ` gives the values of `${VAR}`; a server sees nothing of it beside what its entry names.
+    `environ` gives the values of `${VAR}`; a server sees nothing of it beside what its entry names. A
+    relative `cwd` starts at `root`, the catalog.
     """
 
     environ: Mapping[str, str]
     secrets: Mapping[str, str] = field(default_factory=dict)
+    root: Path = Path()
     _open: dict[str, Session] = field(default_factory=dict, init=False)
     _locks: dict[str, asyncio.Lock] = field(default_factory=dict, init=False)
 
@@ -44,7 +47,7 @@ class McpServers:
             if known is not None:
                 await known.close()
             server = expand(plan.server, self.environ, name=plan.name)
-            self._open[key] = made = Session(plan.name, server, self.secrets_of(plan))
+            self._open[key] = made = Session(plan.name, server, self.secrets_of(plan), self.root)
             try:
                 await made.open()
             except BaseException:

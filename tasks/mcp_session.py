@@ -6,21 +6,22 @@ import asyncio
 import contextlib
 import logging
 import os
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
-from typing import IO, Any, cast
+from pathlib import Path
+from typing import Any, cast
 
 import httpx2
 import mcp.types as types
-from mcp import Client, MCPError, StdioServerParameters
+from mcp import Client, MCPError
 from mcp.client.sse import sse_client
-from mcp.client.stdio import stdio_client
 from mcp.client.streamable_http import streamable_http_client
 
-from tasks.effect_calls import Refused, Unsure
-from tasks.mcp_attempts import ATTEMPT, Attempt, WatchedHttp, watched
+from blocks.json_schemas import Unchecked, foreign_problems
+from tasks.effect_calls import Refused, Unreached, Unsure
+from tasks.mcp_attempts import ANSWER_BYTES, ATTEMPT, Attempt, PlainHttp, WatchedHttp, watched
 from tasks.secrets import Secrets, scrub_text, scrub_value
+from tasks.stdio_server import StdioServer
 from tasks.tools import ToolError
 from workflows.core.errors import PhaselineError
 from workflows.core.models.agent import McpServer
@@ -40,8 +41,10 @@ _NOT_PERFORMED = frozenset((-32601, -32602, -32020, -32021, -32022, -32042))
 _IN_DOUBT = frozenset((_CLOSED, _TIMED_OUT, -32600, -32603, -32700))
 """The SDK makes these itself of answers it cannot read, so that the call may have been performed."""
 _SESSION_LOST = "Session terminated"
+_EVENT_FAILED = "SSE stream failed"
 _DEFINITE_4XX = frozenset(range(400, 500)) - {408, 409, 425, 429}
 _SAID = 1500
+_TOO_LARGE = f"is larger than {ANSWER_BYTES // 2**20} MiB"
 _LOG = logging.getLogger(__name__)
 
 
@@ -64,11 +67,14 @@ class Asked:
 class Session:
     """One open server. A task of its own holds it: what it enters must be left where it was entered."""
 
-    def __init__(self, name: str, server: McpServer, secrets: Secrets) -> None:
+    def __init__(self, name: str, server: McpServer, secrets: Secrets, root: Path) -> None:
         self.name = name
         self.seconds = server.timeout or CALL_SECONDS
         self.tools: tuple[types.Tool, ...] = ()
         self._server, self._secrets = server, secrets
+        self._process = StdioServer(server, root) if server.command is not None else None
+        self._results: dict[str, Any] = {}
+        """What its tools say of their results: JSON Schemas by tool."""
         self._client: Client | None = None
         self._closing = asyncio.Event()
         self._ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -122,10 +128,7 @@ class Session:
         except RuntimeError as error:
             if not attempt.written:
                 raise NeverLeft(f"the MCP server '{self.name}' is closed") from None
-            # The answer came; the SDK held it against the tool's own output schema.
-            raise ToolError(
-                f"The answer breaks the tool's own output schema: {self._clean(str(error))}"
-            ) from None
+            raise Unsure(f"the MCP server '{self.name}' failed: {self._clean(str(error))}.") from None
         except OSError as error:
             self._lost = True
             why = self._clean(str(error))
@@ -138,7 +141,22 @@ class Session:
             }
             # The state goes back to the server as it is; kept, it is masked, and the server begins again.
             return Asked(scrub_value(asked, self._secrets), result.request_state)
+        self._check(tool, result)
         return result
+
+    def _check(self, tool: str, result: types.CallToolResult) -> None:
+        """Raises ToolError for data that is not as its tool promises; a promise nobody can check is none."""
+        schema = self._results.get(tool)
+        if result.is_error or not isinstance(schema, dict):
+            return
+        try:
+            problems = foreign_problems(schema, result.structured_content)
+        except Unchecked as error:  # the call was answered all the same
+            _LOG.info("the output schema of %s of the MCP server %s: %s", tool, self.name, error)
+            return
+        if problems:
+            told = self._clean("; ".join(problems))
+            raise ToolError(f"The answer breaks the tool's own output schema: {told}")
 
     async def close(self) -> None:
         """Ends the session. Harmless when repeated."""
@@ -154,49 +172,55 @@ class Session:
             await asyncio.gather(self._holder, return_exceptions=True)
 
     async def _hold(self) -> None:
-        with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as said:
-            try:
-                async with (
-                    self._transport(said) as transport,
-                    Client(
-                        transport, read_timeout_seconds=self.seconds, elicitation_callback=_decline
-                    ) as client,
-                ):
-                    self.tools = await _all_tools(client)
-                    self._client = client
-                    if not self._ready.done():
-                        self._ready.set_result(None)
-                    await self._closing.wait()
-            except asyncio.CancelledError:
-                raise
-            except BaseException as error:  # noqa: BLE001 - handed to whoever opens it
-                self._ended(error, _tail(said, self._secrets))
-            finally:
-                self._lost = True
+        try:
+            async with (
+                self._transport() as transport,
+                Client(transport, read_timeout_seconds=self.seconds, elicitation_callback=_decline) as client,
+            ):
+                self.tools = await _all_tools(client)
+                self._client = client
+                if not self._ready.done():
+                    self._ready.set_result(None)
+                await self._closing.wait()
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001 - handed to whoever opens it
+            self._ended(error, await self._process.said(self._clean) if self._process else "")
+        finally:
+            self._lost = True
 
     def _ended(self, error: BaseException, said: str) -> None:
         if self._ready.done():
             _LOG.info("the session of the MCP server %s ended: %s", self.name, _why(error))
             return
-        fault = error if isinstance(error, PhaselineError) else self._unavailable(_why(error), said)
+        why = f"an answer of it {_TOO_LARGE}" if self._overflown else _why(error)
+        fault = error if isinstance(error, PhaselineError) else self._unavailable(why, said)
         self._ready.set_exception(fault)
 
+    @property
+    def _overflown(self) -> bool:
+        return self._process is not None and self._process.too_large
+
     @contextlib.asynccontextmanager
-    async def _transport(self, said: IO[str]) -> AsyncIterator[Any]:
+    async def _transport(self) -> AsyncIterator[Any]:
         server = self._server
-        if server.command is not None:
-            given = StdioServerParameters(
-                command=server.command, args=list(server.args), env=dict(server.env), cwd=server.cwd
-            )
-            yield watched(stdio_client(given, errlog=said))  # type: ignore[arg-type]
+        if self._process is not None:
+            yield watched(self._process.transport(), self._results)
             return
         assert server.url is not None
         if server.type == "sse":
-            yield watched(sse_client(server.url, headers=dict(server.headers), sse_read_timeout=86_400))
+            client = sse_client(
+                server.url,
+                headers=dict(server.headers),
+                sse_read_timeout=86_400,
+                httpx_client_factory=PlainHttp,
+            )
+            yield watched(client, self._results)
             return
         timeout = httpx2.Timeout(30.0, read=self.seconds + 30)
         async with WatchedHttp(headers=dict(server.headers), timeout=timeout) as http:
-            yield watched(streamable_http_client(server.url, http_client=http))
+            client = streamable_http_client(server.url, http_client=http, max_sse_event_size=ANSWER_BYTES)
+            yield watched(client, self._results)
 
     def _unavailable(self, why: str, said: str = "") -> ServerUnavailable:
         server = self._server
@@ -211,10 +235,15 @@ class Session:
         who, told = f"the MCP server '{self.name}'", self._clean(error.message)
         if error.code == _CLOSED or told == _SESSION_LOST:
             self._lost = True
+        if attempt.written and (attempt.too_large or self._overflown):
+            # It came, so that the call was most likely performed; the same again would be as large.
+            return Unsure(f"the answer of {who} {_TOO_LARGE}, and was not read.", passing=False)
+        if attempt.written and told.startswith(_EVENT_FAILED):
+            return Unsure(f"the answer of {who} could not be read: {told}.", passing=False)
         if not attempt.written or told == _SESSION_LOST:
             return NeverLeft(f"{who} had closed the session")
         if attempt.not_sent:
-            return Refused(f"{who} could not be reached: {self._clean(attempt.not_sent)}.")
+            return Unreached(f"{who} could not be reached: {self._clean(attempt.not_sent)}.")
         if attempt.status in _DEFINITE_4XX and error.code in _IN_DOUBT:
             return Refused(f"{who} refused the call with HTTP {attempt.status}.")
         if attempt.lost:
@@ -269,22 +298,13 @@ def _why(error: BaseException) -> str:
     """What went wrong when a server was opened, in one sentence."""
     leaf = next(_leaves(error))
     if isinstance(leaf, FileNotFoundError):
-        return f"the command or its folder was not found ({leaf.filename or leaf})"
+        where = "; a relative one starts at `cwd`" if os.sep in str(leaf.filename) else ""
+        return f"the command or its folder was not found ({leaf.filename or leaf}){where}"
     if isinstance(leaf, MCPError):
         return "it ended at once" if leaf.code == _CLOSED else f"it answered: {leaf.message}"
     if isinstance(leaf, httpx2.ConnectError):
         return f"nothing answers at its address ({leaf})"
     return f"{type(leaf).__name__}: {leaf}".rstrip(": ")
-
-
-def _tail(said: IO[str], secrets: Secrets) -> str:
-    """The end of what a server printed to its error stream, cut once it holds no secret."""
-    said.flush()
-    size = said.seek(0, os.SEEK_END)
-    said.seek(max(0, size - 4 * _SAID))
-    lines = [line.strip() for line in said.read().splitlines() if line.strip()]
-    whole = lines[1:] if size > 4 * _SAID and len(lines) > 1 else lines  # the first was cut
-    return scrub_text(" / ".join(whole[-3:]), secrets)[-_SAID:]
 
 
 def _addresses(error: MCPError) -> str:

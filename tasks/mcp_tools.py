@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from blocks.json_schemas import schema_fault
 from tasks.effect_calls import Refused
 from tasks.effect_tools import ActingTool
 from tasks.effect_waits import by_timeout
 from tasks.effects import EffectGate
 from tasks.secrets import scrub_text, scrub_value
 from tasks.tools import Effect, ToolError, ToolResult
+from workflows.core.agent_skills import BUILT_IN
 from workflows.core.errors import UsageError, did_you_mean
 from workflows.core.plan import AgentPlan, ServerPlan, ToolRulePlan
 from workflows.core.refs import digest
 from workflows.core.tool_names import rule_names, served_name
-from workflows.core.tool_rules import rule_of
+from workflows.core.tool_rules import HTTP_REQUEST, rule_of
 
 if TYPE_CHECKING:
     import mcp.types as types
@@ -33,25 +36,68 @@ ROUNDS = 10
 """How often a server may ask within one call."""
 IMAGE_BYTES = 32 * 1024
 
+_LOG = logging.getLogger(__name__)
 _IMAGES = ("image/png", "image/jpeg", "image/gif", "image/webp")
 
 
-async def mcp_tools(agent: AgentPlan, servers: McpServers, gate: EffectGate) -> list[ActingTool]:
+async def mcp_tools(
+    agent: AgentPlan, servers: McpServers, gate: EffectGate, *, continued: bool = False
+) -> list[ActingTool]:
     """The tools of all servers of an agent, in the order of their names, as tools-config.json lets them be.
 
     Opens the servers. Raises ServerUnavailable, and UsageError where tools-config.json names a tool that is
-    not there.
+    not there, unless a conversation goes on that was told of another release of the server.
     """
     out: list[ActingTool] = []
+    known: set[str] = set()
     for plan in sorted(agent.servers, key=lambda plan: plan.name):
         session = await servers.session(plan)
-        _check_names(agent, plan, session)
+        if not continued:
+            _check_names(agent, plan, session)
         for tool in session.tools:
-            rule = rule_of(agent.tool_rules, *rule_names(plan.name, tool.name))
+            known.update(rule_names(plan.name, tool.name))
+            rule = _rule(agent, plan, tool.name)
             offered = not plan.server.tools or tool.name in plan.server.tools
             if offered and (rule is None or rule.allow):
-                out.append(_acting(plan, tool, rule, servers, gate))
+                out.append(_acting(plan, tool, rule, servers, gate, continued))
+    if not continued:
+        _check_rules(agent, known)
     return out
+
+
+def _rule(agent: AgentPlan, plan: ServerPlan, tool: str) -> ToolRulePlan | None:
+    """The rule of a server's tool. One for a tool of ours of the same name restricts it, and grants nothing:
+    a server chooses its tools' names."""
+    rule = rule_of(agent.tool_rules, *rule_names(plan.name, tool))
+    if rule is None or rule.name != tool or tool not in _own_names(agent):
+        return rule
+    if tool == HTTP_REQUEST and agent.http is not None and agent.http.methods:
+        raise UsageError(
+            f"{agent.folder}/tools-config.json: `methods` of '{tool}' says nothing of the tool of that "
+            f"name of the MCP server '{plan.name}'",
+            f"write a rule for '{plan.name}.{tool}' too",
+        )
+    return rule.model_copy(update={"effect": None, "effect_key": ()})
+
+
+def _own_names(agent: AgentPlan) -> set[str]:
+    return {*BUILT_IN, *(handler.name for skill in agent.skills for handler in skill.handlers)}
+
+
+def _check_rules(agent: AgentPlan, known: set[str]) -> None:
+    """A rule that is about no tool at all: what it says, an approval too, would never happen.
+
+    One with a `__` behind what is no server may be of a handler that this step does not use.
+    """
+    ours, servers = _own_names(agent), {plan.name for plan in agent.servers}
+    for rule in agent.tool_rules:
+        start, parted, _ = rule.name.partition("__")
+        elsewhere = parted and not any(rule.name.startswith(f"{name}__") for name in servers)
+        if rule.name not in known and rule.name not in ours and not (start and elsewhere):
+            raise UsageError(
+                f"{agent.folder}/tools-config.json has a rule for '{rule.name}', which no MCP server offers",
+                did_you_mean(rule.name, known),
+            )
 
 
 def _check_names(agent: AgentPlan, plan: ServerPlan, session: Session) -> None:
@@ -71,10 +117,12 @@ def _acting(
     rule: ToolRulePlan | None,
     servers: McpServers,
     gate: EffectGate,
+    continued: bool,
 ) -> ActingTool:
     known = servers.secrets_of(plan)
     schema, takes_key = _shown_schema(scrub_value(tool.input_schema, known))
-    _check_key_fields(plan, tool, rule, schema)
+    if not continued:
+        _check_key_fields(plan, tool, rule, schema)
 
     async def send(arguments: dict[str, Any], key: str) -> ToolResult:
         given = {**arguments, KEY_ARGUMENT: key} if takes_key else arguments
@@ -120,13 +168,9 @@ def _shown_schema(given: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
     A schema that cannot be used (no schema of an object, or one that points elsewhere, which nobody should be
     made to fetch) becomes any object: the server checks its arguments itself.
     """
-    from jsonschema import Draft202012Validator
-    from jsonschema.exceptions import SchemaError
-
     schema = {**given, "type": given.get("type", "object")}
-    try:
-        Draft202012Validator.check_schema(schema)
-    except (SchemaError, RecursionError):
+    if (fault := schema_fault(schema)) is not None:
+        _LOG.info("the schema of a server's tool is left out: %s", fault)
         return {"type": "object"}, False
     properties = dict(schema.get("properties") or {})
     takes_key = KEY_ARGUMENT in properties
@@ -134,18 +178,9 @@ def _shown_schema(given: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
         del properties[KEY_ARGUMENT]
         schema["properties"] = properties
         schema["required"] = [name for name in schema.get("required") or () if name != KEY_ARGUMENT]
-    if schema["type"] != "object" or _points_elsewhere(schema):
+    if schema["type"] != "object":
         return {"type": "object"}, takes_key
     return schema, takes_key
-
-
-def _points_elsewhere(schema: Any) -> bool:
-    if isinstance(schema, Mapping):
-        target = schema.get("$ref", schema.get("$dynamicRef"))
-        if isinstance(target, str) and not target.startswith("#"):
-            return True
-        return any(_points_elsewhere(inner) for inner in schema.values())
-    return isinstance(schema, list) and any(_points_elsewhere(inner) for inner in schema)
 
 
 class _Call:
@@ -272,7 +307,7 @@ def _with_structured(text: str, structured: Any) -> str:
         return as_json
     try:
         said = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         said = text
     return text if said in (structured, structured.get("result")) else f"{text}\n{as_json}"
 

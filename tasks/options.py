@@ -36,15 +36,17 @@ def task_options(
     storage: Any,
     refresh: bool,
     waits: Sequence[float],
+    retries: int,
     on_retry: Callable[[BaseException], Awaitable[None]],
+    is_away: Callable[[BaseException], bool] = lambda error: False,
     limited: bool = True,
     member: str = "",
 ) -> dict[str, Any]:
     """Arguments of `Task.with_options` for one unit of a step.
 
     The cache key is also the path of the result below the storage's root. `refresh` runs the unit even if
-    a result is stored. `waits` are the seconds before each retry (see `retry_waits`); `limited` is False
-    for what only collects finished parts: it has no timeout of its own.
+    a result is stored. `waits` are the seconds before each of the `retries` that are left (see
+    `retry_waits`); `limited` is False for what only collects finished parts: it has no timeout of its own.
     """
     shared = step.cache == "always"
     place = result_path(step, path, key, context)
@@ -57,9 +59,9 @@ def task_options(
         "cache_policy": CacheKeyFnPolicy(cache_key_fn=lambda _context, _parameters: place),
         "cache_expiration": datetime.timedelta(seconds=step.ttl) if shared and step.ttl else None,
         "refresh_cache": refresh,
-        "retries": step.retries.max if waits else 0,
+        "retries": retries,
         "retry_delay_seconds": list(waits) or 0,
-        "retry_condition_fn": _condition(on_retry) if waits else None,
+        "retry_condition_fn": _condition(on_retry, is_away) if retries else None,
         "timeout_seconds": float(step.timeout) if limited and step.timeout else None,
     }
 
@@ -79,14 +81,11 @@ def with_options(task: Task[P, R], options: Mapping[str, Any]) -> Task[P, R]:
 def result_path(step: StepPlan, path: str, key: str, context: RunContext) -> str:
     """Where Prefect keeps a unit's result: within the run, or shared by the runs of a tenant.
 
-    What the offline model made is never handed to a run with a real one, and what was made before the
-    result was dropped is not found again.
+    What the offline model made is never handed to a run with a real one.
     """
     if step.cache == "always":
         return f"{context.tenant}/shared/{key}" + ("-offline" if context.offline else "")
-    generation = context.generations.get(path, 0)
-    later = f"-{generation}" if generation else ""
-    return f"{context.tenant}/{context.run_id}/{path}/{key}{later}"
+    return f"{context.tenant}/{context.run_id}/{path}/{key}"
 
 
 def task_name(step: StepPlan, path: str, member: str = "") -> str:
@@ -99,18 +98,20 @@ def task_name(step: StepPlan, path: str, member: str = "") -> str:
     return shown.replace("{", "{{").replace("}", "}}")
 
 
-def retry_waits(plan: RetryPlan) -> list[float]:
-    """Seconds before each retry, lengthened by up to `jitter` (a share) so that parallel steps spread.
+def retry_waits(plan: RetryPlan, used: int = 0) -> list[float]:
+    """Seconds before each retry after those `used`, lengthened by up to `jitter` (a share) so that parallel
+    steps spread.
 
     At most 50; the last one counts for all later retries.
     """
-    waits = plan.delays()[:_MOST_WAITS]
+    delays = plan.delays()
+    waits = (delays[used:] or delays[-1:])[:_MOST_WAITS]
     return [wait * (1 + plan.jitter * random.random()) for wait in waits]  # noqa: S311 - no secret
 
 
-def attempts_allowed(plan: RetryPlan) -> int:
-    """The first attempt and its retries."""
-    return plan.max + 1
+def retries_left(plan: RetryPlan, used: int) -> int:
+    """Retries after those that are used up, in this process and in earlier ones."""
+    return max(plan.max - used, 0)
 
 
 def is_final(error: BaseException) -> bool:
@@ -118,11 +119,13 @@ def is_final(error: BaseException) -> bool:
     return isinstance(error, PhaselineError) and error.final
 
 
-def _condition(on_retry: Callable[[BaseException], Awaitable[None]]) -> Any:
+def _condition(
+    on_retry: Callable[[BaseException], Awaitable[None]], is_away: Callable[[BaseException], bool]
+) -> Any:
     async def worth_retrying(_task: Any, _run: Any, state: Any) -> bool:
         # Asked only while retries are left (Prefect wants an async function here).
         error = await state.aresult(raise_on_failure=False)
-        if is_final(error):
+        if is_final(error) or is_away(error):
             return False
         await on_retry(error)
         return True

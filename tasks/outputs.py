@@ -8,22 +8,29 @@ does.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import math
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from blocks.json_schemas import TooMuchWork, UnusableSchema, problems_of
+from tasks.answer_data import (
+    NoNumber,
+    TooDeep,
+    csv_rows,
+    embedded_json,
+    load_json,
+    looks_like_csv,
+    markdown_rows,
+)
 from tasks.schema_dialect import Inexpressible, loses, strict_schema
+from workflows.core.errors import UsageError
+from workflows.core.fences import fenced_blocks
 from workflows.core.plan import OutputPlan
 
 Rule = Callable[[Any], Sequence[str]]
 """A further check of an accepted value (text, or data): gives what is wrong, empty when nothing is."""
 
-_FENCE = re.compile(r"^[ \t]*(```+|~~~+)[ \t]*([\w+-]*)[^\n]*\n(.*?)^[ \t]*\1[ \t]*$", re.M | re.S)
 _MAX_PROBLEMS = 20
 _TOO_DEEP = "the JSON value is nested too deeply; nest it less"
 _MAX_ROWS = 5
@@ -169,12 +176,15 @@ def _format(schema: dict[str, Any] | None) -> dict[str, Any] | None:
 def _schema_problems(schema: dict[str, Any], data: Any) -> list[str]:
     if not schema:
         return []
-    from jsonschema import Draft202012Validator
-    from jsonschema.validators import validator_for
-
-    validator = validator_for(schema, default=Draft202012Validator)(schema)
-    errors = sorted(validator.iter_errors(data), key=lambda error: (error.json_path, error.message))
-    return [f"{error.json_path}: {error.message}"[:400] for error in errors[:_MAX_PROBLEMS]]
+    try:
+        return [problem[:400] for problem in problems_of(schema, data)[:_MAX_PROBLEMS]]
+    except TooMuchWork as fault:
+        return [f"$: {fault}; give a shorter or simpler value"]
+    except UnusableSchema as error:
+        raise UsageError(
+            f"the step's output schema cannot be used: {error}",
+            "mend the schema; references may only lead to parts of it, such as '#/$defs/name'",
+        ) from None
 
 
 def _no_rows(data: Any) -> list[str]:
@@ -203,33 +213,27 @@ def _key_problems(rows: list[dict[str, Any]]) -> list[str]:
 def _data(text: str, tables: bool) -> Any:
     """The data in an answer: all of it, a fenced block, or the first JSON value in its prose; for tables
     also CSV or a Markdown table."""
-    blocks = [(match[2].lower(), match[3]) for match in _FENCE.finditer(text)]
+    blocks = fenced_blocks(text)
     candidates = [text, *(body for kind, body in blocks if kind in ("json", "")), *(b for _, b in blocks)]
-    for candidate in candidates:
-        try:
-            return json.loads(candidate, parse_constant=_refuse_constant, parse_float=_number)
-        except ValueError:
-            continue
-        except RecursionError:
-            raise Rejected([_TOO_DEEP]) from None
-    found = [value for source in (*(b for _, b in blocks), text) for value in _embedded(source)]
-    if found:
-        return found[0]
+    try:
+        for candidate in candidates:
+            try:
+                return load_json(candidate)
+            except (NoNumber, TooDeep):
+                raise
+            except ValueError:
+                continue
+        found = next((v for source in (*(b for _, b in blocks), text) if (v := embedded_json(source))), None)
+    except TooDeep:
+        raise Rejected([_TOO_DEEP]) from None
+    except NoNumber as fault:
+        raise Rejected([str(fault)]) from None
+    if found is not None:
+        return found
     rows = _table(text, blocks) if tables else None
     if rows is not None:
         return rows
     raise Rejected(["the answer holds no readable JSON value" + _json_fault(text)])
-
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _number(text: str) -> float:
-    number = float(text)
-    if not math.isfinite(number):
-        raise Rejected([f"the number {text[:40]} is beyond the range of a JSON number; write it as a text"])
-    return number
 
 
 def _json_fault(text: str) -> str:
@@ -245,63 +249,8 @@ def _json_fault(text: str) -> str:
     return ""
 
 
-def _embedded(text: str) -> list[Any]:
-    """The first object or list that stands in the prose, if it is whole."""
-    decoder = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_number)
-    for match in re.finditer(r"[\[{]", text):
-        try:
-            value, end = decoder.raw_decode(text, match.start())
-        except ValueError:
-            continue
-        except RecursionError:
-            raise Rejected([_TOO_DEEP]) from None
-        if value and text[end : end + 1] != "(":  # [text](link) is Markdown, not a list
-            return [value]
-    return []
-
-
 def _table(text: str, blocks: list[tuple[str, str]]) -> list[dict[str, Any]] | None:
     for kind, body in blocks:
         if kind == "csv":
-            return _csv_rows(body)
-    return _markdown_rows(text) or (_csv_rows(text) if _looks_like_csv(text) else None)
-
-
-def _looks_like_csv(text: str) -> bool:
-    lines = [line for line in text.strip().splitlines() if line.strip()]
-    counts = {line.count(",") for line in lines}
-    return len(lines) > 1 and len(counts) == 1 and counts != {0}
-
-
-def _csv_rows(text: str) -> list[dict[str, Any]]:
-    reader = csv.DictReader(io.StringIO(text.strip()), restkey="...", restval="")
-    return [{str(key): _cell(value) for key, value in row.items()} for row in reader]
-
-
-def _markdown_rows(text: str) -> list[dict[str, Any]] | None:
-    lines = text.splitlines()
-    for n, line in enumerate(lines[1:], start=1):
-        if re.fullmatch(r"\s*\|?\s*:?-{2,}:?\s*(\|\s*:?-{2,}:?\s*)*\|?\s*", line) and "|" in lines[n - 1]:
-            head = _cells(lines[n - 1])
-            body = [_cells(row) for row in lines[n + 1 : _table_end(lines, n + 1)]]
-            return [dict(zip(head, map(_cell, row), strict=False)) for row in body]
-    return None
-
-
-def _table_end(lines: list[str], start: int) -> int:
-    end = start
-    while end < len(lines) and "|" in lines[end]:
-        end += 1
-    return end
-
-
-def _cells(line: str) -> list[str]:
-    return [cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip().strip("|"))]
-
-
-def _cell(value: Any) -> Any:
-    """A table's text as the number it spells, else as text; `007` and `1e5` stay text."""
-    text = str(value).strip()
-    if re.fullmatch(r"-?(0|[1-9]\d{0,14})", text):
-        return int(text)
-    return float(text) if re.fullmatch(r"-?(0|[1-9]\d{0,14})\.\d{1,15}", text) else text
+            return csv_rows(body)
+    return markdown_rows(text) or (csv_rows(text) if looks_like_csv(text) else None)

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from blocks.models import Answer, Request
+from blocks.models import Request
 from tasks.outputs import Contract
 from tasks.tools import ToolSet
 from workflows.core.plan import ModelPlan
@@ -60,13 +60,6 @@ def takes_effort(model_id: str) -> bool:
 def _version(model_id: str) -> tuple[int, int]:
     match = _CLAUDE.fullmatch(model_id)
     return (int(match[2]), int(match[3] or 0)) if match else (0, 0)
-
-
-def echoed(answer: Answer) -> dict[str, Any]:
-    """The answer as a message of the conversation. Thinking stays as it came; empty text, which the API
-    does not take back, is left out."""
-    content = [block for block in answer.content if block["type"] != "text" or block["text"]]
-    return {"role": "assistant", "content": content}
 
 
 def with_blocks(history: list[dict[str, Any]], blocks: list[dict[str, Any]]) -> list[dict[str, Any]]:

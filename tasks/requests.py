@@ -1,7 +1,7 @@
-"""The one loop that retries model requests.
+"""The one loop that asks a model again.
 
 The SDK's own retries are off and Prefect retries steps, so whatever a request may be tried again for is
-decided here: how often, how long to wait, and when to give up in which way.
+decided here. How long is blocks.patience's to say.
 """
 
 from __future__ import annotations
@@ -10,11 +10,22 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
-from blocks.models import Answer, Malformed, ModelConnection, ModelError, QuotaExhausted, Request, Retryable
+from blocks.models import (
+    AGAIN,
+    Answer,
+    Malformed,
+    ModelConnection,
+    ModelError,
+    ProviderAway,
+    QuotaExhausted,
+    Request,
+    Retryable,
+)
+from blocks.patience import PROVIDER, Outage, Patience, shown_wait
 from workflows.core.usage import Usage
 
 OnEvent = Callable[[str, dict[str, Any]], None]
@@ -22,38 +33,15 @@ OnEvent = Callable[[str, dict[str, Any]], None]
 
 - `request.started`: attempt (from 1)
 - `request.progress`: kind (text, thinking, tool_use), characters (received so far in this request)
-- `request.retry`: attempt, kind, reason, delay (seconds)
+- `request.retry`: attempt, kind, reason, delay (seconds), since and until (ISO 8601): from when it is
+  waited for, and for how long at most
 - `request.answered`: attempt, model, request_id, stop_reason, usage, seconds, offline
 
 A gate tells its own before `request.started`; those of the governor are in tasks.governor.
 """
 
-RETRY_AFTER_CAP = 60.0
-"""Seconds: a rate limit that lasts longer is no hiccup but a spent quota."""
-
-
-@dataclass(frozen=True, slots=True)
-class RetryPolicy:
-    """How a request is tried again. Times in seconds.
-
-    Waits double from `base` up to `cap`, shortened by up to `jitter` (a share) so that parallel steps
-    spread. The provider's `retry-after` is obeyed up to `retry_after_cap`; a longer one gives up. `budget`
-    bounds all tries and waits of one request together, but not how long it stands at a gate; a try that
-    runs is not interrupted by it.
-    """
-
-    max_attempts: int = 6
-    base: float = 1.0
-    cap: float = 30.0
-    jitter: float = 0.5
-    retry_after_cap: float = RETRY_AFTER_CAP
-    budget: float = 600.0
-    max_malformed: int = 2
-
-    def delay(self, attempt: int, retry_after: float | None, chance: float) -> float:
-        """Seconds before the try after `attempt` (from 1); `chance` is a random number from 0 to 1."""
-        backoff = min(self.cap, self.base * 2.0 ** min(attempt - 1, 60)) * (1 - self.jitter * chance)
-        return max(backoff, retry_after or 0.0)
+MALFORMED = 3
+"""Answers that are none, after which a request fails: each may have been paid for, and time mends none."""
 
 
 class Gate(Protocol):
@@ -80,47 +68,110 @@ def ignore_event(name: str, data: dict[str, Any]) -> None:
 async def ask(
     connection: ModelConnection,
     request: Request,
-    policy: RetryPolicy | None = None,
+    patience: Patience | None = None,
     on_event: OnEvent = ignore_event,
     *,
     gate: Gate | None = None,
+    outage: Outage | None = None,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     chance: Callable[[], float] = random.random,
 ) -> Answer:
-    """Send `request` until it is answered, as far as `policy` goes.
+    """Send `request` until it is answered, as long as there is patience.
 
-    Raises the last `Retryable` when the tries or the time are used up (the step may be tried again),
-    `QuotaExhausted` for a rate limit that lasts longer than the policy waits, and any other `ModelError`
-    at once. `spent` of what is raised sums all tries, `lost` of an answer those before it.
+    Requests with one `outage` share it: what one waits for, all wait for, and where one gives up nobody else
+    begins to wait. Raises ProviderAway when patience is over, QuotaExhausted for a rate limit that lasts
+    longer, Malformed after three answers that are none, and any other `ModelError` at once. `spent` of
+    what is raised sums all tries, `lost` of an answer those before it.
     """
-    policy = policy or RetryPolicy()
-    deadline, malformed, failures = time.monotonic() + policy.budget, 0, []
-    for attempt in range(1, policy.max_attempts + 1):
+    asking = _Asking(patience or Patience(), outage or Outage(), on_event, chance)
+    while True:
+        asking.attempt += 1
         try:
-            deadline += await _let_in(gate, request)
-            answer = await _send(connection, request, gate, attempt, on_event)
+            await asking.let_in(gate, request)
+            answer = await _send(connection, request, gate, asking.attempt, on_event)
         except ModelError as error:
-            failures.append(error)
-            malformed += isinstance(error, Malformed)
-            last = attempt == policy.max_attempts or malformed > policy.max_malformed
-            delay = _wait(error, attempt, policy, chance())
-            if last or delay is None or time.monotonic() + delay > deadline:
-                raise _given_up(error, failures, policy) from error
-            _tell_retry(on_event, attempt, error, delay)
-            await sleep(delay)
+            await sleep(asking.pause(error))
         else:
-            _tell_answer(on_event, attempt, answer)
-            return replace(answer, lost=_spent(failures))
-    raise ValueError("a retry policy needs at least one attempt")
+            asking.outage.end()
+            _tell_answer(on_event, asking.attempt, answer)
+            return replace(answer, lost=_spent(asking.failures))
 
 
-async def _let_in(gate: Gate | None, request: Request) -> float:
-    """Seconds the request stood at the gate."""
-    if gate is None:
-        return 0.0
-    began = time.monotonic()
-    await gate.before(request)
-    return time.monotonic() - began
+@dataclass
+class _Asking:
+    """One request while it is tried. Times are of the monotonic clock."""
+
+    patience: Patience
+    outage: Outage
+    on_event: OnEvent
+    chance: Callable[[], float]
+    attempt: int = 0
+    failures: list[ModelError] = field(default_factory=list)
+    since: float | None = None
+    """When it failed first."""
+
+    async def let_in(self, gate: Gate | None, request: Request) -> None:
+        """Passes the gate, within what is left of patience. Raises ProviderAway where nothing is."""
+        if self.outage.hopeless(self.patience):
+            raise self._over(self.failures[-1] if self.failures else None)
+        if gate is None:
+            return
+        began = self._began()
+        left = None if began is None else max(0.0, began + self.patience.seconds - time.monotonic())
+        try:
+            async with asyncio.timeout(left) as timer:
+                await gate.before(request)
+        except TimeoutError:
+            if not timer.expired():
+                raise
+            raise self._over(self.failures[-1] if self.failures else None) from None
+
+    def pause(self, error: ModelError) -> float:
+        """Seconds before the next try, which is told; raises what there is instead of one."""
+        self.failures.append(error)
+        malformed = sum(isinstance(one, Malformed) for one in self.failures)
+        if isinstance(error, ProviderAway) or not isinstance(error, Retryable) or malformed >= MALFORMED:
+            raise self._final(error)
+        now = time.monotonic()
+        self.since = now if self.since is None else self.since
+        began = min(self.outage.note(now), self.since)
+        delay = self.patience.pause(PROVIDER, len(self.failures), self.chance(), error.retry_after)
+        left = began + self.patience.seconds - now
+        if left <= 0 or (error.retry_after or 0.0) > left:
+            self.outage.give_up(self.patience, now)
+            raise self._final(self._exhausted(error) or self._over(error)) from error
+        delay = min(delay, left)
+        told = {"attempt": self.attempt, "kind": error.kind, "reason": error.message, "delay": delay}
+        self.on_event("request.retry", {**told, **shown_wait(began, self.patience.seconds, now)})
+        return delay
+
+    def _began(self) -> float | None:
+        """When the wait began that this one is part of; None when nothing is waited for."""
+        known = [moment for moment in (self.since, self.outage.since) if moment is not None]
+        return min(known, default=None)
+
+    def _exhausted(self, error: Retryable) -> QuotaExhausted | None:
+        """A rate limit that lasts longer than patience is no hiccup but a spent quota."""
+        if error.kind != "rate_limit" or (error.retry_after or 0) <= self.patience.seconds:
+            return None
+        return QuotaExhausted(error.message, datetime.now(UTC) + timedelta(seconds=error.retry_after or 0))
+
+    def _over(self, error: ModelError | None) -> ProviderAway:
+        began = self._began()
+        waited = self.outage.given_up if began is None else time.monotonic() - began
+        wake = max(self.patience.seconds, (getattr(error, "retry_after", None) or 0.0))
+        message = "the provider does not answer yet" if error is None else error.message
+        cure = error.cure if error is not None and error.cure != AGAIN else ""
+        return ProviderAway(message, cure, waited, wake, getattr(error, "kind", ""))
+
+    def _final(self, error: ModelError) -> ModelError:
+        """The error with the cost of all tries."""
+        if isinstance(error, Malformed) and len(self.failures) > 1:
+            error.message = f"{error.message} (given up after {len(self.failures)} tries)"
+            error.args = (error.message,)
+        error.spent = _spent(self.failures)
+        error.limits = error.limits or self.failures[-1].limits
+        return error
 
 
 async def _send(
@@ -138,27 +189,6 @@ async def _send(
     return answer
 
 
-def _wait(error: ModelError, attempt: int, policy: RetryPolicy, chance: float) -> float | None:
-    """Seconds to wait before the next try; None when there must be none."""
-    if not isinstance(error, Retryable) or (error.retry_after or 0) > policy.retry_after_cap:
-        return None
-    return policy.delay(attempt, error.retry_after, chance)
-
-
-def _given_up(error: ModelError, failures: list[ModelError], policy: RetryPolicy) -> ModelError:
-    """What to raise after the last failure: the failure itself, with the costs of all of them."""
-    final = error
-    if isinstance(error, Retryable):
-        long = error.retry_after if (error.retry_after or 0) > policy.retry_after_cap else None
-        if long and error.kind == "rate_limit":
-            final = QuotaExhausted(error.message, datetime.now(UTC) + timedelta(seconds=long))
-        elif len(failures) > 1:
-            final.message = f"{error.message} (given up after {len(failures)} tries)"
-            final.args = (final.message,)
-    final.spent = _spent(failures)
-    return final
-
-
 def _spent(failures: list[ModelError]) -> Usage:
     """What tries without an answer have cost together."""
     return sum((failure.spent for failure in failures), Usage())
@@ -173,11 +203,6 @@ def _progress(on_event: OnEvent) -> Callable[[str, str], None]:
         on_event("request.progress", {"kind": kind, "characters": received})
 
     return tell
-
-
-def _tell_retry(on_event: OnEvent, attempt: int, error: ModelError, delay: float) -> None:
-    kind = error.kind if isinstance(error, Retryable) else ""
-    on_event("request.retry", {"attempt": attempt, "kind": kind, "reason": error.message, "delay": delay})
 
 
 def _tell_answer(on_event: OnEvent, attempt: int, answer: Answer) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Mapping
 from typing import Any
 
+from pydantic import ValidationError
+
 from tasks.context import INLINE_BYTES, RunContext
+from tasks.earlier_work import EarlierWork, done_by
 from tasks.effect_calls import Unsure
 from tasks.effect_tools import gate_of
 from tasks.failures import OutputRejected, StepFailed
@@ -49,13 +53,14 @@ async def run_skill(
         schema = with_documents(step.handler.input_schema, step.handler.documents, names)
     except ValueError as fault:
         raise WrongArguments(str(fault), "give the step the document it needs") from None
-    problems = argument_problems(schema, arguments)
+    problems = await asyncio.to_thread(argument_problems, schema, arguments)
     if problems:
         raise WrongArguments(
             f"{step.handler.handler}: " + "; ".join(problems), f"mend `args` of the step '{step.id}'"
         )
     result = await _called(step, arguments, values, context, path)
-    _accept(step, result)
+    # In a thread: a large result takes its time, and the step's timeout must fire meanwhile.
+    await asyncio.to_thread(_accept, step, result)
     text = result if isinstance(result, str) else json.dumps(result, ensure_ascii=False, indent=2)
     ref = await store_output(text, result, step.output, context, path)
     return StepResult(
@@ -74,8 +79,13 @@ async def _called(
     """The handler's result; one that acts is called through the effect gate, so that it acts once."""
     skill, handler = step.skill, step.handler
     assert skill is not None and handler is not None
-    gate = gate_of(context, path, repeat=context.repeat(path), remote=context.reaches_out)
-    if handler.effect == "none" or gate is None:
+    if handler.effect == "none" or context.durable is None:
+        return await _handled(step, arguments, values, context)
+    # Whatever was done by other arguments: the step's definition, or what it reads, was another one then.
+    fresh = context.durable.lease.created and context.attempts.get(path, 1) <= 1
+    earlier = EarlierWork([] if fresh else await done_by(context, path))
+    gate = gate_of(context, path, repeat=context.repeat(path), remote=context.reaches_out, earlier=earlier)
+    if gate is None:
         return await _handled(step, arguments, values, context)
 
     async def send(_key: str) -> ToolResult:
@@ -117,11 +127,23 @@ async def _opened(done: ToolResult, step: StepPlan, context: RunContext) -> Any:
         raise StepFailed(text, f"see what happened: phaseline show, then resume or change '{step.id}'")
     try:
         kept = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
     if isinstance(kept, dict) and set(kept) == {"ref"}:
-        kept = json.loads(await context.store.get(Ref.model_validate(kept["ref"])))
+        stored = _ref(kept["ref"], context)
+        if stored is None:
+            return text
+        kept = json.loads(await context.store.get(stored))
     return kept["value"] if isinstance(kept, dict) and set(kept) == {"value"} else kept
+
+
+def _ref(kept: Any, context: RunContext) -> Ref | None:
+    """Where a result is stored; None for a person's words that only look like it, or lead elsewhere."""
+    try:
+        ref = Ref.model_validate(kept)
+    except ValidationError:
+        return None
+    return ref if ref.tenant == context.tenant else None
 
 
 async def _handled(

@@ -11,6 +11,7 @@ from typing import Any
 from blocks.storage import ArtifactStore
 from tasks.context import INLINE_BYTES, RunContext
 from tasks.effect_calls import Refused, Unsure
+from tasks.handler_code import Code, CodeChanged, copy_pinned
 from tasks.handler_faults import HandlerError, HandlerFault, HandlerOutput
 from tasks.handler_files import DocumentFile
 from tasks.handlers import run_handler
@@ -18,6 +19,7 @@ from tasks.secrets import scrub_text, scrub_value, without_secrets
 from tasks.tools import Tool, ToolError, ToolResult
 from tasks.values import Value
 from workflows.core.errors import PhaselineError
+from workflows.core.files import read_file
 from workflows.core.handlers import with_documents
 from workflows.core.plan import HandlerPlan, SkillPlan
 from workflows.core.prompts import READ_SKILL
@@ -26,6 +28,8 @@ from workflows.core.refs import canonical_json, digest_bytes
 HANDLER_TIMEOUT = 120.0
 """Seconds of one call when neither the registry nor the binding says."""
 
+_OURS = ("SKILL.md", "config.yaml")
+"""Files of a skill's folder that no handler needs: a run goes on where they were reworded."""
 _TEXT = (".md", ".txt", ".json", ".yaml", ".yml", ".csv", ".py", ".toml", ".html", ".xml", ".sh")
 
 
@@ -76,7 +80,10 @@ def _read_skill(skills: Sequence[SkillPlan], root: Path) -> Tool:
         files = {f.path: f for f in skill.files if Path(f.path).suffix in _TEXT}
         if name not in files:
             raise ToolError(f"{skill.id} has no file {name}. It has: {', '.join(sorted(files))}.")
-        body = (root / skill.folder / name).read_bytes()
+        try:
+            body = read_file(root / skill.folder / name)
+        except OSError:
+            raise _changed(skill, name) from None
         if digest_bytes(body) != files[name].sha256:
             raise _changed(skill, name)
         return ToolResult(body.decode("utf-8-sig", "replace"))
@@ -155,8 +162,6 @@ async def call_handler(
 
     Neither its result nor its fault holds a known secret.
     """
-    folder = context.catalog_root / skill.folder
-    _verify(skill, folder)
     documents: dict[str, Any] = {}
     plain: dict[str, Any] = {}
     for name, value in arguments.items():
@@ -166,7 +171,7 @@ async def call_handler(
             plain[name] = value
     with without_secrets(context.secrets):
         result = await run_handler(
-            file=folder / handler.file,
+            code=_code(skill, handler, context.catalog_root),
             function=handler.handler,
             arguments=plain,
             documents=documents,
@@ -190,13 +195,20 @@ async def _document(name: str, values: Mapping[str, Value], store: ArtifactStore
     return await values[name].document(store)
 
 
-def _verify(skill: SkillPlan, folder: Path) -> None:
-    """The code that runs is the code that was planned."""
-    for file in skill.files:
-        if file.path.startswith("handlers/"):
-            path = folder / file.path
-            if not path.is_file() or digest_bytes(path.read_bytes()) != file.sha256:
-                raise _changed(skill, file.path)
+def _code(skill: SkillPlan, handler: HandlerPlan, root: Path) -> Code:
+    """The code that runs is the code that was planned: everything the skill tracks but what only we read."""
+    files = [(file.path, file.sha256) for file in skill.files if file.path not in _OURS]
+
+    def copy(target: Path) -> Path:
+        try:
+            copy_pinned(root / skill.folder, files, target)
+        except CodeChanged as changed:
+            raise _changed(skill, str(changed)) from None
+        if handler.file not in {path for path, _ in files}:
+            raise _changed(skill, handler.file)
+        return target / handler.file
+
+    return Code(skill.folder, copy)
 
 
 def plain_json(value: Any) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 from collections import Counter
@@ -10,6 +11,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
+from blocks.json_schemas import Unchecked, UnusableSchema, problems_of
 from workflows.core.errors import PhaselineError
 from workflows.core.refs import digest
 
@@ -82,6 +84,8 @@ class ToolSet:
     """The tools of one step, in the order they are shown to the model. Raises ValueError on equal names."""
 
     tools: tuple[Tool, ...] = field(default=())
+    told: tuple[dict[str, Any], ...] | None = None
+    """What the model was told of them when its conversation began; None: what they say now."""
 
     def __post_init__(self) -> None:
         names = [tool.name for tool in self.tools]
@@ -93,10 +97,16 @@ class ToolSet:
         return iter(self.tools)
 
     def __bool__(self) -> bool:
-        return bool(self.tools)
+        return bool(self.tools if self.told is None else self.told)
+
+    def as_told(self, definitions: Sequence[dict[str, Any]]) -> ToolSet:
+        """The set as the model knows it: whatever tools say now, and whichever came or went since."""
+        return ToolSet(self.tools, tuple(definitions))
 
     def definitions(self) -> list[dict[str, Any]]:
         """The `tools` field of a request."""
+        if self.told is not None:
+            return list(self.told)
         return [
             {"name": tool.name, "description": tool.description, "input_schema": tool.input_schema}
             for tool in self.tools
@@ -107,11 +117,14 @@ class ToolSet:
 
         among_equal: which one it is among the equal calls of its step, from 0.
         """
+        schemas = {shown["name"]: shown["input_schema"] for shown in self.definitions()}
+        if name not in schemas:
+            known = ", ".join(schemas) or "none"
+            return ToolResult(f"There is no tool named {name}. Available: {known}.", is_error=True)
         tool = next((tool for tool in self.tools if tool.name == name), None)
         if tool is None:
-            known = ", ".join(tool.name for tool in self.tools) or "none"
-            return ToolResult(f"There is no tool named {name}. Available: {known}.", is_error=True)
-        problems = argument_problems(tool.input_schema, arguments)
+            return ToolResult(f"The tool {name} is not there any more. Go on without it.", is_error=True)
+        problems = await asyncio.to_thread(argument_problems, schemas[name], arguments)
         if problems:
             return ToolResult("Wrong arguments: " + "; ".join(problems), is_error=True)
         token = _AMONG_EQUAL.set(among_equal)
@@ -141,6 +154,13 @@ class EqualCalls:
         self._made: Counter[str] = Counter()
         self._again: dict[str, set[int]] = {}
         """Numbers whose call may only be made again, by the digest of the call."""
+
+    def copy(self) -> EqualCalls:
+        """The same counts, which go their own way."""
+        other = EqualCalls()
+        other._made = Counter(self._made)
+        other._again = {same: set(numbers) for same, numbers in self._again.items()}
+        return other
 
     def number(self, calls: Sequence[Mapping[str, Any]]) -> list[int]:
         """The number of each call of one answer.
@@ -177,7 +197,9 @@ def _sameness(call: Mapping[str, Any]) -> str:
 
 def argument_problems(schema: dict[str, Any], arguments: dict[str, Any]) -> list[str]:
     """What is wrong with a call's arguments, at most five sentences."""
-    from jsonschema import Draft202012Validator
-
-    errors = sorted(Draft202012Validator(schema).iter_errors(arguments), key=lambda error: error.json_path)
-    return [f"{error.json_path}: {error.message}"[:300] for error in errors[:5]]
+    try:
+        return [problem[:300] for problem in problems_of(schema, arguments)[:5]]
+    except UnusableSchema as fault:
+        return [f"the tool's own schema cannot be used ({fault}), so that it cannot be called"]
+    except Unchecked as fault:
+        return [str(fault)]

@@ -12,19 +12,21 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from blocks.models import Answer, ModelConnection, ModelError, Request
+from blocks.models import Answer, ModelConnection, ModelError, Request, RequestRefused
 from tasks import requests
+from tasks.echo import echoed, heard, is_open, result_block, said, sayable
 from tasks.failures import (
     AnswerTooLong,
     ContextExceeded,
     OutputRejected,
+    Poisoned,
     Refused,
     StepFailed,
     TurnsExhausted,
     ending,
 )
 from tasks.outputs import Accepted, Contract, Rejected, Rule
-from tasks.prompt_shape import build_request, echoed, with_blocks
+from tasks.prompt_shape import build_request, with_blocks
 from tasks.requests import OnEvent, ignore_event
 from tasks.tools import EqualCalls, ToolResult, ToolSet
 from workflows.core.plan import ModelPlan, OutputPlan
@@ -39,6 +41,11 @@ OnSpent = Callable[[Usage, str], None]
 
 _MAX_CONTINUATIONS = 1
 _CONTINUE = "Your answer was cut off by its length limit. Continue exactly where it stopped; repeat nothing."
+_GO_ON = "Continue exactly where you stopped; repeat nothing."
+_LAST_TURN = (
+    "This is your last turn: calls of tools are not made any more. "
+    "Give your best complete answer now, with what you have."
+)
 
 
 class Journal(Protocol):
@@ -66,6 +73,12 @@ class Journal(Protocol):
     async def notice(self, index: int, produce: Callable[[], Awaitable[str]]) -> str: ...
 
     async def lost(self, index: int, usage: Usage, model: str) -> None: ...
+
+    async def before(self, index: int) -> str:
+        """What the agent has to know before that turn of what it does not remember; "" for nothing."""
+
+    async def set_aside(self, index: int) -> bool:
+        """Leaves the answer of that turn, so that it is asked anew; False when it must stay."""
 
 
 Notice = Callable[[], Awaitable[str]]
@@ -130,19 +143,20 @@ async def converse(
     loop = _Loop(
         connection,
         model,
-        system,
+        sayable(system),
         tools or ToolSet(),
         contract,
+        output.repair,
         max_turns,
         ask,
         on_event,
         journal,
         on_spent or _ignore_cost,
         notice,
-        history=with_blocks(list(messages), [{"type": "text", "text": contract.note}]),
+        history=with_blocks(said(messages), [{"type": "text", "text": contract.note}]),
     )
     try:
-        return await loop.run(output.repair)
+        return await loop.run()
     except ModelError as error:
         await loop.lose(error.spent)
         error.spent = loop.usage + error.spent
@@ -150,6 +164,18 @@ async def converse(
     except StepFailed as error:
         error.spent, error.turns, error.last_answer = loop.usage, loop.turns, loop.last_text
         raise
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where a conversation stands before a turn."""
+
+    history: list[dict[str, Any]]
+    begun: str
+    continuations: int
+    repaired: int
+    called: EqualCalls
+    ids: frozenset[str]
 
 
 @dataclass
@@ -161,6 +187,7 @@ class _Loop:
     system: str
     tools: ToolSet
     contract: Contract
+    repairs: int
     max_turns: int
     ask: Ask
     on_event: OnEvent
@@ -173,32 +200,71 @@ class _Loop:
     last_text: str = ""
     begun: str = ""  # text of this answer that earlier turns already gave
     continuations: int = 0
+    repaired: int = 0
     called: EqualCalls = field(default_factory=EqualCalls)
     """The calls made so far, replayed ones included."""
+    ids: set[str] = field(default_factory=set)
+    """The calls' own names so far."""
+    places: list[_Place] = field(default_factory=list)
+    """Before each of the last two turns."""
 
-    async def run(self, repairs: int) -> Conversation:
+    async def run(self) -> Conversation:
         """Turn after turn, until an answer is accepted or something is final."""
-        repaired = 0
         while True:
-            answer = await self._turn()
+            self._remember()
+            try:
+                answer = await self._turn()
+            except RequestRefused as refused:
+                await self._go_back(refused)
+                continue
             self._refuse_final_stops(answer)
             if await self._goes_on(answer):
                 continue
             try:
-                accepted = self.contract.accept(self.last_text)
+                # In a thread: a long answer takes its time, and the step's timeout must fire meanwhile.
+                accepted = await asyncio.to_thread(self.contract.accept, self.last_text)
             except Rejected as rejected:
-                self.on_event("output.rejected", {"repair": repaired + 1, "problems": rejected.problems})
-                if repaired >= repairs or self.turns >= self.max_turns:
-                    raise _rejected_for_good(rejected, repaired) from None
-                repaired += 1
-                self._append(answer, _repair_text(rejected.problems))
+                told = {"repair": self.repaired + 1, "problems": rejected.problems}
+                self.on_event("output.rejected", told)
+                if self.repaired >= self.repairs or self.turns >= self.max_turns:
+                    raise _rejected_for_good(rejected, self.repaired) from None
+                self.repaired += 1
+                self._append(answer, _repair_text(rejected.problems, self.last_text))
             else:
-                return self._finished(answer, accepted, repaired)
+                return self._finished(answer, accepted)
+
+    def _remember(self) -> None:
+        place = _Place(
+            self.history,
+            self.begun,
+            self.continuations,
+            self.repaired,
+            self.called.copy(),
+            frozenset(self.ids),
+        )
+        self.places = [*self.places[-1:], place]
+
+    async def _go_back(self, refused: RequestRefused) -> None:
+        """To the turn before, whose answer made this request what it is: it is left, and asked anew.
+
+        Raises `refused` where no answer is to blame or nothing is recorded, Poisoned, ContextExceeded.
+        """
+        if self.turns == 1 or self.journal is None:
+            raise refused
+        if len(self.places) < 2 or not await self.journal.set_aside(self.turns - 1):
+            await self.lose(refused.spent)
+            raise _poisoned(refused, self.model) from None
+        place = self.places[0]
+        self.history, self.begun, self.continuations = place.history, place.begun, place.continuations
+        self.repaired, self.called, self.ids = place.repaired, place.called, set(place.ids)
+        self.places, self.turns = [], self.turns - 2
 
     async def _turn(self) -> Answer:
         """One request and its answer, from the journal when it is already there."""
         self.turns += 1
         self.on_event("turn.started", {"turn": self.turns})
+        if self.journal is not None:
+            self._say(await self.journal.before(self.turns))
         await self._notify()
         request = build_request(self.model, self.system, self.tools, self.contract, self.history)
 
@@ -214,18 +280,28 @@ class _Loop:
         else:
             answer = await self.journal.turn(self.turns, digest(request), produce)
         self.usage = self.usage + answer.usage
+        answer = heard(answer, self.ids)
         self.last_text = self.begun + answer.text
         self._tell_turn(answer)
         return answer
 
+    def _say(self, text: str) -> None:
+        if text and self.history[-1]["role"] == "user":
+            self.history = with_blocks(self.history, [{"type": "text", "text": text}])
+
     async def _notify(self) -> None:
         """Says what the agent should know, once a conversation is under way and it is the user's turn."""
-        if self.notice is None or self.turns == 1 or self.history[-1]["role"] != "user":
+        if self.turns == 1 or self.history[-1]["role"] != "user":
             return
-        notice = self.notice
-        text = await (notice() if self.journal is None else self.journal.notice(self.turns, notice))
-        if text:
-            self.history = with_blocks(self.history, [{"type": "text", "text": text}])
+        if self.notice is None and (self.turns < self.max_turns or not self.tools) and self.journal is None:
+            return
+        known = self._known
+        self._say(await (known() if self.journal is None else self.journal.notice(self.turns, known)))
+
+    async def _known(self) -> str:
+        """What there is to say before this turn."""
+        last = _LAST_TURN if self.tools and self.turns >= self.max_turns else ""
+        return last or (await self.notice() if self.notice is not None else "")
 
     async def lose(self, spent: Usage) -> None:
         """Counts what a request cost that was not answered."""
@@ -249,23 +325,32 @@ class _Loop:
             self._need_another_turn(f"{len(answer.tool_calls)} tool calls were not run")
             results = await self._call_tools(answer.tool_calls)
             self.begun = ""
-            self.history = [*self.history, echoed(answer), {"role": "user", "content": results}]
+            message = echoed(answer, calls=True)
+            self.history = [*self.history, message, {"role": "user", "content": results}]
             return True
         if answer.stop_reason == "pause_turn":
             self._need_another_turn("the model had paused")
-            self.begun = self.last_text
-            self.history = [*self.history, echoed(answer)]
+            self._pause(answer)
             return True
         if answer.stop_reason == "max_tokens":
             self._continue_long(answer)
             return True
         return False
 
+    def _pause(self, answer: Answer) -> None:
+        """The provider goes on by itself where it stopped in its own tool's call; else it is told to."""
+        message = echoed(answer, paused=True)
+        if is_open(message):
+            self.begun = self.last_text
+            self.history = [*self.history, message]
+        else:
+            self._append(answer, _GO_ON)
+
     def _need_another_turn(self, state: str) -> None:
         if self.turns >= self.max_turns:
             raise TurnsExhausted(
                 f"the agent used all its {self.max_turns} turns; {state}",
-                "raise the agent's max_turns, or give the step less to do",
+                "raise the agent's max_turns (what is paid stays paid), or give the step less to do",
             )
 
     def _continue_long(self, answer: Answer) -> None:
@@ -278,14 +363,12 @@ class _Loop:
             )
         self._need_another_turn("its answer was cut off by max_tokens")
         self.continuations += 1
-        self.begun = self.last_text
         self.on_event("answer.continued", {"turn": self.turns, "characters": len(self.last_text)})
         self._append(answer, _CONTINUE)
 
     def _append(self, answer: Answer, text: str) -> None:
         """Echo the answer and say something to it. What cannot be echoed (an empty answer) is left out."""
-        if text is not _CONTINUE:
-            self.begun = ""
+        self.begun = self.last_text if text in (_CONTINUE, _GO_ON) else ""
         said = {"type": "text", "text": text}
         message = echoed(answer)
         if any(block["type"] == "text" for block in message["content"]):
@@ -304,12 +387,7 @@ class _Loop:
             raise min(faults, key=lambda fault: ending(fault) == "waiting")
         results = [r for r in ended if not isinstance(r, BaseException)]
         self.called.learn(calls, numbers, results)
-        blocks = []
-        for call, result in zip(calls, results, strict=True):
-            content = result.content or ("failed without a message" if result.is_error else "(no output)")
-            block = {"type": "tool_result", "tool_use_id": call["id"], "content": content}
-            blocks.append({**block, "is_error": True} if result.is_error else block)
-        return blocks
+        return [result_block(call, result) for call, result in zip(calls, results, strict=True)]
 
     async def _call_tool(self, ordinal: int, call: dict[str, Any], among_equal: int) -> ToolResult:
         name, arguments, started = call["name"], call["input"], time.monotonic()
@@ -338,13 +416,13 @@ class _Loop:
             },
         )
 
-    def _finished(self, answer: Answer, accepted: Accepted, repaired: int) -> Conversation:
+    def _finished(self, answer: Answer, accepted: Accepted) -> Conversation:
         return Conversation(
             text=accepted.text,
             data=accepted.data,
             usage=self.usage,
             turns=self.turns,
-            repairs=repaired,
+            repairs=self.repaired,
             stop_reason=answer.stop_reason,
             model=answer.model,
             offline=answer.offline,
@@ -356,7 +434,26 @@ def _ignore_cost(usage: Usage, model: str) -> None:
     """For callers that only want the sum."""
 
 
-def _repair_text(problems: Sequence[str]) -> str:
+def _poisoned(refused: RequestRefused, model: ModelPlan) -> StepFailed:
+    """How a conversation ends that the provider does not take any more."""
+    if refused.too_long:
+        return ContextExceeded(
+            f"the conversation does not fit into a request to {model.id} any more: {refused.message}",
+            "give the step fewer or shorter inputs, or choose a model with a larger window; "
+            "continued, the step begins another conversation",
+        )
+    return Poisoned(
+        f"the provider refuses what the conversation has become: {refused.message}",
+        "continue the run: the step then begins another conversation, which is told what was done",
+    )
+
+
+def _repair_text(problems: Sequence[str], text: str) -> str:
+    if not text.strip():
+        return (
+            "Your last answer had no text, so that there is nothing to take as the output.\n"
+            "Give the whole answer, and nothing else."
+        )
     listed = "\n".join(f"- {problem}" for problem in problems)
     return (
         f"This answer does not keep the output contract:\n{listed}\n"

@@ -79,6 +79,9 @@ def parse_body(body: bytes, media_type: str, name: str) -> Any:
             raise UnreadableValue(
                 f"'{name}' is no JSON: {fault.msg} (line {fault.lineno})", "mend the file"
             ) from None
+        except (ValueError, RecursionError):  # a number of thousands of digits, a thousand levels
+            message = f"'{name}' is no JSON that can be read: nested too deeply, or a number too long"
+            raise UnreadableValue(message, "mend the file") from None
     return text
 
 

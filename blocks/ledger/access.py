@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from sqlalchemy import Connection
 
+from blocks.ledger.clock import LedgerClock
 from blocks.ledger.engine import Database
 from blocks.ledger.errors import InDoubt
 from blocks.ledger.reader import LedgerReader
 from blocks.ledger.records import Lease
 from blocks.ledger.writer import Operation, Writer
+from blocks.patience import LEDGER, Vigil, Wait
 
 T = TypeVar("T")
 
@@ -24,9 +27,14 @@ _READERS = 4
 class Access:
     """Shared by the parts of one ledger. See writer.py for what an operation must be like."""
 
-    def __init__(self, database: Database) -> None:
-        self.reader = LedgerReader(database)
-        self._writer = Writer(database)
+    def __init__(
+        self, database: Database, vigil: Vigil | None = None, clock: LedgerClock | None = None
+    ) -> None:
+        """`clock`: of a database that goes by this host's."""
+        self._vigil = vigil or Vigil.of_command()
+        self.clock = clock
+        self.reader = LedgerReader(database, self._vigil, clock)
+        self._writer = Writer(database, self._vigil, clock)
         self._readers: ThreadPoolExecutor | None = None
         self._guard = threading.Lock()
 
@@ -35,21 +43,31 @@ class Access:
         return await self.write(operation, run_order(lease.tenant, lease.run_id))
 
     async def write(self, operation: Operation[T], order: str) -> T:
-        """Write, once more when it is unknown whether the first time was committed.
+        """Write; again, as long as there is patience, while it is unknown whether it was committed.
 
         `order` names the one row that the operation shares with other processes.
         """
-        try:
-            return await self._writer.write(operation, order)
-        except InDoubt:
-            return await self._writer.write(operation, order)
+        wait = Wait(self._vigil, LEDGER)
+        while True:
+            try:
+                return await self._writer.write(operation, order)
+            except InDoubt as doubt:
+                pause = wait.next(doubt.message)
+                if pause is None:
+                    raise
+                await asyncio.sleep(pause)
 
     def write_now(self, operation: Operation[T], order: str) -> T:
         """The same for callers without an event loop."""
-        try:
-            return self._writer.write_now(operation, order)
-        except InDoubt:
-            return self._writer.write_now(operation, order)
+        wait = Wait(self._vigil, LEDGER)
+        while True:
+            try:
+                return self._writer.write_now(operation, order)
+            except InDoubt as doubt:
+                pause = wait.next(doubt.message)
+                if pause is None:
+                    raise
+                time.sleep(pause)
 
     async def read(self, query: Callable[[Connection], T]) -> T:
         """What a short query returns."""

@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, or_, select, update
 
 from blocks.ledger.access import Access
 from blocks.ledger.documents import RUN_LIMIT, checked_path, from_text, plain, to_text, to_text_or_none
-from blocks.ledger.errors import LedgerError
+from blocks.ledger.errors import LedgerAway, LedgerError
 from blocks.ledger.fence import held_at, held_insert
 from blocks.ledger.records import Document, Lease
 from blocks.ledger.runs import Values, fenced
@@ -117,15 +117,32 @@ class EffectLedger:
         }
         known = {name: value for name, value in given.items() if value is not None}
         settle = partial(_settle, lease=lease, effect_key=effect_key, state=state, known=known)
-        await self._access.under(lease, settle)
+        try:
+            await self._access.under(lease, settle)
+        except LedgerAway as over:
+            if outcome is None:
+                raise
+            what = "the outcome of a call that was made could not be kept: continued, the call is in doubt"
+            raise over.losing(what) from None
 
     async def get(self, tenant: str, run_id: str, effect_key: str) -> EffectRow | None:
         """One effect as it stands, None when there is none."""
         return await self._access.read(lambda c: read_effect(c, tenant, run_id, effect_key))
 
+    async def of_step(self, tenant: str, run_id: str, step_path: str) -> list[EffectRow]:
+        """The effects of one unit of a run in the order they were intended."""
+        return await self._access.read(lambda c: read_step_effects(c, tenant, run_id, step_path))
+
     async def of_run(self, tenant: str, run_id: str) -> list[EffectRow]:
         """The effects of a run in the order they were intended."""
         return await self._access.read(lambda c: read_effects(c, tenant, run_id))
+
+
+def read_step_effects(connection: Connection, tenant: str, run_id: str, step_path: str) -> list[EffectRow]:
+    """The query of `EffectLedger.of_step`."""
+    query = select(effect).where(effect.c.tenant == tenant, effect.c.run_id == run_id)
+    query = query.where(effect.c.step_path == step_path).order_by(effect.c.intended, effect.c.effect_key)
+    return [_effect_row(found) for found in connection.execute(query)]
 
 
 def read_effect(connection: Connection, tenant: str, run_id: str, effect_key: str) -> EffectRow | None:

@@ -6,8 +6,9 @@ import contextlib
 import fcntl
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,12 +17,18 @@ from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 
-from blocks.ledger.errors import LedgerError, NewerLedger
+from blocks import file_locks
+from blocks.home import FILE_MODE, make_file, make_folder
+from blocks.job_control import not_stopped
+from blocks.ledger.errors import LedgerBusy, LedgerError, NewerLedger
 from blocks.ledger.schema import REVISION, SCHEMA, VERSION_TABLE
 from workflows.core.errors import UsageError
 
-_BUSY_MS = 15_000
+# Of one try: SQLite waits in C, where no signal is heard. How long in all is blocks.patience's to say.
+_BUSY_MS = 2_000
 _CONNECT_SECONDS = 5
+# PostgreSQL ends the transaction of a process that was stopped in it, and so lets go of its rows.
+_LIMITS_MS = {"lock_timeout": 20_000, "idle_in_transaction_session_timeout": 15_000}
 _MIGRATING = threading.Lock()  # Alembic keeps its context in module globals
 _MIGRATION_LOCK = 0x70686173656C696E  # any number that nobody else locks in that database
 _DRIVERS = {
@@ -89,34 +96,94 @@ def _postgresql(url: URL) -> URL:
         )
     if "ssl" in url.query:  # asyncpg's name of the option
         url = url.difference_update_query(["ssl"]).update_query_dict({"sslmode": url.query["ssl"]})
-    if "options" not in url.query:
-        url = url.update_query_dict({"options": f"-csearch_path={SCHEMA}"})
-    return url
+    given = url.query.get("options", f"-csearch_path={SCHEMA}")
+    options = given if isinstance(given, str) else " ".join(given)
+    limits = " ".join(f"-c{name}={ms}" for name, ms in _LIMITS_MS.items() if name not in options)
+    return url.update_query_dict({"options": f"{options} {limits}".strip()})
 
 
 class Turns:
-    """Whose turn it is to write to a SQLite file: FIFO between processes, where SQLite's own waiting polls
-    and starves. The kernel drops the turn of a killed process. On other databases always everybody's."""
+    """Whose turn it is to write to a SQLite file: SQLite's own waiting polls seldom, and starves. The kernel
+    drops the turn of a killed process; for that of a stopped one nobody waits for long. On other databases
+    always everybody's."""
 
-    def __init__(self, path: Path | None) -> None:
-        self._fd = None if path is None else os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT, 0o666)
+    def __init__(self, database: Database) -> None:
+        path = database.path
+        self._what = f"the ledger {database.shown}"
+        self._path = None if path is None else Path(f"{path}.lock")
+        self._fd = None if path is None else _open_lock(path)
+        self._given_up_on: int | None = None
 
     @contextlib.contextmanager
-    def taken(self) -> Iterator[None]:
-        """Hold the turn. Not for two threads of one process at once."""
-        if self._fd is None:
+    def taken(self, given_up: Callable[[], bool] = lambda: False) -> Iterator[None]:
+        """Hold the turn, and let no Ctrl-Z stop us in it. Not for two threads of one process at once.
+
+        Raises LedgerBusy when another holds it for too long, or `given_up` says that nobody waits any more.
+        """
+        if self._fd is None or self._path is None:
             yield
             return
-        fcntl.flock(self._fd, fcntl.LOCK_EX)
-        try:
+        with contextlib.ExitStack() as held:
+            attempt = partial(self._attempt, held)
+            # Whom we gave up on is not waited for again as long: an ending command may write several times.
+            patience = 1.0 if self._stopped_still(self._path) else file_locks.STOPPED_S
+            try:
+                file_locks.wait_for(
+                    attempt, self._path, self._what, stopped_bound=patience, given_up=given_up
+                )
+            except file_locks.StillHeld as error:
+                self._given_up_on = error.holder.pid if error.holder else None
+                raise busy_ledger(self._what, error) from None
+            self._given_up_on = None
             yield
-        finally:
-            fcntl.flock(self._fd, fcntl.LOCK_UN)
+
+    def _attempt(self, held: contextlib.ExitStack) -> bool:
+        """Take the turn if it is free. `held` gives it back."""
+        assert self._fd is not None
+        with contextlib.ExitStack() as tried:
+            tried.enter_context(not_stopped())
+            if not file_locks.try_lock(self._fd):
+                return False
+            tried.callback(fcntl.flock, self._fd, fcntl.LOCK_UN)
+            file_locks.sign(self._fd)
+            held.push(tried.pop_all())
+        return True
+
+    def _stopped_still(self, path: Path) -> bool:
+        if self._given_up_on is None:
+            return False
+        holder = file_locks.find_holder(path)
+        return holder is not None and holder.stopped and holder.pid == self._given_up_on
 
     def close(self) -> None:
         fd, self._fd = self._fd, None
         if fd is not None:
             os.close(fd)
+
+
+def _open_lock(database: Path) -> int:
+    """Beside the file and open to whom the file is: a ledger that people opened to others is theirs too."""
+    lock = database.with_name(f"{database.name}.lock")
+    with contextlib.suppress(FileNotFoundError):
+        make_file(lock, database.stat().st_mode & 0o666)
+    return os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+
+
+def busy_ledger(what: str, error: file_locks.StillHeld) -> LedgerBusy:
+    """The refusal while another process keeps the ledger's lock."""
+    waited = f"{error.waited:.0f} s" if error.waited >= 1 else "a moment"
+    return LedgerBusy(f"{what} is held by {error.shown}; nothing was written after {waited}", error.cure)
+
+
+def stopped_holder(database: Database) -> file_locks.StillHeld | None:
+    """The process that keeps the ledger from being written because it is stopped; None when there is none."""
+    if database.path is None:
+        return None
+    path = Path(f"{database.path}.lock")
+    if file_locks.is_free(path):  # or whoever wrote last would be taken for it
+        return None
+    holder = file_locks.find_holder(path)
+    return file_locks.StillHeld(holder, 0.0) if holder is not None and holder.stopped else None
 
 
 def make_engine(database: Database, *, write: bool) -> Engine:
@@ -145,7 +212,8 @@ def prepare(database: Database, *, migrate: bool) -> None:
     """
     with explained(database):
         if database.path is not None:
-            database.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folder(database.path.parent)
+            make_file(database.path)  # SQLite gives its other files the mode of this one
         revision = _read_revision(database)
         if revision == REVISION:
             return
@@ -169,7 +237,7 @@ def _refuse(database: Database, revision: str | None, migrate: bool) -> None:
 
 
 def _migrate(database: Database) -> None:
-    engine, turns = make_engine(database, write=True), Turns(database.path)
+    engine, turns = make_engine(database, write=True), Turns(database)
     try:
         with _MIGRATING, turns.taken():
             if database.sqlite:

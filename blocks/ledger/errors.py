@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+from blocks.patience import PatienceOver
 from workflows.core.errors import PhaselineError, UsageError
 
 
 class LedgerError(PhaselineError):
     """The ledger cannot be opened, read or written."""
+
+
+class LedgerBusy(LedgerError):
+    """Another process keeps the lock of the ledger for too long; nothing was written."""
+
+
+class LedgerAway(PatienceOver, LedgerError):
+    """The database was out of order for longer than it is waited for."""
+
+    def losing(self, what: str) -> LedgerAway:
+        """The same with what is lost by it."""
+        self.message = f"{self.message}; {what}"
+        self.args = (self.message,)
+        return self
 
 
 class NewerLedger(LedgerError):

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from blocks.json_schemas import TooMuchWork, UnusableSchema, errors_of, schema_fault
 from workflows.core.errors import UsageError, did_you_mean
 
 FREE_FIELD = "text"
@@ -21,7 +22,6 @@ _OPENING = (
 )
 """Keywords by which a form has more fields than its `properties`, or says itself which it has not."""
 _LENGTH = 300
-_PATTERN_SECONDS = 0.5
 _LOCAL = "write the form out, with references inside of it only, such as '#/$defs/name'"
 _EXAMPLE = "write it as {type: object, properties: {amount: {type: integer}}, required: [amount]}"
 
@@ -78,79 +78,20 @@ def _undeclared(form: Mapping[str, Any], data: dict[str, Any]) -> Iterator[str]:
 
 
 def _check_schema(form: dict[str, Any]) -> None:
-    from jsonschema import Draft202012Validator
-    from jsonschema.exceptions import SchemaError
-    from jsonschema.validators import validator_for
-
-    try:
-        validator_for(form, default=Draft202012Validator).check_schema(form)
-    except SchemaError as error:
-        where = _path(error.absolute_path)
-        raise UnfitForm(f"the form is no JSON Schema: {where}: {_cut(error.message)}", _EXAMPLE) from None
-    except RecursionError:
-        raise UnfitForm("the form is nested too deeply", "make it flatter") from None
-    _check_references(form)
-
-
-def _check_references(form: dict[str, Any]) -> None:
-    from referencing import Registry
-    from referencing.exceptions import Unresolvable
-    from referencing.jsonschema import DRAFT202012
-
-    resolver = Registry().with_resource("", DRAFT202012.create_resource(form)).resolver()
-    for reference in _references(form):
-        if not reference.startswith("#"):
-            raise UnfitForm(f"the form refers to something outside of it: {_cut(reference)}", _LOCAL)
-        try:
-            resolver.lookup(reference)
-        except Unresolvable:
-            raise UnfitForm(f"the form refers to nothing: {_cut(reference)}", _LOCAL) from None
-
-
-def _references(form: Any) -> Iterator[str]:
-    waiting = [form]
-    while waiting:
-        part = waiting.pop()
-        if isinstance(part, list):
-            waiting.extend(part)
-        elif isinstance(part, dict):
-            for key, value in part.items():
-                if key in ("$ref", "$dynamicRef") and isinstance(value, str):
-                    yield value
-                else:
-                    waiting.append(value)
+    fault = schema_fault(form)
+    if fault is not None:
+        cure = _LOCAL if "refers to" in fault else _EXAMPLE
+        raise UnfitForm(f"the form cannot be used: {_cut(fault)}", cure)
 
 
 def _problems(form: Mapping[str, Any], data: dict[str, Any]) -> list[str]:
-    import regex
-    from referencing.exceptions import Unresolvable
-
     try:
-        errors = sorted(_validator(form).iter_errors(data), key=lambda error: error.json_path)
-    except (RecursionError, Unresolvable, regex.error) as error:
-        name = type(error).__name__
-        raise UnfitAnswer(f"the form itself cannot be used ({name})", "reject with a note") from error
-    except TimeoutError:
-        raise UnfitAnswer("a pattern of the form takes too long to check", "give a shorter text") from None
+        errors = errors_of(form, data, formats=True)
+    except UnusableSchema as fault:
+        raise UnfitAnswer(f"the form itself cannot be used: {fault}", "reject with a note") from None
+    except TooMuchWork as fault:
+        raise UnfitAnswer(f"the answer cannot be checked: {fault}", "give a shorter text") from None
     return list(dict.fromkeys(_cut(line) for error in errors for line in _lines(error)))
-
-
-def _validator(form: Mapping[str, Any]) -> Any:
-    from jsonschema import Draft202012Validator
-    from jsonschema.validators import extend, validator_for
-    from referencing import Registry
-
-    kind: Any = validator_for(form, default=Draft202012Validator)
-    # An empty registry fetches nothing; the default one would open any address a form names.
-    return extend(kind, {"pattern": _matches})(form, registry=Registry(), format_checker=kind.FORMAT_CHECKER)
-
-
-def _matches(validator: Any, pattern: str, value: Any, _schema: Any) -> Iterator[Exception]:
-    import regex
-    from jsonschema.exceptions import ValidationError
-
-    if isinstance(value, str) and not regex.search(pattern, value, timeout=_PATTERN_SECONDS):
-        yield ValidationError(f"{value!r} does not match {pattern!r}")
 
 
 def _lines(error: Any) -> Iterator[str]:

@@ -10,6 +10,13 @@ from blocks.ledger.records import RunRow
 from blocks.ledger.rows import holder_of, now, run_query, run_row, this
 from blocks.ledger.schema import run
 
+AUTO = "resume_auto"
+"""Label of a run: its catalog says `resume: auto`."""
+REVIVED = "revived"
+"""Label of a run: how often it was continued after its process had died, and when last (microseconds)."""
+MOST_REVIVALS = 5
+FIRST_PAUSE_US = 15_000_000
+"""Microseconds before the second time; four times as long before each further one: a minute, ... an hour."""
 WOKEN = "woken"
 """Label of a run: the lease epoch under which it was continued with nobody looking on."""
 
@@ -34,8 +41,34 @@ def mark_woken(connection: Connection, tenant: str, run_id: str, viewer: Owner, 
     labels = {name: value for name, value in from_text(found.labels).items() if name != WOKEN}
     if woken:
         labels[WOKEN] = found.lease_epoch + 1
+    else:
+        labels.pop(REVIVED, None)
     written = to_text(labels, "the run's labels", RUN_LIMIT)
     connection.execute(update(run).where(this(tenant, run_id)).values(labels=written))
+
+
+def mark_revived(connection: Connection, tenant: str, run_id: str, viewer: Owner) -> bool:
+    """Counts that a run is continued after its process died. False when somebody works on it again."""
+    found = connection.execute(run_query(connection, tenant, run_id).with_for_update()).first()
+    if found is None or holder_of(found, viewer) is not None:
+        return False
+    labels = from_text(found.labels)
+    labels[REVIVED] = [int(labels.get(REVIVED, [0, 0])[0]) + 1, found.at]
+    written = to_text(labels, "the run's labels", RUN_LIMIT)
+    connection.execute(update(run).where(this(tenant, run_id)).values(labels=written))
+    return True
+
+
+def revivable(row: RunRow, at: int) -> bool:
+    """Whether a run whose process died may go on by itself now: one that was woken, or whose catalog says so.
+
+    Not for ever, and with growing pauses, since it may be the run that kills its process. `at`: microseconds
+    since 1970.
+    """
+    if not (row.state == "interrupted" and row.labels.get(AUTO)) and not woken_in_vain(row):
+        return False
+    count, last = row.labels.get(REVIVED, (0, 0))
+    return count == 0 or (count < MOST_REVIVALS and at >= last + FIRST_PAUSE_US * 4 ** (count - 1))
 
 
 def woken_in_vain(row: RunRow) -> bool:

@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, func, select
 
 from blocks.ledger.access import Access
 from blocks.ledger.documents import RUN_LIMIT, checked_path, from_text, plain, to_text
-from blocks.ledger.errors import LedgerError
+from blocks.ledger.errors import LedgerAway, LedgerError
 from blocks.ledger.fence import held_at, held_insert
 from blocks.ledger.records import Document, Lease
 from blocks.ledger.runs import Values, fenced
@@ -29,8 +29,8 @@ _KINDS = ("answer", "input", "tool")
 class TurnRecord:
     """One kept thing of one turn of a step: `part` is "answer", "input:<name>" or "tool:<ordinal>".
 
-    `body` takes at most 1 MB as JSON; the caller makes an artifact of a larger one. `attempt` and `turn`
-    are numbers of the caller's counting.
+    `body` takes at most 1 MB as JSON; the caller makes an artifact of a larger one. `attempt` (which
+    conversation of the step it is) and `turn` are numbers of the caller's counting.
     """
 
     step_path: str
@@ -42,6 +42,8 @@ class TurnRecord:
     body: Document
     usage: Document = field(default_factory=dict)
     model: str = ""
+    created: int = 0
+    """When it was written down; set by the ledger."""
 
 
 class JournalLedger:
@@ -51,7 +53,7 @@ class JournalLedger:
         self._access = access
 
     async def read(self, tenant: str, run_id: str, step_path: str, content_key: str) -> list[TurnRecord]:
-        """All attempts at one step, by attempt, turn and part: the answer, inputs, then tools by number."""
+        """All conversations of one step, by attempt, turn and part: the answer, inputs, tools by number."""
         return await self._access.read(lambda c: read_turns(c, tenant, run_id, step_path, content_key))
 
     async def keep(self, lease: Lease, record: TurnRecord) -> None:
@@ -62,7 +64,10 @@ class JournalLedger:
         """The same for several, in one commit: all are written or none."""
         columns = [_turn_values(lease, record) for record in records]
         if columns:
-            await self._access.under(lease, partial(_keep, lease=lease, columns=columns))
+            try:
+                await self._access.under(lease, partial(_keep, lease=lease, columns=columns))
+            except LedgerAway as over:
+                raise over.losing(_lost(records)) from None
 
     async def count(self, tenant: str, run_id: str) -> int:
         """How many records a run has."""
@@ -71,6 +76,15 @@ class JournalLedger:
     async def costs(self, tenant: str, run_id: str) -> list[tuple[str, str, Document]]:
         """What a run has paid: step path, model and usage of every record that cost something."""
         return await self._access.read(lambda c: read_costs(c, tenant, run_id))
+
+
+def _lost(records: Sequence[TurnRecord]) -> str:
+    """What is gone with records that could not be kept."""
+    named = ", ".join(
+        f"turn {r.turn} of {r.step_path} ({'its answer' if r.part == 'answer' else r.part})" for r in records
+    )
+    paid = any(record.usage for record in records)
+    return f"{named} could not be kept" + (" and will be asked and paid again" if paid else "")
 
 
 def read_turns(
@@ -158,6 +172,7 @@ def _turn_record(found: Row[Any]) -> TurnRecord:
         body=from_text(found.body),
         usage=from_text(found.usage),
         model=found.model,
+        created=found.created,
     )
 
 

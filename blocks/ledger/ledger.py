@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -11,16 +12,20 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import blocks.ledger.clock as clock
 import blocks.ledger.runs as runs
 import blocks.ledger.steps as steps
+from blocks.file_locks import StillHeld
 from blocks.ledger.access import Access, run_order
 from blocks.ledger.budgets import BudgetLedger
+from blocks.ledger.clock import ClockAhead, LedgerClock
 from blocks.ledger.credentials import CredentialLedger
 from blocks.ledger.documents import RUN_LIMIT, plain, to_text, to_text_or_none
 from blocks.ledger.effects import EffectLedger
-from blocks.ledger.engine import Database, prepare
+from blocks.ledger.engine import Database, prepare, stopped_holder
 from blocks.ledger.errors import Fenced, LedgerError
 from blocks.ledger.events import EventLedger
+from blocks.ledger.faults import passing
 from blocks.ledger.journal import JournalLedger
 from blocks.ledger.process_identity import Owner
 from blocks.ledger.records import (
@@ -36,6 +41,7 @@ from blocks.ledger.steering import SteeringLedger, finish_cancelled
 from blocks.ledger.time_budgets import TimeBudgetLedger
 from blocks.ledger.waits import WaitLedger
 from blocks.names import checked_run_id, checked_tenant
+from blocks.patience import LEDGER, Vigil
 from workflows.core.errors import PhaselineError
 from workflows.core.refs import Ref
 
@@ -50,8 +56,11 @@ class Ledger:
     Reads are in `reader` for callers without an event loop, and as coroutines here.
     """
 
-    def __init__(self, database: Database, lease_seconds: float) -> None:
-        self.access = Access(database)
+    def __init__(
+        self, database: Database, lease_seconds: float, ahead_seconds: float, vigil: Vigil | None = None
+    ) -> None:
+        self._clock = LedgerClock(ahead_seconds) if database.sqlite else None
+        self.access = Access(database, vigil, self._clock)
         self.reader = self.access.reader
         self.journal = JournalLedger(self.access)
         self.effects = EffectLedger(self.access)
@@ -67,16 +76,29 @@ class Ledger:
 
     @classmethod
     def open(
-        cls, address: str | Path, *, migrate: bool | None = None, lease_seconds: float = LEASE_SECONDS
+        cls,
+        address: str | Path,
+        *,
+        migrate: bool | None = None,
+        lease_seconds: float = LEASE_SECONDS,
+        vigil: Vigil | None = None,
     ) -> Ledger:
         """The ledger at a file's path, or a sqlite:// or postgresql:// address.
 
-        Tables are made or brought up to date on SQLite; on PostgreSQL only with `migrate=True`. Raises
-        LedgerError (NewerLedger for one this code does not know yet).
+        Tables are made or brought up to date on SQLite; on PostgreSQL only with `migrate=True`. `vigil` says
+        how long faults that pass are waited out, PHASELINE_CLOCK_AHEAD how far a clock may be ahead of what
+        the ledger has seen. Raises LedgerError (NewerLedger for one this code does not know yet).
         """
+        ahead = clock.allowed_ahead(os.environ)
         database = Database.parse(address)
-        prepare(database, migrate=database.sqlite if migrate is None else migrate)
-        return cls(database, lease_seconds)
+        ready = partial(prepare, database, migrate=database.sqlite if migrate is None else migrate)
+        starting = (vigil or Vigil.of_command()).at_start()
+        starting.outwait(LEDGER, ready, passing, lambda fault, *_: fault)
+        ledger = cls(database, lease_seconds, ahead, vigil)
+        if ledger._clock is not None:
+            ledger.reader.read(ledger._clock.look)
+            clock.opened(ledger._clock)
+        return ledger
 
     def __repr__(self) -> str:
         return f"Ledger({self.describe()!r})"
@@ -90,9 +112,32 @@ class Ledger:
         """The database for people, without its password."""
         return self._database.shown
 
+    def clock_ahead(self) -> ClockAhead | None:
+        """The clock that is not believed: far ahead, and it would decide something; else None. Blocks."""
+        if self._clock is None:
+            return None
+        self.reader.read(self._clock.look)
+        return self._clock.ahead
+
+    def confirm_clock(self) -> None:
+        """Go by the clock from here on, whatever was seen before: a person says that it is right. Blocks."""
+        if self._clock is not None:
+            self.access.write_now(partial(self._clock.keep, confirmed=True), "clock")
+
+    def note_time(self) -> None:
+        """Have the ledger see the time, so that days on which nothing happens are seen to pass. Blocks."""
+        if self._clock is not None and self._clock.long_ago():
+            self.access.write_now(lambda _: None, "clock")
+
+    def stopped_holder(self) -> StillHeld | None:
+        """The process that keeps others from writing because it was stopped; None when there is none."""
+        return stopped_holder(self._database)
+
     def close(self) -> None:
         """Write what is queued and give everything back. Harmless when repeated."""
         self.access.close()
+        if self._clock is not None:
+            clock.closed(self._clock)
 
     def __enter__(self) -> Ledger:
         return self
@@ -132,6 +177,11 @@ class Ledger:
         sent = time.monotonic()
         await self.access.under(lease, partial(runs.renew, lease=lease, ttl_us=self._ttl_us))
         self._sure_until[lease.token] = sent + self._ttl_us / 2_000_000
+
+    def renew_now(self, lease: Lease) -> None:
+        """`renew` for callers without an event loop."""
+        renew = partial(runs.renew, lease=lease, ttl_us=self._ttl_us)
+        self.access.write_now(renew, run_order(lease.tenant, lease.run_id))
 
     async def confirm(self, lease: Lease) -> None:
         """Make sure that the lease counts: for what must not be done by a process that lost its run.
@@ -257,9 +307,9 @@ class Ledger:
         """What is recorded of one step, None when nothing is."""
         return await self.access.call(partial(self.reader.get_step, tenant, run_id, step_path))
 
-    async def steps(self, tenant: str, run_id: str) -> list[StepRecord]:
-        """The steps of a run in the order they started."""
-        return await self.access.call(partial(self.reader.steps, tenant, run_id))
+    async def steps(self, tenant: str, run_id: str, content_key: str | None = None) -> list[StepRecord]:
+        """The steps of a run in the order they started; those of a content key, if one is named."""
+        return await self.access.call(partial(self.reader.steps, tenant, run_id, content_key))
 
     async def artifacts(self, tenant: str, run_id: str) -> list[ArtifactRecord]:
         """The artifacts of a run in the order they were recorded."""

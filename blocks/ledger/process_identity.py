@@ -49,14 +49,12 @@ def _started(pid: int) -> str | None:
     """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except (FileNotFoundError, ProcessLookupError):
+    except OSError:  # it is not there, or the system has no such place, or hides it (`hidepid`)
         return _without_proc(pid)
     return None if fields[0] in "ZX" else fields[19]
 
 
 def _without_proc(pid: int) -> str | None:
-    if Path("/proc/self/stat").exists():
-        return None
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

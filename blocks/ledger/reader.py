@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+from contextlib import nullcontext
 from typing import TypeVar
 
 import blocks.ledger.rows as rows
+from blocks.ledger.clock import LedgerClock, counting
 from blocks.ledger.engine import Database, explained, make_engine
+from blocks.ledger.errors import LedgerAway
+from blocks.ledger.faults import away, passing
 from blocks.ledger.process_identity import Owner
 from blocks.ledger.records import ArtifactRecord, RunRow, StepRecord
 from blocks.ledger.writer import Operation, closed_here
 from blocks.names import checked_run_id
+from blocks.patience import LEDGER, Vigil
 
 T = TypeVar("T")
 
@@ -18,8 +23,12 @@ T = TypeVar("T")
 class LedgerReader:
     """Reads without an event loop, as the command line does. Safe to use from several threads."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(
+        self, database: Database, vigil: Vigil | None = None, clock: LedgerClock | None = None
+    ) -> None:
         self._database = database
+        self._vigil = vigil or Vigil.of_command()
+        self._clock = clock
         self._engine = make_engine(database, write=False)
         self._pid = os.getpid()
 
@@ -36,9 +45,9 @@ class LedgerReader:
         found = self.read(lambda c: rows.read_steps(c, tenant, run_id, step_path))
         return found[0] if found else None
 
-    def steps(self, tenant: str, run_id: str) -> list[StepRecord]:
-        """The steps of a run in the order they started."""
-        return self.read(lambda c: rows.read_steps(c, tenant, run_id))
+    def steps(self, tenant: str, run_id: str, content_key: str | None = None) -> list[StepRecord]:
+        """The steps of a run in the order they started; those of a content key, if one is named."""
+        return self.read(lambda c: rows.read_steps(c, tenant, run_id, content_key=content_key))
 
     def artifacts(self, tenant: str, run_id: str) -> list[ArtifactRecord]:
         """The artifacts of a run in the order they were recorded."""
@@ -48,8 +57,15 @@ class LedgerReader:
         """What a query returns; its transaction must be short, as it holds back the clean-up of SQLite."""
         if self._pid != os.getpid():
             raise closed_here()
-        with explained(self._database), self._engine.connect() as connection, connection.begin():
+        return self._vigil.outwait(LEDGER, lambda: self._read(query), passing, self._over)
+
+    def _read(self, query: Operation[T]) -> T:
+        clock = nullcontext() if self._clock is None else counting(self._clock)
+        with clock, explained(self._database), self._engine.connect() as connection, connection.begin():
             return query(connection)
+
+    def _over(self, error: Exception, waited: float, wake_after: float) -> LedgerAway:
+        return away(error, self._database, waited, wake_after)
 
     def close(self) -> None:
         """Give back connections."""

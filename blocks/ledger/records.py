@@ -22,6 +22,8 @@ Document = dict[str, Any]
 
 TAKEN_BACK = "taken_back"
 """Label of a run that is, or was, being taken back: nobody goes on with it."""
+ANNOUNCED = "announced"
+"""Label of a run that is written down and has not begun: it has no bodies anywhere yet."""
 DEPLOYED = "deployed"
 """Label of a run: the flow run by which a worker worked on it last."""
 
@@ -139,6 +141,8 @@ class StepRecord:
     """How often its result was dropped: what Prefect stored of earlier generations is not used."""
     repetition: str = ""
     """Names the last time a person asked that its effects be repeated; "" for never."""
+    tries: int = 0
+    """How many attempts failed since it was last given its retries: they are counted over kills."""
     epoch: int = 0
     """The lease epoch that wrote it; set by the ledger."""
 

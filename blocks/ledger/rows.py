@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import Any
 
 from sqlalchemy import (
@@ -20,6 +19,7 @@ from sqlalchemy import (
     select,
 )
 
+from blocks.ledger.clock import now_us
 from blocks.ledger.documents import from_text
 from blocks.ledger.process_identity import Owner
 from blocks.ledger.records import ArtifactRecord, RunRow, StepRecord
@@ -28,19 +28,16 @@ from workflows.core.refs import Ref
 
 
 def now(connection: Connection) -> ColumnElement[int]:
-    """The clock that leases go by: the database's where machines share it, this host's on SQLite."""
+    """The clock that leases and deadlines go by: the database's where machines share it, on SQLite this
+    host's, as far as it is believed (clock.py)."""
     return clock(connection.dialect.name)
 
 
 def clock(dialect: str) -> ColumnElement[int]:
     """The same of that dialect. A statement that is kept reads it anew whenever it runs."""
     if dialect == "sqlite":
-        return bindparam(None, type_=BigInteger(), callable_=_host_clock, unique=True)
+        return bindparam(None, type_=BigInteger(), callable_=now_us, unique=True)
     return cast(extract("epoch", func.clock_timestamp()) * 1_000_000, BigInteger)
-
-
-def _host_clock() -> int:
-    return time.time_ns() // 1000
 
 
 def this(tenant: str, run_id: str) -> ColumnElement[bool]:
@@ -67,12 +64,18 @@ def read_runs(connection: Connection, tenant: str, limit: int, viewer: Owner) ->
 
 
 def read_steps(
-    connection: Connection, tenant: str, run_id: str, step_path: str | None = None
+    connection: Connection,
+    tenant: str,
+    run_id: str,
+    step_path: str | None = None,
+    content_key: str | None = None,
 ) -> list[StepRecord]:
-    """The steps of a run in the order they started, or the one of that path."""
+    """The steps of a run in the order they started: all, the one of that path, or those of that key."""
     query = select(step).where(step.c.tenant == tenant, step.c.run_id == run_id)
     if step_path is not None:
         query = query.where(step.c.step_path == step_path)
+    if content_key is not None:
+        query = query.where(step.c.content_key == content_key)
     records = [_step_record(found) for found in connection.execute(query)]
     return sorted(records, key=lambda record: (record.started or 0, record.step_path))
 
@@ -136,6 +139,7 @@ def _step_record(found: Row[Any]) -> StepRecord:
         reused_from=found.reused_from,
         generation=found.generation,
         repetition=found.repetition,
+        tries=found.tries,
         epoch=found.epoch,
     )
 

@@ -20,7 +20,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-REVISION = "0002"
+REVISION = "0003"
 """The newest revision: what this code reads and writes."""
 VERSION_TABLE = "ledger_version"
 SCHEMA = "phaseline"
@@ -121,6 +121,7 @@ step = Table(
     _number("epoch"),
     _number("generation"),
     _text("repetition"),
+    _number("tries"),
     PrimaryKeyConstraint("tenant", "run_id", "step_path"),
     ForeignKeyConstraint(["tenant", "run_id"], ["run.tenant", "run.run_id"], ondelete="CASCADE"),
 )
@@ -262,7 +263,7 @@ signal = Table(
     _text("payload", "{}"),
     _text("wait_id"),
     _moment("created"),
-    PrimaryKeyConstraint("tenant", "type", "event_id"),
+    PrimaryKeyConstraint("tenant", "type", "key", "event_id"),
     Index(None, "tenant", "type", "key"),
 )
 """Events of outside systems; `wait_id` is the wait that one has answered."""
@@ -367,3 +368,15 @@ credential = Table(
     PrimaryKeyConstraint("tenant", "credential"),
 )
 """What a provider allows one credential at this moment; `credential` is a digest, never the key."""
+
+seen_time = Table(
+    "seen_time",
+    metadata,
+    Column("number", Integer, nullable=False, autoincrement=False),
+    _schema_version(),
+    _moment("latest"),
+    _text("boot"),
+    _number("since_boot"),
+    PrimaryKeyConstraint("number"),
+)
+"""One row: the latest time that was believed, and how long ago its machine was started then. See clock.py."""

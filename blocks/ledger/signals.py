@@ -9,6 +9,7 @@ key, or for its type and any key, and was not overdue when the signal came.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, or_, select, update
@@ -44,16 +45,40 @@ def signal_values(tenant: str, type_: str, key: str, event_id: str, payload: Doc
     }
 
 
-def store_signal(connection: Connection, values: Values) -> None:
-    """Keep a signal once; what came first under its type and id stays."""
-    added = insert(connection.dialect.name, signal).values(**values, created=now(connection))
-    connection.execute(added.on_conflict_do_nothing())
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What became of an event: the wait that it answers or has answered, None while it is only kept.
+
+    `duplicate`: it had come before. `differs`: and said something else then, which stays.
+    """
+
+    wait: WaitRow | None
+    duplicate: bool = False
+    differs: bool = False
 
 
-def read_signal(connection: Connection, tenant: str, type_: str, event_id: str) -> Row[Any] | None:
-    """A stored signal's row."""
-    named = and_(signal.c.tenant == tenant, signal.c.type == type_, signal.c.event_id == event_id)
-    return connection.execute(select(signal).where(named)).first()
+@dataclass(slots=True)
+class StoreSignal:
+    """The operation that keeps a signal once: whether it is new. What came first stays.
+
+    It knows its own work again when its commit was in doubt.
+    """
+
+    values: Values
+    added: bool = False
+
+    def __call__(self, connection: Connection) -> bool:
+        """Whether nothing was known under this type, key and id."""
+        added = insert(connection.dialect.name, signal).values(**self.values, created=now(connection))
+        added = added.on_conflict_do_nothing().returning(signal.c.event_id)
+        self.added = connection.execute(added).first() is not None or self.added
+        return self.added
+
+
+def read_signal(connection: Connection, values: Values) -> Row[Any] | None:
+    """The stored row of a signal with these values."""
+    named = [signal.c[name] == values[name] for name in ("tenant", "type", "key", "event_id")]
+    return connection.execute(select(signal).where(*named)).first()
 
 
 def unmatched(
@@ -106,5 +131,6 @@ def _same(found: Row[Any]) -> ColumnElement[bool]:
     return and_(
         signal.c.tenant == found.tenant,
         signal.c.type == found.type,
+        signal.c.key == found.key,
         signal.c.event_id == found.event_id,
     )

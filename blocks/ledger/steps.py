@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection, update
 
-from blocks.ledger.documents import address, checked_path, plain, to_text, to_text_or_none
+from blocks.ledger.documents import RUN_LIMIT, address, checked_path, plain, to_text, to_text_or_none
 from blocks.ledger.fence import held_at
 from blocks.ledger.records import Lease, StepRecord
 from blocks.ledger.runs import Values, fenced, insert
@@ -30,13 +30,14 @@ def step_values(lease: Lease, record: StepRecord) -> Values:
         "agent": plain(record.agent),
         "model": plain(record.model),
         "usage": to_text(record.usage, f"the usage of step {record.step_path}"),
-        "result": to_text_or_none(record.result, what),
+        "result": to_text_or_none(record.result, what, RUN_LIMIT),
         "error": to_text_or_none(record.error, f"the error of step {record.step_path}"),
         "started": record.started,
         "ended": record.ended,
         "reused_from": record.reused_from,
         "generation": record.generation,
         "repetition": record.repetition,
+        "tries": record.tries,
         "epoch": lease.epoch,
     }
 

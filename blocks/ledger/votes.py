@@ -11,7 +11,7 @@ from sqlalchemy import Connection, insert
 
 from blocks.ledger.documents import plain, to_text, to_text_or_none
 from blocks.ledger.errors import LedgerError
-from blocks.ledger.forms import check_answer
+from blocks.ledger.forms import UnfitAnswer, check_answer
 from blocks.ledger.records import Document
 from blocks.ledger.schema import vote
 from blocks.ledger.tally import counting, first_proposal, outcome
@@ -62,9 +62,9 @@ def unknown_wait(wait_id: str, known: Sequence[str]) -> UnknownWait:
     return UnknownWait(f"there is no wait {plain(wait_id)[:100]!r}", cure)
 
 
-def refusal(row: WaitRow, voter: str, at: int) -> UsageError | None:
+def refusal(row: WaitRow, voter: str, at: int, account: str = "") -> UsageError | None:
     """Why this identity cannot answer the wait at that moment; None when it can."""
-    mine = [entry for entry in row.decided_by if entry["voter"] == voter]
+    mine = [entry for entry in row.decided_by if _same_person(entry, voter, account)]
     if row.state != "open":
         return WaitClosed(f"the wait {row.wait_id} {_CLOSED[row.state]}", f"{_history(row)}{_see(row)}")
     if mine:
@@ -86,6 +86,12 @@ def refusal(row: WaitRow, voter: str, at: int) -> UsageError | None:
     return None
 
 
+def _same_person(entry: Document, voter: str, account: str) -> bool:
+    """Whether a vote is by this identity: a user who meanwhile got a name, or another one, is one voter."""
+    known = {entry["voter"], entry.get("account", "")} - {""}
+    return not known.isdisjoint((voter, account))
+
+
 @dataclass(slots=True, kw_only=True)
 class Ballot:
     """One vote on one wait, as an operation: the wait afterwards, or why it does not count."""
@@ -98,6 +104,7 @@ class Ballot:
     data: Document | None
     note: str
     by_admin: bool
+    account: str = ""
     entry: Document = field(default_factory=dict)
     """What the operation wrote, by which it knows its own vote again when its commit was in doubt."""
 
@@ -109,7 +116,7 @@ class Ballot:
         if self.entry and self.entry in row.decided_by:
             return row
         at = clock(connection)
-        refused = refusal(row, self.voter, at) or other_proposal(row, self.decision, self.data)
+        refused = refusal(row, self.voter, at, self.account) or other_proposal(row, self.decision, self.data)
         return refused or self._counted(connection, row, at)
 
     def _counted(self, connection: Connection, row: WaitRow, at: int) -> WaitRow | Exception:
@@ -117,6 +124,8 @@ class Ballot:
         self.entry["data"] = self.data
         if self.by_admin:
             self.entry["by_admin"] = True
+        if self.account:
+            self.entry["account"] = self.account
         votes = [*row.decided_by, self.entry]
         counted = change(connection, row, decided_by=votes, **decision(row, votes, self.data, at))
         if counted is None:
@@ -142,7 +151,14 @@ class Ballot:
 
 
 def make_ballot(
-    row: WaitRow, voter: str, decided: str, data: Any, note: str, local_admin: bool, at: int
+    row: WaitRow,
+    voter: str,
+    decided: str,
+    data: Any,
+    note: str,
+    local_admin: bool,
+    at: int,
+    account: str = "",
 ) -> Ballot:
     """A vote that may count. UsageError for what is wrong with it; LedgerError for data that is too large."""
     if not 0 < len(voter) <= _VOTER_LENGTH or not voter.isprintable():
@@ -151,10 +167,12 @@ def make_ballot(
         raise UsageError(f"not a decision: {decided!r}", did_you_mean(decided, SAID))
     if len(note) > _NOTE_LENGTH:
         raise UsageError(f"the note is longer than {_NOTE_LENGTH} characters", "shorten it")
-    refused = refusal(row, voter, at)
+    refused = refusal(row, voter, at, account)
     if refused is not None:
         raise refused
     given = _agreed(row) if data is None and decided == "approve" else data
+    if row.kind == "event" and data is None and decided == "approve" and first_proposal(row) is None:
+        raise missing_payload(row)
     if given is not None:
         check_answer(row.form, given)
         to_text(given, "the answer")
@@ -170,6 +188,17 @@ def make_ballot(
         data=given,
         note=plain(note),
         by_admin=local_admin,
+        account=account,
+    )
+
+
+def missing_payload(row: WaitRow) -> UnfitAnswer:
+    """The refusal of a plain yes in the place of an event: what follows works with what the event says."""
+    of = f" for {row.event_key}" if row.event_key else ""
+    return UnfitAnswer(
+        f"the wait {row.wait_id} awaits the event {row.event_type}{of}, and the answer says nothing of it",
+        f"give what the event says: phaseline answer {row.wait_id} --data JSON "
+        "(--data '{}' where it says nothing), or say no with --reject",
     )
 
 

@@ -60,7 +60,8 @@ class WaitRow:
     `answer` is {"approved", "data", "votes"} by people, {"approved", "data", "event_id"} by a signal,
     {"approved", "by_timeout"} when the deadline decided, None while open or when cancelled. `decided_by`
     holds every vote so far: {"voter", "at", "decision", "note", "data"}, with "by_admin" where a local
-    administrator spoke for the voter; `data` is what this voter filled in. tally.py says which count.
+    administrator spoke for the voter, and "account" where the voter is a user of the system; `data` is what
+    this voter filled in. tally.py says which count.
     """
 
     tenant: str

@@ -14,9 +14,10 @@ from sqlalchemy import ColumnElement, Connection, Row, select
 
 import blocks.ledger.wait_deadlines as deadlines
 from blocks.ledger.access import Access, run_order
+from blocks.ledger.bystanders import read_holders, refuse_from_within
 from blocks.ledger.records import Document, Lease
 from blocks.ledger.schema import wait
-from blocks.ledger.signals import read_signal, signal_values, store_signal, take_signal, unmatched
+from blocks.ledger.signals import Delivery, StoreSignal, read_signal, signal_values, take_signal, unmatched
 from blocks.ledger.votes import (
     NotAsked,
     OtherProposal,
@@ -43,6 +44,7 @@ from blocks.ledger.wait_rows import (
 
 __all__ = [
     "Decision",
+    "Delivery",
     "NotAsked",
     "OtherProposal",
     "UnfitWait",
@@ -104,45 +106,57 @@ class WaitLedger:
         data: Document | None = None,
         note: str = "",
         local_admin: bool = False,
+        account: str = "",
     ) -> WaitRow:
         """Count the answer of one identity; the wait afterwards, which may still be open.
 
         `data` must fit the form, and may be absent in a rejection. Of a quorum all approve the same data;
         absent, it is what the first of them approved. `local_admin` records that an
         administrator of this ledger spoke for `voter`, who must be one of the assignees all the same.
+        `account` is what stays of an identity whatever it is called, such as the user's number: a vote of the
+        same account or name is one of the same person.
         Raises UsageError when it does not count: UnknownWait, WaitClosed, WaitOverdue, VotedAlready,
-        NotAsked, UnfitAnswer, OtherProposal.
+        NotAsked, UnfitAnswer, OtherProposal, AnsweredFromWithin.
         """
-        row, at = self._access.reader.read(lambda c: (read_wait(c, tenant, wait_id), clock(c)))
+        read = self._access.reader.read
+        refuse_from_within(read(read_holders))
+        row, at = read(lambda c: (read_wait(c, tenant, wait_id), clock(c)))
         if row is None:
             raise unknown_wait(wait_id, [known.wait_id for known in self.list_open(tenant)])
-        ballot = make_ballot(row, voter, decision, data, note, local_admin, at)
+        ballot = make_ballot(row, voter, decision, data, note, local_admin, at, account)
         counted = self._access.write_now(ballot, run_order(tenant, row.run_id))
         assert isinstance(counted, WaitRow)  # a refusal is raised by the writer
         return counted
 
     def signal(self, tenant: str, type: str, key: str, event_id: str, payload: Document) -> WaitRow | None:
+        """The wait that an event of an outside system answers; see `deliver`."""
+        return self.deliver(tenant, type, key, event_id, payload).wait
+
+    def deliver(self, tenant: str, type: str, key: str, event_id: str, payload: Document) -> Delivery:
         """Keep an event of an outside system, and answer the oldest open wait for its type and key, or for
         its type and any key.
 
-        The wait that it answers; None when none waits yet: a later one takes it. The same (type, event_id)
-        again is the same event, whatever else it says.
+        While none waits, a later one takes it. The same (type, key, event_id) again is the same event,
+        whatever else it says; under another key the same id is another one.
         """
         values = signal_values(tenant, type, key, event_id, payload)
-        self._access.write_now(partial(store_signal, values=values), f"signal/{tenant}/{type}/{event_id}")
-        type, event_id = values["type"], values["event_id"]
+        order = f"signal/{tenant}/{values['type']}/{values['key']}/{values['event_id']}"
+        known = not self._access.write_now(StoreSignal(values), order)
         tried: list[_Place] = []
         while True:
-            found = self._access.reader.read(lambda c: read_signal(c, tenant, type, event_id))
+            found = self._access.reader.read(lambda c: read_signal(c, values))
             assert found is not None
+            told = partial(Delivery, differs=found.payload != values["payload"])
             if found.wait_id:
-                return self.get(tenant, found.wait_id)
+                return told(self.get(tenant, found.wait_id), duplicate=known)
             # A wait that names no key takes any event of the type.
             named = (wait.c.event_type == found.type, wait.c.event_key.in_(("", found.key)))
             places = self._read_places(partial(unmatched, tenant=tenant, conditions=named))
             # An older signal goes first, and another process may take this wait: one look is not enough.
-            if not self._apply(tenant, places[:1], take_signal) and places[:1] == tried:
-                return None
+            if self._apply(tenant, places[:1], take_signal):
+                known = False  # it had come before, but answered nothing: it does so now
+            elif places[:1] == tried:
+                return told(None, duplicate=known)
             tried = places[:1]
 
     # --- time ---

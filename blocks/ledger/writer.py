@@ -15,22 +15,24 @@ import time
 from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError
 
+from blocks.ledger.clock import LedgerClock, counting
 from blocks.ledger.engine import Database, Turns, explanation, make_engine
-from blocks.ledger.errors import InDoubt, LedgerError
+from blocks.ledger.errors import InDoubt, LedgerAway, LedgerBusy, LedgerError
+from blocks.ledger.faults import away, is_lost, passing
+from blocks.patience import LEDGER, Vigil
 
 T = TypeVar("T")
 Operation = Callable[[Connection], T]
 
 _BATCH = 256
-_TRIES = 9
-_FIRST_WAIT = 0.02  # seconds, doubled each time: 5 s over all tries, as a restart of the server takes
-_TRANSIENT = ("40P01", "40001", "55P03")  # deadlock, serialization failure, lock not available
+_CLOSING_S = 2.0  # within which a command that ends gets its turn for what is queued, or leaves it
 
 
 @dataclass(slots=True)
@@ -52,14 +54,17 @@ class _Item:
 class Writer:
     """Starts its thread with the first operation. Works only in the process that made it."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, vigil: Vigil, clock: LedgerClock | None = None) -> None:
         self._database = database
+        self._vigil = vigil
+        self._clock = clock
         self._engine = make_engine(database, write=True)
-        self._turns = Turns(database.path)
+        self._turns = Turns(database)
         self._queue: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._guard = threading.Lock()
         self._closed = False
+        self._closing_since: float | None = None
         self._pid = os.getpid()
 
     async def write(self, operation: Operation[T], order: str) -> T:
@@ -80,11 +85,13 @@ class Writer:
         return future.result()
 
     def close(self) -> None:
-        """Write what is queued, then end. Harmless when repeated."""
+        """Write what is queued, then end, also where another keeps the lock. Harmless when repeated."""
         with self._guard:
             if self._closed:
                 return
             self._closed = True
+            self._closing_since = time.monotonic()
+            self._vigil.hurry.set()  # what is queued is tried once more, and not waited for
             thread = self._thread
             if thread is not None and self._pid == os.getpid():
                 self._queue.put(None)
@@ -103,6 +110,10 @@ class Writer:
             self._queue.put(item)
 
     def _run(self) -> None:
+        with nullcontext() if self._clock is None else counting(self._clock):
+            self._work()
+
+    def _work(self) -> None:
         while (item := self._queue.get()) is not None:
             batch, ending = self._gather(item)
             self._settle(batch, self._committed(batch))
@@ -127,7 +138,7 @@ class Writer:
         """One value or exception per item. A batch that fails is run again item by item."""
         try:
             return self._with_patience(batch)
-        except InDoubt as error:
+        except (InDoubt, LedgerAway, LedgerBusy) as error:
             return [error] * len(batch)
         except BaseException as error:  # noqa: BLE001 - it is the asking caller's, and reaches it
             if len(batch) == 1:
@@ -135,20 +146,28 @@ class Writer:
             return [value for item in batch for value in self._committed([item])]
 
     def _with_patience(self, batch: list[_Item]) -> list[Any]:
-        for attempt in range(_TRIES):
-            try:
-                return self._transact(batch)
-            except OperationalError as error:
-                # A batch of several on PostgreSQL is not repeated as it is: it would deadlock again.
-                passing = _lost(error) or (_contended(error) and (self._database.sqlite or len(batch) == 1))
-                if not passing or attempt == _TRIES - 1:
-                    raise
-            time.sleep(_FIRST_WAIT * 2**attempt)
-        raise AssertionError("unreachable")
+        # A batch of several on PostgreSQL that met others is not repeated whole: it would deadlock again.
+        alone = self._database.sqlite or len(batch) == 1
+
+        def waited_out(error: Exception) -> str | None:
+            if isinstance(error, LedgerBusy):
+                # A run waits for a process that was stopped, too; a command says at once who it is.
+                return error.message if self._vigil.at_work else None
+            met = isinstance(error, DBAPIError) and not is_lost(error)
+            return None if met and not alone else passing(error)
+
+        return self._vigil.outwait(LEDGER, lambda: self._transact(batch), waited_out, self._over)
+
+    def _over(self, error: Exception, waited: float, wake_after: float) -> LedgerAway:
+        # What comes after it is not waited for anew.
+        self._vigil.hurry.set()
+        return away(error, self._database, waited, wake_after)
 
     def _transact(self, batch: list[_Item]) -> list[Any]:
-        with self._turns.taken(), self._engine.connect() as connection:
+        with self._turns.taken(self._left_alone), self._engine.connect() as connection:
             with connection.begin() as transaction:
+                if self._clock is not None:
+                    self._clock.keep(connection)
                 values = [item.operation(connection) for item in batch]
                 try:
                     transaction.commit()
@@ -157,6 +176,11 @@ class Writer:
                         raise self._doubt() from error
                     raise
             return values
+
+    def _left_alone(self) -> bool:
+        """Whether the command ends, and has waited for its last writes long enough."""
+        since = self._closing_since
+        return since is not None and time.monotonic() - since > _CLOSING_S
 
     def _doubt(self) -> InDoubt:
         return InDoubt(
@@ -184,16 +208,6 @@ class Writer:
 def _settle_all(settled: list[tuple[_Item, Any]]) -> None:
     for item, value in settled:
         item.settle(value)
-
-
-def _lost(error: OperationalError) -> bool:
-    """No connection, and not during a commit: nothing was written."""
-    return bool(error.connection_invalidated) or "connection" in str(error.orig).lower()
-
-
-def _contended(error: OperationalError) -> bool:
-    state = getattr(error.orig, "sqlstate", None)
-    return state in _TRANSIENT or "locked" in str(error.orig) or "busy" in str(error.orig)
 
 
 def closed_here() -> LedgerError:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
+from blocks.json_schemas import matches, spend
 from blocks.offline.material import Material
 from blocks.offline.patterns import texts_for
 from blocks.offline.shapes import as_object, merged, type_of
@@ -69,9 +69,7 @@ def _required(schema: Mapping[str, Any]) -> dict[str, None]:
 def _place(schema: Mapping[str, Any], name: str) -> Any:
     """The schema of a key's value."""
     asked = [schema["properties"][name]] if name in schema.get("properties", {}) else []
-    asked += [
-        part for pattern, part in schema.get("patternProperties", {}).items() if re.search(pattern, name)
-    ]
+    asked += [part for pattern, part in schema.get("patternProperties", {}).items() if matches(pattern, name)]
     if not asked:
         free = schema.get("additionalProperties", {"type": "string"})
         return {"type": "string"} if free is True else free
@@ -89,6 +87,7 @@ def _fill(maker: Maker, schema: dict[str, Any], made: dict[str, Any], depth: int
     for name in _free_names(maker, schema):
         if len(made) >= schema.get("minProperties", 0):
             return
+        spend(1 + len(name) // 256)
         if name in made or not _named(maker, schema, name):
             continue
         place = _place(schema, name)
@@ -159,6 +158,7 @@ def _add(maker: Maker, made: list[Any], items: dict[str, Any], wanted: int, dept
     """Items until there are as many as wanted; each another one where that can be."""
     outer, least = maker.salt, schema.get("minItems", 0)
     for n in range(4 * wanted + 4):
+        spend(1)
         # Every option once is enough where no more are asked for.
         if len(made) >= wanted or (0 < len(items.get("enum", [])) <= n and len(made) >= least):
             break

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Literal
 
 from blocks.offline.words import plain, terms
+from workflows.core.fences import without_fences
 
 NOTE_MARK = "offline model"
 """Every note of the offline model holds these words; documents with them are read without their appendix."""
@@ -22,9 +23,9 @@ TABULAR = ("text/csv", "text/tab-separated-values")
 _READ_LIMIT = 200_000
 _SENTENCE = re.compile(r"[^。！？!?\n]+?(?:[。！？!?]+[」』”’\"）)]*|\.(?=\s|$)|(?=\n)|$)")
 _BULLET = re.compile(r"\s*(?:[-*+>]|\d+[.)、])\s+")
-_HEADING = re.compile(r"(#{1,6})[ \t]+(.+?)[ \t#]*$")
+_HEADING = re.compile(r"(#{1,6})[ \t]++(.*[^ \t#\n])[ \t#]*$")
 _BULLET_LIMIT = 160
-_ORIGIN = re.compile(r"\s*〔[^〔〕]{1,160}〕\s*$")
+_ORIGIN = re.compile(r"(?<!\s)\s*+〔[^〔〕]{1,160}〕\s*$")
 MISSING = ("Not mentioned: ", "没有提到：")
 """How the offline model says that listed things were not found; later steps read them as gaps."""
 _MISSING = re.compile(rf"_(?:{'|'.join(MISSING)})(.+)[.。]_")
@@ -35,7 +36,7 @@ _OWN_REMARK = re.compile(r"_[^_\s].*_")
 _LOUD = re.compile(
     r"必须|应该|应当|需要|不得|风险|关键|结论|目标|must|should|risk|critical|goal|require", re.I
 )
-_TABLE_RULE = re.compile(r"\s*\|?\s*:?-{3,}")
+_TABLE_RULE = re.compile(r"\s*+(?:\|\s*+)?:?-{3,}")
 
 Kind = Literal["heading", "passage", "table", "gap"]
 
@@ -104,7 +105,7 @@ class Document:
         """The text without code blocks and without what the offline model told of itself; empty for data."""
         if self.media_type in TABULAR or "json" in self.media_type:
             return ""
-        text = re.sub(r"^(```|~~~).*?^\1[ \t]*$", "", self.body[:_READ_LIMIT], flags=re.S | re.M)
+        text = without_fences(self.body[:_READ_LIMIT])
         return "\n".join(_own_words(text)) if self.ours else text
 
 

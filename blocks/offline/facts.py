@@ -10,13 +10,13 @@ from typing import Any
 from blocks.offline.material import Material
 from blocks.offline.tables import json_value
 
-_FACT = re.compile(r"^\s*(?:[-*+]\s+)?[\"'`]?([\w一-鿿 .-]{1,40}?)[\"'`]?\s*[:：]\s*(\S.*?)\s*$", re.M)
+_FACT = re.compile(r"(?:[-*+]\s++)?[\"'`]?([\w一-鿿 .-]{1,40}?)[\"'`]?\s{0,20}[:：]\s*+(\S.*)")
 
 
 def facts_of(material: Material) -> dict[str, Any]:
     """What is written as key and value, by the key's letters; the instruction's word comes first."""
     facts: dict[str, Any] = {}
-    for key, value in _FACT.findall(material.instruction):
+    for key, value in _told(material.instruction):
         facts.setdefault(fact_key(key), value)
     for _, text, is_error in material.results:
         if not is_error and text.startswith("{"):
@@ -24,16 +24,22 @@ def facts_of(material: Material) -> dict[str, Any]:
                 facts.setdefault(fact_key(key), value)
     for document in material.documents:
         value = json_value(document)
-        for key, item in _walk(value) if value is not None else _FACT.findall(document.prose):
+        for key, item in _walk(value) if value is not None else _told(document.prose):
             facts.setdefault(fact_key(key), item)
     facts.pop("", None)
     return facts
 
 
+def _told(text: str) -> Iterator[tuple[str, str]]:
+    """Keys and values of the lines that say `key: value`."""
+    found = (_FACT.fullmatch(line.strip()) for line in text.splitlines())
+    yield from ((fact[1], fact[2]) for fact in found if fact)
+
+
 def _json_facts(text: str) -> Iterator[tuple[str, Any]]:
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return
     yield from _walk(value)
 

@@ -12,12 +12,12 @@ from blocks.offline.document import Document
 from blocks.offline.words import plain
 from workflows.core.prompts import HOUSE_RULES
 
-_DOCUMENT = re.compile(r'<document\s+name="([^"]*)"\s+type="([^"]*)"[^>]*>\n?(.*?)\n?</document>', re.S)
-_CONTEXT = re.compile(r"<context>\n?(.*?)\n?</context>", re.S)
-_CONTRACT = re.compile(r"<output_contract\b([^>]*)>(.*?)</output_contract>", re.S)
-_SCHEMA = re.compile(r"<output_schema>(.*?)</output_schema>", re.S)
+_DOCUMENT = re.compile(r'<document\s+name="([^"\n]*)"\s+type="([^"\n]*)"[^<>]*>')
+_CONTEXT = re.compile(r"<context>")
+_CONTRACT = re.compile(r"<output_contract\b([^<>]*)>")
+_SCHEMA = re.compile(r"<output_schema>")
 _SKILL = re.compile(r"^## Skills\n.*?(?=^#|\Z)", re.S | re.M)
-_ATTRIBUTE = re.compile(r'(\w+)="([^"]*)"')
+_ATTRIBUTE = re.compile(r'(?<!\w)(\w++)="([^"]*)"')
 
 
 @dataclass(frozen=True)
@@ -69,20 +69,20 @@ def read_request(request: dict[str, Any]) -> Material:
                 results.append((name, _result_text(block.get("content")), bool(block.get("is_error"))))
         called = called or message["role"] == "assistant"
     text = "\n\n".join(said)
-    documents = tuple(Document(*match) for match in _DOCUMENT.findall(text))
-    text = _DOCUMENT.sub("", text)
+    found, text = _taken(_DOCUMENT, "</document>", text)
+    documents = tuple(Document(tag[1], tag[2], inner) for tag, inner in found)
     # What a hook adds to the message is material like a document, not a task.
-    documents += tuple(Document("context", _media_type(body), body) for body in _CONTEXT.findall(text))
-    text = _CONTEXT.sub("", text)
-    contract = _CONTRACT.search(text)
-    about = dict(_ATTRIBUTE.findall(contract[1])) if contract else {}
+    found, text = _taken(_CONTEXT, "</context>", text)
+    documents += tuple(Document("context", _media_type(inner), inner) for _, inner in found)
+    contracts, text = _taken(_CONTRACT, "</output_contract>", text)
+    about = dict(_ATTRIBUTE.findall(contracts[0][0][1])) if contracts else {}
     system = "\n".join(block.get("text", "") for block in _blocks(request.get("system") or ""))
     return Material(
-        instruction=_CONTRACT.sub("", text).strip(),
+        instruction=text.strip(),
         documents=documents,
         output_name=about.get("name", ""),
         output_type=about.get("type", ""),
-        schema=_schema(request, contract[2] if contract else ""),
+        schema=_schema(request, contracts[0][1] if contracts else ""),
         called=bool(names),
         results=tuple(results),
         speaker=_speaker(system),
@@ -91,25 +91,36 @@ def read_request(request: dict[str, Any]) -> Material:
     )
 
 
+def _taken(opening: re.Pattern[str], closing: str, text: str) -> tuple[list[tuple[re.Match[str], str]], str]:
+    """What stands between the tags, with its opening one, and the text without all that."""
+    found, kept, at = [], [], 0
+    while (tag := opening.search(text, at)) and (end := text.find(closing, tag.end())) >= 0:
+        inner = text[tag.end() : end].removeprefix("\n").removesuffix("\n")
+        found.append((tag, inner))
+        kept.append(text[at : tag.start()])
+        at = end + len(closing)
+    return found, "".join([*kept, text[at:]])
+
+
 def _schema(request: dict[str, Any], contract: str) -> dict[str, Any] | None:
     """The schema as it was written, where the contract holds it; the provider's dialect says less."""
-    match = _SCHEMA.search(contract)
-    if match:
-        written: dict[str, Any] = json.loads(match[1])
+    found, _ = _taken(_SCHEMA, "</output_schema>", contract)
+    if found:
+        written: dict[str, Any] = json.loads(found[0][1])
         return written
     format_ = (request.get("output_config") or {}).get("format")
     return format_["schema"] if format_ else None
 
 
 def _speaker(system: str) -> str:
-    heading = re.search(r"^#{1,6}[ \t]+(.+?)[ \t#]*$", system, re.M)
-    return plain(heading[1])[:120] if heading else ""
+    heading = re.search(r"^#{1,6}[ \t]++(\S.*)$", system, re.M)
+    return plain(heading[1].rstrip(" \t#"))[:120] if heading else ""
 
 
 def _media_type(body: str) -> str:
     try:
         json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return "text/markdown"
     return "application/json"
 

@@ -14,6 +14,7 @@ chance, no network. It costs nothing, so its usage is zero.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from typing import Any
@@ -38,7 +39,8 @@ class OfflineModel:
     async def send(self, request: Request, *, on_progress: OnProgress | None = None) -> Answer:
         """The answer to a request; equal requests give equal answers."""
         key = digest(request)
-        content, stop_reason = _content(request, key)
+        # In a thread: long material takes its time, and a step's timeout must fire meanwhile.
+        content, stop_reason = await asyncio.to_thread(_content, request, key)
         if on_progress:
             for block in content:
                 on_progress(block["type"], block.get("text") or "")

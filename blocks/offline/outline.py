@@ -15,7 +15,7 @@ _INLINE = re.compile(
     re.I | re.S,
 )
 _BRACKETS = re.compile(r"[(（]([^()（）]*)[)）]")
-_ITEMS = re.compile(r"[、，,；;](?![^(（]*[)）])|\band\b(?![^(（]*[)）])")
+_PARTING = re.compile(r"[、，,；;]|\band\b|[(（)）]")
 _TABULAR = re.compile(r"(?:表|清单|列表|台账)$|\b(?:table|list|register|log)$", re.I)
 _MANNER = re.compile(
     r"每|各|带|写明|写出|注明|标明|指出|不要|不写|按|最多|至少|一句|with\b|each\b|every\b|per\b|in |at |no ",
@@ -27,9 +27,9 @@ _WORDS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine"
 _NUMERALS = {word: n for words in (_WORDS, "一二三四五六七八九十") for n, word in enumerate(words, 1)} | {
     "两": 2
 }
-_COUNT = rf"(\d+|{'|'.join(_NUMERALS)})"
+_COUNT = rf"(\d{{1,9}}|{'|'.join(_NUMERALS)})"
 _LIMIT = re.compile(
-    rf"{_COUNT}\s*(?:句话?|条|项|个|行|points?|sentences?|items?)(?:以内|之内|or fewer|or less)"
+    rf"(?<!\d){_COUNT}\s{{0,20}}(?:句话?|条|项|个|行|points?|sentences?|items?)(?:以内|之内|or fewer|or less)"
     rf"|(?:最多|至多|不超过|at most|up to|no more than)\s*{_COUNT}",
     re.I,
 )
@@ -67,9 +67,28 @@ def requested_sections(instruction: str) -> list[Section]:
 
 def _inline(instruction: str) -> Iterator[Section]:
     for match in _INLINE.finditer(instruction):
-        for item in _ITEMS.split(match[1]):
+        for item in _items(match[1]):
             inner = _BRACKETS.search(item)
             yield _section(_BRACKETS.sub("", item), inner[1] if inner else "")
+
+
+def _items(text: str) -> list[str]:
+    """The text parted at its commas and at `and`, but not where the next bracket closes one."""
+    parts, cuts, begun = [], [], 0
+    for match in _PARTING.finditer(text):
+        if match[0] in ")）":
+            cuts = []
+        elif match[0] in "(（":
+            for cut in cuts:
+                parts.append(text[begun : cut[0]])
+                begun = cut[1]
+            cuts = []
+        else:
+            cuts.append(match.span())
+    for cut in cuts:
+        parts.append(text[begun : cut[0]])
+        begun = cut[1]
+    return [*parts, text[begun:]]
 
 
 def _bullets(instruction: str) -> Iterator[Section]:
@@ -87,7 +106,7 @@ def _bullets(instruction: str) -> Iterator[Section]:
 def _section(name: str, about: str) -> Section:
     limit = _LIMIT.search(about)
     count = next((part for part in limit.groups() if part), "0").lower() if limit else "0"
-    items = tuple(item.strip(" 。.") for item in _ITEMS.split(about) if item.strip(" 。."))
+    items = tuple(item.strip(" 。.") for item in _items(about) if item.strip(" 。."))
     choices = tuple(part.strip() for part in items[0].split("/")) if items and _offers(items[0]) else ()
     details = tuple(
         item

@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
+from blocks.json_schemas import matches
+from workflows.core.patterns import schema_pattern_fault
+
 _CLASSES = {
     "d": "0",
     "w": "a",
@@ -18,6 +21,7 @@ _CLASSES = {
     "t": "\t",
 }
 _MAX_REPEAT = 256
+_MAX_CHARS = 100_000
 
 
 def match_for(pattern: str, candidates: Sequence[str]) -> str | None:
@@ -25,23 +29,19 @@ def match_for(pattern: str, candidates: Sequence[str]) -> str | None:
 
     Understands literals, classes, groups, alternatives and quantifiers; None for the rest.
     """
-    try:
-        compiled = re.compile(pattern)
-    except re.error:
+    if schema_pattern_fault(pattern):
         return None
     words: list[str] = [word for text in candidates for word in re.findall(r"[\w@.:/-]+", text)]
     for word in words:
-        if compiled.fullmatch(word):
+        if matches(pattern, word, whole=True):
             return word
     built = _Builder(pattern).build()
-    return built if built is not None and compiled.search(built) else None
+    return built if built is not None and matches(pattern, built) else None
 
 
 def texts_for(pattern: str, least: int, most: float) -> Iterator[str]:
     """Texts that the pattern is found in, from `least` to `most` characters where that can be built."""
-    try:
-        compiled = re.compile(pattern)
-    except re.error:
+    if schema_pattern_fault(pattern):
         return
     for extra in (0, 1, 2, 3, 4, 8, least, least // 2 + 1):
         for choice in range(4):
@@ -51,7 +51,7 @@ def texts_for(pattern: str, least: int, most: float) -> Iterator[str]:
             # A pattern without anchors is also found in a longer text.
             pad = max(0, least - len(built))
             for text in (built, built + "a" * pad, "a" * pad + built, built + "0" * pad):
-                if least <= len(text) <= most and compiled.search(text):
+                if least <= len(text) <= most and matches(pattern, text):
                     yield text
 
 
@@ -70,7 +70,7 @@ class _Builder:
     def build(self) -> str | None:
         try:
             return self._alternatives()
-        except (IndexError, ValueError):
+        except (IndexError, ValueError, RecursionError):
             return None
 
     def _peek(self) -> str:
@@ -92,7 +92,10 @@ class _Builder:
         out = ""
         while self._peek() and self._peek() not in "|)":
             atom = self._atom()
-            out += atom * self._repeats()
+            repeats = self._repeats()
+            if len(out) + len(atom) * repeats > _MAX_CHARS:
+                raise ValueError("a long text")
+            out += atom * repeats
         return out
 
     def _atom(self) -> str:
@@ -127,8 +130,7 @@ class _Builder:
         self._at = end + 1
         if not body.startswith("^"):
             return self._one_of(body)
-        compiled = re.compile(f"[{body}]")
-        return next(char for char in "a0A-_ " if compiled.fullmatch(char))
+        return next(char for char in "a0A-_ " if matches(f"[{body}]", char, whole=True))
 
     def _one_of(self, body: str) -> str:
         if body[0] == "\\":

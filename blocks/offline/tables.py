@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -15,6 +16,7 @@ from blocks.offline.document import TABULAR, Document
 
 Row = dict[str, Any]
 _ROWS_LIMIT = 100_000
+_CELLS_LIMIT = 2_000_000
 _MOST_COLUMNS = 8
 
 
@@ -31,7 +33,7 @@ def json_value(document: Document) -> Any:
         return None
     try:
         return json.loads(document.body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 
@@ -50,12 +52,16 @@ def _csv_rows(text: str) -> list[Row]:
     delimiter = max(",;\t", key=head.count)
     reader = csv.DictReader(io.StringIO(text.lstrip("\ufeff")), delimiter=delimiter, restval="")
     rows: list[Row] = []
-    for row in reader:
-        rows.append(
-            {str(key).strip(): number_or_text(value) for key, value in row.items() if key is not None}
-        )
-        if len(rows) == _ROWS_LIMIT:
-            break
+    cells = 0
+    with contextlib.suppress(csv.Error):  # such as a cell of 200,000 characters
+        for row in reader:
+            # Short rows are filled up: under a wide head a few thousand of them are a very large table.
+            cells += len(reader.fieldnames or ())
+            if len(rows) == _ROWS_LIMIT or cells > _CELLS_LIMIT:
+                break
+            rows.append(
+                {str(key).strip(): number_or_text(value) for key, value in row.items() if key is not None}
+            )
     return rows
 
 

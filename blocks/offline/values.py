@@ -12,8 +12,10 @@ import itertools
 import math
 import re
 from collections.abc import Iterator, Mapping
+from functools import cached_property
 from typing import Any
 
+from blocks.json_schemas import Unchecked, budget_for, spend, spending, validator
 from blocks.offline.containers import LEAN_DEPTH, lists_for, objects_for
 from blocks.offline.facts import fact_key, facts_of, passages_of
 from blocks.offline.material import Material
@@ -34,6 +36,16 @@ _FORMATS = {
     "ipv4": "127.0.0.1",
     "ipv6": "::1",
 }
+_EMPTY: dict[str, Any] = {
+    "object": {},
+    "array": [],
+    "string": "",
+    "integer": 0,
+    "number": 0,
+    "boolean": False,
+}
+"""What stands for a value that takes too much work."""
+_MOST_CHARS = 100_000
 _NUMERIC = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
 
 
@@ -41,9 +53,6 @@ class ValueMaker:
     """Makes values for one schema. `hint` is a line whose words win where there is a choice."""
 
     def __init__(self, material: Material, root: Mapping[str, Any], hint: str = "") -> None:
-        from jsonschema import Draft202012Validator
-        from jsonschema.validators import validator_for
-
         self.material = material
         self.salt = 0
         """Counts the items of a list, so that each can be another one."""
@@ -52,12 +61,23 @@ class ValueMaker:
         self._facts = facts_of(material)
         self._passages = passages_of(material)
         self._used = 0
-        self._validator = validator_for(root, default=Draft202012Validator)(root)
+        self._budget = budget_for(root, None)
+        self._validator = validator(root)
 
     def value(self, schema: Any, name: str = "", depth: int = 0) -> Any:
-        """A value that satisfies the schema as far as fixed rules can."""
+        """A value that satisfies the schema as far as fixed rules can, and as far as the work goes."""
+        if depth:
+            return self._value(schema, name, depth)
+        try:
+            with spending(self._budget):
+                return self._value(schema, name, depth)
+        except Unchecked:
+            return _EMPTY.get(type_of(as_object(schema)))
+
+    def _value(self, schema: Any, name: str, depth: int) -> Any:
         if depth > _DEPTH:
             return None
+        spend(2 + len(self._facts) // 32)
         schema = self.resolved(as_object(schema))
         first: list[Any] = []
         for made in self._candidates(schema, name, depth):
@@ -68,10 +88,15 @@ class ValueMaker:
 
     def fits(self, value: Any, schema: Any) -> bool:
         """Whether a schema of this root accepts a value."""
-        return bool(self._validator.evolve(schema=schema).is_valid(value))
+        try:
+            with spending(budget_for(schema, value)):
+                return bool(self._validator.evolve(schema=schema).is_valid(value))
+        except Unchecked:
+            return False
 
     def resolved(self, schema: dict[str, Any]) -> dict[str, Any]:
         """References followed and `allOf` merged."""
+        spend(1 + len(schema))
         for _ in range(_DEPTH):
             if "$ref" not in schema:
                 break
@@ -163,7 +188,7 @@ class ValueMaker:
 
     def _strings(self, schema: dict[str, Any], name: str) -> Iterator[str]:
         pattern, format_ = schema.get("pattern"), schema.get("format")
-        least, most = int(schema.get("minLength", 0)), schema.get("maxLength", math.inf)
+        least, most = int(min(schema.get("minLength", 0), _MOST_CHARS)), schema.get("maxLength", math.inf)
         if format_ in ("date", "date-time", "uuid") or format_ in _FORMATS:
             yield self._formatted(str(format_))
         if pattern:
@@ -174,6 +199,7 @@ class ValueMaker:
             yield from (*texts, name, "x")
         text = self._text_for(name)
         while len(text) < least:
+            spend(1)
             text += " " + self._text_for("")
         yield self._salted(text, min(most, max(600, least)))
 
@@ -191,9 +217,12 @@ class ValueMaker:
             found = [option for option in options if isinstance(option, str) and _names(text, option)]
             if found:
                 return found[0]
-        tables = [d.name for d in self.material.documents if rows_of(d)]
-        if re.search(r"table|data|csv|rows", name, re.I) and set(tables) & set(options):
-            return next(option for option in options if option in tables)
+        spend(len(options) * (1 + len(self.material.instruction) // 1_000))
+        if re.search(r"table|data|csv|rows", name, re.I):
+            tables = self._tables
+            named = [option for option in options if isinstance(option, str) and option in tables]
+            if named:
+                return named[0]
         instruction = self.material.instruction
         said = [option for option in options if isinstance(option, str) and _names(instruction, option)]
         # An instruction that names several options explains them; it chooses only when it names one.
@@ -215,9 +244,19 @@ class ValueMaker:
         candidates = [fact, number_or_text(fact) if isinstance(fact, str) else str(fact)]
         return next((value for value in candidates if self.fits(value, schema)), None)
 
+    @cached_property
+    def _tables(self) -> frozenset[str]:
+        """The names of the documents that hold rows."""
+        return frozenset(d.name for d in self.material.documents if rows_of(d))
+
+    @cached_property
+    def _date(self) -> str:
+        """The first date in the material."""
+        texts = (self.material.instruction, *(d.body for d in self.material.documents))
+        return next((found[0] for text in texts if (found := _DATE.search(text))), "1970-01-01")
+
     def _formatted(self, format_: str) -> str:
-        dates = _DATE.findall(self.material.instruction + "".join(d.body for d in self.material.documents))
-        date = dates[0] if dates else "1970-01-01"
+        date = self._date
         if format_ == "uuid":
             key = digest(self.material.instruction)
             return f"{key[:8]}-{key[8:12]}-4{key[13:16]}-8{key[17:20]}-{key[20:32]}"
@@ -240,7 +279,12 @@ class ValueMaker:
 
 def _names(text: str, option: str) -> bool:
     """Whether a text holds an option as a word of its own."""
-    return bool(option) and bool(re.search(rf"(?<![\w-]){re.escape(option)}(?![\w-])", text, re.ASCII))
+    # Most options stand nowhere, and a pattern for each of thousands takes long to build.
+    return (
+        bool(option)
+        and option in text
+        and bool(re.search(rf"(?<![\w-]){re.escape(option)}(?![\w-])", text, re.ASCII))
+    )
 
 
 def _weight(schema: Mapping[str, Any]) -> int:

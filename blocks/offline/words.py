@@ -88,7 +88,7 @@ _SIZES = _sizes()
 
 def plain(text: str) -> str:
     """A line without its Markdown marks."""
-    text = re.sub(r"!?\[([^\]]*)\]\([^)]*\)", r"\1", text)
+    text = re.sub(r"!?\[([^\[\]]*)\]\([^()]*\)", r"\1", text)
     text = re.sub(
         r"^\s*(?:[-*+>]\s+|\d+(?:[.)](?:\s+|(?=[^\s\d]))|、\s*)|#{1,6}\s+)+(?:\[[ xX]\]\s*)?", "", text
     )

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import getpass
 import os
 import pwd
+import socket
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,14 +26,14 @@ from workflows.core.errors import UsageError
 def execute(args: argparse.Namespace, out: Out) -> int:
     """Records the answer and says how the run goes on, or lets it go on. Raises UsageError."""
     settings = settings_of(args)
-    voter, by_admin, note = _identity(args, settings)
+    voter, account, note = _identity(args, settings)
     with opened(settings) as ledger:
         known = ledger.waits.get(TENANT, args.wait_id)
         if known is not None:
             learn_secrets_of(ledger.reader.get_run(TENANT, known.run_id))
         # Not the run this is about: it would be at work in the background when it is to go on here.
         sweep(ledger, out, args.home, args.places, but=known.run_id if known else "")
-        row = _voted(args, ledger, voter, by_admin, note)
+        row = _voted(args, ledger, voter, account, note)
         after = going_on(ledger, row.run_id, args.home, args.places, out)
     still = f"{_approvals(row)} of {row.quorum} so far" if row.state == "open" else f"it is {row.state}"
     out.line(f"{row.wait_id}: {SAID[_decision(args)]} by {voter}; {still}", "green")
@@ -53,42 +52,43 @@ def _resumed(run_id: str, args: argparse.Namespace, out: Out) -> int:
     return resume.execute(read([*args.places, "resume", run_id, "--use", "stored", "--woken"]), out)
 
 
-def _voted(args: argparse.Namespace, ledger: Ledger, voter: str, by_admin: bool, note: str) -> WaitRow:
+def _voted(args: argparse.Namespace, ledger: Ledger, voter: str, account: str, note: str) -> WaitRow:
     known = ledger.waits.get(TENANT, args.wait_id)
     data = _data(args.data, args.fields, known.form if known is not None else {})
     data, note = kept(data, os.environ), kept(note, os.environ)
     vote = ledger.waits.vote
-    return vote(TENANT, args.wait_id, voter, _decision(args), data, note=note, local_admin=by_admin)
+    who = {"account": account} if account else {"local_admin": True}
+    return vote(TENANT, args.wait_id, voter, _decision(args), data, note=note, **who)
 
 
 def _decision(args: argparse.Namespace) -> Decision:
     return "reject" if args.reject else "approve"
 
 
-def _identity(args: argparse.Namespace, settings: Settings) -> tuple[str, bool, str]:
-    """Who answers, whether another one spoke for them, and the note that is kept."""
-    user = _user()
+def _identity(args: argparse.Namespace, settings: Settings) -> tuple[str, str, str]:
+    """Who answers, by which account (none where another one spoke for them), and the note that is kept."""
+    user, shared = _user(), "://" in settings.database and not settings.database.startswith("sqlite")
     if args.name is None or args.name == user:
-        return user, False, args.note
-    if "://" in settings.database and not settings.database.startswith("sqlite"):
+        # Where machines share the ledger, a number means somebody on one of them only.
+        number = str(os.getuid())
+        return user, f"{number}@{socket.gethostname()}" if shared else number, args.note
+    if shared:
         raise UsageError(
             "--as is for a ledger on this machine; this one is shared",
             f"answer as yourself ({user})",
         )
-    return args.name, True, f"{args.note} (by {user})".strip()
+    return args.name, "", f"{args.note} (by {user})".strip()
 
 
 def _user() -> str:
-    """The operating system's user: what a variable says would let anybody answer as somebody else.
+    """The operating system's user, by name or, where the number has none (in containers), by number.
 
-    A number of no name (in containers) goes by LOGNAME and the like, else by itself.
+    What a variable says (LOGNAME, USER) would let anybody answer as somebody else.
     """
     try:
         return pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
-        with contextlib.suppress(KeyError, OSError):
-            return getpass.getuser()
-    return str(os.getuid())
+        return str(os.getuid())
 
 
 def _data(given: str | None, fields: Sequence[str], form: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from blocks.ledger import Ledger, RunRow
 from blocks.settings import Settings
 from deployments.again import catalog_of
+from deployments.definitions import open_catalog
 from deployments.display import Out
-from deployments.drift import stored_plan
+from deployments.drift import plan_now, stored_plan
 from deployments.going_on import end_flow_run
 from deployments.recorded import TENANT, find_run, opened, settings_of
 from workflows.core.errors import PhaselineError, UsageError
@@ -79,8 +80,13 @@ def _taken_back(args: argparse.Namespace, ledger: Ledger, row: RunRow) -> TakenB
     settings = Settings.read(environ, catalog=catalog or str(args.catalog), storage=row.storage or None)
     plan = stored_plan(settings, row)
     if plan is None:
+        # Only the very same definition may say what takes back what was done.
+        now = plan_now(row, open_catalog(settings.catalog), None)
+        plan = now if now.definition == row.plan_digest else None
+    if plan is None:
         raise UsageError(
-            f"what the run {row.run_id} did cannot be read from {settings.storage}", "restore its storage"
+            f"the definition of the run {row.run_id} is not in {settings.storage}, or was changed there",
+            "restore its run.json there; or take back what it did by hand",
         )
     return asyncio.run(undo_run(ledger, row, plan, settings, environ))
 

@@ -25,6 +25,7 @@ from deployments.scaffold import (
 )
 from workflows.core.catalog import DEFAULT_ROOT, Catalog
 from workflows.core.errors import UsageError
+from workflows.core.files import read_file
 
 _NAMES = {
     "workflow": (r"[A-Za-z0-9][A-Za-z0-9_-]*", "letters, digits, '-' and '_'"),
@@ -126,7 +127,7 @@ def _register(root: Path, name: str, out: Out) -> list[str]:
     file = root / REGISTRY
     if not file.is_file():
         return []
-    made = with_registered(file.read_bytes().decode("utf-8", "replace"), name)
+    made = with_registered(read_file(file, 2**20).decode("utf-8", "replace"), name)
     if made is None:
         out.note(f"add it by hand to {file}:  - id: {name}", "yellow")
         return []

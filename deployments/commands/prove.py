@@ -15,7 +15,7 @@ from typing import Any
 
 from blocks import secrets
 from blocks.boundaries import BOUNDARIES
-from blocks.paths import expanded
+from blocks.paths import expanded, full_path
 from deployments import local_server
 from deployments.definitions import compile_named, open_catalog
 from deployments.display import Out
@@ -120,7 +120,7 @@ def _folder(keep: str | None) -> Iterator[Path]:
     if keep is None:
         root = Path(tempfile.mkdtemp(prefix="phaseline-prove-"))
     else:
-        root = expanded(keep, "--keep").absolute()
+        root = full_path(keep, "--keep")
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
         if any(root.iterdir()):
             raise UsageError(f"the folder {keep} is not empty", "name a new one in --keep")
@@ -195,7 +195,7 @@ def _writable(name: str | None) -> Path | None:
     """The report's file. Raises UsageError before anything runs when it cannot be written."""
     if name is None:
         return None
-    file = expanded(name, "--report").absolute()
+    file = full_path(name, "--report")
     there = file.exists()
     try:
         file.open("a").close()

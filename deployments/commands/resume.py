@@ -12,7 +12,7 @@ from typing import Any
 
 from blocks.ledger import Ledger, Owner, RunRow
 from blocks.ledger.access import run_order
-from blocks.ledger.interrupted import WOKEN, mark_woken
+from blocks.ledger.interrupted import REVIVED, WOKEN, mark_woken
 from blocks.ledger.runs import held_run, taken_back_run
 from blocks.ledger.wait_documents import wait_document
 from blocks.settings import Settings
@@ -21,6 +21,7 @@ from deployments.commands.run import answers_offline
 from deployments.definitions import open_catalog
 from deployments.display import Out
 from deployments.drift import drifted, plan_now, preview_of, stored_plan
+from deployments.manifests import outputs_of
 from deployments.model_keys import say_keys
 from deployments.questions import print_lines, wait_lines
 from deployments.raising import raise_budgets, raised_limits
@@ -67,7 +68,7 @@ def start_of(args: argparse.Namespace, ledger: Ledger, out: Out) -> Start | int:
         return _say_cancelled(row, out)
     if not args.plan and not args.step and args.use != "new":
         if row.state == "completed":
-            return _say_completed(row, out)
+            return _say_completed(row, outputs_of(row, settings_of(args).storage, os.environ), out)
         if row.state == "waiting" and (code := _say_waiting(row, ledger, args.places, out)):
             return code
     found = _found(args, row)
@@ -99,7 +100,7 @@ def start_of(args: argparse.Namespace, ledger: Ledger, out: Out) -> Start | int:
 
 def _note_who_asked(ledger: Ledger, row: RunRow, *, woken: bool) -> None:
     """Killed from here on, a run that was woken is woken again, and one that a person continued is not."""
-    if woken or WOKEN in row.labels:
+    if woken or WOKEN in row.labels or REVIVED in row.labels:
         note = partial(mark_woken, tenant=TENANT, run_id=row.run_id, viewer=Owner.current(), woken=woken)
         ledger.access.write_now(note, run_order(TENANT, row.run_id))
 
@@ -163,9 +164,9 @@ def _say_cancelled(row: RunRow, out: Out) -> int:
     return 0
 
 
-def _say_completed(row: RunRow, out: Out) -> int:
+def _say_completed(row: RunRow, outputs: Mapping[str, Any], out: Out) -> int:
     document = {"run_id": row.run_id, "status": row.state, "workflow": row.workflow}
-    out.document({**document, "outputs": row.outputs, "usage": row.usage, "waits": [], "error": None})
+    out.document({**document, "outputs": outputs, "usage": row.usage, "waits": [], "error": None})
     out.line(f"the run {row.run_id} is completed; nothing is left to do", "green")
     out.line(f"  do a step again: phaseline resume {row.run_id} --from STEP")
     return 0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,10 +12,12 @@ from blocks.ledger import Ledger, LedgerReader, RunRow, StepRecord
 from deployments.again import going_on_by, places_for
 from deployments.closing import tokens_of
 from deployments.display import Out
+from deployments.manifests import outputs_of
 from deployments.recorded import TENANT, find_run, opened, settings_of
 from deployments.run_details import Details
 from deployments.step_order import steps_in_order
 from deployments.sweep import sweep
+from workflows.core.errors import PhaselineError
 from workflows.core.units import shown_duration
 
 
@@ -75,12 +79,13 @@ def _show(ledger: Ledger, row: RunRow, args: argparse.Namespace, out: Out) -> No
     steps = steps_in_order(row, ledger.reader.steps(TENANT, row.run_id))
     artifacts = ledger.reader.artifacts(TENANT, row.run_id)
     details = Details.read(ledger, row, steps, events=args.events)
+    outputs = _outputs(row, args, out)
     out.document(
         {
             **_summary(row),
             "run_id": row.run_id,
             "inputs": row.inputs,
-            "outputs": row.outputs,
+            "outputs": outputs,
             "models": row.models,
             "error": row.error,
             "steps": [_step(s) for s in steps],
@@ -88,7 +93,7 @@ def _show(ledger: Ledger, row: RunRow, args: argparse.Namespace, out: Out) -> No
             **details.to_document(cost=args.cost, events=args.events),
         }
     )
-    _print(row, steps, out)
+    _print(row, steps, outputs, out)
     details.print(out, places_for(row, args.places), cost=args.cost, events=args.events)
     if row.state in ("failed", "interrupted", "stopped", "cancelled", "waiting"):
         what = "taking it back" if row.taken_back else "it"
@@ -121,7 +126,16 @@ def _seconds(record: StepRecord) -> float | None:
     return round((record.ended - record.started) / 1e6, 3)
 
 
-def _print(row: RunRow, steps: list[StepRecord], out: Out) -> None:
+def _outputs(row: RunRow, args: argparse.Namespace, out: Out) -> dict[str, Any]:
+    """The run's outputs; where its storage cannot be read, what the ledger says of them."""
+    try:
+        return outputs_of(row, settings_of(args).storage, os.environ)
+    except PhaselineError as fault:
+        out.note(f"the outputs of {row.run_id} cannot be listed: {fault.message}", "yellow")
+        return row.outputs
+
+
+def _print(row: RunRow, steps: list[StepRecord], outputs: Mapping[str, Any], out: Out) -> None:
     state = f"{row.state}, offline" if row.offline else row.state
     out.line(f"{row.run_id}  {row.workflow}  {state}", "bold")
     held = f", held by {row.holder.shown}" if row.holder else ""
@@ -150,7 +164,7 @@ def _print(row: RunRow, steps: list[StepRecord], out: Out) -> None:
     for record in steps:
         if record.error and record.state != "waiting":
             out.line(f"{record.step_path}: {record.error.get('message', '')}", "red")
-    for name, ref in row.outputs.items():
+    for name, ref in outputs.items():
         out.line(f"  {name}  {ref.get('summary', '')[:80]}")
 
 

@@ -10,17 +10,20 @@ import os
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from blocks.ledger import Ledger, Owner, RunRow
-from blocks.ledger.interrupted import read_interrupted, woken_in_vain
+from blocks.ledger.access import run_order
+from blocks.ledger.clock import now_us
+from blocks.ledger.interrupted import mark_revived, read_interrupted, revivable
 from deployments import wake_attempts
 from deployments.again import catalog_of, resuming
 from deployments.display import Out
 from deployments.going_on import wake_deployed
 from deployments.recorded import TENANT, find_run, opened, settings_of
-from deployments.sweep import apply_due
+from deployments.sweep import apply_due, tell_clock
 from deployments.waking import elsewhere, own_command
 
 GOOD = (0, 3, 4)
@@ -34,14 +37,23 @@ def execute(args: argparse.Namespace, out: Out) -> int:
     environ = dict(os.environ)
     with opened(settings) as ledger:
         named = {find_run(ledger.reader, run_id, settings).run_id for run_id in args.run_ids}
+        if args.confirm_clock:
+            ledger.confirm_clock()
+        ahead = ledger.clock_ahead()
+        if ahead is not None:
+            tell_clock(ahead, args.places, out)
+        ledger.note_time()
         expired, reminded = apply_due(ledger)
         asyncio.run(ledger.budgets.reap(TENANT))
         waker = _Waker(ledger, args.places, args.home, environ, out)
         woken, skipped = waker.wake(named)
     decided = {"expired": [w.wait_id for w in expired], "reminded": [w.wait_id for w in reminded]}
-    out.document({"woken": woken, "skipped": skipped, **decided})
+    held = {} if ahead is None else {"clock_ahead": {"message": ahead.message, "due": ahead.lines()}}
+    out.document({"woken": woken, "skipped": skipped, **decided, **held})
     for row in expired:
         out.line(f"{row.wait_id}: its deadline has passed; it is {row.state}")
+    if args.confirm_clock:
+        out.line("this machine's clock is taken for right", "green")
     if not woken and not skipped:
         out.line("no run is due")
     return 0 if all(run["exit_code"] in GOOD for run in woken) else 1
@@ -74,15 +86,21 @@ class _Waker:
                     self.out.line(f"{run_id}: left to another machine: {why}", "yellow")
                 else:
                     woken.append(self._told(row, row.state, 1, self._not_here(row, why)))
-            else:
+            elif row.state != "interrupted" or self._counted(row):
                 woken.append(self._here(row))
         return woken, skipped
+
+    def _counted(self, row: RunRow) -> bool:
+        """Notes beforehand that a run whose process died goes on; False when somebody else was faster."""
+        note = partial(mark_revived, tenant=TENANT, run_id=row.run_id, viewer=Owner.current())
+        return self.ledger.access.write_now(note, run_order(TENANT, row.run_id))
 
     def _due(self) -> list[str]:
         """What is due, and what was woken before by a process that died."""
         here = Owner.current()
         lost = self.ledger.reader.read(lambda c: read_interrupted(c, TENANT, here))
-        again = [row.run_id for row in lost if woken_in_vain(row)]
+        at = now_us()
+        again = [row.run_id for row in lost if revivable(row, at)]
         return [*again, *self.ledger.steering.due(TENANT)]
 
     def _on_its_worker(self, row: RunRow) -> dict[str, Any]:

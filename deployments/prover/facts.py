@@ -12,6 +12,7 @@ from blocks.ledger import EffectRow, Ledger, WaitRow
 from blocks.ledger.effects import read_effects
 from blocks.ledger.wait_documents import shown_time
 from blocks.settings import Settings
+from blocks.spilled import whole
 from blocks.storage import ArtifactStore
 from deployments.recorded import TENANT
 from workflows.core.refs import Ref
@@ -36,7 +37,7 @@ async def gather(settings: Settings, environ: Mapping[str, str], run_id: str, fo
     with ArtifactStore.open(settings.storage, environ=environ) as store:
         outputs = {
             name: _digested(await store.get(Ref.model_validate(ref)), varying)
-            for name, ref in row.outputs.items()
+            for name, ref in (await whole(row.outputs, store)).items()
         }
     return {
         "state": row.state,

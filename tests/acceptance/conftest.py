@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.command import User, phaseline
+from tests.support.evidence import pytest_runtest_makereport, pytest_runtest_setup  # noqa: F401 - hooks
 from tests.support.prefect_api import PrefectApi
 
 

@@ -139,7 +139,7 @@ def test_without_a_key_the_offline_model_is_said_to_answer(user: User) -> None:
 
 
 def test_a_missing_server_is_no_traceback(user: User) -> None:
-    gone = user.with_variables(PREFECT_API_URL="http://127.0.0.1:9/api")
+    gone = user.with_variables(PREFECT_API_URL="http://127.0.0.1:9/api", PHASELINE_PATIENCE="2s")
     answer: Answer = gone.phaseline("run", "end-to-end-delivery", "--offline", "--json")
     assert answer.code not in (0, 2)
     assert "Traceback" not in answer.err + answer.out

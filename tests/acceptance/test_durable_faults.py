@@ -53,6 +53,7 @@ def user(shared: User, api: MessagesApi, tmp_path: Path) -> User:
         "ANTHROPIC_API_KEY": "sk-test",
         "ANTHROPIC_BASE_URL": api.base_url,
         "PHASELINE_CATALOG": str(catalog),
+        "PHASELINE_PATIENCE": "2s",
     }
     return User(tmp_path / "home", tmp_path, variables)
 
@@ -137,7 +138,7 @@ def test_a_bucket_that_goes_away(user: User, api: MessagesApi) -> None:
         script(api, at=TURNS - 1, then=line.cut)
         there = user.with_variables(**{**s3.environ, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{line.here}"})
         answer = there.phaseline("run", "work", "--run-id", "r", "--storage", f"s3://{bucket}/x")
-        clear(answer, 1, f"s3://{bucket}/x")
+        clear(answer, 4, f"s3://{bucket}/x")
         line.mend()
         went_on(there, api, most=0)
 
@@ -155,7 +156,7 @@ def test_a_database_that_goes_away(user: User, api: MessagesApi) -> None:
             assert there.phaseline("up", "--json").code == 0, "brings the tables about"
             try:
                 answer = there.phaseline("run", "work", "--run-id", "r")
-                clear(answer, 1, "the ledger", "PHASELINE_DATABASE_URL")
+                clear(answer, 4, "the ledger", "PHASELINE_DATABASE_URL")
                 clear(there.phaseline("inbox"), 1, "the ledger")
                 line.mend()
                 went_on(there, api, most=1)

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from deployments import local_server
 from tests.support.catalogs import make_catalog
 from tests.support.command import Answer, User, clean_environment
 from tests.support.flows import HANDLERS
@@ -296,9 +297,12 @@ def test_a_local_server_that_is_killed(catalog: Path, tmp_path: Path) -> None:
     folder.mkdir()
     user = User(tmp_path / "own-home", folder, {"PREFECT_CLIENT_MAX_RETRIES": "1"})
     try:
-        pid = user.phaseline("up", "--json").document["pid"]
+        assert user.phaseline("up", "--json").code == 0
+        server = local_server.status(user.home)
+        assert server is not None
         with started(user, catalog, "--run-id", "orphan") as process:
-            os.kill(pid, signal.SIGKILL)
+            for pid in (server.supervisor_pid, server.pid):  # with its supervisor: nobody starts it again
+                os.kill(pid, signal.SIGKILL)
             (folder / "until").touch()
             out, err = process.communicate(timeout=90)
         assert (process.returncode, json.loads(out)["status"]) == (0, "completed"), err

@@ -348,7 +348,8 @@ def test_a_wait_survives_the_kill_of_its_process(desk: Desk) -> None:
         "side": "completed",
         "pay": "completed",
     }
-    assert desk.marks == ["side", "side", "pay"]
+    assert desk.marks[0] == "side"
+    assert sorted(desk.marks[1:]) == ["pay", "side"]  # two branches, in no order of their own
 
 
 def test_cancelling_a_run_of_another_process(desk: Desk) -> None:

@@ -10,6 +10,7 @@ from sqlalchemy import Connection, text
 
 from blocks.ledger import Ledger
 from deployments.local_server import ServerInfo
+from tests.support.evidence import pytest_runtest_makereport, pytest_runtest_setup  # noqa: F401 - hooks
 from tests.support.ledgers import DATABASES, new_address
 from tests.support.postgres import Cluster, postgres_cluster
 from tests.support.prefect_server import local_prefect_server

@@ -11,6 +11,7 @@ import pytest
 from tasks.agent import HookFailed
 from tasks.failures import OutputRejected
 from tasks.toolbox import SkillChanged
+from tests.support.code import plant_bytecode
 from tests.support.flows import FLOW_MARKS, Bench, agent, steps
 from tests.support.messages_api import MessagesApi
 from tests.support.steps import Desk
@@ -152,6 +153,21 @@ def test_a_neighbour_that_a_hook_imports_is_pinned_too(tmp_path: Path, api: Mess
     assert made.run(NOTE).body == "kept\n"
     with pytest.raises(SkillChanged):
         made.run(NOTE, before=lambda: neighbour.write_text('WORD = "changed"\n'))
+
+
+def test_bytecode_beside_a_hook_is_not_what_runs(tmp_path: Path, api: MessagesApi) -> None:
+    """Neither for the hook nor for what it imports; what is no code lies beside it as it does there."""
+    made = desk(tmp_path, api)
+    neighbour = made.write("agents/ann/words.py", 'WORD = "kept"\n')
+    made.write("agents/ann/greeting.txt", "hello")
+    text = (
+        "from pathlib import Path\nfrom words import WORD\n\n\n"
+        "def next(reply: str) -> str:\n"
+        '    return WORD + " " + Path(__file__).with_name("greeting.txt").read_text()\n'
+    )
+    for file in (made.hook("next", text), neighbour):
+        plant_bytecode(file, "raise RuntimeError('somebody else')")
+    assert made.run(NOTE).body == "kept hello\n"
 
 
 @pytest.mark.parametrize("event", ["create", "next"])

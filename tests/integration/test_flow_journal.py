@@ -65,15 +65,16 @@ def test_it_goes_on_there_though_another_step_and_the_files_name_changed(tmp_pat
     assert ran.step("a")["usage"]["input_tokens"] == 30 and ran.step("a")["attempts"] == 1
 
 
-def test_a_retry_begins_a_conversation_of_its_own(tmp_path: Path) -> None:
+def test_a_retry_goes_on_in_the_same_conversation(tmp_path: Path) -> None:
     text = steps(agent("a", "output: {type: json, repair: 3}", "retries: {max: 1, delay: 0.001}"))
     bench = Bench(tmp_path, w=text)
     bench.model.replies["a"] = ["no json", ValueError("broken"), "[1]"]
     ran = bench.run()
     assert ran.outcome.status == "completed"
-    assert bench.model.asked == ["a", "a", "a"]
+    assert bench.model.asked == ["a", "a", "a"], "the first turn is not asked again"
+    assert [d["turn"] for d in ran.told("turn.replayed")] == [1]
     assert ran.step("a")["attempts"] == 2
-    assert ran.step("a")["usage"]["input_tokens"] == 20, "what failed was paid as well"
+    assert ran.step("a")["usage"]["input_tokens"] == 20, "what failed cost nothing"
 
 
 def test_what_a_failed_request_cost_stays_counted(tmp_path: Path) -> None:
@@ -114,7 +115,7 @@ def test_a_large_answer_is_kept_beside_the_ledger(tmp_path: Path) -> None:
     bench = Bench(tmp_path, w=steps(agent("a", "output: {type: json, repair: 1}")))
     bench.model.replies["a"] = ["x" * 200_000, stuck]
     bench.cancelled(turn(2))
-    assert records(bench) == 1
+    assert records(bench) == 2, "what the tools say, and the answer"
     bench.model = Script({"a": ["[1]"]})
     ran = bench.run()
     assert ran.outcome.status == "completed"

@@ -94,7 +94,7 @@ def test_a_body_that_is_lost_makes_its_step_run_again(tmp_path: Path, fault: str
     again = bench.run()
     assert again.outcome.status == "completed"
     assert again.reused == {"a": True, "b": False, "c": True, "other": True}
-    assert bench.model.asked == ["b"]
+    assert bench.model.asked == [], "its answer is paid"
     (told,) = again.told("step.rerun")
     assert told["step"] == "b" and ("not in" if fault == "deleted" else "was changed") in told["reason"]
 
@@ -235,13 +235,18 @@ def test_a_stored_result_of_another_run_is_not_believed(tmp_path: Path) -> None:
     bench = Bench(tmp_path, w=steps(agent("a", "skills: []")))
     bench.run(run_id="one")
     results, runs = Path(bench.storage) / "_results" / "default", Path(bench.storage) / "default" / "runs"
-    shutil.copytree(results / "one", results / "two")
-    (runs / "two").mkdir()
     manifest = (runs / "one" / "run.json").read_text("utf-8")
-    (runs / "two" / "run.json").write_text(manifest.replace('"one"', '"two"'), "utf-8")
-    other = bench.run(run_id="two")
-    assert other.reused == {"a": False} and bench.model.asked == ["a", "a"]
-    assert other.told("step.rerun") == [
+    for name in ("two", "three"):
+        shutil.copytree(results / "one", results / name)
+        (runs / name).mkdir()
+        (runs / name / "run.json").write_text(manifest.replace('"one"', f'"{name}"'), "utf-8")
+    copied = next(path for path in (results / "three").rglob("*") if path.is_file())
+    copied.write_text(copied.read_text("utf-8").replace("default/one/", "default/three/"), "utf-8")
+    plain, renamed = bench.run(run_id="two"), bench.run(run_id="three")
+    assert plain.reused == renamed.reused == {"a": False} and bench.model.asked == ["a", "a", "a"]
+    (refused,) = plain.told("storage.refused")
+    assert refused["step"] == "a" and "stored under another key" in refused["reason"]
+    assert renamed.told("step.rerun") == [
         {"step": "a", "reason": "what was stored under its key belongs to another run"}
     ]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -52,12 +53,14 @@ class Deployed(Bench):
         self.deployment: uuid.UUID | None = None
         self.offline = True
 
-    async def create(self, client: PrefectClient, run_id: str = "r", **more: Any) -> FlowRun:
+    async def create(
+        self, client: PrefectClient, run_id: str = "r", workflow: str = "w", **more: Any
+    ) -> FlowRun:
         """A flow run of the deployment, which is made when it is needed first."""
         if self.deployment is None:
             known = await client.create_flow(self.flow)
             self.deployment = await client.create_deployment(known, f"d-{uuid.uuid4().hex[:8]}")
-        parameters = {"workflow": "w"} if self.generic else {}
+        parameters = {"workflow": workflow} if self.generic else {}
         parameters |= {"run_id": run_id, "offline": self.offline}
         return await client.create_flow_run_from_deployment(self.deployment, parameters=parameters, **more)
 
@@ -157,6 +160,24 @@ def test_an_answer_before_the_run_is_shown_as_suspended_lets_it_go_on(
 
     bench.do(main)
     assert bench.row().state == "completed" and bench.row().deployed
+
+
+@pytest.mark.parametrize("named", ["{folder}/foreign.yaml", "../foreign.yaml", "none", "{folder}/none.yaml"])
+def test_a_worker_runs_workflows_of_its_catalog_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str
+) -> None:
+    """Who may start a flow run does not choose which file of the worker's machine is run."""
+    bench = Deployed(tmp_path, monkeypatch, by=run_workflow)
+    shutil.copy(bench.catalog / "w.yaml", tmp_path / "foreign.yaml")
+    monkeypatch.chdir(tmp_path)
+
+    async def main(client: PrefectClient) -> None:
+        run = await bench.create(client, workflow=named.format(folder=tmp_path))
+        shown = await bench.work(client, run.id)
+        assert shown.is_failed() and "no workflow" in str(shown.message) and "cure: " in str(shown.message)
+
+    bench.do(main)
+    assert not bench.home.exists()
 
 
 def test_a_cancelled_run_does_not_go_on_by_its_own_flow_run(bench: Deployed) -> None:

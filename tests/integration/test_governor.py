@@ -14,9 +14,11 @@ import pytest
 
 from blocks.anthropic_api import AnthropicConnection
 from blocks.ledger import CredentialRow, Ledger, LedgerError
-from blocks.models import Answer, ModelError, QuotaExhausted, Request, Retryable
+from blocks.models import Answer, ModelError, QuotaExhausted, Request
+from blocks.patience import Patience
+from tasks.admission import OUTAGE
 from tasks.governor import Governor
-from tasks.requests import RetryPolicy, ask
+from tasks.requests import ask
 from tests.support.ledgers import DATABASES, new_address
 from tests.support.messages_api import MessagesApi
 from tests.support.prefect_server import finished, run_python, wait_until
@@ -30,7 +32,7 @@ REQUEST: Request = {
     "max_tokens": 1000,
     "messages": [{"role": "user", "content": "Say hello."}],
 }
-ONCE = RetryPolicy(max_attempts=1)
+ONCE = Patience(1e-6)
 
 
 @pytest.fixture
@@ -59,8 +61,8 @@ class Client:
         self.waits = asyncio.Event()
         self.governor = Governor(ledger, "default", self.connection.credential, limits, self._hear)
 
-    async def ask(self, policy: RetryPolicy = ONCE) -> Answer:
-        return await ask(self.connection, REQUEST, policy, gate=self.governor)
+    async def ask(self, patience: Patience = ONCE) -> Answer:
+        return await ask(self.connection, REQUEST, patience, gate=self.governor)
 
     def _hear(self, name: str, data: dict[str, Any]) -> None:
         self.events.append((name, data))
@@ -182,7 +184,8 @@ SENDER = """if 1:
     from blocks.ledger import Ledger
     from blocks.models import ModelError
     from tasks.governor import Governor
-    from tasks.requests import RetryPolicy, ask
+    from blocks.patience import Patience
+    from tasks.requests import ask
     from workflows.core.models.skill import ProviderLimits
     import anthropic
     address, url, key, folder, name, count, others, per_minute = sys.argv[1:]
@@ -198,7 +201,7 @@ SENDER = """if 1:
             (folder / f"ready-{name}").touch()
             while len(list(folder.glob("ready-*"))) < others:
                 await asyncio.sleep(0.01)
-            asked = (ask(connection, request, RetryPolicy(max_attempts=1), gate=governor)
+            asked = (ask(connection, request, Patience(60), gate=governor)
                      for _ in range(int(count)))
             for result in await asyncio.gather(*asked, return_exceptions=True):
                 print(type(result).__name__)
@@ -288,7 +291,7 @@ def test_a_rate_limit_that_one_process_meets_holds_the_other(
         async def use() -> None:
             async with client(api, ledger) as one:
                 api.queue({"fault": "rate_limit", "retry_after": 2})
-                assert isinstance(await one.failure(), Retryable)
+                assert (await one.failure()).exit_code == 4
             (tmp_path / "ready-a").touch()
 
         run(use)
@@ -307,12 +310,30 @@ def test_an_overload_holds_all_for_a_moment_and_the_request_then_succeeds(
     async def use() -> None:
         async with client(api, ledger) as one, client(api, ledger) as another:
             api.queue({"fault": "overloaded"})
-            assert (await one.ask(RetryPolicy(base=0.01))).text
-            until = row_of(ledger, api).state.cooldown_until
+            assert (await one.ask(Patience(30.0))).text
+            await one.governor.close()
             await another.ask()
-            assert until is not None and arrivals(api)[1] >= until
+            first, second, third = arrivals(api)
+            assert second - first >= 0.9e6, "the pause of a governor whose run has all its patience"
+            assert third - second < 5e6
 
     run(use)
+    state = row_of(ledger, api).state
+    assert OUTAGE not in state.limits and state.cooldown_until is None
+
+
+def test_one_request_goes_to_see_whether_an_overload_is_over(ledger: Ledger, api: MessagesApi) -> None:
+    async def use() -> None:
+        async with client(api, ledger) as one:
+            api.rule("", {"fault": "overloaded"}, times=9)
+            await asyncio.gather(*(one.ask(Patience(30.0)) for _ in range(8)))
+            assert one.told("provider.waiting")
+
+    run(use)
+    # Eight met it at once; then a single one looked, found it still so, and another one found it over.
+    assert api.count == 9 + 8
+    times = arrivals(api)
+    assert times[8] - times[7] > 0.5e6 and times[9] - times[8] > 0.5e6
 
 
 # --- parks ---

@@ -17,6 +17,7 @@ import pytest
 from tasks.handler_faults import HandlerCrashed, HandlerError, HandlerFault, HandlerOutput, HandlerTimeout
 from tasks.handler_files import DocumentFile
 from tasks.handlers import run_handler
+from tests.support.code import code_of
 from workflows.core.errors import PhaselineError
 
 LONG = 60.0
@@ -33,7 +34,7 @@ def call(folder: Path, body: str, timeout: float = LONG, documents: Any = None, 
     try:
         return asyncio.run(
             run_handler(
-                file=file,
+                code=code_of(file),
                 function="work",
                 arguments=more,
                 documents=documents or {},
@@ -94,7 +95,7 @@ def test_a_handler_may_be_named_like_a_module_and_use_dataclasses(tmp_path: Path
         "@dataclasses.dataclass\nclass D:\n    x: int\n"
         "def statistics(): return json.loads(json.dumps(dataclasses.asdict(D(1))))\n"
     )
-    run = run_handler(file=file, function="statistics", arguments={}, documents={}, timeout=LONG)
+    run = run_handler(code=code_of(file), function="statistics", arguments={}, documents={}, timeout=LONG)
     assert asyncio.run(run) == {"x": 1}
 
 
@@ -136,7 +137,8 @@ def test_the_environment_holds_no_key(tmp_path: Path, monkeypatch: pytest.Monkey
                                     and os.get_inheritable(f)], "stdin": sys.stdin.read()}
     """
     made = call(tmp_path, body)
-    assert set(made["env"]) <= {"PATH", "HOME", "TMPDIR", "LANG", "OPENBLAS_NUM_THREADS", "LC_CTYPE"}
+    given = {"PATH", "HOME", "TMPDIR", "LANG", "OPENBLAS_NUM_THREADS", "LC_CTYPE", "PHASELINE_WITHIN_RUN"}
+    assert set(made["env"]) <= given
     assert made["env"]["HOME"] == made["env"]["TMPDIR"] == made["cwd"]
     assert made["group"] is True
     assert made["inheritable"] == []
@@ -299,14 +301,16 @@ def test_an_endless_loop_times_out(tmp_path: Path) -> None:
         call(tmp_path, "def work():\n    while True: pass", timeout=1.5)
 
 
-def test_what_a_handler_started_dies_with_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("own_session", [False, True])
+def test_what_a_handler_started_dies_with_it(tmp_path: Path, own_session: bool) -> None:
     pids = tmp_path / "pids"
     body = f"""
         import os, subprocess, time
         def work(wait):
-            other = subprocess.Popen(["sleep", "600"])
+            other = subprocess.Popen(["sleep", "600"], start_new_session={own_session})
             child = os.fork()
             if child == 0:
+                {own_session} and os.setsid()
                 time.sleep(600)
             open({str(pids)!r}, "w").write(f"{{other.pid}} {{child}} {{os.getpid()}}")
             time.sleep(600 if wait else 0)
@@ -332,7 +336,7 @@ def test_a_cancelled_call_leaves_nothing(tmp_path: Path) -> None:
 
     async def scenario() -> None:
         run = run_handler(
-            file=file, function="work", arguments={}, documents={}, timeout=LONG, scratch_root=root
+            code=code_of(file), function="work", arguments={}, documents={}, timeout=LONG, scratch_root=root
         )
         task = asyncio.create_task(run)
         await until(pid_file.exists)
@@ -348,13 +352,16 @@ def test_a_cancelled_call_leaves_nothing(tmp_path: Path) -> None:
 def test_the_handler_dies_with_the_process_that_called_it(tmp_path: Path) -> None:
     pid_file = tmp_path / "pid"
     (tmp_path / "work.py").write_text(
-        f"import os, time\ndef work():\n    open({str(pid_file)!r} + '.new', 'w').write(str(os.getpid()))\n"
+        "import os, subprocess, time\ndef work():\n"
+        "    other = subprocess.Popen(['sleep', '600'], start_new_session=True)\n"
+        f"    open({str(pid_file)!r} + '.new', 'w').write(f'{{os.getpid()}} {{other.pid}}')\n"
         f"    os.rename({str(pid_file)!r} + '.new', {str(pid_file)!r})\n    time.sleep(600)\n"
     )
     code = (
         "import asyncio, sys\nfrom pathlib import Path\nfrom tasks.handlers import run_handler\n"
-        "call = dict(file=Path(sys.argv[1]), function='work', arguments={}, documents={}, timeout=600)\n"
-        "asyncio.run(run_handler(**call))"
+        "from tests.support.code import code_of\n"
+        "call = dict(function='work', arguments={}, documents={}, timeout=600)\n"
+        "asyncio.run(run_handler(code=code_of(Path(sys.argv[1])), **call))"
     )
 
     async def scenario() -> None:
@@ -372,7 +379,8 @@ def test_the_handler_dies_with_the_process_that_called_it(tmp_path: Path) -> Non
         finally:
             caller.kill()
             await caller.wait()
-        await gone(int(pid_file.read_text()))
+        for pid in pid_file.read_text().split():
+            await gone(int(pid))
 
     asyncio.run(scenario())
 
@@ -409,7 +417,11 @@ def test_many_calls_at_once_do_not_mix_and_leak_nothing(tmp_path: Path) -> None:
     async def scenario() -> list[Any]:
         run = [
             run_handler(
-                file=tmp_path / "work.py", function="work", arguments={"n": n}, documents={}, timeout=LONG
+                code=code_of(tmp_path / "work.py"),
+                function="work",
+                arguments={"n": n},
+                documents={},
+                timeout=LONG,
             )
             for n in range(12)
         ]

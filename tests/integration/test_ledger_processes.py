@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 from collections import Counter
 from pathlib import Path
 
@@ -11,6 +13,7 @@ import pytest
 from blocks.ledger import Lease, Ledger, RunHeld, RunStart, StepRecord
 from tests.support.ledgers import DATABASES, new_address
 from tests.support.prefect_server import finished, run_python, wait_until
+from tests.support.stopped import is_stopped, stopped_in_a_write
 
 START = RunStart(run_id="r-1", workflow="w")
 
@@ -179,3 +182,18 @@ FORKER = """if 1:
 
 def test_a_forked_child_does_not_use_its_parents_ledger(address: str) -> None:
     assert finished(run_python(FORKER, address)).split() == ["refused", "refused", "None"]
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("address", DATABASES[1:], indirect=True)
+def test_postgresql_lets_go_of_what_a_stopped_process_holds(address: str) -> None:
+    """Its rows are free again after some seconds, while it is still stopped; it goes on where it can."""
+    with Ledger.open(address) as ledger:
+        lease = asyncio.run(ledger.begin_run(START))
+        asyncio.run(ledger.finish_run(lease, "waiting"))
+        with stopped_in_a_write(address) as stopped:
+            assert ledger.steering.request_cancel("default", "r-1") == "cancelled"
+            assert is_stopped(stopped.pid)
+            os.kill(stopped.pid, signal.SIGCONT)
+            assert stopped.wait(60) == 0
+        assert ledger.reader.list_runs("default")[0].state == "cancelled"

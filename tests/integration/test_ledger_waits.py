@@ -31,7 +31,7 @@ from blocks.ledger import (
     WaitStart,
 )
 from blocks.ledger.access import run_order
-from blocks.ledger.signals import signal_values, store_signal
+from blocks.ledger.signals import StoreSignal, signal_values
 from blocks.ledger.votes import make_ballot
 from blocks.ledger.wait_changes import LENGTH
 from blocks.ledger.wait_documents import wait_document
@@ -397,6 +397,30 @@ def test_a_quorum_counts_different_people(ledger: Ledger, lease: Lease) -> None:
     assert [vote["voter"] for vote in whole.answer["votes"]] == ["ann", "cho"]
 
 
+def test_one_account_is_one_voter_under_every_name(ledger: Ledger, lease: Lease) -> None:
+    """A user of no name goes by the number; the name that comes later, or changes, is the same person."""
+    row = ask(ledger, lease, quorum=3, form=FORM)
+    approve(ledger, row, "1000", {"amount": 1}, account="1000")
+    for voter, account in (("ann", "1000"), ("1000", "1000"), ("1000", ""), ("1000", "7")):
+        with pytest.raises(VotedAlready):
+            approve(ledger, row, voter, {"amount": 1}, account=account)
+    approve(ledger, row, "bob", {"amount": 1}, account="1001")
+    for voter, account in (("bob", "1002"), ("robert", "1001"), ("1001", "1001")):
+        with pytest.raises(VotedAlready):
+            approve(ledger, row, voter, {"amount": 1}, account=account)
+    whole = approve(ledger, row, "cho", {"amount": 1}, account="1003")
+    assert whole.state == "answered"
+    assert [vote["account"] for vote in whole.decided_by] == ["1000", "1001", "1003"]
+
+
+def test_votes_of_before_accounts_were_kept_count_by_name(ledger: Ledger, lease: Lease) -> None:
+    row = ask(ledger, lease, quorum=2, form=FORM)
+    approve(ledger, row, "ann", {"amount": 1})
+    with pytest.raises(VotedAlready):
+        approve(ledger, row, "ann", {"amount": 1}, account="1000")
+    assert approve(ledger, row, "bob", {"amount": 1}, account="1001").state == "answered"
+
+
 def test_a_quorum_approves_one_and_the_same(ledger: Ledger, lease: Lease) -> None:
     row = ask(ledger, lease, assignees=("ann", "bob", "cho"), quorum=2, form=FORM)
     half = approve(ledger, row, "ann", {"amount": 1, "note": "a"})
@@ -663,6 +687,45 @@ def test_the_same_signal_again_is_the_same(ledger: Ledger, lease: Lease) -> None
     assert len(ledger.waits.list_open("default")) == 1
 
 
+def test_what_became_of_a_signal_is_told(ledger: Ledger, lease: Lease) -> None:
+    kept = ledger.waits.deliver("default", "paid", "o-1", "e-1", {"sum": 5})
+    again = ledger.waits.deliver("default", "paid", "o-1", "e-1", {"sum": 6})
+    assert (kept.wait, kept.duplicate, again.wait, again.duplicate) == (None, False, None, True)
+    assert (kept.differs, again.differs) == (False, True)
+    row = event_wait(ledger, lease)
+    late = ledger.waits.deliver("default", "paid", "o-1", "e-1", {"sum": 5})
+    assert (late.wait, late.duplicate, late.differs) == (row, True, False)
+
+
+def test_the_same_id_under_another_key_is_another_signal(ledger: Ledger, lease: Lease) -> None:
+    """Systems that number the events of each order, or invoice, from 1."""
+    rows = [event_wait(ledger, lease, wait_key=key, event_key=key) for key in ("o-1", "o-2")]
+    told = [ledger.waits.deliver("default", "paid", key, "1", {"of": key}) for key in ("o-1", "o-2")]
+    assert [d.wait.wait_id for d in told if d.wait] == [row.wait_id for row in rows]
+    assert [d.wait.answer["data"] for d in told if d.wait and d.wait.answer] == [{"of": "o-1"}, {"of": "o-2"}]
+    assert not any(d.duplicate for d in told)
+
+
+def test_a_signal_that_a_killed_process_left_answers_when_it_comes_again(
+    ledger: Ledger, lease: Lease
+) -> None:
+    row = event_wait(ledger, lease)
+    ledger.access.write_now(StoreSignal(signal_values("default", "paid", "o-1", "e-1", {})), "signal")
+    told = ledger.waits.deliver("default", "paid", "o-1", "e-1", {})
+    assert told.wait is not None and told.wait.wait_id == row.wait_id
+    assert not told.duplicate
+
+
+def test_a_plain_yes_is_no_event(ledger: Ledger, lease: Lease) -> None:
+    row = event_wait(ledger, lease)
+    with pytest.raises(UnfitAnswer, match="awaits the event paid for o-1") as caught:
+        ledger.waits.vote("default", row.wait_id, "kim", "approve")
+    assert "--data" in caught.value.cure and caught.value.exit_code == 2
+    assert ledger.waits.get("default", row.wait_id) == row
+    answered = ledger.waits.vote("default", row.wait_id, "kim", "approve", {})
+    assert answered.answer is not None and answered.answer["data"] == {}
+
+
 def test_a_signal_that_came_before_answers_at_once_and_only_once(ledger: Ledger, lease: Lease) -> None:
     for number in (1, 2):
         assert ledger.waits.signal("default", "paid", "o-1", f"e-{number}", {"n": number}) is None
@@ -707,7 +770,7 @@ def test_the_sweep_matches_what_a_killed_process_left_also_after_the_deadline(
 ) -> None:
     row = event_wait(ledger, lease, deadline=microseconds() + HOUR)
     values = signal_values("default", "paid", "o-1", "e-1", {"sum": 5})
-    ledger.access.write_now(lambda c: store_signal(c, values), "signal")
+    ledger.access.write_now(StoreSignal(values), "signal")
 
     def past(connection: Any) -> None:
         connection.execute(text(f"UPDATE signal SET created = created - {2 * HOUR}"))

@@ -132,6 +132,20 @@ def test_the_user_interface_is_served_and_asks_for_the_auth_string(home: Path) -
     assert http_status(info.ui_url) == 200
 
 
+def test_no_other_web_page_may_read_its_answers(home: Path) -> None:
+    """Prefect lets them all; its login keeps them out, and here they are not even invited."""
+    import urllib.request
+
+    info, _ = ensure(home)
+    allowed = {}
+    for origin in ("https://evil.example", "null", "http://127.0.0.1:1", info.ui_url):
+        request = urllib.request.Request(f"{info.api_url}/health", headers={"Origin": origin})
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            allowed[origin] = answer.headers.get("Access-Control-Allow-Origin")
+    assert allowed.pop(info.ui_url) == info.ui_url
+    assert set(allowed.values()) == {None}
+
+
 def test_a_flow_records_every_task_run(home: Path) -> None:
     info, _ = ensure(home)
     variables = local_server.prefect_environment(info, home, {}, quiet=True)
@@ -141,10 +155,25 @@ def test_a_flow_records_every_task_run(home: Path) -> None:
     assert finished(run_python(COUNT, flow_run, **variables)).split() == ["COMPLETED"] * 20
 
 
-def test_after_kill_9_of_the_server_another_one_comes_up_elsewhere_if_its_port_is_taken(home: Path) -> None:
+def test_after_kill_9_of_the_server_its_supervisor_starts_it_again_where_it_was(home: Path) -> None:
     before, _ = ensure(home)
     os.kill(before.pid, signal.SIGKILL)
-    wait_until(lambda: not alive(before.supervisor_pid))
+    wait_until(lambda: (now := local_server.status(home)) and now.pid != before.pid, 180)
+    after = local_server.status(home)
+    assert after is not None
+    assert (after.api_url, after.auth, after.supervisor_pid) == (
+        before.api_url,
+        before.auth,
+        before.supervisor_pid,
+    )
+    assert http_status(f"{after.api_url}/admin/version", before.auth) == 200
+
+
+def test_where_its_port_is_taken_another_one_comes_up_elsewhere(home: Path) -> None:
+    before, _ = ensure(home)
+    for pid in (before.supervisor_pid, before.pid):
+        os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not alive(before.supervisor_pid) and not alive(before.pid))
     assert local_server.status(home) is None
     with socket.socket() as foreign:
         foreign.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -155,6 +184,30 @@ def test_after_kill_9_of_the_server_another_one_comes_up_elsewhere_if_its_port_i
     assert after.port != before.port
     assert after.auth == before.auth
     assert http_status(f"{after.api_url}/admin/version", before.auth) == 200
+
+
+@pytest.mark.parametrize("damage", [b"no database at all" * 100, None])
+def test_a_broken_database_is_set_aside_since_it_is_only_a_picture(
+    home: Path, damage: bytes | None, capfd: pytest.CaptureFixture[str]
+) -> None:
+    ensure(home)
+    local_server.down(home)
+    database = home / "server" / shared.PREFECT_HOME / shared.DATABASE
+    whole = database.read_bytes()
+    # Pages in the middle are gone, as after a disk that lied; or the whole file is something else.
+    database.write_bytes(damage or whole[:8192] + b"x" * 65536 + whole[8192 + 65536 :])
+    _, how = ensure(home)
+    assert how == "started"
+    aside = [
+        f for f in database.parent.glob(f"{database.name}.broken-*") if not f.name.endswith(("wal", "shm"))
+    ]
+    assert len(aside) == 1
+    assert str(aside[0]) in capfd.readouterr().err
+    for file in database.parent.glob(f"{database.name}.broken-*"):
+        file.unlink()
+    local_server.down(home)
+    ensure(home)
+    assert not list(database.parent.glob(f"{database.name}.broken-*"))
 
 
 def test_after_kill_9_of_the_supervisor_the_server_ends_and_its_address_comes_back(home: Path) -> None:

@@ -25,7 +25,14 @@ from tests.support.mcp_server import Calls, asked_file, http_server
 from tests.support.plans import agent
 from workflows.core.errors import UsageError
 from workflows.core.models.agent import McpServer
-from workflows.core.plan import AgentPlan, DecidersPlan, ServerPlan, ToolRulePlan
+from workflows.core.plan import (
+    AgentPlan,
+    DecidersPlan,
+    HandlerPlan,
+    ServerPlan,
+    SkillPlan,
+    ToolRulePlan,
+)
 
 NAMES = ["balance", "die", "fail", "move", "pay", "picture", "set_limit", "slow", "tell", "vault"]
 Given = tuple[str, dict[str, Any]]
@@ -377,6 +384,39 @@ def test_names_that_the_server_does_not_know(bank: Bank) -> None:
     bank.rules = (ToolRulePlan(name="bank.pay", effect_key=("too",)),)
     with pytest.raises(UsageError, match="names 'too', which the tool does not take"):
         bank.tools()
+
+
+def test_a_rule_for_the_bare_name_reaches_the_tool(bank: Bank) -> None:
+    bank.rules = (ToolRulePlan(name="pay", approval=True), ToolRulePlan(name="slow", allow=False))
+    assert "bank__slow" not in [tool.name for tool in bank.tools()]
+    bank.waits("pay", {"to": "ann", "amount": 5})
+    assert bank.desk.wait.kind == "action" and bank.calls.all() == []
+
+
+@pytest.mark.parametrize("name", ["pays", "bank__pays", "Pay", "pay "])
+def test_a_rule_that_would_miss_its_tool_is_an_error(bank: Bank, name: str) -> None:
+    bank.rules = (ToolRulePlan(name=name, approval=True),)
+    with pytest.raises(UsageError, match=f"a rule for '{name}', which no MCP server offers") as caught:
+        bank.tools()
+    assert "did you mean" in caught.value.cure
+
+
+def test_a_server_cannot_name_a_tool_so_that_a_rule_of_ours_grants_it_something(bank: Bank) -> None:
+    """The rule is for a handler, or a tool of ours; where it restricts, it restricts the server's as well."""
+    handler = HandlerPlan(
+        name="pay", handler="pay", file="handlers/pay.py", description="", effect="none", input_schema={}
+    )
+    skill = SkillPlan(
+        id="own", name="own", description="", folder="skills/own", digest="", handlers=(handler,)
+    )
+    plain = bank.agent
+    bank.agent = lambda: plain().model_copy(update={"skills": (skill,)})  # type: ignore[method-assign]
+    bank.rules = (ToolRulePlan(name="pay", effect="none", effect_key=("to",)),)
+    assert next(tool for tool in bank.tools() if tool.name == "bank__pay").effect == "once"
+    bank.rules = (ToolRulePlan(name="pay", effect="none", approval=True),)
+    bank.waits("pay", {"to": "ann", "amount": 5})
+    bank.rules = (ToolRulePlan(name="pay", allow=False),)
+    assert "bank__pay" not in [tool.name for tool in bank.tools()]
 
 
 def test_an_approval_shows_the_arguments(bank: Bank) -> None:

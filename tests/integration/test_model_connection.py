@@ -23,7 +23,8 @@ from blocks.models import (
     Terminal,
     Truncated,
 )
-from tasks.requests import RetryPolicy, ask
+from blocks.patience import Patience
+from tasks.requests import ask
 from tests.support.messages_api import MessagesApi
 from workflows.core.usage import Usage
 
@@ -122,8 +123,8 @@ def test_passing_faults_are_retryable_and_the_request_then_succeeds(
     assert error.kind == kind
     assert error.exit_code == 1
     api.queue({"fault": fault}, {"text": "at last"})
-    policy = RetryPolicy(base=0.001)
-    answer = with_connection(api, lambda connection: ask(connection, REQUEST, policy))
+    patience = Patience(2.0)
+    answer = with_connection(api, lambda connection: ask(connection, REQUEST, patience))
     assert answer.text == "at last"
     assert api.count == 3
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from blocks.anthropic_api import AnthropicConnection
-from blocks.models import Answer, Truncated
+from blocks.models import Answer, ProviderAway
+from blocks.patience import Patience
 from tasks.effect_calls import Unsure
 from tasks.failures import (
     AnswerTooLong,
@@ -19,7 +20,7 @@ from tasks.failures import (
     StepFailed,
     TurnsExhausted,
 )
-from tasks.requests import RetryPolicy, ask
+from tasks.requests import ask
 from tasks.tools import Tool, ToolError, ToolResult, ToolSet, among_equal
 from tasks.turns import Conversation, converse
 from tests.support.messages_api import MessagesApi
@@ -49,7 +50,7 @@ def talk(api: MessagesApi, output: OutputPlan = MARKDOWN, **more: Any) -> Conver
     """One conversation, with a connection of its own and hasty retries."""
 
     async def hasty(connection: Any, request: Any, on_event: Any) -> Answer:
-        return await ask(connection, request, RetryPolicy(base=0.001), on_event)
+        return await ask(connection, request, Patience(2.0), on_event)
 
     async def run() -> Conversation:
         connection = AnthropicConnection("k", api.base_url)
@@ -301,9 +302,9 @@ def test_tries_that_were_cut_off_are_counted_though_the_next_is_answered(api: Me
 def test_a_failed_request_carries_what_the_step_spent(api: MessagesApi) -> None:
     api.queue({**calls("double"), "usage": {"input_tokens": 100, "output_tokens": 10}})
     api.rule("", {"fault": "end_early", "usage": {"input_tokens": 7}}, times=None)
-    with pytest.raises(Truncated) as caught:
+    with pytest.raises(ProviderAway) as caught:
         talk(api, tools=ToolSet((tool("double", double),)))
-    assert caught.value.spent.input_tokens == 100 + 6 * 7
+    assert caught.value.spent.input_tokens == 100 + 7 * (api.count - 1) > 100 + 7
 
 
 def marks(body: dict[str, Any]) -> list[str]:
@@ -365,6 +366,15 @@ class Notebook:
             self.tools[index, ordinal] = await produce()
         return self.tools[index, ordinal]
 
+    async def notice(self, index: int, produce: Callable[[], Awaitable[str]]) -> str:
+        return await produce()
+
+    async def before(self, index: int) -> str:
+        return ""
+
+    async def set_aside(self, index: int) -> bool:
+        return False
+
 
 def test_a_journalled_step_continues_where_it_was_killed(api: MessagesApi) -> None:
     ran: list[int] = []
@@ -375,7 +385,7 @@ def test_a_journalled_step_continues_where_it_was_killed(api: MessagesApi) -> No
 
     journal = Notebook()
     tools = ToolSet((tool("once", once),))
-    api.queue(calls("once"), calls("once"), {"fault": "bad_request"}, {"text": "done"})
+    api.queue(calls("once"), calls("once"), {"fault": "forbidden"}, {"text": "done"})
     with pytest.raises(PhaselineError):
         talk(api, tools=tools, journal=journal)
     done = talk(api, tools=tools, journal=journal)
@@ -394,7 +404,7 @@ def test_a_call_without_an_outcome_keeps_its_number_also_when_it_is_replayed(api
 
     journal = Notebook()
     tools = ToolSet((tool("pay", pay),))
-    api.queue(calls("pay"), {"fault": "bad_request"}, calls("pay"), calls("pay"), {"text": "done"})
+    api.queue(calls("pay"), {"fault": "forbidden"}, calls("pay"), calls("pay"), {"text": "done"})
     with pytest.raises(PhaselineError):
         talk(api, tools=tools, journal=journal)
     assert talk(api, tools=tools, journal=journal).turns == 4

@@ -37,23 +37,28 @@ def prefect_variables() -> dict[str, str]:
 
 
 BYTES = """if 1:
-    import asyncio, os, sys
+    import asyncio, json, os, sys
+    from blocks.result_records import SERIALIZER
     from blocks.result_storage import ResultStorage
     from blocks.storage import ArtifactStore
+
+    def record(key, text):
+        head = {"storage_key": key, "expiration": None, "serializer": SERIALIZER, "prefect_version": "3"}
+        head["storage_block_id"] = None
+        return json.dumps({"metadata": head, "result": json.dumps(text)}).encode()
 
     async def use():
         block = ResultStorage(root=ArtifactStore.open(sys.argv[1], environ=os.environ).root)
         for key in ("default/run/step/键", "plain"):
-            await block.write_path(key, key.encode())
-            assert await block.read_path(key) == key.encode()
-            await block.write_path(key, b"again")
-            assert await block.read_path(key) == b"again"
+            for text in ("a text", "another 文", None):
+                await block.write_path(key, record(key, text))
+                assert await block.read_path(key) == record(key, text)
         try:
             await block.read_path("missing/key")
         except FileNotFoundError:
             print("missing")
         for key in ("../x", "/etc/passwd", "a/../../x", "", "a//b"):
-            for attempt in (block.read_path(key), block.write_path(key, b"x")):
+            for attempt in (block.read_path(key), block.write_path(key, record(key, "x"))):
                 try:
                     await attempt
                     print("escaped", key)
@@ -62,9 +67,9 @@ BYTES = """if 1:
         return block
 
     block = asyncio.run(use())
-    assert block.read_path("plain", _sync=True) == b"again"
-    block.write_path("sync", b"s", _sync=True)
-    assert block.read_path("sync") == b"s"
+    assert block.read_path("plain", _sync=True) == record("plain", None)
+    block.write_path("sync", record("sync", "s"), _sync=True)
+    assert block.read_path("sync") == record("sync", "s")
 """
 
 
@@ -81,7 +86,7 @@ RUN = """if 1:
 
     @task
     async def step(n):
-        return {"文": n}
+        return f"文 {n}"
 
     @flow
     async def work(block):
@@ -110,7 +115,7 @@ def test_a_second_process_finds_the_results_of_the_first(
 ) -> None:
     variables = {**prefect_variables(), **place[1]}
     outcomes = [json.loads(finished(run_python(RUN, place[0], **variables)).splitlines()[-1]) for _ in "12"]
-    values = [{"文": 1}, {"文": 2}]
+    values = ["文 1", "文 2"]
     assert outcomes[0][1] == [["Completed", value] for value in values]
     assert outcomes[1][1] == [["Cached", value] for value in values]
     assert outcomes[0][0] == outcomes[1][0], "the block was saved twice"

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import socket
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
+from blocks.patience import Patience, Vigil
 from blocks.storage import ArtifactStore, StorageError
+from blocks.storage_errors import StoreAway
+from blocks.storage_root import FolderRoot, _fault
 from tests.support.prefect_server import finished, run_python
 from tests.support.s3 import S3Server, s3_server
 from workflows.core.errors import UsageError
@@ -137,3 +143,103 @@ def test_a_folder_nobody_may_write(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     store = ArtifactStore.open(str(tmp_path / "store"), environ={})
     assert "PHASELINE_STORAGE" in probe_fails(store).cure
+
+
+# ---------------------------------------------------------------- what somebody else put there
+
+
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path: Path) -> None:
+    root = FolderRoot(tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    for key in ("pipe", "folder"):
+        with pytest.raises(StorageError, match="cannot read"):
+            root.read(key)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a link that is another user's")
+def test_nothing_is_written_through_another_users_link(tmp_path: Path) -> None:
+    root, elsewhere = FolderRoot(tmp_path / "storage"), tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    root.write("default/runs/r/run.json", b"{}", durable=True)
+    link = tmp_path / "storage" / "default" / "runs" / "r" / "outputs"
+    link.symlink_to(elsewhere)
+    root.write("default/runs/r/outputs/own.md", b"fine")
+    assert [p.name for p in elsewhere.iterdir()] == ["own.md"], "one's own link is one's own business"
+    os.chown(link, 12345, 12345, follow_symlinks=False)
+    with pytest.raises(StorageError, match="a link that another user made"):
+        root.write("default/runs/r/outputs/theirs.md", b"caught")
+    assert [p.name for p in elsewhere.iterdir()] == ["own.md"]
+
+
+# ---------------------------------------------------------------- faults that pass
+
+
+class Refusing(BaseHTTPRequestHandler):
+    """Answers the first requests with an error of S3, then gives a body."""
+
+    status, code, left, count = 503, "SlowDown", 3, 0
+
+    def do_GET(self) -> None:
+        kind = type(self)
+        kind.count += 1
+        kind.left -= 1
+        error = f"<Error><Code>{kind.code}</Code><Message>Not now.</Message></Error>".encode()
+        status, body = (kind.status, error) if kind.left >= 0 else (200, b"here")
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None: ...
+
+
+def refusing(status: int, code: str, times: float) -> type[Refusing]:
+    return type("Refusing", (Refusing,), {"status": status, "code": code, "left": times})
+
+
+def read_from(handler: type[Refusing], patience: float) -> bytes:
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        where = environ(f"http://127.0.0.1:{server.server_port}")
+        try:
+            with ArtifactStore.open("s3://bucket", environ=where, vigil=Vigil(Patience(patience))) as store:
+                return store.files.read("key")
+        finally:
+            server.shutdown()
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [(503, "SlowDown"), (503, "ServiceUnavailable"), (500, "InternalError"), (502, "")]
+)
+def test_a_bucket_that_is_overrun_is_asked_again(status: int, code: str) -> None:
+    handler = refusing(status, code, 3)
+    assert read_from(handler, 60) == b"here"
+    assert handler.count == 4, "nobody below repeats by itself"
+
+
+def test_one_that_stays_overrun_stops_the_run() -> None:
+    with pytest.raises(StoreAway, match=r"waited 1s") as caught:
+        read_from(refusing(503, "SlowDown", float("inf")), 1)
+    assert caught.value.exit_code == 4 and caught.value.final
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [(403, "AccessDenied"), (404, "NoSuchBucket"), (400, "InvalidRequest")]
+)
+def test_what_does_not_pass_is_told_at_once(status: int, code: str) -> None:
+    handler = refusing(status, code, float("inf"))
+    with pytest.raises(StorageError) as caught:
+        read_from(handler, 600)
+    assert handler.count == 1 and not isinstance(caught.value, StoreAway)
+
+
+def test_a_folder_on_a_network_that_is_busy_passes_and_a_full_one_does_not(tmp_path: Path) -> None:
+    for number, passes in (
+        (errno.ESTALE, True),
+        (errno.EBUSY, True),
+        (errno.ENOSPC, False),
+        (errno.EACCES, False),
+    ):
+        fault = _fault(OSError(number, os.strerror(number)), "write", tmp_path)
+        assert fault.passing is passes

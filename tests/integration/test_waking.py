@@ -10,11 +10,14 @@ import os
 import subprocess
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from blocks.ledger import Ledger, Owner, RunRow, RunStart
+from blocks.ledger.access import run_order
+from blocks.ledger.interrupted import AUTO, REVIVED, WOKEN, mark_revived, revivable
 from blocks.storage import ArtifactStore
 from deployments.again import labels_of
 from deployments.arguments import read
@@ -270,3 +273,35 @@ def begin(machine: Machine, run_id: str, owner: Owner) -> None:
     """Somebody works on the run from here on."""
     with machine.ledger() as ledger:
         asyncio.run(ledger.begin_run(RunStart(run_id=run_id, workflow="w"), owner))
+
+
+def test_how_often_a_run_whose_process_died_goes_on_by_itself(machine: Machine) -> None:
+    """It may be the run that kills its process: five times, with growing pauses."""
+    row, second = machine.begun("r", GONE), 1_000_000
+    assert row.state == "interrupted" and not revivable(row, 0), "only where the catalog says so"
+    auto = replace(row, labels={AUTO: True})
+    assert revivable(auto, 0)
+    for count, pause in ((1, 15), (2, 60), (3, 240), (4, 960)):
+        again = replace(row, labels={AUTO: True, REVIVED: [count, 100 * second]})
+        assert not revivable(again, (99 + pause) * second) and revivable(again, (100 + pause) * second)
+    assert not revivable(replace(row, labels={AUTO: True, REVIVED: [5, 0]}), 10**18)
+    assert revivable(replace(row, labels={WOKEN: row.epoch}), 0), "one that was woken is woken again"
+    assert not revivable(replace(row, labels={WOKEN: row.epoch, REVIVED: [5, 0]}), 10**18)
+    assert not revivable(replace(auto, state="running"), 0)
+
+
+def test_a_person_who_continues_a_run_begins_to_count_anew(machine: Machine) -> None:
+    machine.begun("r", GONE, offline=True)
+    with machine.ledger() as ledger:
+        for _ in range(2):
+            counting = partial(mark_revived, tenant=TENANT, run_id="r", viewer=HERE)
+            assert ledger.access.write_now(counting, run_order(TENANT, "r"))
+    assert machine.row("r").labels[REVIVED][0] == 2
+    assert isinstance(machine.resumed("r", "--use", "stored", "--woken"), Start)
+    assert machine.row("r").labels[REVIVED][0] == 2
+    assert isinstance(machine.resumed("r", "--use", "stored"), Start)
+    assert REVIVED not in machine.row("r").labels
+    machine.begun("held")
+    with machine.ledger() as ledger:
+        counting = partial(mark_revived, tenant=TENANT, run_id="held", viewer=HERE)
+        assert not ledger.access.write_now(counting, run_order(TENANT, "held")), "somebody works on it"

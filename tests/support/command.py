@@ -41,6 +41,21 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class Ended:
+    """A command that was run to its end, or up to its timeout (`code` is None)."""
+
+    words: tuple[str, ...]
+    home: Path
+    code: int | None
+    out: str
+    err: str
+
+
+commands: list[Ended] = []
+"""Those of the test that is running: what it leaves behind when it fails (evidence.py)."""
+
+
+@dataclass(frozen=True)
 class User:
     """Somebody at a shell: a home, an empty working folder, and variables they exported."""
 
@@ -66,7 +81,7 @@ class User:
 
         What it writes goes to `self.log`, shown when the test fails.
         """
-        self.home.mkdir(parents=True, exist_ok=True)
+        self.home.mkdir(0o700, parents=True, exist_ok=True)
         with self.log.open("ab") as output:
             process = subprocess.Popen(
                 [sys.executable, *words],
@@ -84,6 +99,7 @@ class User:
             raise
         finally:
             _end(process)
+            commands.append(Ended(words, self.home, process.returncode, "", f"see {self.log}\n"))
 
     @property
     def log(self) -> Path:
@@ -125,19 +141,28 @@ def phaseline(
     options: of Python itself, such as ("-X", "importtime").
     timeout: seconds after which it is killed and the test fails.
     """
-    home.mkdir(parents=True, exist_ok=True)
-    ended = subprocess.run(
-        [sys.executable, *options, "-m", "deployments.cli", *words],
-        cwd=cwd or home,
-        env=clean_environment(home, environment),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        encoding="utf-8",
-        timeout=timeout,
-        check=False,
-    )
+    home.mkdir(0o700, parents=True, exist_ok=True)
+    try:
+        ended = subprocess.run(
+            [sys.executable, *options, "-m", "deployments.cli", *words],
+            cwd=cwd or home,
+            env=clean_environment(home, environment),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            timeout=timeout,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as fault:
+        commands.append(Ended(words, home, None, _text(fault.stdout), _text(fault.stderr)))
+        raise
+    commands.append(Ended(words, home, ended.returncode, ended.stdout, ended.stderr))
     return Answer(ended.returncode, ended.stdout, ended.stderr)
+
+
+def _text(output: bytes | str | None) -> str:
+    return output.decode("utf-8", "replace") if isinstance(output, bytes) else output or ""
 
 
 def clean_environment(home: Path, more: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -149,5 +174,6 @@ def clean_environment(home: Path, more: Mapping[str, str] | None = None) -> dict
     kept = {name: value for name, value in os.environ.items() if not name.startswith(STEERING)}
     user = home / "user"
     own = {"HOME": str(user), "PYTHONPATH": str(ROOT), "PHASELINE_HOME": str(home), "PHASELINE_WAKE": "off"}
-    user.mkdir(parents=True, exist_ok=True)
+    home.mkdir(0o700, parents=True, exist_ok=True)
+    user.mkdir(exist_ok=True)
     return {**kept, **own, **(more or {})}

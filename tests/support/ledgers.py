@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+import json
 import os
+import sqlite3
 from pathlib import Path
 
 import pytest
 
+from blocks.ledger.records import DEPLOYED
 from tests.support.postgres import Cluster, missing
 
 DATABASES = ["sqlite", pytest.param("postgresql", marks=pytest.mark.cluster)]
@@ -23,3 +27,12 @@ def new_address(request: pytest.FixtureRequest, database: str, folder: Path) -> 
         pytest.skip(reason)
     cluster: Cluster = request.getfixturevalue("cluster")
     return cluster.make_database(f"ledger_{os.getpid()}_{next(_numbers)}")
+
+
+def mark_deployed(database: Path, run_id: str) -> None:
+    """Lets a ledger say that a worker runs this run."""
+    with contextlib.closing(sqlite3.connect(database)) as connection, connection:
+        query = "SELECT flow_run_id, labels FROM run WHERE run_id = ?"
+        flow_run, labels = connection.execute(query, (run_id,)).fetchone()
+        changed = json.dumps({**json.loads(labels), DEPLOYED: flow_run})
+        connection.execute("UPDATE run SET labels = ? WHERE run_id = ?", (changed, run_id))

@@ -241,23 +241,63 @@ def _check_block(block: Any, role: str, where: str) -> None:
     extra = sorted(set(block) - _BLOCKS[kind] - {"type"})
     if extra:
         raise _bad(f"{where}.{kind}.{extra[0]}: Extra inputs are not permitted")
-    if kind == "text" and not block.get("text"):
-        raise _bad(f"{where}: text content blocks must be non-empty")
+    _check_text(json.dumps(block, ensure_ascii=False), where)
+    if kind == "text" and not str(block.get("text") or "").strip():
+        raise _bad(f"{where}: text content blocks must contain non-whitespace text")
+    if kind == "tool_use" and not re.fullmatch(r"[a-zA-Z0-9_-]{1,128}", block["name"]):
+        raise _bad(f"{where}.tool_use.name: String should match pattern '^[a-zA-Z0-9_-]{{1,128}}$'")
+    if kind == "tool_use" and not re.fullmatch(r"[a-zA-Z0-9_-]+", block["id"]):
+        raise _bad(f"{where}.tool_use.id: String should match pattern '^[a-zA-Z0-9_-]+$'")
+    if kind == "thinking" and not block.get("signature"):
+        raise _bad(f"{where}.thinking.signature: Field required")
+    if kind == "redacted_thinking" and not block.get("data"):
+        raise _bad(f"{where}.redacted_thinking.data: Field required")
     if kind == "text" and role == "user" and block.get("citations"):
         raise _bad(f"{where}: citations are not allowed on user text")
     if kind == "tool_result" and block.get("is_error") and not block.get("content"):
         raise _bad(f"{where}: content cannot be empty if `is_error` is true")
+    if kind == "tool_result":
+        _check_result(block, where)
+
+
+def _check_result(block: dict[str, Any], where: str) -> None:
+    content = block.get("content")
+    inner = content if isinstance(content, list) else []
+    for n, part in enumerate(inner):
+        if part["type"] == "text" and not part["text"].strip():
+            raise _bad(f"{where}.content.{n}: text content blocks must contain non-whitespace text")
+        if block.get("is_error") and part["type"] != "text":
+            raise _bad(f"{where}: all content must be type `text` if `is_error` is true")
+    if isinstance(content, str) and content and not content.strip():
+        raise _bad(f"{where}.content: text content blocks must contain non-whitespace text")
+
+
+def _check_text(text: str, where: str) -> None:
+    """Half characters cannot be sent at all by a client that writes UTF-8; NUL is refused."""
+    if re.search("[\x00\ud800-\udfff]|\\\\u0000", text):
+        raise _bad(f"{where}: The request body is not valid JSON: invalid character")
 
 
 def _check_prefill(last: dict[str, Any]) -> None:
-    paused = any(block["type"] == "server_tool_use" for block in last["content"])
-    if last["role"] == "assistant" and not paused:
+    if last["role"] != "assistant":
+        return
+    if not any(block["type"] == "server_tool_use" for block in last["content"]):
         raise _bad("This model does not support assistant message prefill.")
+    end = last["content"][-1]
+    if end["type"] == "text" and end["text"] != end["text"].rstrip():
+        raise _bad("messages: final assistant content cannot end with trailing whitespace")
 
 
 def _check_tool_results(turns: list[dict[str, Any]]) -> None:
     open_calls: list[str] = []
+    ids = [block["id"] for turn in turns for block in turn["content"] if block["type"] == "tool_use"]
+    if len(set(ids)) < len(ids):
+        raise _bad("messages: `tool_use` ids must be unique")
     for n, turn in enumerate(turns):
+        if not turn["content"]:
+            raise _bad(f"messages.{n}: all messages must have non-empty content")
+        if turn["role"] == "assistant" and turn["content"][-1]["type"] in ("thinking", "redacted_thinking"):
+            raise _bad(f"messages.{n}: The final block in an assistant message cannot be `thinking`.")
         results = [block["tool_use_id"] for block in turn["content"] if block["type"] == "tool_result"]
         stray = [id_ for id_ in results if id_ not in open_calls]
         if stray:

@@ -16,7 +16,8 @@ import yaml
 
 from workflows.core.expressions import Expression, Template
 from workflows.core.handlers import inspect_handler, tool_name
-from workflows.core.routing import Rule, check_pattern, choose
+from workflows.core.patterns import pattern_fault
+from workflows.core.routing import Rule, choose
 from workflows.core.units import parse_duration, parse_rate, parse_share, parse_size
 
 CATALOG = Path(__file__).resolve().parents[2] / "workflows"
@@ -172,7 +173,7 @@ def test_models_table() -> None:
 )
 def test_routing_rules(text: str, rule: str) -> None:
     written = load(CATALOG / "orchestrator/routing-rules.yaml")["routing_rules"]
-    assert all(check_pattern(entry["pattern"]) is None for entry in written)
+    assert all(pattern_fault(entry["pattern"]) is None for entry in written)
     chosen = choose([Rule(e["name"], e["pattern"], e["priority"]) for e in written], text).rule
     assert chosen is not None and chosen.name == rule
 

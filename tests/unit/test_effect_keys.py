@@ -13,7 +13,7 @@ from blocks.ledger.effects import EffectState
 from tasks.effect_calls import AlreadySo, EffectCall, brief
 from tasks.effect_rows import IN_DOUBT, OUTCOME_BYTES, may_have_happened
 from tasks.effect_waits import Undecided
-from tasks.effects import TRIES, Refused, Unsure
+from tasks.effects import Refused, Unsure
 from tasks.tools import ToolError, ToolResult
 from tasks.waiting import Waiting
 from tests.support.effects import MemoryEffects, Receiver, World, call
@@ -135,7 +135,7 @@ def test_an_idempotent_call_without_an_outcome_is_unknown_and_may_be_made_again(
     with pytest.raises(Unsure, match=r"timed out\. It may have been performed; calling it again is safe"):
         world.call(send, effect="idempotent")
     row = world.effects.only
-    assert (row.state, row.sent, row.wait_id) == ("unknown", TRIES, "")
+    assert (row.state, row.sent, row.wait_id) == ("unknown", 6, "")
     assert row.error is not None and "It may have been performed" in row.error["message"]
     assert world.call(Receiver(["paid"]), effect="idempotent") == ToolResult("paid")
 

@@ -19,10 +19,11 @@ from tasks.admission import (
     Leeway,
     Place,
     admit,
-    cool,
+    fail,
     learn,
     note,
     park,
+    recover,
     settle,
     used_tokens,
 )
@@ -268,11 +269,41 @@ def test_the_document_stays_small() -> None:
 # --- cool-downs and parks ---
 
 
-def test_a_cool_down_holds_everybody_and_the_longer_one_stays() -> None:
-    state = cool(cool(CredentialState(), NOW + 9 * SECOND), NOW + 3 * SECOND)
+def test_a_cool_down_holds_everybody() -> None:
+    state = CredentialState(cooldown_until=NOW + 9 * SECOND)
     state, place = admit(state, NOW, SMALL, NONE)
     assert (place.at, place.reason) == (NOW + 9 * SECOND, COOL_DOWN)
     assert placed(state, 1, now=NOW + 9 * SECOND)[1] == [0]
+
+
+def doubled(count: int) -> int:
+    return SECOND * 2 ** (count - 1)
+
+
+def test_many_that_fail_at_once_are_one_fault_and_pauses_grow_with_the_probes() -> None:
+    state = CredentialState()
+    for late in range(8):
+        state = fail(state, NOW + late, doubled)
+    assert state.cooldown_until == NOW + SECOND
+    state, waits = placed(state, 3, now=NOW + SECOND)
+    assert waits == [0, PROBE / SECOND, PROBE / SECOND], "one goes first, to see whether it is over"
+    state = fail(state, NOW + 2 * SECOND, doubled)
+    assert state.cooldown_until == NOW + 4 * SECOND
+    state = fail(state, NOW + 2 * SECOND, doubled, asked=9 * SECOND)
+    assert state.cooldown_until == NOW + 11 * SECOND, "what the provider asks for is obeyed all the same"
+
+
+def test_an_answer_ends_an_outage_for_all_but_not_one_that_was_on_its_way_before() -> None:
+    state = fail(CredentialState(), NOW, doubled)
+    assert recover(state, NOW - 1) == state
+    state, _ = placed(state, 1, now=NOW + SECOND)
+    state = recover(state, NOW + SECOND)
+    assert state.cooldown_until is None and placed(state, 5, now=NOW + SECOND)[1] == [0] * 5
+
+
+def test_an_old_outage_is_none() -> None:
+    state = fail(CredentialState(), NOW, doubled)
+    assert placed(state, 3, now=NOW + 3600 * SECOND)[1] == [0, 0, 0]
 
 
 def test_a_park_holds_until_its_time_and_a_longer_one_stays() -> None:
@@ -309,7 +340,7 @@ def test_near_a_limit_it_may_use_a_tenth_of_what_remains() -> None:
     [
         (CredentialState(), ProviderLimits(requests_per_minute=1_000)),
         (CredentialState(), ProviderLimits(tokens_per_minute=1_000)),
-        (cool(CredentialState(), NOW + 1), NONE),
+        (CredentialState(cooldown_until=NOW + 1), NONE),
         (park(CredentialState(), NOW - 9, NOW - 5, "over"), NONE),
         (placed(learn(CredentialState(), NOW, "m", said(requests=(3, 0, 20))), 1)[0], NONE),
     ],

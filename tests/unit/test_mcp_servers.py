@@ -93,14 +93,15 @@ def test_a_variable_among_the_words_of_a_command_is_a_warning(tmp_path: Path) ->
     server = {"command": "${RUNNER}", "args": ["--key=${CRM_LOGIN}", "${HOME}/x", "plain", "${PIN:-1}"]}
     found = configured(tmp_path, {"mcpServers": {"crm": {**server, "env": {"LOGIN": "${CRM_LOGIN}"}}}})
     assert found.errors == []
-    told = {(m.path, m.message.split()[0]) for m in found.warnings}
+    shown = [m for m in found.warnings if "runs as you" not in m.message]
+    told = {(m.path, m.message.split()[0]) for m in shown}
     entry = "mcpServers.crm"
     assert told == {
         (f"{entry}.command", "RUNNER"),
         (f"{entry}.args[0]", "CRM_LOGIN"),
         (f"{entry}.args[3]", "PIN"),
     }
-    assert all("`ps`" in m.message and "`env`" in m.cure for m in found.warnings)
+    assert all("`ps`" in m.message and "`env`" in m.cure for m in shown)
 
 
 FILES = {"mcpServers": {"files": {"command": "npx"}}}
@@ -108,7 +109,11 @@ FILES = {"mcpServers": {"files": {"command": "npx"}}}
 
 def test_a_plain_entry_is_right(tmp_path: Path) -> None:
     found = configured(tmp_path, {**FILES, "tools": {"files.read": {"effect": "none"}, "http_request": {}}})
-    assert (found.errors, found.warnings) == ([], [])
+    (warning,) = found.warnings
+    assert found.errors == [] and warning.path == "mcpServers.files.command"
+    assert "is a program that runs as you" in warning.message and "docs/security.md" in warning.cure
+    web = configured(tmp_path / "web", {"mcpServers": {"web": {"url": "https://h/mcp"}}})
+    assert (web.errors, web.warnings) == ([], [])
 
 
 @pytest.mark.parametrize(
@@ -135,7 +140,7 @@ def test_wrong_rules_are_errors(tmp_path: Path, tools: dict[str, Any], told: str
 def test_undeclared_tools_and_open_secrets_are_warned_of(tmp_path: Path) -> None:
     server = {"command": "npx", "tools": ["read", "pay"], "env": {"API_KEY": "sk-1", "B_TOKEN": "${B}"}}
     tools = {"mcpServers": {"files": server}, "tools": {"files.read": {"effect": "none"}}}
-    secret, undeclared = sorted(configured(tmp_path, tools).warnings, key=lambda m: m.message)
+    secret, undeclared, _ = sorted(configured(tmp_path, tools).warnings, key=lambda m: m.message)
     assert "'API_KEY' looks like a secret" in secret.message and "sk-1" not in str(secret.to_json())
     assert "nothing says what 'pay' of 'files' does" in undeclared.message
     assert '"files.pay": {"effect": "none"}' in undeclared.cure
@@ -143,7 +148,7 @@ def test_undeclared_tools_and_open_secrets_are_warned_of(tmp_path: Path) -> None
 
 def test_effect_key_without_an_effect_is_warned_of(tmp_path: Path) -> None:
     tools = {**FILES, "tools": {"files.read": {"effect": "none", "effect_key": "path"}}}
-    (warning,) = configured(tmp_path, tools).warnings
+    warning, _ = sorted(configured(tmp_path, tools).warnings, key=lambda m: m.message)
     assert "has no effect" in warning.message
 
 

@@ -16,14 +16,16 @@ from blocks.models import (
     Malformed,
     ModelError,
     OnProgress,
+    ProviderAway,
     QuotaExhausted,
     Request,
     Retryable,
     Terminal,
     Truncated,
 )
+from blocks.patience import PROVIDER, Outage, Patience
 from tasks.failures import OutputRejected, Refused
-from tasks.requests import RetryPolicy, ask
+from tasks.requests import ask
 from workflows.core.usage import Usage
 
 REQUEST: Request = {"model": "m", "max_tokens": 1, "messages": []}
@@ -71,8 +73,10 @@ class Gatekeeper:
 
 def asked(
     connection: Scripted,
-    policy: RetryPolicy | None = None,
+    patience: Patience | None = None,
     chance: Callable[[], float] = lambda: 0.0,
+    *,
+    slowly: bool = False,
     **more: Any,
 ) -> tuple[Answer | ModelError, list[float], list[tuple[str, dict[str, Any]]]]:
     """What `ask` came to, the waits it made, the events it told."""
@@ -81,11 +85,13 @@ def asked(
 
     async def sleep(seconds: float) -> None:
         waits.append(seconds)
+        if slowly:
+            await asyncio.sleep(seconds)
 
     async def run() -> Answer | ModelError:
         try:
             return await ask(
-                connection, REQUEST, policy, lambda *e: events.append(e), sleep=sleep, chance=chance, **more
+                connection, REQUEST, patience, lambda *e: events.append(e), sleep=sleep, chance=chance, **more
             )
         except ModelError as error:
             return error
@@ -93,11 +99,12 @@ def asked(
     return asyncio.run(run()), waits, events
 
 
-def test_waits_double_up_to_the_cap_and_jitter_shortens_them() -> None:
-    policy = RetryPolicy(base=1, cap=5, jitter=0.5)
-    assert [policy.delay(n, None, 0) for n in (1, 2, 3, 4, 90)] == [1, 2, 4, 5, 5]
-    assert policy.delay(3, None, 1) == 2
-    assert policy.delay(1, 7, 0.3) == 7
+def test_pauses_double_up_to_the_longest_and_chance_shortens_them() -> None:
+    patience = Patience(600)
+    assert [patience.pause(PROVIDER, n) for n in (1, 2, 3, 6, 7, 90)] == [1, 2, 4, 30, 30, 30]
+    assert patience.pause(PROVIDER, 3, 1.0) == 2
+    assert patience.pause(PROVIDER, 1, 0.3, 7) == 7
+    assert Patience(6).pause(PROVIDER, 1) == 0.1, "less patience has shorter pauses"
 
 
 def test_an_overload_is_tried_again_until_it_passes() -> None:
@@ -115,16 +122,20 @@ def test_an_overload_is_tried_again_until_it_passes() -> None:
     assert ("request.progress", {"kind": "text", "characters": 4}) in events
 
 
-def test_tries_are_bounded_and_what_they_cost_is_summed() -> None:
-    failures = [Truncated() for _ in range(9)]
+def test_time_ends_the_tries_and_what_they_cost_is_summed() -> None:
+    failures = [Truncated() for _ in range(99)]
     for failure in failures:
         failure.spent = Usage(10, 1)
     connection = Scripted(*failures)
-    error, waits, _ = asked(connection, RetryPolicy(max_attempts=3))
-    assert isinstance(error, Truncated)
-    assert "given up after 3 tries" in error.message
-    assert error.spent == Usage(30, 3)
-    assert (connection.sent, len(waits)) == (3, 2)
+    error, waits, events = asked(connection, Patience(0.3), slowly=True)
+    assert isinstance(error, ProviderAway)
+    assert (error.exit_code, error.final, error.kind) == (4, True, "cut")
+    assert "cut off in the middle" in error.message and "waited 0." in error.message
+    assert connection.sent == len(waits) + 1 > 4
+    assert error.spent == Usage(10 * connection.sent, connection.sent)
+    assert error.wake_at > datetime.now(UTC)
+    retries = [data for name, data in events if name == "request.retry"]
+    assert {(r["since"], r["until"]) for r in retries} and all(r["until"] >= r["since"] for r in retries)
 
 
 def test_an_answer_tells_what_the_tries_before_it_cost() -> None:
@@ -138,14 +149,15 @@ def test_an_answer_tells_what_the_tries_before_it_cost() -> None:
 
 def test_malformed_answers_have_their_own_smaller_bound() -> None:
     connection = Scripted(*(Malformed() for _ in range(9)))
-    error, _, _ = asked(connection, RetryPolicy(max_attempts=8, max_malformed=2))
+    error, _, _ = asked(connection)
     assert isinstance(error, Malformed)
+    assert "given up after 3 tries" in error.message
     assert connection.sent == 3
 
 
-def test_retry_after_is_obeyed_up_to_its_cap() -> None:
-    _, waits, _ = asked(Scripted(Retryable("limit", "rate_limit", 20.0)), RetryPolicy(retry_after_cap=60))
-    assert waits == [20]
+def test_retry_after_is_obeyed() -> None:
+    _, waits, _ = asked(Scripted(Retryable("limit", "rate_limit", 20.0), Retryable("", "overloaded", 99.0)))
+    assert waits == [20, 99]
 
 
 def test_a_long_rate_limit_parks_the_run_until_it_is_over() -> None:
@@ -157,17 +169,27 @@ def test_a_long_rate_limit_parks_the_run_until_it_is_over() -> None:
     assert (connection.sent, waits, error.exit_code) == (1, [], 4)
 
 
-def test_a_long_wait_for_an_overload_is_left_to_the_step() -> None:
+def test_an_overload_that_asks_for_longer_than_patience_stops_until_then() -> None:
     error, waits, _ = asked(Scripted(Retryable("busy", "overloaded", 3600.0)))
-    assert isinstance(error, Retryable)
+    assert isinstance(error, ProviderAway)
+    assert 3500 < (error.wake_at - datetime.now(UTC)).total_seconds() <= 3600
     assert waits == []
 
 
-def test_the_time_budget_ends_the_tries() -> None:
-    connection = Scripted(*(Retryable() for _ in range(9)))
-    error, waits, _ = asked(connection, RetryPolicy(base=8, budget=5))
-    assert isinstance(error, Retryable)
-    assert (connection.sent, waits) == (1, [])
+def test_who_gives_up_gives_up_for_all_who_are_no_more_patient() -> None:
+    outage = Outage()
+    first, _, _ = asked(
+        Scripted(*[Retryable("busy", "overloaded")] * 99), Patience(0.2), outage=outage, slowly=True
+    )
+    assert isinstance(first, ProviderAway)
+    later = Scripted(Retryable("busy", "overloaded"))
+    second, waits, _ = asked(later, Patience(0.2), outage=outage)
+    assert isinstance(second, ProviderAway) and (later.sent, waits) == (0, [])
+    patient = Scripted()
+    third, _, _ = asked(patient, Patience(60), outage=outage)
+    assert isinstance(third, Answer)
+    fourth, _, _ = asked(Scripted(), Patience(0.2), outage=outage)
+    assert isinstance(fourth, Answer), "once one is answered the outage is over"
 
 
 @pytest.mark.parametrize("final", [Terminal("no"), AuthenticationFailed("no"), QuotaExhausted("no")])
@@ -214,6 +236,7 @@ def test_the_gate_learns_of_a_cancelled_try() -> None:
         Malformed("m"),
         QuotaExhausted("m", datetime(2030, 1, 1, tzinfo=UTC)),
         AuthenticationFailed("m", "c"),
+        ProviderAway("m", "c", 3.0, 60.0, "overloaded"),
         Refused(category="bio"),
         OutputRejected("m", ["p"]),
     ],

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workflows.core.routing import PATTERN_CHARS, Rule, check_pattern, choose, explain
+from workflows.core.patterns import PATTERN_CHARS, pattern_fault
+from workflows.core.routing import Rule, choose, explain
 
 RULES = (
     Rule("ml_model_training", "(训练|模型|深度学习|神经网络)", 10, ("agent-ai-001",), timeout=3600),
@@ -77,7 +78,7 @@ def test_a_search_without_end_ends() -> None:
     ],
 )
 def test_patterns_that_cannot_be_used(pattern: str, part: str) -> None:
-    assert part in (check_pattern(pattern) or "")
+    assert part in (pattern_fault(pattern) or "")
     choice = choose([Rule("bad", pattern, 2), Rule("good", "a", 1)], "a")
     assert choice.rule is not None
     assert choice.rule.name == "good"
@@ -86,7 +87,7 @@ def test_patterns_that_cannot_be_used(pattern: str, part: str) -> None:
 
 @pytest.mark.parametrize("pattern", ["", ".*", "(?i)训练", r"\d{4}-\d{2}-\d{2}", r"\p{Han}+", "(a+)+$"])
 def test_patterns_that_can(pattern: str) -> None:
-    assert check_pattern(pattern) is None
+    assert pattern_fault(pattern) is None
 
 
 def test_explain_shows_every_rule() -> None:

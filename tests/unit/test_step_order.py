@@ -9,6 +9,7 @@ from blocks.ledger import StepRecord
 from blocks.storage import ArtifactStore
 from deployments.step_order import in_order, planned_ids
 from tests.support.runs import run_row
+from workflows.core.refs import digest
 
 
 def record(path: str, started: int | None) -> StepRecord:
@@ -41,7 +42,9 @@ def test_the_plan_is_read_from_the_runs_storage(tmp_path: Path) -> None:
     plan = {"steps": [{"id": "b"}, {"id": "a"}], "finally": [{"id": "last"}]}
     with ArtifactStore.open(str(tmp_path), environ={}) as store:
         asyncio.run(store.write_manifest("default", "r", {"plan": plan}))
-    assert planned_ids(run_row(storage=tmp_path.as_uri())) == ["b", "a", "last"]
+    known = digest(plan)
+    assert planned_ids(run_row(storage=tmp_path.as_uri(), plan_digest=known)) == ["b", "a", "last"]
+    assert planned_ids(run_row(storage=tmp_path.as_uri(), plan_digest=digest({}))) == [], "somebody's own"
     assert planned_ids(run_row(storage=(tmp_path / "none").as_uri())) == []
     assert planned_ids(run_row(storage="ftp://nowhere")) == []
     assert planned_ids(run_row(storage="")) == []

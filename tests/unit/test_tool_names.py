@@ -107,7 +107,7 @@ def test_a_declared_tool_is_known_by_each_of_its_names(tmp_path: Path) -> None:
         root = catalog(tmp_path / str(number), {name: {"effect": "once"}}, bank=["pay"])
         file = root / "agents/ann/tools-config.json"
         file.write_text(file.read_text().replace("true", "false"))
-        assert [m.message for m in found(root).warnings] == []
+        assert [m.message for m in found(root).warnings if "runs as you" not in m.message] == []
 
 
 # --- rules of no tool ----------------------------------------------------------------------------------

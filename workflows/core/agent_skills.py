@@ -102,10 +102,13 @@ def check_rule_names(
 ) -> None:
     """Records rules of no tool the agent can have: what they say, an approval too, would never happen."""
     for agent in agents.values():
-        if agent.tools_source is None or _open_servers(agent):
+        if agent.tools_source is None:
             continue
-        known = {*BUILT_IN, *handler_effects(agent, skills), *_served(agent)}
+        handlers = handler_effects(agent, skills)
+        known = {*BUILT_IN, *handlers, *_served(agent)}
         for name in agent.tools.tools:
+            if _open_servers(agent) and not _of_handler(name, handlers, agent):
+                continue  # a server's tool, as far as can be told before it is asked (tasks.mcp_tools)
             # A name with a dot is checked with the servers; a skill that is wrong may have such a handler.
             if name not in known and "." not in name and not _of_broken_skill(name, findings):
                 findings.error(
@@ -120,6 +123,17 @@ def check_rule_names(
 def _open_servers(agent: CatalogAgent) -> bool:
     """Whether a server may offer any tool: nothing is known of its names then."""
     return any(not server.tools for server in agent.tools.mcpServers.values())
+
+
+def _of_handler(name: str, handlers: Mapping[str, str], agent: CatalogAgent) -> bool:
+    """Whether a name begins as those of a skill's handlers do, and not as those of a server's tools."""
+    skills = {handler.partition("__")[0] for handler in handlers}
+    begin, parted, _ = name.partition("__")
+    return (
+        bool(parted)
+        and begin in skills
+        and not any(name.startswith(f"{s}__") for s in agent.tools.mcpServers)
+    )
 
 
 def _served(agent: CatalogAgent) -> Iterator[str]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from workflows.core.files import FileTooLarge, NoRegularFile, read_file, read_text
 from workflows.core.findings import Findings, holding, inside, is_file, shown, stands
 from workflows.core.models.agent import Agent, AgentFile, Manifest, Model, Prompt, ToolsConfig
 from workflows.core.models.written import Written
@@ -16,9 +18,10 @@ from workflows.core.tool_rules import check_endpoints, check_tools
 from workflows.core.validation import read_model
 
 MAX_TEXT = 20_000
+MAX_TEXT_BYTES = 4 * 1024 * 1024
 """Characters of SOUL.md that reach a prompt; longer files are cut there."""
 
-_FIELD = re.compile(r"^\s*[-*]\s*([A-Za-z ]+?)\s*[:\uff1a]\s*(.*?)\s*$", re.MULTILINE)
+_FIELD = re.compile(r"[-*]\s*+([A-Za-z ]++)[:\uff1a](.*)")
 _INLINE_SECRET = re.compile(r"://[^/\s:@]+:[^/\s@]+@")
 
 
@@ -150,7 +153,10 @@ def _text(root: Path, file: Path, findings: Findings) -> str | None:
         findings.error(source, (), "the file lies outside the catalog", "copy it into the catalog")
         return None
     try:
-        text = file.read_text("utf-8-sig")
+        text = read_text(file, MAX_TEXT_BYTES)
+    except (NoRegularFile, FileTooLarge) as fault:
+        findings.error(source, (), f"not readable: {fault.strerror}", "put a file of text in its place")
+        return None
     except (OSError, UnicodeDecodeError):
         findings.error(source, (), "not readable as UTF-8 text", "save the file as UTF-8")
         return None
@@ -165,7 +171,9 @@ def _text(root: Path, file: Path, findings: Findings) -> str | None:
 
 
 def _identity(root: Path, file: Path, findings: Findings) -> tuple[tuple[str, str], ...]:
-    return tuple((k.strip(), v) for k, v in _FIELD.findall(_text(root, file, findings) or "") if v)
+    lines = (_text(root, file, findings) or "").splitlines()
+    found = (field for line in lines if (field := _FIELD.fullmatch(line.strip())))
+    return tuple((field[1].strip(), field[2].strip()) for field in found if field[2].strip())
 
 
 def _compare_identity(
@@ -239,13 +247,16 @@ def _tools(root: Path, file: Path, findings: Findings) -> tuple[Source | None, T
     return read or (None, ToolsConfig())
 
 
-def hook_digest(file: Path) -> str:
-    """What pins a hook: its file and every Python file beside or below it, since it may import those."""
+def hook_sources(file: Path) -> dict[str, bytes]:
+    """What a hook is made of: every Python file beside or below it, since it may import those, by path."""
     folder = file.parent
     files = sorted(f for f in folder.rglob("*.py") if f.is_file() and inside(folder, f))
-    return digest(
-        [file.name, *([f.relative_to(folder).as_posix(), digest_bytes(f.read_bytes())] for f in files)]
-    )
+    return {f.relative_to(folder).as_posix(): read_file(f) for f in files}
+
+
+def hook_digest(name: str, sources: Mapping[str, bytes]) -> str:
+    """What pins a hook: the name of its file and its sources."""
+    return digest([name, *([path, digest_bytes(body)] for path, body in sources.items())])
 
 
 def _hooks(
@@ -267,7 +278,7 @@ def _hooks(
                 event="create" if event == "create" else "next",
                 file=name,
                 function=function,
-                sha256=hook_digest(file),
+                sha256=hook_digest(file.name, hook_sources(file)),
             )
             out.append(plan)
     return tuple(out)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Literal
 
 from workflows.core.agent_skills import check_bound_skills, check_rule_names
 from workflows.core.agents import CatalogAgent, load_agents
@@ -66,6 +67,10 @@ class Catalog:
     rules: tuple[RoutingRule, ...] = ()
     rules_source: Source | None = None
     uses: Uses = field(default_factory=Uses)
+    patience: float | None = None
+    """Seconds for which its runs wait faults out; None: as everywhere."""
+    resume: Literal["ask", "auto"] = "ask"
+    """Whether a run whose process died goes on by itself."""
     uses_source: Source | None = None
     registry_source: Source | None = None
     skill_registry: tuple[Source, SkillRegistry] | None = None
@@ -73,7 +78,17 @@ class Catalog:
 
     @classmethod
     def load(cls, root: Path) -> Catalog:
-        """Reads the folder. Raises UsageError when there is none; mistakes are in `findings`."""
+        """Reads the folder. Raises UsageError when it cannot be read; mistakes are in `findings`."""
+        try:
+            return cls._load(root)
+        except PermissionError as fault:
+            raise UsageError(
+                f"the catalog {root} cannot be read: {fault.filename or root}: {fault.strerror}",
+                "let this user read it, or name another one with --catalog DIR",
+            ) from None
+
+    @classmethod
+    def _load(cls, root: Path) -> Catalog:
         if not root.is_dir():
             raise UsageError(
                 f"there is no catalog at {root}", "name one with --catalog DIR, or set PHASELINE_CATALOG"
@@ -108,6 +123,21 @@ class Catalog:
             raise InvalidDefinition(broken)
         raise UsageError(f"there is no workflow '{name}' in {self.root}", did_you_mean(name, self.workflows))
 
+    def find_own_workflow(self, name: str) -> WorkflowFile:
+        """A workflow by name or by file, of this catalog only: for callers who do not choose what is read.
+
+        Raises UsageError, InvalidDefinition.
+        """
+        path = Path(name)
+        if name in self.workflows or path.suffix not in (".yaml", ".yml"):
+            return self.find_workflow(name)
+        if not _is_own_file(self.root, path):  # that there is such a file elsewhere is not told either
+            raise UsageError(
+                f"the catalog has no workflow '{name}'",
+                "name a workflow of the catalog, or its file by a path inside it: no other folder is read",
+            )
+        return self._from_path(self.root / path)
+
     def _from_path(self, path: Path) -> WorkflowFile:
         for known in self.workflows.values():
             if (self.root / known.source.file).resolve() == path.resolve():
@@ -122,6 +152,15 @@ class Catalog:
     def price(self, model_id: str) -> Price | None:
         """What a model costs; None when the table does not say."""
         return self.models.models.get(model_id)
+
+
+def _is_own_file(root: Path, path: Path) -> bool:
+    if path.is_absolute() or ".." in path.parts:
+        return False
+    try:
+        return is_file(root / path) and (root / path).resolve().is_relative_to(root.resolve())
+    except (OSError, RuntimeError, ValueError):  # no name of a file, or links in a circle
+        return False
 
 
 def _renamed(mistakes: list[Mistake], file: str) -> list[Mistake]:
@@ -155,6 +194,7 @@ def _load_tables(catalog: Catalog) -> None:
         uses := findings.read(root, file, AgentYml)
     ):
         catalog.uses_source, catalog.uses = uses[0], uses[1].uses
+        catalog.patience, catalog.resume = uses[1].patience, uses[1].resume
 
 
 def _register(catalog: Catalog, source: Source, registry: AgentRegistry) -> None:

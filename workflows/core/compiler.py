@@ -249,6 +249,7 @@ class _Compilation:
             output=output,
             merge=self._merge(at, step),
             timeout=step.timeout,
+            patience=step.patience,
             retries=RetryPlan(**step.retries.model_dump()),
             cache=step.cache,
             ttl=step.ttl,

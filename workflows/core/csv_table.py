@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 _MOST_LINES = 5
+_MOST_FILLED = 1_000_000
+"""Cells that are taken as empty because their row ends before them."""
 
 
 class UnreadableTable(ValueError):
@@ -50,7 +52,7 @@ def read_csv(text: str) -> CsvTable:
     """The table in a CSV text; one without columns or rows for an empty text. Raises UnreadableTable."""
     lines = _lines(text)
     columns = tuple(next(lines, (1, []))[1])
-    rows, short = [], []
+    rows, short, filled = [], [], 0
     for line, cells in lines:
         if not cells:
             continue  # an empty line
@@ -60,6 +62,10 @@ def read_csv(text: str) -> CsvTable:
             raise _too_many(line, len(cells), columns)
         if len(cells) < len(columns):
             short.append(line)
+            filled += len(columns) - len(cells)
+            if filled > _MOST_FILLED:
+                cure = "name in the first line only the columns that the rows have"
+                raise UnreadableTable(line, "the header names many more columns than the rows have", cure)
             cells = cells + [""] * (len(columns) - len(cells))
         rows.append(dict(zip(columns, cells, strict=True)))
     return CsvTable(columns, tuple(rows), tuple(short))

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from workflows.core.plan import AgentPlan, Plan, StepPlan, ToolRulePlan
+from workflows.core.plan import AgentPlan, OutputPlan, Plan, StepPlan, ToolRulePlan
 from workflows.core.refs import digest
 from workflows.core.tool_names import overlaps
+
+_REPAIR = OutputPlan.model_fields["repair"].default
+"""How often a wrong answer is sent back is a limit: here it stands for any number."""
 
 
 def definition(plan: StepPlan, known: dict[int, str] | None = None) -> str:
@@ -26,7 +29,7 @@ def definition(plan: StepPlan, known: dict[int, str] | None = None) -> str:
             "prompt": plan.prompt,
             "args": plan.args,
             "inputs": list(plan.inputs),
-            "output": plan.output.model_dump(mode="json", by_alias=True),
+            "output": {**plan.output.model_dump(mode="json", by_alias=True), "repair": _REPAIR},
             "merge": {"agent": facts.of(plan.merge.agent), "prompt": plan.merge.prompt}
             if plan.merge and plan.merge.agent
             else None,

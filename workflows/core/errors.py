@@ -92,13 +92,27 @@ class InvalidDefinition(PhaselineError):
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`did you mean 'x'?` for the nearest known word, else the known words (at most 12)."""
     words = sorted({str(k) for k in known})
-    near = difflib.get_close_matches(word, words, n=1, cutoff=0.6)
+    near = difflib.get_close_matches(word, _like(word, words), n=1, cutoff=0.6)
     if near:
         return f"did you mean '{near[0]}'?"
     if not words:
         return ""
     shown = ", ".join(words[:12]) + (", ..." if len(words) > 12 else "")
     return f"known: {shown}"
+
+
+def _like(word: str, words: list[str]) -> list[str]:
+    """The words worth a comparison, which costs the product of their lengths: a few hundred of its length."""
+    if len(word) > _LONGEST:
+        return []
+    near = [known for known in words if len(word) / 2.4 <= len(known) <= len(word) * 2.4]
+    if len(near) > _COMPARED:
+        near = [known for known in near if known[:2] == word[:2]]
+    return near[:_COMPARED]
+
+
+_LONGEST = 120
+_COMPARED = 300
 
 
 def shown_path(path: Path, root: Path | None = None) -> str:

@@ -29,6 +29,9 @@ SUFFIXES = {
 }
 """File types that are read as inputs."""
 
+MOST_BYTES = 64 * 1024 * 1024
+"""What a document given as an input may hold."""
+
 REFERENCE = "env:"
 """How an input of the type `secret` names the variable that holds it."""
 _REFERENCE = re.compile(r"env:([A-Za-z_][A-Za-z0-9_]*)|\[secret ([A-Za-z_][A-Za-z0-9_]*)\]")
@@ -239,7 +242,7 @@ def _integer(value: Any) -> int:
         raise ValueError("write a whole number")
     try:
         return int(value)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         raise ValueError("write a whole number") from None
 
 
@@ -248,7 +251,7 @@ def _number(value: Any) -> float:
         raise ValueError("write a number")
     try:
         number = float(value)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         raise ValueError("write a number") from None
     if number != number or number in (float("inf"), float("-inf")):
         raise ValueError("write a finite number")

@@ -260,6 +260,7 @@ class StepPlan(_Frozen):
     output: OutputPlan
     merge: MergePlan | None = None
     timeout: float | None = Field(default=None, description="Seconds per attempt.")
+    patience: float | None = Field(default=None, description="Seconds a fault of the provider is waited out.")
     retries: RetryPlan = RetryPlan()
     cache: Literal["run", "always", "never"] = "run"
     ttl: float | None = Field(default=None, description="Seconds a shared result stays valid.")

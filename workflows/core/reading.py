@@ -11,8 +11,9 @@ from typing import Any
 import yaml
 
 from workflows.core.errors import Mistake
+from workflows.core.files import FileTooLarge, NoRegularFile, read_file
 from workflows.core.source import Source, Unreadable
-from workflows.core.yaml_source import TooMuch, yaml_source
+from workflows.core.yaml_source import MAX_DIGITS, TooMuch, yaml_source
 
 MAX_BYTES = 1024 * 1024
 
@@ -20,18 +21,21 @@ MAX_BYTES = 1024 * 1024
 def read_source(path: Path, file: str) -> Source:
     """Reads a .yaml, .yml, .json or .yao file. Raises Unreadable with every mistake found."""
     try:
-        body = path.read_bytes() if path.stat().st_size <= MAX_BYTES else None
+        body = read_file(path, MAX_BYTES)
     except FileNotFoundError:
         raise _unreadable(file, "the file does not exist", "check the name and the folder") from None
-    except (OSError, ValueError) as fault:
-        reason = getattr(fault, "strerror", None) or str(fault)
-        raise _unreadable(file, f"the file cannot be read: {reason}", "check its permissions") from None
-    if body is None:
+    except FileTooLarge:
         raise _unreadable(
             file,
             f"the file is larger than {MAX_BYTES // 1024} KiB",
             "move large content into files of its own",
-        )
+        ) from None
+    except NoRegularFile as fault:
+        message = f"the file cannot be read: {fault.strerror}"
+        raise _unreadable(file, message, "put a file in its place") from None
+    except (OSError, ValueError) as fault:
+        reason = getattr(fault, "strerror", None) or str(fault)
+        raise _unreadable(file, f"the file cannot be read: {reason}", "check its permissions") from None
     return parse_source(body, file, as_json=path.suffix in (".json", ".yao"))
 
 
@@ -93,6 +97,12 @@ def _finite(text: str) -> float:
     return number if math.isfinite(number) else _no_constant(text)
 
 
+def _whole(text: str) -> int:
+    if len(text) > MAX_DIGITS:
+        raise ValueError(f"a whole number of {len(text):,} digits")
+    return int(text)
+
+
 def _no_constant(word: str) -> float:
     raise ValueError(f"{word} is no number of JSON")
 
@@ -109,7 +119,11 @@ def _parse_json(text: str, file: str) -> Source:
 
     try:
         data = json.loads(
-            text, object_pairs_hook=no_duplicates, parse_constant=_no_constant, parse_float=_finite
+            text,
+            object_pairs_hook=no_duplicates,
+            parse_constant=_no_constant,
+            parse_float=_finite,
+            parse_int=_whole,
         )
         json.dumps(data, ensure_ascii=False).encode()
     except json.JSONDecodeError as fault:

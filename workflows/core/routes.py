@@ -17,8 +17,9 @@ from workflows.core.edges import default_name, resolve_id
 from workflows.core.errors import Mistake, UsageError
 from workflows.core.models.registry import RouteStep, RoutingRule
 from workflows.core.models.workflow import Workflow
+from workflows.core.patterns import pattern_fault
 from workflows.core.plan import HandlerPlan
-from workflows.core.routing import SEARCH_SECONDS, Choice, Rule, check_pattern
+from workflows.core.routing import SEARCH_SECONDS, Choice, Rule
 from workflows.core.skills import CatalogSkill
 from workflows.core.source import Key, Position, Source
 
@@ -44,7 +45,7 @@ def rules(catalog: Catalog) -> tuple[Rule, ...]:
 
 def pattern_mistake(source: Source, index: int, pattern: str) -> Mistake | None:
     """What is wrong with the pattern of a rule; None when it can be used."""
-    fault = check_pattern(pattern)
+    fault = pattern_fault(pattern)
     if fault is None:
         return None
     cure = "mend the regular expression; put '\\' before a character that is meant as it stands"

@@ -8,18 +8,14 @@ the universe; a search that reaches it counts as not matched and is reported.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
-import regex
+from workflows.core.patterns import compiled, pattern_fault
 
 SEARCH_SECONDS = 0.2
-PATTERN_CHARS = 1_000
 
-_REPEATS = 100_000
 _AROUND = 12
 
 
@@ -85,25 +81,6 @@ class Choice:
         }
 
 
-def check_pattern(pattern: str) -> str | None:
-    """What is wrong with a pattern, in one line; None when it can be used."""
-    if len(pattern) > PATTERN_CHARS:
-        return f"a pattern may have {PATTERN_CHARS:,} characters at most"
-    # `regex` writes counted repeats out while compiling, which no time limit covers.
-    counts = [int(n) for n in regex.findall(r"\{(\d{1,20})", pattern)]
-    if math.prod(max(n, 1) for n in counts) > _REPEATS:
-        return f"its counted repeats multiply to more than {_REPEATS:,}"
-    try:
-        _compiled(pattern)
-    except regex.error as exc:
-        position = getattr(exc, "pos", None)
-        message = getattr(exc, "msg", None) or str(exc)
-        return f"{message} at character {position + 1}" if position is not None else message
-    except RecursionError:
-        return "it is nested too deeply"
-    return None
-
-
 def choose(rules: Iterable[Rule], text: str, default: Rule | None = None) -> Choice:
     """The first rule by priority that matches `text`; else `default`; else a choice whose rule is None.
 
@@ -128,11 +105,11 @@ def explain(choice: Choice) -> str:
 
 
 def _try(rule: Rule, text: str) -> Tried:
-    fault = check_pattern(rule.pattern)
+    fault = pattern_fault(rule.pattern)
     if fault is not None:
         return Tried(rule.name, rule.priority, False, f"the pattern cannot be used: {fault}")
     try:
-        found = _compiled(rule.pattern).search(text, timeout=SEARCH_SECONDS)
+        found = compiled(rule.pattern).search(text, timeout=SEARCH_SECONDS, concurrent=True)
     except TimeoutError:
         reason = f"the pattern took more than {SEARCH_SECONDS} s, counted as not matched"
         return Tried(rule.name, rule.priority, False, reason, slow=True)
@@ -166,8 +143,3 @@ def _verdict(choice: Choice) -> str:
     return (
         f"rule {rule.name} -> skill {rule.skill}" if rule.skill else f"rule {rule.name} -> no agent, a skill"
     )
-
-
-@lru_cache(maxsize=1024)
-def _compiled(pattern: str) -> regex.Pattern[str]:
-    return regex.compile(pattern)

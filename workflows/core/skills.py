@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from workflows.core.errors import did_you_mean
+from workflows.core.files import read_file, read_text
 from workflows.core.findings import Findings, holding, inside, is_file, shown, stands
 from workflows.core.handlers import SignatureError, inspect_handler, tool_name
 from workflows.core.models.skill import Frontmatter, Handler, RegisteredSkill, SkillConfig, SkillRegistry
@@ -19,6 +20,7 @@ from workflows.core.validation import read_model
 
 STANDARD_KEYS = ("name", "description", "license", "compatibility", "metadata", "allowed-tools")
 MAX_FILE = 2 * 1024 * 1024
+MAX_TRACKED = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -187,7 +189,11 @@ def _frontmatter(root: Path, file: Path, findings: Findings) -> tuple[Source | N
     if not inside(root, file):
         findings.error(empty, (), "the file lies outside the catalog", "copy it into the catalog")
         return None, None
-    body = file.read_bytes() if file.stat().st_size <= MAX_FILE else b""
+    try:
+        body = read_file(file, MAX_FILE)
+    except OSError as fault:
+        findings.error(empty, (), f"not readable: {fault.strerror}", "put a file of text in its place")
+        return None, None
     parts = body.removeprefix(b"\xef\xbb\xbf").replace(b"\r\n", b"\n").split(b"---\n", 2)
     if len(parts) < 3 or parts[0].strip():
         findings.error(
@@ -244,7 +250,12 @@ def _files(root: Path, folder: Path, source: Source, findings: Findings) -> tupl
                 source, (), f"{relative} leads outside the catalog", "copy the file into the skill"
             )
             continue
-        body = file.read_bytes()
+        try:
+            body = read_file(file, MAX_TRACKED)
+        except OSError as fault:
+            cure = "keep large data out of the skill; steps take it as an input"
+            findings.error(source, (), f"{relative} is not readable: {fault.strerror}", cure)
+            continue
         out.append(FilePlan(path=relative.as_posix(), sha256=digest_bytes(body), size=len(body)))
     return tuple(out)
 
@@ -289,7 +300,7 @@ def _handler(
         findings.error(source, (), "the file lies outside the catalog", "copy it into the catalog")
         return None
     try:
-        spec = inspect_handler(file.read_text("utf-8"), handler.name)
+        spec = inspect_handler(read_text(file, MAX_FILE), handler.name)
     except SignatureError as fault:
         findings.error(Source(source.file, None, {(): (fault.line, 1)}), (), fault.message, fault.cure)
         return None

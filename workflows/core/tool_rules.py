@@ -79,6 +79,13 @@ def check_tools(source: Source, tools: ToolsConfig, findings: Findings) -> None:
                 "use up to 40 letters, digits, '_' and '-'",
                 of_key=True,
             )
+        if server.command is not None:
+            findings.warn(
+                source,
+                ("mcpServers", name, "command"),
+                f"the server '{name}' is a program that runs as you: it can do on this machine what you can",
+                "start only servers you would start yourself; docs/security.md says what is held",
+            )
         _check_secrets(source, name, server, findings)
         _check_words(source, name, server, findings)
         for place, text in _texts(source.value(("mcpServers", name)), ("mcpServers", name)):

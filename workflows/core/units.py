@@ -34,9 +34,11 @@ _PERIODS = {
     "d": 86400,
     "day": 86400,
 }
-_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
+_MOST_CHARS = 100
+_MOST_BYTES = 2**50
+_DURATION_PART = re.compile(r"(?<!\d)(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)(Ki|Mi|Gi|Ti|k|K|M|G|T)?B?")
-_RATE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:req|requests|tokens)?\s*(?:/|\s+per\s+)\s*([a-z]+?)s?")
+_RATE = re.compile(r"(\d+(?:\.\d+)?)\s*+(?:(?:requests|req|tokens)\s*+)?(?:/|(?<=\s)per\s)\s*+([a-z]+?)s?")
 
 
 def parse_duration(value: Any) -> float:
@@ -45,9 +47,9 @@ def parse_duration(value: Any) -> float:
     if isinstance(value, bool) or value is None:
         raise ValueError(f"not a duration; {hint}")
     if isinstance(value, (int, float)):
-        seconds = float(value)
+        seconds = float(min(value, 1e300))
     else:
-        text = str(value).strip().replace(" ", "")
+        text = _short(value, hint).replace(" ", "")
         if re.fullmatch(r"\d+(\.\d+)?", text):
             seconds = float(text)
         else:
@@ -65,18 +67,36 @@ def parse_duration(value: Any) -> float:
 def parse_size(value: Any) -> int:
     """Bytes, from a number or a text such as `512Mi`, `2Gi`, `4G`."""
     if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-        return int(value)
-    match = _SIZE.fullmatch(str(value).strip())
+        return _within(int(value))
+    match = _SIZE.fullmatch(_short(value, ""))
     if not match or isinstance(value, bool) or float(match[1]) <= 0:
         raise ValueError("not a size; write bytes or a text such as '512Mi', '2Gi'")
-    return int(float(match[1]) * _BYTES[match[2] or ""])
+    return _within(int(float(match[1]) * _BYTES[match[2] or ""]))
+
+
+def _within(size: int) -> int:
+    if size > _MOST_BYTES:
+        raise ValueError("a size may be 1024 Ti at most")
+    return size
+
+
+def _short(value: Any, hint: str) -> str:
+    """A value's text, which is no quantity when it is long."""
+    text = value if isinstance(value, str) else str(value) if not _is_huge(value) else "9" * _MOST_CHARS
+    if len(text) >= _MOST_CHARS:
+        raise ValueError(f"longer than a quantity is; {hint}".removesuffix("; "))
+    return text.strip()
+
+
+def _is_huge(value: Any) -> bool:
+    return isinstance(value, int) and value.bit_length() > 1_000  # Python would not print it
 
 
 def parse_rate(value: Any) -> tuple[float, float]:
     """`(count, seconds)`, from `100/minute`, `100req/min`, `5/s`; a bare number is per minute."""
     if isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0:
-        return float(value), 60.0
-    match = _RATE.fullmatch(str(value).strip().lower())
+        return float(min(value, 1e300)), 60.0
+    match = _RATE.fullmatch(_short(value, "").lower())
     if not match or float(match[1]) <= 0 or match[2] not in _PERIODS:
         raise ValueError("not a rate; write a text such as '100/minute' or '100req/min'")
     return float(match[1]), float(_PERIODS[match[2]])
@@ -84,7 +104,7 @@ def parse_rate(value: Any) -> tuple[float, float]:
 
 def parse_share(value: Any) -> float:
     """A fraction 0..1, from `70%`, `99.9%` or a number up to 1."""
-    text = str(value).strip()
+    text = _short(value, "")
     if isinstance(value, bool) or not re.fullmatch(r"\d+(\.\d+)?%?", text):
         raise ValueError("not a share; write a text such as '70%' or a number from 0 to 1")
     share = float(text[:-1]) / 100 if text.endswith("%") else float(text)

@@ -19,6 +19,9 @@ from workflows.core.source import Key, Position, Source, Unreadable, shortened, 
 MAX_NODES = 200_000
 MAX_DEPTH = 60
 _COMPOSER_DEPTH = 500
+MAX_DIGITS = 40
+"""Characters of a whole number."""
+_REAL_CHARS = 400
 
 
 class SpelledInt(int):
@@ -100,12 +103,16 @@ def _check_events(text: str, file: str) -> None:
 
 
 def _integer(text: str) -> SpelledInt:
+    if len(text) > MAX_DIGITS:
+        raise ValueError("longer than a whole number is")  # in base 16 Python would read any length
     number = SpelledInt(int(text, 8 if text.startswith("0o") else 16 if text.startswith("0x") else 10))
     number.spelling = text
     return number
 
 
 def _real(text: str) -> SpelledFloat:
+    if len(text) > _REAL_CHARS:
+        raise ValueError("longer than a number is")
     real = SpelledFloat(text.lower().replace(".inf", "inf").replace(".nan", "nan"))
     real.spelling = text
     return real
@@ -132,7 +139,8 @@ class _Builder:
         self.mistakes: list[Mistake] = []
         self.count = 0
 
-    def build(self, node: yaml.Node, path: Key, depth: int) -> Any:
+    def visit(self, node: yaml.Node, depth: int) -> Position:
+        """Counts a value, also one that an alias or a merge repeats. Raises TooMuch."""
         self.count += 1
         line, column = node.start_mark.line + 1, node.start_mark.column + 1
         if depth > MAX_DEPTH:
@@ -142,7 +150,10 @@ class _Builder:
             # Aliases multiply: nine levels of nine make 400 million nodes out of a few lines.
             message = "too many values; aliases may multiply them"
             raise TooMuch([Mistake(self.file, line, column, "", None, message, "write the values out")])
-        self.marks[path] = (line, column)
+        return line, column
+
+    def build(self, node: yaml.Node, path: Key, depth: int) -> Any:
+        self.marks[path] = self.visit(node, depth)
         if isinstance(node, (yaml.MappingNode, yaml.SequenceNode)) and node.tag not in _CONTAINERS:
             self.add(node, shown_key(path), f"the tag {node.tag} is not read", "remove the tag")
         if isinstance(node, yaml.MappingNode):
@@ -157,7 +168,9 @@ class _Builder:
         for key_node, value_node in node.value:
             if key_node.tag == "tag:yaml.org,2002:merge":
                 for part in self.merge_sources(value_node):
-                    merged = {**self.mapping(part, path, depth + 1), **merged}
+                    self.visit(part, depth)
+                    for key, value in self.mapping(part, path, depth + 1).items():
+                        merged.setdefault(key, value)
                 continue
             key = self.key(key_node, path)
             here = (*path, key)

@@ -269,3 +269,7 @@ class AgentYml(Written):
     """orchestrator/agent.yml."""
 
     uses: Uses = Uses()
+    patience: Duration | None = Field(None, description="How long a fault that passes is waited out.")
+    resume: Literal["ask", "auto"] = Field(
+        "ask", description="`auto`: a run whose process died goes on by itself."
+    )

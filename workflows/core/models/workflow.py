@@ -209,6 +209,9 @@ class Step(Written):
     merge: Merge | None = Field(None, description="How a panel's answers are merged.")
     timeout: Duration | None = Field(None, description="Per attempt.")
     idle_timeout: Duration | None = Field(None, description="Without any progress.")
+    patience: Duration | None = Field(
+        None, description="How long a fault of the provider, or of a server it calls, is waited out."
+    )
     retries: Annotated[Retries, BeforeValidator(_retries, json_schema_input_type=Retries | int)] = Field(
         Retries(), description="How a failed step is tried again; a number is `max`."
     )

@@ -1,0 +1,258 @@
+"""What time it is for a ledger, and when that is not believed.
+
+A machine's clock that is days ahead would let deadlines approve, leases end and quotas come back, for good,
+by any command. So a ledger of SQLite, which goes by its host's clock, remembers the latest time it has seen.
+Where the clock is far ahead of it, and not because the machine ran on for as long, the ledger's own time goes
+on from where it was: nothing is decided by the difference until a person says that the clock is right.
+
+A database that machines share goes by its own server's clock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+
+from sqlalchemy import Column, ColumnElement, Connection, func, select
+
+from blocks.ledger.schema import reservation, run, seen_time, wait
+from workflows.core.errors import UsageError
+from workflows.core.units import parse_duration
+
+AHEAD = "PHASELINE_CLOCK_AHEAD"
+"""How far a clock may be ahead of what the ledger has seen: a duration, 24h unless it is set."""
+_AHEAD_S = 24 * 3600.0
+_KEEP_EVERY_S = 60.0
+_SEE_EVERY_US = 3600 * 1_000_000
+_ROW = 1
+
+
+@dataclass(frozen=True, slots=True)
+class SeenTime:
+    """A time that was seen: microseconds since 1970; and since the machine's start, which `boot` names."""
+
+    latest: int
+    boot: str = ""
+    since_boot: int = 0
+
+    @classmethod
+    def now(cls) -> SeenTime:
+        """As this machine has it."""
+        return cls(_wall(), _boot(), _since_boot())
+
+    @property
+    def expected(self) -> int:
+        """What time it is at least: later by what passed since, where the machine was not started anew."""
+        same = self.boot and self.boot == _boot()
+        return self.latest + max(0, _since_boot() - self.since_boot) if same else self.latest
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """What a clock that is far ahead would decide: waits by deadline, runs that wake, runs whose lease it
+    ends, and requests whose reservation it forfeits."""
+
+    waits: tuple[tuple[str, str], ...] = ()
+    """(wait_id, what its deadline does)."""
+    wakes: tuple[str, ...] = ()
+    leases: tuple[str, ...] = ()
+    reservations: int = 0
+
+    @property
+    def nothing(self) -> bool:
+        """Whether it decides nothing."""
+        return self == Due()
+
+
+@dataclass(frozen=True, slots=True)
+class ClockAhead:
+    """A clock that is not believed: what it says, and what the ledger goes by, in microseconds since 1970."""
+
+    clock: int
+    latest: int
+    due: Due
+
+    @property
+    def message(self) -> str:
+        """For people: how far it is ahead."""
+        days = (self.clock - self.latest) / 86_400_000_000
+        return (
+            f"this machine's clock says {_shown(self.clock)}, {days:.1f} days after anything that the ledger "
+            f"has seen ({_shown(self.latest)}); nothing is decided by time"
+        )
+
+    def lines(self) -> list[str]:
+        """What waits for it."""
+        told = [f"{wait_id}: its deadline would have passed ({what})" for wait_id, what in self.due.waits]
+        told += [f"{run_id}: it would go on by itself" for run_id in self.due.wakes]
+        told += [f"{run_id}: it would be free for others to take over" for run_id in self.due.leases]
+        if self.due.reservations:
+            told.append(f"{self.due.reservations} requests would count as paid in full")
+        return told
+
+
+class LedgerClock:
+    """The time of one ledger. Harmless to use from several threads."""
+
+    def __init__(self, ahead_s: float = _AHEAD_S) -> None:
+        self._ahead_us = int(ahead_s * 1_000_000)
+        self._seen: SeenTime | None = None
+        self._kept = 0.0
+        self.ahead: ClockAhead | None = None
+
+    def look(self, connection: Connection) -> None:
+        """Compare the clock with what the ledger has seen. A clock that decides nothing is believed."""
+        self._seen = _read(connection)
+        self.ahead = None
+        if self._seen is not None and self._too_far(self._seen):
+            clock = _wall()
+            due = _due(connection, clock, self._seen.expected)
+            if due.nothing:
+                self._seen = SeenTime.now()
+            else:
+                self.ahead = ClockAhead(clock, self._seen.expected, due)
+
+    def long_ago(self) -> bool:
+        """Whether what the ledger has seen is so old that it should see the time again."""
+        return self._seen is None or self.now() - self._seen.latest > _SEE_EVERY_US
+
+    def now(self) -> int:
+        """Microseconds since 1970: the clock's, or where it is too far ahead what has passed for certain."""
+        clock, seen = _wall(), self._seen
+        if seen is None or not self._too_far(seen, clock):
+            return clock
+        return seen.expected
+
+    def keep(self, connection: Connection, *, confirmed: bool = False) -> None:
+        """Write down the time with whatever is being written, once a minute.
+
+        confirmed: whatever the clock says; a person answers for it.
+        """
+        if not confirmed and self._kept and time.monotonic() - self._kept < _KEEP_EVERY_S:
+            return
+        self._kept = time.monotonic()
+        here = SeenTime.now()
+        seen = here if confirmed else SeenTime(self.now(), here.boot, here.since_boot)
+        values = {"latest": seen.latest, "boot": seen.boot, "since_boot": seen.since_boot}
+        known = connection.execute(select(seen_time.c.latest).where(seen_time.c.number == _ROW)).scalar()
+        if known is None:
+            connection.execute(seen_time.insert().values(number=_ROW, **values))
+        elif confirmed or seen.latest >= known:
+            connection.execute(seen_time.update().where(seen_time.c.number == _ROW).values(**values))
+        if self._seen is None or confirmed or seen.latest >= self._seen.latest:
+            self._seen = seen
+        if confirmed:
+            self.ahead = None
+
+    def _too_far(self, seen: SeenTime, clock: int | None = None) -> bool:
+        return (_wall() if clock is None else clock) - seen.expected > self._ahead_us
+
+
+# ---------------------------------------------------------------- which one counts here
+
+_of_thread = threading.local()
+_of_process: list[LedgerClock] = []
+
+
+@contextlib.contextmanager
+def counting(clock: LedgerClock) -> Iterator[None]:
+    """Within it, in this thread, that clock is the ledger's."""
+    before = getattr(_of_thread, "clock", None)
+    _of_thread.clock = clock
+    try:
+        yield
+    finally:
+        _of_thread.clock = before
+
+
+def opened(clock: LedgerClock) -> None:
+    """The clock of a ledger that this process has opened: for moments that are made outside of a query."""
+    _of_process.append(clock)
+
+
+def closed(clock: LedgerClock) -> None:
+    """As it was before `opened`."""
+    with contextlib.suppress(ValueError):
+        _of_process.remove(clock)
+
+
+def now_us() -> int:
+    """Microseconds since 1970, as the ledger of this process has it."""
+    clock = getattr(_of_thread, "clock", None) or (_of_process[-1] if _of_process else None)
+    return clock.now() if clock is not None else _wall()
+
+
+def now_utc() -> datetime:
+    """The same as a date."""
+    return datetime.fromtimestamp(now_us() / 1_000_000, UTC)
+
+
+def allowed_ahead(environ: Mapping[str, str]) -> float:
+    """Seconds that a clock may be ahead. Raises UsageError."""
+    written = environ.get(AHEAD)
+    try:
+        return parse_duration(written) if written else _AHEAD_S
+    except ValueError as error:
+        raise UsageError(f"{AHEAD} is '{written}': {error}", f"write it as in {AHEAD}=24h") from None
+
+
+# ---------------------------------------------------------------- the ledger and the machine
+
+
+def _read(connection: Connection) -> SeenTime | None:
+    """What was kept; where nothing is yet, the last sign of life of a run; None in an empty ledger."""
+    found = connection.execute(select(seen_time).where(seen_time.c.number == _ROW)).first()
+    if found is not None:
+        return SeenTime(found.latest, found.boot, found.since_boot)
+    latest = connection.execute(select(func.max(run.c.updated), func.max(run.c.heartbeat))).one()
+    return SeenTime(max(filter(None, latest), default=0)) if any(latest) else None
+
+
+def _due(connection: Connection, clock: int, latest: int) -> Due:
+    """What that clock decides and the latest time that was seen does not."""
+
+    def between(column: Column[int]) -> ColumnElement[bool]:
+        return column.between(latest + 1, clock)
+
+    open_waits = select(wait.c.wait_id, wait.c.on_timeout).where(wait.c.state == "open")
+    waits = connection.execute(open_waits.where(between(wait.c.deadline)).order_by(wait.c.deadline))
+    stopped = select(run.c.run_id).where(run.c.state == "stopped", between(run.c.wake_at))
+    held = select(run.c.run_id).where(run.c.state == "running", between(run.c.lease_until))
+    reserved = select(func.count()).where(reservation.c.state == "held", between(reservation.c.expires))
+    return Due(
+        tuple((row.wait_id, row.on_timeout) for row in waits),
+        tuple(connection.execute(stopped.order_by(run.c.wake_at)).scalars()),
+        tuple(connection.execute(held.order_by(run.c.run_id)).scalars()),
+        int(connection.execute(reserved).scalar_one()),
+    )
+
+
+def _wall() -> int:
+    return time.time_ns() // 1000
+
+
+def _since_boot() -> int:
+    """Microseconds since the machine's start, time asleep included; 0 where the system does not tell."""
+    clock = getattr(time, "CLOCK_BOOTTIME", None)
+    return 0 if clock is None else time.clock_gettime_ns(clock) // 1000
+
+
+@cache
+def _boot() -> str:
+    """Which start of which machine it is; "" where the system does not tell."""
+    if not hasattr(time, "CLOCK_BOOTTIME"):
+        return ""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+    except OSError:
+        return ""
+
+
+def _shown(moment: int) -> str:
+    return datetime.fromtimestamp(moment // 1_000_000, UTC).strftime("%Y-%m-%d %H:%M UTC")

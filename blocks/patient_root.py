@@ -1,0 +1,61 @@
+"""A storage root whose passing faults are waited out. Every use of a store goes through one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from blocks.patience import STORE, Vigil
+from blocks.storage_errors import StorageError, StoreAway
+from blocks.storage_root import Root
+
+T = TypeVar("T")
+
+
+class PatientRoot:
+    """The root itself, for callers that may block for as long as there is patience."""
+
+    def __init__(self, root: Root, vigil: Vigil) -> None:
+        self._root = root
+        self._vigil = vigil
+
+    @property
+    def uri(self) -> str:
+        return self._root.uri
+
+    def describe(self) -> str:
+        return self._root.describe()
+
+    def address(self, key: str) -> str:
+        return self._root.address(key)
+
+    def place(self, key: str) -> str:
+        return self._root.place(key)
+
+    def read(self, key: str) -> bytes:
+        return self._outwait(lambda: self._root.read(key))
+
+    def write(self, key: str, body: bytes, *, media_type: str = "", durable: bool = False) -> None:
+        self._outwait(lambda: self._root.write(key, body, media_type=media_type, durable=durable))
+
+    def copy(self, source: str, target: str, *, media_type: str = "") -> None:
+        self._outwait(lambda: self._root.copy(source, target, media_type=media_type))
+
+    def probe(self) -> None:
+        """Waits as long as before anything was done: what is wrong then is mostly the address."""
+        self._vigil.at_start().outwait(STORE, self._root.probe, _passing, lambda fault, *_: fault)
+
+    def close(self) -> None:
+        self._root.close()
+
+    def _outwait(self, work: Callable[[], T]) -> T:
+        return self._vigil.outwait(STORE, work, _passing, _over)
+
+
+def _passing(fault: Exception) -> str | None:
+    return fault.message if isinstance(fault, StorageError) and fault.passing else None
+
+
+def _over(fault: Exception, waited: float, wake_after: float) -> StoreAway:
+    assert isinstance(fault, StorageError)
+    return StoreAway(fault.message, fault.cure, waited, wake_after)

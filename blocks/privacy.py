@@ -1,0 +1,41 @@
+"""Our own processes against what they start: programs of the same user, such as MCP servers and handlers.
+
+Standard library only: commands call this first of all.
+"""
+
+from __future__ import annotations
+
+import sys
+
+WITHIN_RUN = "PHASELINE_WITHIN_RUN"
+"""Set in the environment of what a run starts; a process that has it does not answer for people."""
+
+_DUMPABLE, _SUBREAPER = 4, 36
+
+
+def close_memory() -> bool:
+    """Closes this process' environment and memory in `/proc` to other processes of the same user.
+
+    Linux only; elsewhere nothing changes. A debugger cannot attach any more either, and nothing is dumped
+    when the process crashes. Root may look all the same. Gives whether it is closed.
+    """
+    return _control(_DUMPABLE, 0)
+
+
+def adopt_orphans() -> bool:
+    """Makes processes that lose their parent below this one our children, and not the system's first's.
+
+    So that whoever was started here can be told to be, whatever it does to the processes between. Linux only.
+    """
+    return _control(_SUBREAPER, 1)
+
+
+def _control(option: int, value: int) -> bool:
+    if sys.platform != "linux":
+        return False
+    import ctypes
+
+    try:
+        return int(ctypes.CDLL(None).prctl(option, value, 0, 0, 0)) == 0
+    except (OSError, AttributeError):  # a system without that call
+        return False

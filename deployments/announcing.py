@@ -1,0 +1,113 @@
+"""The row of a new run, written before anything else is asked for: no start is lost without a trace."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from workflows.core.errors import PhaselineError
+
+if TYPE_CHECKING:
+    from blocks.ledger import Ledger
+    from deployments.running import Start
+    from flows.launch import Announced
+
+_RENEW = 20.0
+"""Seconds between two renewals of the lease, until the run itself keeps it."""
+
+
+@contextlib.contextmanager
+def announced(start: Start) -> Iterator[Start]:
+    """The start with the row of its new run, and its inputs stored; one that goes on has its row already.
+
+    Where the body ends before the run has begun, its row says how: with the fault of the body.
+    """
+    from blocks.ledger import Ledger
+    from blocks.patience import Patience, Vigil
+
+    start.settings.prepare()
+    vigil = Vigil(Patience.read(start.environ, start.catalog.patience))
+    with Ledger.open(start.settings.database, vigil=vigil) as ledger:
+        if start.expect is not None or ledger.reader.get_run(start.tenant, start.run_id) is not None:
+            yield start
+            return
+        held = asyncio.run(_begun(start, ledger))
+        with _kept(ledger, held):
+            try:
+                start = replace(start, announced=held, given=asyncio.run(_described(start, ledger, held)))
+                yield start
+            except BaseException as fault:
+                if not held.taken:
+                    asyncio.run(_ended(ledger, held, fault))
+                raise
+
+
+async def _begun(start: Start, ledger: Ledger) -> Announced:
+    from blocks.ledger.records import ANNOUNCED
+    from blocks.storage import ArtifactStore
+    from flows.launch import Announced, run_start
+
+    launch = start.to_launch()
+    with ArtifactStore.open(launch.settings.storage, environ=launch.environ) as store:
+        begun = run_start(start.plan, launch, store)
+        labels = {**begun.labels, ANNOUNCED: True}
+        return Announced(await ledger.begin_run(replace(begun, labels=labels)))
+
+
+async def _described(start: Start, ledger: Ledger, held: Announced) -> Mapping[str, Any]:
+    """The inputs as they travel, written down too: who continues the run need not give them again."""
+    from deployments.stored_inputs import stored_inputs
+    from workflows.core.refs import Ref
+
+    given = await stored_inputs(start.given, start.to_launch())
+    inputs = {
+        name: {"ref": value.model_dump(mode="json")} if isinstance(value, Ref) else {"value": value}
+        for name, value in given.items()
+    }
+    await ledger.change_run(held.lease, inputs=inputs)
+    return given
+
+
+@contextlib.contextmanager
+def _kept(ledger: Ledger, held: Announced) -> Iterator[None]:
+    """Renews the lease from a thread: Prefect may take minutes to start on a busy machine."""
+    over = threading.Event()
+
+    def renew() -> None:
+        while not over.wait(_RENEW) and not held.taken:
+            with contextlib.suppress(PhaselineError):
+                ledger.renew_now(held.lease)
+
+    thread = threading.Thread(target=renew, name="announced-run", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+async def _ended(ledger: Ledger, held: Announced, fault: BaseException) -> None:
+    """The run did not begin. Whatever keeps its row from saying so, the fault itself is what is told."""
+    from blocks.patience import PatienceOver
+    from flows.keeper import shown_error
+
+    state, wake = "cancelled", None
+    if isinstance(fault, PatienceOver):
+        fault.of_run(held.lease.run_id)
+        state, wake = "stopped", int(fault.wake_at.timestamp() * 1_000_000)
+    elif isinstance(fault, Exception):
+        state = "failed"
+    told = shown_error(fault)
+    with contextlib.suppress(PhaselineError):
+        await ledger.finish_run(
+            held.lease,
+            state,  # type: ignore[arg-type]
+            error=told,
+            wake_at=wake,
+            wake_reason=told["message"] if wake else "",
+        )
