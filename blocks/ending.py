@@ -45,6 +45,7 @@ class _Watch:
     again: bool = False
     loop: asyncio.AbstractEventLoop | None = None
     beaten: float = 0.0
+    thread: threading.Thread | None = None
     ended: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> None:
@@ -95,7 +96,7 @@ def ending_in_time(*, stays: bool) -> Iterator[None]:
     os.set_blocking(writing, False)
     watch = _Watch(reading, writing, signal.set_wakeup_fd(writing, warn_on_full_buffer=False))
     _watches.append(watch)
-    thread = threading.Thread(target=watch.run, name="ending", daemon=True)
+    watch.thread = thread = threading.Thread(target=watch.run, name="ending", daemon=True)
     thread.start()
     before = signal.signal(signal.SIGTERM, _leave)
     try:
@@ -111,6 +112,19 @@ def ending_in_time(*, stays: bool) -> Iterator[None]:
             thread.join()
             os.close(reading)
             os.close(writing)
+
+
+def stop_watching() -> None:
+    """Ends the watching thread for a process that forks, which must have none.
+
+    SIGTERM leaves as before, through every `with`; nothing ends the process hard any more.
+    """
+    for watch in _watches:
+        watch.ended.set()
+        signal.set_wakeup_fd(-1)
+        os.write(watch.writing, b"\0")
+        if watch.thread is not None:
+            watch.thread.join()
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
