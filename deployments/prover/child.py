@@ -45,8 +45,8 @@ FAULT = 70
 AWAY = 71
 """Exit code of a start that Prefect's server kept from its work or its end; the file `fault` says how."""
 
-PATIENCE = Patience(5.0)
-"""How long a case waits by itself: whoever proves makes its start again."""
+PATIENCE = Patience(0.0)
+"""A case waits for nothing by itself: whoever proves makes its start again."""
 
 HOME = "{home}"
 """In an input: the folder of the case, where what handlers write is kept apart."""
