@@ -243,7 +243,6 @@ EXEMPT: dict[str, str] = {
     "blocks/offline/model.py:_mention": "a tool's name, escaped",
     "blocks/offline/values.py:_names": "an option, escaped",
     "workflows/core/expressions.py:found": "a word of the source, escaped",
-    "workflows/core/output_schemas.py:_regex_fault": "only compiled, never matched",
     "deployments/commands/new.py:_write_into": "one of two fixed patterns, on a name of the command line",
 }
 """Uses whose pattern is not written where it is used, by file and place, and why they are safe."""
