@@ -12,7 +12,6 @@ asyncio would take that file over with its own `add_signal_handler`; use `on_sig
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import select
@@ -23,7 +22,10 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import asyncio
 
 NUMBERS = (signal.SIGTERM, signal.SIGINT)
 GRACE_S = 4.0
@@ -139,6 +141,8 @@ def on_signals(
 
     `last_steps`: whether `finally` steps follow, which may take their own time after a first signal.
     """
+    import asyncio  # here: `--version` should not pay for it
+
     loop = asyncio.get_running_loop()
     before = {number: signal.getsignal(number) for number in numbers}
     watch = _watches[-1] if _watches and last_steps else None

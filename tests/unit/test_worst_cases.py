@@ -8,6 +8,7 @@ process of its own kind, which is killed when it hangs.
 from __future__ import annotations
 
 import ast
+import asyncio
 import contextlib
 import importlib
 import itertools
@@ -16,12 +17,14 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from workflows.core.errors import PhaselineError
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("workflows/core", "blocks", "tasks", "flows", "deployments")
@@ -397,7 +400,6 @@ def _time(run: Callable[[], Any]) -> float:
     from tasks.outputs import Rejected
     from tasks.schema_dialect import Inexpressible
     from workflows.core.csv_table import UnreadableTable
-    from workflows.core.errors import PhaselineError
     from workflows.core.patterns import TakesTooLong
     from workflows.core.source import Unreadable
 
@@ -478,6 +480,38 @@ def test_no_validator_of_schemas_works_without_a_budget() -> None:
         if re.search(r"Draft\w+Validator|validator_for", path.read_text("utf-8"))
     }
     assert using == {"blocks/json_schemas.py"}
+
+
+async def _ticks_during(work: Awaitable[Any]) -> int:
+    """How often the event loop came round while something was at work."""
+    task, ticks = asyncio.ensure_future(work), 0
+    while not task.done():
+        await asyncio.sleep(0.01)
+        ticks += 1
+    with contextlib.suppress(PhaselineError):
+        task.result()
+    return ticks
+
+
+def test_the_timeout_of_a_step_fires_while_foreign_text_is_checked() -> None:
+    """A tool's arguments, and an answer of the offline model: the event loop goes round meanwhile."""
+    from blocks.offline.model import OfflineModel
+    from tasks.tools import Tool, ToolResult, ToolSet
+
+    async def never(arguments: dict[str, Any]) -> ToolResult:
+        raise AssertionError(arguments)
+
+    schema = {"type": "object", "properties": {"a": {"pattern": "^(a|aa)+$"}}}
+    tools = ToolSet((Tool("t", "", schema, never),))
+    assert asyncio.run(_ticks_during(tools.call("t", {"a": "a" * 5_000 + "!"}))) > 5
+    choices: dict[str, Any] = {"type": "integer", "minimum": 1, "maximum": 0}
+    for _ in range(3):
+        choices = {"anyOf": [choices] * 20}
+    request = {
+        "messages": [{"role": "user", "content": "do"}],
+        "output_config": {"format": {"schema": choices}},
+    }
+    assert asyncio.run(_ticks_during(OfflineModel().send(request))) > 5
 
 
 @pytest.mark.parametrize("kind", ["parsers", "bombs", "patterns"])

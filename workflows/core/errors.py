@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -102,17 +103,18 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
 
 
 def _like(word: str, words: list[str]) -> list[str]:
-    """The words worth a comparison, which costs the product of their lengths: a few hundred of its length."""
+    """The words worth a comparison, which costs the product of lengths: of many those that begin alike."""
     if len(word) > _LONGEST:
         return []
-    near = [known for known in words if len(word) / 2.4 <= len(known) <= len(word) * 2.4]
-    if len(near) > _COMPARED:
-        near = [known for known in near if known[:2] == word[:2]]
-    return near[:_COMPARED]
+    if len(words) <= _COMPARED:
+        return words
+    near = [known for known in words if known[:2] == word[:2] and abs(len(known) - len(word)) < 4]
+    place = max(0, bisect.bisect(near, word) - _COMPARED // 2)
+    return near[place : place + _COMPARED]
 
 
 _LONGEST = 120
-_COMPARED = 300
+_COMPARED = 60
 
 
 def shown_path(path: Path, root: Path | None = None) -> str:
