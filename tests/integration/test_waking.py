@@ -134,7 +134,7 @@ def machine(tmp_path: Path) -> Machine:
 
 def made(folder: Path, database: str) -> Machine:
     make_catalog(folder / "catalog", w="workflow: w\nsteps:\n  - {id: a, agent: ann, prompt: Go.}\n")
-    (folder / "home").mkdir()
+    (folder / "home").mkdir(mode=0o700)
     return Machine(folder, database)
 
 
