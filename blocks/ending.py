@@ -12,7 +12,6 @@ asyncio would take that file over with its own `add_signal_handler`; use `on_sig
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import select
@@ -23,7 +22,10 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import asyncio
 
 NUMBERS = (signal.SIGTERM, signal.SIGINT)
 GRACE_S = 4.0
@@ -45,6 +47,7 @@ class _Watch:
     again: bool = False
     loop: asyncio.AbstractEventLoop | None = None
     beaten: float = 0.0
+    thread: threading.Thread | None = None
     ended: threading.Event = field(default_factory=threading.Event)
 
     def run(self) -> None:
@@ -95,7 +98,7 @@ def ending_in_time(*, stays: bool) -> Iterator[None]:
     os.set_blocking(writing, False)
     watch = _Watch(reading, writing, signal.set_wakeup_fd(writing, warn_on_full_buffer=False))
     _watches.append(watch)
-    thread = threading.Thread(target=watch.run, name="ending", daemon=True)
+    watch.thread = thread = threading.Thread(target=watch.run, name="ending", daemon=True)
     thread.start()
     before = signal.signal(signal.SIGTERM, _leave)
     try:
@@ -113,6 +116,19 @@ def ending_in_time(*, stays: bool) -> Iterator[None]:
             os.close(writing)
 
 
+def stop_watching() -> None:
+    """Ends the watching thread for a process that forks, which must have none.
+
+    SIGTERM leaves as before, through every `with`; nothing ends the process hard any more.
+    """
+    for watch in _watches:
+        watch.ended.set()
+        signal.set_wakeup_fd(-1)
+        os.write(watch.writing, b"\0")
+        if watch.thread is not None:
+            watch.thread.join()
+
+
 def _leave(number: int, frame: FrameType | None) -> None:
     raise SystemExit(1)
 
@@ -125,6 +141,8 @@ def on_signals(
 
     `last_steps`: whether `finally` steps follow, which may take their own time after a first signal.
     """
+    import asyncio  # here: `--version` should not pay for it
+
     loop = asyncio.get_running_loop()
     before = {number: signal.getsignal(number) for number in numbers}
     watch = _watches[-1] if _watches and last_steps else None

@@ -18,6 +18,8 @@ FILE_MODE = 0o600
 _OTHERS = 0o077
 _OTHERS_WRITE = 0o022
 _MOST_LINKS = 40
+_HELD = ("ledger.db", "server", "storage", "empty", "wake.log")
+"""What lies in a home."""
 
 
 def make_home(home: Path) -> Path:
@@ -63,7 +65,8 @@ def check_home(home: Path) -> bool:
     """Whether a home of ours was open for reading, and is closed now; False also when there is none.
 
     Raises UsageError for a home that others own or may write, or that a link of somebody else leads to:
-    what is in it may be theirs. Whoever could only read it changed nothing.
+    what is in it may be theirs. Whoever could only read it changed nothing. Raises it as well for a folder
+    that is no home and open: that is not ours to close.
     """
     home = home.absolute()
     _refuse_planted(home)
@@ -82,10 +85,24 @@ def check_home(home: Path) -> bool:
             f"the home {home} may be written by other users (mode {stat.S_IMODE(found.st_mode):04o})",
             f"see that all in it is yours, then close it: chmod 700 {home}; or set PHASELINE_HOME to another",
         )
-    if found.st_mode & _OTHERS:
-        home.chmod(FOLDER_MODE)
-        return True
-    return False
+    if not found.st_mode & _OTHERS:
+        return False
+    try:
+        if _is_home(home):
+            home.chmod(FOLDER_MODE)
+            return True
+    except OSError as fault:
+        raise _refused(home, f"cannot be closed to others ({fault.strerror})") from None
+    raise UsageError(
+        f"the folder {home} holds other things, and other users may read it",
+        f"set PHASELINE_HOME to a folder of its own, such as {home / '.phaseline'}; or: chmod 700 {home}",
+    )
+
+
+def _is_home(folder: Path) -> bool:
+    """Whether a folder is, or may become, a home and nothing else: nobody's project is closed by the way."""
+    held = {entry.name for entry in folder.iterdir()}
+    return not held or not held.isdisjoint(_HELD)
 
 
 def _refuse_planted(home: Path) -> None:

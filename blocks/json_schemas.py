@@ -20,11 +20,11 @@ from typing import Any
 from blocks.schema_references import reference_fault
 from workflows.core.patterns import TakesTooLong, UnusablePattern, found_in, schema_pattern_fault
 
-UNITS = 400_000
-"""What any check may cost; 100,000 units take about a second on a slow core."""
+UNITS = 200_000
+"""What any check may cost; 100,000 units take about a second."""
 UNITS_PER_PART = 40
 """What it may cost beyond that for each value in the checked data."""
-MOST_UNITS = 4_000_000
+MOST_UNITS = 2_000_000
 PATTERN_SECONDS = 1.0
 """Time that all patterns of one check may take together."""
 SCHEMA_PARTS = 20_000

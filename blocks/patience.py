@@ -78,7 +78,7 @@ STORE = Fault(
     "the run stops (exit 4), and goes on by itself",
 )
 ORCHESTRATION = Fault(
-    "orchestration",
+    "Prefect server",
     "Prefect's server that cannot be reached or answers 408, 429, 500, 502, 503 or 504",
     0.5,
     30.0,

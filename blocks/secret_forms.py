@@ -1,7 +1,8 @@
 """The spellings in which a secret value may stand in a text, and their replacement by a mark.
 
-A value is found as it stands, and as JSON (once and twice), URLs, HTML, Python's `repr` and a shell write it,
-in hexadecimal and in base64 at any offset. One that is split, reversed, compressed or encrypted is not.
+A value is found as it stands, and as JSON (in JSON, some times over), URLs, HTML, Python's `repr` and a shell
+write it, in hexadecimal and in base64 at any offset. One that is split, reversed, compressed or encrypted is
+not.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ MARK = r"\[secret [A-Za-z0-9_.:-]+\]"
 """What stands in a secret's place, as a pattern: `[secret NAME]`."""
 
 _HEXADECIMAL = re.compile(r"[0-9a-fA-F]{1,11}")
+_NESTED = 4
+"""How deep JSON may stand as a text in JSON: an answer that quotes a tool's result, in a request."""
 _LONG_ENOUGH = 8
 """Characters from which on a value is looked for in hexadecimal and base64 too."""
 
@@ -30,14 +33,19 @@ def mark_of(name: str) -> str:
 @lru_cache(maxsize=1024)
 def forms_of(value: str) -> tuple[str, ...]:
     """The spellings of a value, each once."""
-    plain = tuple(dict.fromkeys(form for form in _forms(value) if form))
-    # In a JSON document, and in one that is a text of another.
-    once = [_in_json(form, ascii_only) for form in plain for ascii_only in (False, True)]
-    return tuple(dict.fromkeys([*plain, *once, *(_in_json(form, True) for form in once)]))
+    plain = list(dict.fromkeys(form for form in _forms(value) if form))
+    nested = [value]
+    found = [*plain, *_in_json(plain)]
+    for _ in range(_NESTED):
+        nested = _in_json(nested)
+        found += nested
+    return tuple(dict.fromkeys(found))
 
 
-def _in_json(text: str, ascii_only: bool) -> str:
-    return json.dumps(text, ensure_ascii=ascii_only)[1:-1]
+def _in_json(texts: Iterable[str]) -> list[str]:
+    """As they stand within a JSON document, whatever it does with other letters than ASCII's."""
+    written = (json.dumps(text, ensure_ascii=only)[1:-1] for text in texts for only in (False, True))
+    return list(dict.fromkeys(written))
 
 
 def _forms(value: str) -> Iterator[str]:

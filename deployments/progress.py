@@ -37,6 +37,7 @@ class Progress:
     Of the run: `run.started {run_id, workflow}`, `run.finished {status, seconds}`, `run.restored {run_id,
     storage, inputs}`; `storage.refused {reason}`, also with a step. Of a step, each with
     `step`: `step.started {agent, attempt}`, `step.attempt_failed {attempt, reason}`, `step.rerun {reason}`,
+    `turn.lost {turn, part, reason}`, `turn.set_aside {turn}`, `conversation.begun {conversation, done}`,
     `step.interrupted` (an earlier process ended while it worked),
     `step.finished {status, reused, seconds, usage, error, offline, failed_tool_calls}`. Of what happens
     inside one: `turn.started {turn}`, `request.progress {kind, characters}`,
@@ -182,6 +183,22 @@ class Progress:
             self._notes.append(line)
         return line
 
+    def _turn_lost(self, data: Mapping[str, Any]) -> tuple[str, Style] | None:
+        text = self._tell(
+            data, f"{data.get('part')} of turn {data.get('turn')} is lost: {data.get('reason')}"
+        )
+        return _joined(str(data.get("step")), text), "yellow"
+
+    def _turn_set_aside(self, data: Mapping[str, Any]) -> tuple[str, Style] | None:
+        text = f"the answer of turn {data.get('turn')} is asked anew: the provider refuses what it leads to"
+        return _joined(str(data.get("step")), self._tell(data, text)), "yellow"
+
+    def _conversation_begun(self, data: Mapping[str, Any]) -> tuple[str, Style] | None:
+        text = "begins another conversation"
+        if data.get("done"):
+            text += f", which is told of {data['done']} calls that were made before"
+        return _joined(str(data.get("step")), self._tell(data, text)), ""
+
     def _step_interrupted(self, data: Mapping[str, Any]) -> tuple[str, Style] | None:
         told = "was at work when an earlier process ended: what a model was asked just then may be billed, "
         return self._lasting(_joined(str(data.get("step")), told + "and is counted only within a budget"))
@@ -259,6 +276,9 @@ _REACTIONS: dict[str, Callable[[Progress, Mapping[str, Any]], tuple[str, Style] 
     "step.started": Progress._step_started,
     "step.attempt_failed": Progress._attempt_failed,
     "step.rerun": Progress._step_rerun,
+    "turn.lost": Progress._turn_lost,
+    "turn.set_aside": Progress._turn_set_aside,
+    "conversation.begun": Progress._conversation_begun,
     "step.interrupted": Progress._step_interrupted,
     "step.finished": Progress._step_finished,
     "step.progress": Progress._step_progress,

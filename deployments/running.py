@@ -26,7 +26,7 @@ from workflows.core.plan import Plan
 
 if TYPE_CHECKING:
     from blocks.ledger import RunRow, RunState
-    from flows.launch import Announced, Launch, OnEvent
+    from flows.launch import Announced, Launch
     from flows.outcome import RunOutcome
 
 
@@ -261,7 +261,7 @@ async def run_flow(plan: Plan, given: Mapping[str, Any], launch: Launch) -> None
 class _Heard:
     """A listener that knows whether the run has begun: from then on its flow is not called again."""
 
-    listen: OnEvent
+    listen: Callable[[str, dict[str, Any]], None]
     begun: bool = False
 
     def on_event(self, name: str, data: dict[str, Any]) -> None:

@@ -97,6 +97,12 @@ def _empty_folder(home: Path) -> Path:
 def _fix_paths(environ: MutableMapping[str, str]) -> None:
     """Writes the relative paths among the variables in full."""
     for name in PATHS & environ.keys():
-        written = environ[name]
-        if written and ":/" not in written and not written.startswith(("/", "~")):
-            environ[name] = str(user_folder() / written)
+        before, path = _split(environ[name])
+        if path and ":/" not in path and not path.startswith(("/", "~", ":memory:")):
+            environ[name] = f"{before}{user_folder() / path}"
+
+
+def _split(written: str) -> tuple[str, str]:
+    """The path in what was written, and what stands before it in the address of a SQLite file."""
+    scheme, mark, path = written.partition(":///")
+    return (scheme + mark, path) if mark and scheme.startswith("sqlite") else ("", written)

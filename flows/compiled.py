@@ -27,6 +27,7 @@ from blocks.ending import on_signals
 from blocks.ledger.records import DEPLOYED
 from blocks.patience import Patience, PatienceOver
 from blocks.plan_secrets import masked_plan
+from blocks.privacy import adopt_orphans, close_memory
 from blocks.result_storage import ensure_block
 from blocks.settings import Settings
 from blocks.storage import ArtifactStore
@@ -200,6 +201,10 @@ def own_flow_run_id() -> str:
 
 
 def _from_environment(plan: Plan, run_id: str | None, offline: bool, rates: Rates) -> Launch:
+    """The launch of a run that a worker was given. Closes the process that does it to what it starts."""
+    close_memory()
+    if "PREFECT__FLOW_RUN_ID" in os.environ:  # of a worker's process for this run alone
+        adopt_orphans()
     return Launch(
         settings=Settings.read(os.environ),
         environ=dict(os.environ),

@@ -249,6 +249,7 @@ class Execution:
         own = result.model_copy(update={"path": unit.path, "usage": paid})
         self.context.spent[unit.path] = paid
         self.context.finished[unit.path] = own
+        self.context.made.pop(unit.path, None)
         self.written.add(unit.path)
         await self.keeper.completed(own, attempts=outcome.attempts, started=started, reused_from=elsewhere)
         return replace(outcome, result=own)

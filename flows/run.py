@@ -116,8 +116,9 @@ async def _held_run(
         row = await ledger.get_run(launch.tenant, launch.run_id)
         await refuse_other_storage(row, store, launch)
         manifest = None
-        if row is None:
-            # Refused here, before there is a row: with one, the next start would not be held up any more.
+        if row is None or launch.announced is not None:
+            # Refused here, before the row says more than that the run was announced: with more of it, the next
+            # start would not be held up any more.
             manifest = await store.read_manifest(launch.tenant, launch.run_id)
             earlier_start(plan, launch.run_id, launch.offline, None, manifest)
         launch = replace(launch, expect=await expected(ledger, launch))
@@ -236,7 +237,7 @@ def _labels(held: _Held, *, restored: bool) -> dict[str, Any] | None:
 def _tell_distrust(held: _Held, earlier: Earlier, manifest: Mapping[str, Any] | None) -> None:
     """People are told what nobody vouches for, and what was not believed."""
     previous, where = held.lease.previous, held.store.describe()
-    if previous is None and earlier.restored:
+    if earlier.restored and (previous is None or ANNOUNCED in previous.labels):
         told = {"run_id": held.launch.run_id, "storage": where, "inputs": sorted(earlier.inputs)}
         held.launch.on_event("run.restored", told)
     elif previous and manifest and proved_document(manifest, previous.plan_digest) is None:

@@ -135,7 +135,8 @@ async def _worked(path: str) -> Any:
             raise clean from None
         raise
     doing.made.append(result)
-    context.made[path] = result
+    if not doing.unit.collects:
+        context.made[path] = result
     # One text: Prefect would take every value of a mapping for something that other tasks may follow.
     return result.model_dump_json()
 

@@ -9,7 +9,6 @@ from prefect.exceptions import Pause
 from prefect.states import Failed
 
 from blocks import secrets
-from blocks.privacy import close_memory
 from flows.compiled import catalog_flow, run_id_of
 from flows.holding import hold, open_waits
 from flows.wakes import ROOT, own_flow_run
@@ -28,7 +27,6 @@ async def run_workflow(
         run_id: Continues the run of that id; empty for a new one.
         offline: Let the offline model answer, at no cost.
     """
-    close_memory()
     try:
         inner = catalog_flow(workflow)
     except PhaselineError as fault:

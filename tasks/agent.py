@@ -273,7 +273,8 @@ async def _nexted(
         output = output.model_copy(update={"type": "json"})
     contract = Contract(output)
     try:
-        return output, contract.accept_data(made) if contract.structured else contract.accept(made)
+        accept = contract.accept_data if contract.structured else contract.accept
+        return output, await asyncio.to_thread(accept, made)
     except Rejected as rejected:
         where = f"{agent.folder}/{hook.file}:{hook.function}"
         told = "; ".join(rejected.problems[:3])

@@ -59,7 +59,7 @@ class RunContext:
     finished: ByPath[StepResult] = field(default_factory=ByPath)
     """Results the ledger holds, by unit path: returned instead of working again."""
     made: dict[str, StepResult] = field(default_factory=dict)
-    """Results that were made in this process, by unit path, whether or not the ledger has them yet."""
+    """Results of this process that the ledger does not have yet, by unit path: one may be cut off before."""
     limits: Mapping[str, ProviderLimits] = field(default_factory=dict)
     """What the catalog says of each credential, by the variable of its key."""
     patience: Patience = field(default_factory=Patience)

@@ -44,7 +44,7 @@ async def next_journal(journal: StepJournal, error: PhaselineError) -> StepJourn
     None when it has just come to this end, or when it can still go on.
     """
     context, path = journal.context, journal.path
-    if journal.asked or path not in context.ended or type(error).__name__ not in CONVERSATION_ENDS:
+    if journal.answered or path not in context.ended or type(error).__name__ not in CONVERSATION_ENDS:
         return None
     begun = await _begin(_numbered(context, path, journal.conversation + 1, ()))
     del context.ended[path]
@@ -76,5 +76,7 @@ async def _begin(journal: StepJournal) -> StepJournal:
     done = [] if fresh else await done_by(context, path)
     if done or generation or journal.conversation > 1:
         await journal.note(0, _BEGUN, {"generation": generation, "why": _ANOTHER, "done": done})
+        told = {"step": path, "conversation": journal.conversation, "done": len(done)}
+        context.on_event("conversation.begun", told)
     journal.earlier, journal.why = EarlierWork(done), _ANOTHER
     return journal

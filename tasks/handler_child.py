@@ -22,7 +22,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-_MESSAGE_CHARS = 2_000
+_MESSAGE_CHARS = 32_000  # cut again by who shows it, once it holds no secret: half of one is not known
 _FRAMES = 8
 
 
@@ -130,7 +130,7 @@ def _described(exc: BaseException, folder: Path) -> dict[str, Any]:
     frames = []
     for frame in traceback.extract_tb(exc.__traceback__):
         if Path(frame.filename).parent == folder:
-            frames.append(f"{Path(frame.filename).name}:{frame.lineno} in {frame.name}: {frame.line}"[:300])
+            frames.append(f"{Path(frame.filename).name}:{frame.lineno} in {frame.name}: {frame.line}"[:3_000])
     return {"type": type(exc).__name__, "message": _text(exc), "frames": frames[-_FRAMES:]}
 
 

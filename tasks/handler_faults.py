@@ -6,6 +6,7 @@ import signal
 from collections.abc import Mapping
 from typing import Any
 
+from blocks import secrets
 from workflows.core.errors import PhaselineError
 
 
@@ -28,11 +29,12 @@ class HandlerError(HandlerFault):
     """
 
     def __init__(self, function: str, error: Mapping[str, Any], printed: str = "") -> None:
-        self.type = str(error.get("type", "Exception"))[:100]
-        self.detail = str(error.get("message", ""))[:2_000]
+        known = secrets.known()
+        self.type = known.text(str(error.get("type", "Exception")))[:100]
+        self.detail = known.text(str(error.get("message", "")))[:2_000]
         self.before_sending = error.get("nothing_done") is True
         found = error.get("frames")
-        self.frames = tuple(str(f)[:300] for f in found[:8]) if isinstance(found, list) else ()
+        self.frames = tuple(known.text(str(f))[:300] for f in found[:8]) if isinstance(found, list) else ()
         at = f" ({self.frames[-1]})" if self.frames else ""
         cure = "give more memory in the skill's config.yaml" if self.type == "MemoryError" else ""
         super().__init__(

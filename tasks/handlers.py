@@ -31,6 +31,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from blocks import secrets
 from blocks.privacy import WITHIN_RUN
 from tasks.handler_code import Code
 from tasks.handler_faults import HandlerCrashed, HandlerError, HandlerOutput, HandlerTimeout
@@ -267,7 +268,8 @@ class _Running:
             raise HandlerError(self._function, self._names.shown_in(answer["error"]), self.printed)
         if isinstance(answer, dict) and isinstance(answer.get("size"), int):
             raise self._too_large(answer["size"])
-        detail = f": {str(answer['unfit'])[:500]}" if isinstance(answer, dict) and "unfit" in answer else ""
+        unfit = str(answer["unfit"]) if isinstance(answer, dict) and "unfit" in answer else ""
+        detail = f": {secrets.known().text(unfit)[:500]}" if unfit else ""
         cure = "return dicts with text keys, lists, text, finite numbers, booleans and None only"
         raise HandlerOutput(
             f"{self._function} returned something that is not JSON{detail}", cure, self.printed

@@ -58,8 +58,8 @@ class StepJournal:
     known: Known = field(default_factory=dict)
     earlier: EarlierWork = field(default_factory=EarlierWork)
     why: str = ""
-    asked: bool = field(default=False, init=False)
-    """Whether anything was asked anew: otherwise its end is the one it came to before."""
+    answered: bool = field(default=False, init=False)
+    """Whether anything was answered here: otherwise its end is the one it came to before."""
     _used: dict[int, str] = field(default_factory=dict, init=False)
     """Which part an answer came from, by turn."""
     _parted: int | None = field(default=None, init=False)
@@ -114,8 +114,8 @@ class StepJournal:
             self._used[index], body = found
             self._tell(index, "answer")
             return Answer.from_json(body)
-        self.asked = True
         answer = await produce()
+        self.answered = True
         reached("turn.answered", self.path, f"{self.conversation}:{index}")
         # What is kept must be what is said from here on, or the next request would not be the same again.
         clean = Answer.from_json(scrub_value(answer.to_json(), self.context.secrets))

@@ -17,7 +17,7 @@ from mcp import Client, MCPError
 from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 
-from blocks.json_schemas import UnusableSchema, foreign_problems
+from blocks.json_schemas import Unchecked, foreign_problems
 from tasks.effect_calls import Refused, Unreached, Unsure
 from tasks.mcp_attempts import ANSWER_BYTES, ATTEMPT, Attempt, PlainHttp, WatchedHttp, watched
 from tasks.secrets import Secrets, scrub_text, scrub_value
@@ -145,13 +145,13 @@ class Session:
         return result
 
     def _check(self, tool: str, result: types.CallToolResult) -> None:
-        """Raises ToolError for data that is not what the tool promises; a promise nobody can read is none."""
+        """Raises ToolError for data that is not as its tool promises; a promise nobody can check is none."""
         schema = self._results.get(tool)
         if result.is_error or not isinstance(schema, dict):
             return
         try:
             problems = foreign_problems(schema, result.structured_content)
-        except UnusableSchema as error:
+        except Unchecked as error:  # the call was answered all the same
             _LOG.info("the output schema of %s of the MCP server %s: %s", tool, self.name, error)
             return
         if problems:
@@ -185,7 +185,7 @@ class Session:
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # noqa: BLE001 - handed to whoever opens it
-            self._ended(error, await self._process.said() if self._process is not None else "")
+            self._ended(error, await self._process.said(self._clean) if self._process else "")
         finally:
             self._lost = True
 

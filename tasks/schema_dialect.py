@@ -33,7 +33,7 @@ class Inexpressible(ValueError):
 def strict_schema(schema: dict[str, Any]) -> dict[str, Any]:
     """The schema in the dialect. Raises Inexpressible; the schema given is not changed."""
     definitions = {**schema.get("definitions", {}), **schema.get("$defs", {})}
-    _refuse_recursion(schema, definitions, ())
+    _refuse_recursion(schema, definitions, (), set())
     body = {key: value for key, value in schema.items() if key not in ("$defs", "definitions")}
     out = _strict(body)
     if definitions:
@@ -183,17 +183,21 @@ def _described(out: dict[str, Any], rest: dict[str, Any]) -> dict[str, Any]:
     return {**out, "description": " ".join(parts)} if parts else out
 
 
-def _refuse_recursion(schema: Any, definitions: dict[str, Any], open_names: tuple[str, ...]) -> None:
+def _refuse_recursion(
+    schema: Any, definitions: dict[str, Any], open_names: tuple[str, ...], seen: set[str]
+) -> None:
+    """`seen` are the definitions looked at to their end: two references to one double nothing."""
     if isinstance(schema, list):
         for item in schema:
-            _refuse_recursion(item, definitions, open_names)
+            _refuse_recursion(item, definitions, open_names, seen)
     if not isinstance(schema, dict):
         return
     name = str(schema.get("$ref", "")).rpartition("/")[2]
     if name in open_names:
         raise Inexpressible(f"the recursive definition {name}")
-    if name and name in definitions:
-        _refuse_recursion(definitions[name], definitions, (*open_names, name))
+    if name and name in definitions and name not in seen:
+        _refuse_recursion(definitions[name], definitions, (*open_names, name), seen)
+        seen.add(name)
     for key, value in schema.items():
         if key not in ("$defs", "definitions", "enum", "const", "default", "examples"):
-            _refuse_recursion(value, definitions, open_names)
+            _refuse_recursion(value, definitions, open_names, seen)

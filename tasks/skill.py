@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Mapping
@@ -52,13 +53,14 @@ async def run_skill(
         schema = with_documents(step.handler.input_schema, step.handler.documents, names)
     except ValueError as fault:
         raise WrongArguments(str(fault), "give the step the document it needs") from None
-    problems = argument_problems(schema, arguments)
+    problems = await asyncio.to_thread(argument_problems, schema, arguments)
     if problems:
         raise WrongArguments(
             f"{step.handler.handler}: " + "; ".join(problems), f"mend `args` of the step '{step.id}'"
         )
     result = await _called(step, arguments, values, context, path)
-    _accept(step, result)
+    # In a thread: a large result takes its time, and the step's timeout must fire meanwhile.
+    await asyncio.to_thread(_accept, step, result)
     text = result if isinstance(result, str) else json.dumps(result, ensure_ascii=False, indent=2)
     ref = await store_output(text, result, step.output, context, path)
     return StepResult(

@@ -14,7 +14,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,12 +73,13 @@ class StdioServer:
                         write_in.close()
                         await asyncio.wait({writing}, timeout=_FLUSH_SECONDS)
 
-    async def said(self) -> str:
-        """The end of what it printed to its error stream, its last lines."""
+    async def said(self, clean: Callable[[str], str]) -> str:
+        """The end of what it printed to its error stream, its last lines, cut once they are `clean`."""
         if self._tasks:
             await asyncio.wait({self._tasks[0]}, timeout=_FLUSH_SECONDS)
-        text = self._said.decode("utf-8", "replace")
-        return " / ".join([line.strip() for line in text.splitlines() if line.strip()][-3:])[-_SAID_CHARS:]
+        lines = [line.strip() for line in self._said.decode("utf-8", "replace").splitlines() if line.strip()]
+        whole = lines[1:] if len(self._said) >= _SAID_BYTES and len(lines) > 1 else lines  # the first was cut
+        return clean(" / ".join(whole[-3:]))[-_SAID_CHARS:]
 
     @contextlib.asynccontextmanager
     async def _process(self, folder: Path) -> AsyncIterator[asyncio.subprocess.Process]:

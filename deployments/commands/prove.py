@@ -15,6 +15,7 @@ from typing import Any
 
 from blocks import secrets
 from blocks.boundaries import BOUNDARIES
+from blocks.ending import stop_watching
 from blocks.paths import expanded, full_path
 from deployments import local_server
 from deployments.definitions import compile_named, open_catalog
@@ -43,6 +44,7 @@ def execute(args: argparse.Namespace, out: Out) -> int:
     if not args.allow_effects:
         refuse_far_reaching(plan)
     report = _writable(args.report)
+    stop_watching()  # cases are forked
     with _folder(args.keep) as root, _server(root, out):
         return _proved(args, _subject(args, catalog, plan, given, answers), root, report, out)
 

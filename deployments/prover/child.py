@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 from blocks import secrets
 from blocks.boundaries import arm
+from blocks.patience import Patience, PrefectAway
 from blocks.settings import Settings
 from deployments.prover.recording import Boundary, Recorder, open_effects, read_records
 from workflows.core.errors import PhaselineError
@@ -43,6 +44,9 @@ FAULT = 70
 
 AWAY = 71
 """Exit code of a start that Prefect's server kept from its work or its end; the file `fault` says how."""
+
+PATIENCE = Patience(0.0)
+"""A case waits for nothing by itself: whoever proves makes its start again."""
 
 HOME = "{home}"
 """In an input: the folder of the case, where what handlers write is kept apart."""
@@ -229,6 +233,7 @@ def run_once(subject: Subject, place: Place, process: int, kill: Boundary | None
         prices=subject.prices,
         allow_effects=subject.allow_effects,
         lift_parks=True,
+        patience=PATIENCE,
         on_outcome=outcomes.append,
         on_fault=faults.append,
     )
@@ -242,6 +247,9 @@ def run_once(subject: Subject, place: Place, process: int, kill: Boundary | None
         if away is None:
             raise
         place.fault.write_text(secrets.known().text(_told(away)), "utf-8")
+        return AWAY
+    if faults and isinstance(faults[0], PrefectAway):
+        place.fault.write_text(_told(faults[0]), "utf-8")
         return AWAY
     if faults:
         raise faults[0]

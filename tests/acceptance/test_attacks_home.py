@@ -125,6 +125,19 @@ def test_a_home_that_others_could_read_is_closed_with_a_note(tmp_path: Path) -> 
     assert stat.S_IMODE(home.stat().st_mode) == 0o700
 
 
+def test_a_folder_of_other_things_is_not_closed(tmp_path: Path) -> None:
+    """`PHASELINE_HOME=.` in a project, or `/` as root: that is refused, and stays as it is."""
+    project = tmp_path / "project"
+    project.mkdir()
+    project.chmod(0o755)
+    (project / "README.md").touch()
+    refused(command("runs", home=project, umask=0o022), "holds other things", "of its own")
+    assert stat.S_IMODE(project.stat().st_mode) == 0o755
+    (project / "ledger.db").touch()  # it has been a home all along
+    assert command("runs", home=project, umask=0o022).code == 0
+    assert stat.S_IMODE(project.stat().st_mode) == 0o700
+
+
 def test_a_storage_is_open_to_whom_its_folder_is(tmp_path: Path) -> None:
     """One that phaseline makes is closed; one that people opened on purpose stays open to the same."""
     catalog = make_catalog(tmp_path / "catalog")

@@ -11,11 +11,15 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from blocks.ledger import Ledger, Owner
+from blocks.ledger.access import run_order
+from blocks.ledger.interrupted import MOST_REVIVALS, mark_revived
 from deployments import local_server
 from tests.support.catalogs import make_catalog
 from tests.support.command import User, clean_environment
@@ -197,12 +201,10 @@ def test_a_run_that_kills_its_process_is_not_restarted_for_ever(user: User, api:
         wait_until(asked.is_set, 120)
         process.kill()
         process.wait()
-    asked.clear()
-    with user.start("wake", "deadly"):
-        wait_until(asked.is_set, 120)
-        with sqlite3.connect(user.home / "ledger.db") as ledger:
-            (owner,) = ledger.execute("SELECT lease_owner FROM run WHERE run_id = 'deadly'").fetchone()
-        ledger.close()
-        os.kill(json.loads(owner)["pid"], signal.SIGKILL)
-    again = user.phaseline("wake", "deadly", "--json").document
-    assert again["woken"] == [], "the second time only after a pause"
+    with Ledger.open(user.home / "ledger.db") as ledger:
+        for _ in range(MOST_REVIVALS):
+            counting = partial(mark_revived, tenant="default", run_id="deadly", viewer=Owner.current())
+            assert ledger.access.write_now(counting, run_order("default", "deadly"))
+    again = user.with_variables(PHASELINE_WAKE="on")
+    assert again.phaseline("wake", "--json").document["woken"] == []
+    assert "the run deadly was interrupted" in again.phaseline("runs").err, "a person decides"

@@ -275,7 +275,7 @@ def scene(home: Path, tmp_path: Path) -> Iterator[Scene]:
         yield Scene(home, tmp_path, api)
 
 
-def talk(body: dict[str, Any], told: str) -> dict[str, Any]:
+def talk(body: dict[str, Any], told: str, last: Sequence[Kind] = KINDS) -> dict[str, Any]:
     """A model that calls everything that tells, and then tells all itself."""
     if answers_in(body) == 0:
         where = body["messages"][0]["content"]
@@ -283,7 +283,7 @@ def talk(body: dict[str, Any], told: str) -> dict[str, Any]:
         calls = [{"name": "crm__whoami", "input": {"about": "me"}}, {"name": "crm__fail", "input": {}}]
         calls += [{"name": f"tool__{name}", "input": {"where": told}} for name in ("echo", "explode")]
         return {"text": f"I say {everything()}", "tools": calls}
-    return {"text": f"# Report\n\n{everything()}"}
+    return {"text": f"# Report\n\n{everything(last)}"}
 
 
 def test_the_search_finds_what_is_there(tmp_path: Path) -> None:
@@ -347,7 +347,7 @@ def test_a_run_that_is_killed_and_goes_on_with_other_secrets(scene: Scene) -> No
         if answers_in(body) and not held.is_set():
             held.set()
             return {"latency": 3600}
-        return talk(body, str(scene.told))
+        return talk(body, str(scene.told), stays)  # nobody can know any more what the others were
 
     scene.api.answer_with(reply)
     story = scene.folder / "story.md"
@@ -391,10 +391,9 @@ def test_addresses_that_cannot_be_reached(scene: Scene, variable: str, value: st
     config = scene.catalog / "small.yaml"
     config.write_text("workflow: small\nsteps: [{id: a, agent: bob, prompt: Say something.}]\n")
     scene.user = scene.user.with_variables(**{variable: value})
-    for words in (("run", "small", "--run-id", scene.run_id), ("runs",), ("resume", scene.run_id)):
-        for more in ((), ("--json",)):
-            answer = scene.phaseline(*words, *more)
-            assert "Traceback" not in answer.err
+    run = ("run", "small", "--run-id", scene.run_id)
+    for words in (run, (*run, "--json"), ("runs",)):
+        assert "Traceback" not in scene.phaseline(*words).err
     assert "plant51" not in "".join(scene.outputs)
     kept = (path.read_bytes() for path in scene.user.home.rglob("*") if path.is_file())
     assert not any(b"plant51" in body for body in kept)

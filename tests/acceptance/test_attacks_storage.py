@@ -34,6 +34,7 @@ def mark(file: str, text: str, unless: str = "") -> dict[str, str]:
     Path(file).with_name("pwned").touch()
     return {"text": "pwned"}
 '''
+PURE = CONFIG.replace("effect: idempotent", "effect: none")
 APPROVAL = '  - {id: ok, depends_on: a, approval: {ask: "Go on?"}}\n'
 
 
@@ -290,9 +291,11 @@ def forged(scene: Scene) -> dict[str, Callable[[Any], Any]]:
     }
 
 
-def test_a_stored_result_runs_nothing_when_it_is_read(scene: Scene) -> None:
-    """Each step's result says in another way how it is to be read."""
+def test_a_stored_result_runs_nothing_when_it_is_read(scene: Scene, tmp_path: Path) -> None:
+    """Each step's result says in another way how it is to be read. The ledger's own runs do not read them; a
+    ledger that did not know the run does, and finds that they are none."""
     desk = scene.desk
+    (desk.catalog / "skills" / "shared" / "tool" / "config.yaml").write_text(PURE)
     desk = replace(desk, user=desk.user.with_variables(PYTHONPATH=str(desk.user.folder)))
     kinds = forged(scene)
     names = [f"a{n}" for n in range(len(kinds))]
@@ -304,15 +307,18 @@ def test_a_stored_result_runs_nothing_when_it_is_read(scene: Scene) -> None:
     for name, change in zip(names, kinds.values(), strict=True):
         for key in scene.attacker.results("w", name):
             scene.attacker.change(key, change)
-    answer = desk.user.phaseline("resume", "w", "--json")
+    elsewhere = replace(desk, user=replace(desk.user, home=tmp_path / "other-home"))
+    answer = elsewhere.run("w", "--json")
     assert answer.code == 0 and "Traceback" not in answer.err, answer
     assert not scene.pwned()
     assert answer.err.count("not believed: what is stored as its result") == len(kinds), answer.err
+    assert {s["id"]: s["reused"] for s in answer.document["steps"]} == dict.fromkeys([*names, "b"], False)
+    assert sorted(desk.marks) == sorted([*names, *names, "b", "b"])
+    resumed = desk.user.phaseline("resume", "w", "--json")
+    assert resumed.code == 0 and not scene.pwned(), resumed
     # The ledger has what the steps gave: nothing is done again.
-    assert {s["id"]: s["reused"] for s in answer.document["steps"]} == dict.fromkeys(names, True) | {
-        "b": False
-    }
-    assert sorted(desk.marks) == [*names, "b", "b"]
+    reused = {s["id"]: s["reused"] for s in resumed.document["steps"]}
+    assert reused == dict.fromkeys(names, True) | {"b": False}
 
 
 def test_a_result_put_under_an_approval_approves_nothing(scene: Scene) -> None:
@@ -386,7 +392,8 @@ def test_a_changed_body_is_never_read(scene: Scene) -> None:
     scene.attacker.write(made, b'{"text": "pwned"}')
     resumed = desk.json("resume", "w")
     assert resumed["status"] == "completed"
-    assert desk.marks == ["a", "after a", "a", "after a"]
+    # Made again from the recorded outcome of its call: it is not called again, and nobody's words are used.
+    assert desk.marks == ["a", "after a", "after a"]
 
 
 # ---------------------------------------------------------------- runs that only the storage knows
@@ -412,7 +419,6 @@ def test_a_planted_run_is_not_one_that_asked(local: Scene) -> None:
     assert desk.marks == ["a"]
 
 
-PURE = CONFIG.replace("effect: idempotent", "effect: none")
 TOPIC = "inputs: {topic: {type: string, default: bees}}\n"
 
 

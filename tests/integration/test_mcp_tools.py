@@ -390,7 +390,7 @@ def test_a_rule_for_the_bare_name_reaches_the_tool(bank: Bank) -> None:
     bank.rules = (ToolRulePlan(name="pay", approval=True), ToolRulePlan(name="slow", allow=False))
     assert "bank__slow" not in [tool.name for tool in bank.tools()]
     bank.waits("pay", {"to": "ann", "amount": 5})
-    assert bank.desk.wait.kind == "approval" and bank.calls.all() == []
+    assert bank.desk.wait.kind == "action" and bank.calls.all() == []
 
 
 @pytest.mark.parametrize("name", ["pays", "bank__pays", "Pay", "pay "])

@@ -268,7 +268,7 @@ def test_times_in_a_row_that_do_not_fit_are_told(tmp_path: Path) -> None:
         ("list", "a, b,c", ["a", "b", "c"]),
         ("list", '["a", 1]', ["a", 1]),
         ("list", "", []),
-        ("secret", "s", "s"),
+        ("secret", "env:S", "[secret S]"),
         ("file", "anything", "anything"),
     ],
 )

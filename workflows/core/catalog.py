@@ -11,7 +11,7 @@ from workflows.core.agent_skills import check_bound_skills, check_rule_names
 from workflows.core.agents import CatalogAgent, load_agents
 from workflows.core.deciders import check_tool_people
 from workflows.core.errors import InvalidDefinition, Mistake, UsageError, did_you_mean
-from workflows.core.findings import Findings, is_file
+from workflows.core.findings import Findings, is_file, stands
 from workflows.core.models.agent import AgentYml, Uses
 from workflows.core.models.registry import AgentRegistry, RegisteredAgent, RoutingRule, RoutingRules
 from workflows.core.models.robot import Robot
@@ -170,7 +170,7 @@ def _renamed(mistakes: list[Mistake], file: str) -> list[Mistake]:
 def _first(root: Path, *names: str) -> Path | None:
     """The first of these files. A link to nothing is one that is wrong; a folder may be something else."""
     paths = [root / name for name in names]
-    return next((p for p in paths if is_file(p) or (p.is_symlink() and not p.exists())), None)
+    return next((p for p in paths if stands(p) and not p.is_dir()), None)
 
 
 def _load_tables(catalog: Catalog) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -92,13 +93,28 @@ class InvalidDefinition(PhaselineError):
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`did you mean 'x'?` for the nearest known word, else the known words (at most 12)."""
     words = sorted({str(k) for k in known})
-    near = difflib.get_close_matches(word, words, n=1, cutoff=0.6)
+    near = difflib.get_close_matches(word, _like(word, words), n=1, cutoff=0.6)
     if near:
         return f"did you mean '{near[0]}'?"
     if not words:
         return ""
     shown = ", ".join(words[:12]) + (", ..." if len(words) > 12 else "")
     return f"known: {shown}"
+
+
+def _like(word: str, words: list[str]) -> list[str]:
+    """The words worth a comparison, which costs the product of lengths: of many those that begin alike."""
+    if len(word) > _LONGEST:
+        return []
+    if len(words) <= _COMPARED:
+        return words
+    near = [known for known in words if known[:2] == word[:2] and abs(len(known) - len(word)) < 4]
+    place = max(0, bisect.bisect(near, word) - _COMPARED // 2)
+    return near[place : place + _COMPARED]
+
+
+_LONGEST = 120
+_COMPARED = 60
 
 
 def shown_path(path: Path, root: Path | None = None) -> str:

@@ -114,7 +114,8 @@ def holding(root: Path, base: Path, names: Collection[str], findings: Findings) 
             reason = fault.strerror or "it cannot be opened"
             findings.error(Source(shown(root, folder), None), (), reason, "check its permissions")
             continue
-        found = [e for e in entries if e.name in names and (e.is_symlink() or is_file(e))]
+        # A pipe of this name too: who reads it says what it is.
+        found = [e for e in entries if e.name in names and (e.is_symlink() or not e.is_dir())]
         out += found
         for entry in entries:
             if entry.is_symlink():

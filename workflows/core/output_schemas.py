@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +9,7 @@ from urllib.parse import unquote
 
 from workflows.core.errors import did_you_mean
 from workflows.core.findings import Findings
+from workflows.core.patterns import schema_pattern_fault
 from workflows.core.source import Key, Source
 
 SCHEMA_TYPES = ("object", "array", "string", "integer", "number", "boolean", "null")
@@ -70,6 +69,9 @@ class _Check:
     """Schemas still to be looked at. A chain of references may be longer than Python's stack."""
     same_value: dict[Key, list[Key]] = field(default_factory=dict)
     """Schemas that look at the same value, by the schema that asks them to."""
+
+    anchors: dict[str, tuple[Key, Any]] | None = None
+    """Where each anchor of the schema stands, once one was asked for."""
 
     def error(self, path: Key, message: str, cure: str) -> None:
         self.findings.error(self.source, (*self.place, *path), message, cure)
@@ -153,7 +155,7 @@ class _Check:
             self.regex((*path, "patternProperties", written), written)
 
     def regex(self, path: Key, written: str) -> None:
-        fault = _regex_fault(written)
+        fault = schema_pattern_fault(str(written))
         if fault:
             cure = "mend the regular expression; put '\\' before a character that is meant as it stands"
             self.error(path, f"not a usable pattern: {fault}", cure)
@@ -195,7 +197,11 @@ class _Check:
         """The schema a local reference means: `#`, a JSON pointer, or an anchor."""
         pointer = unquote(written[1:])
         if pointer and not pointer.startswith("/"):
-            return next(_anchors((), self.root, pointer), None)
+            if self.anchors is None:
+                self.anchors = {}
+                for name, *found in _anchors(self.root):
+                    self.anchors.setdefault(name, (found[0], found[1]))
+            return self.anchors.get(pointer)
         path: Key = ()
         here = self.root
         for part in pointer.split("/")[1:]:
@@ -243,23 +249,16 @@ class _Check:
         return here
 
 
-def _anchors(path: Key, here: Any, name: str) -> Iterator[tuple[Key, Any]]:
-    if isinstance(here, dict) and name in (here.get("$anchor"), here.get("$dynamicAnchor")):
-        yield path, here
-    parts = here.items() if isinstance(here, dict) else enumerate(here) if isinstance(here, list) else ()
-    for key, inner in parts:
-        yield from _anchors((*path, key), inner, name)
-
-
-def _regex_fault(written: str) -> str:
-    """Why a pattern does not compile, as answers are matched with Python's own `re`; empty when it does."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)
-        try:
-            re.compile(written)
-        except (re.error, OverflowError, RecursionError) as fault:
-            return str(fault)[:200] or "nested too deeply"
-    return ""
+def _anchors(root: Any) -> Iterator[tuple[str, Key, Any]]:
+    """Every anchor with its place and schema, in the order of the text."""
+    waiting: list[tuple[Key, Any]] = [((), root)]
+    while waiting:
+        path, here = waiting.pop()
+        if isinstance(here, dict):
+            names = (here.get("$anchor"), here.get("$dynamicAnchor"))
+            yield from ((name, path, here) for name in names if isinstance(name, str))
+        parts = here.items() if isinstance(here, dict) else enumerate(here) if isinstance(here, list) else ()
+        waiting += reversed([((*path, key), inner) for key, inner in parts])
 
 
 def _number(value: Any) -> bool:

@@ -245,7 +245,7 @@ def _files(root: Path, folder: Path, source: Source, findings: Findings) -> tupl
             continue
         if file.suffix == ".pyc" or (file != folder / "SKILL.md" and _nested_skill(folder, file)):
             continue
-        if not inside(root, file) or not file.is_file():
+        if not inside(root, file) or not file.exists():
             findings.error(
                 source, (), f"{relative} leads outside the catalog", "copy the file into the skill"
             )

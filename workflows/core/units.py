@@ -36,9 +36,9 @@ _PERIODS = {
 }
 _MOST_CHARS = 100
 _MOST_BYTES = 2**50
-_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
+_DURATION_PART = re.compile(r"(?<!\d)(\d+(?:\.\d+)?)(ms|s|m|h|d|w)")
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)(Ki|Mi|Gi|Ti|k|K|M|G|T)?B?")
-_RATE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:req|requests|tokens)?\s*(?:/|\s+per\s+)\s*([a-z]+?)s?")
+_RATE = re.compile(r"(\d+(?:\.\d+)?)\s*+(?:(?:requests|req|tokens)\s*+)?(?:/|(?<=\s)per\s)\s*+([a-z]+?)s?")
 
 
 def parse_duration(value: Any) -> float:
