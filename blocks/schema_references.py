@@ -12,6 +12,8 @@ from workflows.core.output_schemas import REFERENCES
 
 _IN_PLACE = ("allOf", "anyOf", "oneOf", "not", "if", "then", "else")
 """Keywords whose schemas are held against the same value."""
+_MOST_NAMED = 100
+"""References by an anchor: each of them is looked for in the whole schema."""
 
 
 def reference_fault(schema: Any) -> str | None:
@@ -24,6 +26,8 @@ def reference_fault(schema: Any) -> str | None:
     outside = next((reference for reference in found if not reference.startswith("#")), None)
     if outside is not None:
         return f"it refers to something outside of it: {outside[:200]}"
+    if sum("/" not in reference for reference in found) > _MOST_NAMED:
+        return f"it has more than {_MOST_NAMED} references by name"
     if not found or "$id" in _keywords(schema):
         return None  # references then start at the nearest one; the validator itself finds what leads nowhere
     resolver = Registry().with_resource("", DRAFT202012.create_resource(schema)).resolver()

@@ -25,7 +25,7 @@ _TOOL_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _PARAMETER = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _ARGS = re.compile(r"^[ \t]*(?:Args|Arguments|Parameters):[ \t]*$", re.MULTILINE)
 _SECTION = re.compile(r"^[A-Z][A-Za-z ]{2,20}:[ \t]*$")
-_ENTRY = re.compile(r"^\*{0,2}([^\W\d]\w*)\s*(?:\([^)]*\))?\s*:\s*(.*)$")
+_ENTRY = re.compile(r"^\*{0,2}([^\W\d]\w*)\s*+(?:\([^()]*\)\s*+)?:\s*(.*)$")
 
 __all__ = ["HandlerSpec", "SignatureError", "inspect_handler", "tool_name", "with_documents"]
 
