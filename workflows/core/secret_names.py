@@ -10,10 +10,11 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from workflows.core.models.agent import McpServer
-from workflows.core.plan import Plan
-from workflows.core.plan_agents import agents_of
+if TYPE_CHECKING:  # every command comes by here
+    from workflows.core.models.agent import McpServer
+    from workflows.core.plan import Plan
 
 _TELLING = re.compile(
     # Whole words of a name, and endings that words grow together with.
@@ -72,6 +73,8 @@ def _files(folder: Path) -> Iterator[Path]:
 
 def variables_of_plan(plan: Plan) -> frozenset[str]:
     """The names that a plan's agents take their keys, and their servers' entries, from."""
+    from workflows.core.plan_agents import agents_of
+
     found = {agent.model.connection for agent in agents_of(plan) if agent.model.connection}
     for agent in agents_of(plan):
         for server in agent.servers:
