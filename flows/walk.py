@@ -92,7 +92,7 @@ async def walk_to_end(scope: Scope, left: TimeLimits) -> tuple[BaseException | N
     held_up = execution.stopped or scope.delayed
     if held_up is None and (cancelled or error or scope.waiting() is None or scope.failed()):
         # A run that waits has not ended: its last steps come when it has.
-        _expire_last(scope)
+        await _expire_last(scope)
         try:
             await Walk(scope, last=True).run(scope.plan.finally_)
         except asyncio.CancelledError:
@@ -122,15 +122,18 @@ async def _complete(scope: Scope, steps: tuple[StepPlan, ...], reason: str) -> N
             await not_started(scope, step, reason)
 
 
-def _expire_last(scope: Scope) -> None:
+async def _expire_last(scope: Scope) -> None:
     """`finally` steps are done again when anything before them was: they belong to this end of the run."""
     if all(end.reused or end.status == "skipped" for end in scope.ends.values()):
         return
     execution = scope.execution
     last = {scope.path(s) for s in scope.plan.finally_}
-    for path in list(execution.context.finished):
-        if any(within(path, p) for p in last):
-            execution.forget(path, "the run went on since", stale=True)
+    expired = [path for path in execution.context.finished if any(within(path, p) for p in last)]
+    if expired:
+        # For good, as for `--from`: another end is another conversation.
+        await execution.keeper.drop(expired)
+    for path in expired:
+        execution.forget(path, "the run went on since", stale=True)
 
 
 async def not_started(scope: Scope, step: StepPlan, reason: str) -> StepEnd:
