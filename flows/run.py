@@ -117,8 +117,8 @@ async def _held_run(
         await refuse_other_storage(row, store, launch)
         manifest = None
         if row is None or launch.announced is not None:
-            # Refused here, before the row says more than that the run was announced: with more, the next
-            # start would not be held up any more.
+            # Refused here, before the row says more than that the run was announced: else the next start
+            # would not be held up any more.
             manifest = await store.read_manifest(launch.tenant, launch.run_id)
             earlier_start(plan, launch.run_id, launch.offline, None, manifest)
         launch = replace(launch, expect=await expected(ledger, launch))
