@@ -390,7 +390,7 @@ def test_addresses_that_cannot_be_reached(scene: Scene, variable: str, value: st
     """What is told of an address that does not work does not tell its password."""
     config = scene.catalog / "small.yaml"
     config.write_text("workflow: small\nsteps: [{id: a, agent: bob, prompt: Say something.}]\n")
-    scene.user = scene.user.with_variables(**{variable: value})
+    scene.user = scene.user.with_variables(PHASELINE_PATIENCE="4s", **{variable: value})
     run = ("run", "small", "--run-id", scene.run_id)
     for words in (run, (*run, "--json"), ("runs",)):
         assert "Traceback" not in scene.phaseline(*words).err
