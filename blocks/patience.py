@@ -289,8 +289,8 @@ class Outage:
 
     since: float | None = None
     """When it began; None while requests are answered."""
-    given_up: float = 0.0
-    """Seconds after which somebody gave up; who is not more patient does not begin to wait."""
+    given_up: float | None = None
+    """Seconds after which somebody gave up: who is not more patient does not begin to wait. None: nobody."""
 
     def note(self, now: float) -> float:
         """A request was not answered; gives since when none is."""
@@ -300,13 +300,13 @@ class Outage:
 
     def end(self) -> None:
         """A request was answered."""
-        self.since, self.given_up = None, 0.0
+        self.since, self.given_up = None, None
 
     def give_up(self, patience: Patience, now: float) -> None:
         """Somebody's patience is over; it counts for all when nobody was answered all the while."""
         if self.since is not None and now - self.since >= patience.seconds / 2:
-            self.given_up = max(self.given_up, patience.seconds)
+            self.given_up = max(self.given_up or 0.0, patience.seconds)
 
     def hopeless(self, patience: Patience) -> bool:
         """Whether as much was waited already."""
-        return patience.seconds <= self.given_up
+        return self.given_up is not None and patience.seconds <= self.given_up

@@ -158,7 +158,7 @@ class _Asking:
 
     def _over(self, error: ModelError | None) -> ProviderAway:
         began = self._began()
-        waited = self.outage.given_up if began is None else time.monotonic() - began
+        waited = (self.outage.given_up or 0.0) if began is None else time.monotonic() - began
         wake = max(self.patience.seconds, (getattr(error, "retry_after", None) or 0.0))
         message = "the provider does not answer yet" if error is None else error.message
         cure = error.cure if error is not None and error.cure != AGAIN else ""

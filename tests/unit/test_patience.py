@@ -162,6 +162,7 @@ def test_long_waits_are_not_told_with_every_try() -> None:
 
 def test_an_outage_is_given_up_for_who_is_no_more_patient() -> None:
     outage = Outage()
+    assert not outage.hopeless(Patience(0)), "nobody waited yet"
     outage.give_up(Patience(5), 100.0)
     assert not outage.hopeless(Patience(5)), "there is none"
     outage.note(100.0)
