@@ -25,7 +25,14 @@ from flows.execution import Execution
 from flows.holding import close_held, take_answers
 from flows.inputs import bound_values, recorded
 from flows.keeper import Keeper, shown_error
-from flows.launch import Launch, LostRun, expected, refuse_other_storage, run_start
+from flows.launch import (
+    Launch,
+    LostRun,
+    expected,
+    refuse_other_storage,
+    run_start,
+    woken_with,
+)
 from flows.outcome import RunOutcome, outcome_of
 from flows.scope import Scope
 from flows.steady_heap import steady_heap
@@ -45,6 +52,11 @@ RECENT_BYTES = 16 * 1024 * 1024
 """Of bodies that a run keeps in memory, for the steps that read them next."""
 PARKED_SECONDS = 3600.0
 """After which a run is tried again whose provider does not say when its quota resets."""
+
+WAKES = "wakes"
+"""Label of a run: how often in a row it was woken after it had stopped, with nothing done each time."""
+MOST_WAKES = 50
+"""After so many nobody wakes it any more."""
 
 RUN_OUTPUTS = "run-outputs"
 """Kind of the body that lists a run's outputs, where they are too many for its row."""
@@ -192,7 +204,7 @@ async def _walked(held: _Held, given: Mapping[str, Any], storage: Awaitable[Any]
         await held.store.write_manifest(launch.tenant, launch.run_id, manifest)
         reached("run.described")
         keeper = Keeper(held.ledger, lease, context)
-        await keeper.restore()
+        await keeper.restore(failures=woken_with(launch, lease.previous))
         await _welcome_answers(held)
         held.walk.begun = bool(launch.redo)
         await keeper.redo(launch.redo, repeat=launch.repeat_effects)
@@ -231,6 +243,10 @@ def _labels(held: _Held, *, restored: bool) -> dict[str, Any] | None:
         now[DEPLOYED] = launched[DEPLOYED]
     if restored:
         now[RESTORED] = True
+    if previous is not None and woken_with(held.launch, previous):
+        now[WAKES] = int(before.get(WAKES, 0)) + (previous.state == "stopped")
+    else:
+        now.pop(WAKES, None)
     return None if now == before else now
 
 
@@ -306,6 +322,7 @@ async def _ended(held: _Held, scope: Scope) -> RunOutcome:
     outcome = await outcome_of(scope, error, cancelled)
     outcome = outcome.of_launch(held.launch.flow_run_id, time.monotonic() - held.started)
     outcome = replace(outcome, wake_at=_wake_at(scope.execution.held_up, outcome.status))
+    outcome = await _in_vain(held, scope.execution, outcome)
     outputs = {n: r.model_dump(mode="json") for n, r in outcome.outputs.items()}
     of_run = {"tenant": held.launch.tenant, "run_id": held.launch.run_id}
     outputs = await spill(outputs, held.store, kind=RUN_OUTPUTS, **of_run)
@@ -321,6 +338,26 @@ async def _ended(held: _Held, scope: Scope) -> RunOutcome:
         wake_reason=(outcome.error or {}).get("message", "") if outcome.wake_at else "",
     )
     reached("run.finished", subject=outcome.status)
+    return outcome
+
+
+async def _in_vain(held: _Held, execution: Execution, outcome: RunOutcome) -> RunOutcome:
+    """A run that was woken often and did nothing each time does not go on by itself any more."""
+    previous = held.lease.previous
+    if previous is None or outcome.wake_at is None:
+        return outcome
+    labels = _labels(held, restored=False) or dict(previous.labels)
+    wakes = int(labels.get(WAKES, 0))
+    paid = any(
+        n != "usd" and n_of != previous.usage.get(n, 0) for n, n_of in outcome.usage.model_dump().items()
+    )
+    if wakes and (execution.completed or paid):
+        await held.ledger.change_run(held.lease, labels={**labels, WAKES: 0})
+    elif wakes >= MOST_WAKES and outcome.error is not None:
+        cure = f"continue it with: phaseline resume {outcome.run_id}"
+        message = f"{outcome.error['message']} (woken {wakes} times in vain)"
+        error = {**outcome.error, "message": message, "cure": cure}
+        return replace(outcome, wake_at=None, error=error)
     return outcome
 
 
