@@ -7,7 +7,9 @@ import fcntl
 import io
 import json
 import os
+import signal
 import subprocess
+import sys
 import time
 from dataclasses import dataclass, replace
 from functools import partial
@@ -305,3 +307,40 @@ def test_a_person_who_continues_a_run_begins_to_count_anew(machine: Machine) -> 
     with machine.ledger() as ledger:
         counting = partial(mark_revived, tenant=TENANT, run_id="held", viewer=HERE)
         assert not ledger.access.write_now(counting, run_order(TENANT, "held")), "somebody works on it"
+
+
+_RUN = """
+import signal, sys, time
+from pathlib import Path
+
+def leave(*_):
+    time.sleep(1)
+    Path(sys.argv[1], "ended").touch()
+    sys.exit(1)
+
+signal.signal(signal.SIGTERM, leave)
+Path(sys.argv[1], "begun").touch()
+time.sleep(60)
+"""
+_WAKE = """
+import os, sys
+from blocks.ending import ending_in_time
+from deployments.commands.wake import _answer_of
+
+with ending_in_time(stays=False):
+    _answer_of([sys.executable, "-c", sys.argv[2], sys.argv[1]], os.environ)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_that_is_woken_ends_by_itself_when_its_wake_is_ended(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    command = [sys.executable, "-c", _WAKE, str(tmp_path), _RUN]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True) as waking:
+        while not (tmp_path / "begun").exists():
+            assert waking.poll() is None
+            time.sleep(0.02)
+        waking.send_signal(number)
+        assert waking.wait(30) != 0
+    assert (tmp_path / "ended").exists(), "it was given the time to end"
