@@ -13,24 +13,30 @@ from workflows.core.errors import PhaselineError
 
 if TYPE_CHECKING:
     from blocks.ledger import Ledger
+    from blocks.patience import Tell
     from deployments.running import Start
     from flows.launch import Announced
 
 _RENEW = 20.0
 """Seconds between two renewals of the lease, until the run itself keeps it."""
 
+_LAST_S = 2.0
+"""Seconds that a renewal under way may still take once it is not needed."""
+
 
 @contextlib.contextmanager
-def announced(start: Start) -> Iterator[Start]:
+def announced(start: Start, tell: Tell | None = None) -> Iterator[Start]:
     """The start with the row of its new run, and its inputs stored; one that goes on has its row already.
+
+    `tell` is told what the ledger is waited for.
 
     Where the body ends before the run has begun, its row says how: with the fault of the body.
     """
     from blocks.ledger import Ledger
-    from blocks.patience import Patience, Vigil
+    from blocks.patience import Patience, Vigil, tell_nobody
 
     start.settings.prepare()
-    vigil = Vigil(Patience.read(start.environ, start.catalog.patience))
+    vigil = Vigil(Patience.read(start.environ, start.catalog.patience), tell or tell_nobody)
     with Ledger.open(start.settings.database, vigil=vigil) as ledger:
         if start.expect is not None or ledger.reader.get_run(start.tenant, start.run_id) is not None:
             yield start
@@ -41,6 +47,8 @@ def announced(start: Start) -> Iterator[Start]:
                 start = replace(start, announced=held, given=asyncio.run(_described(start, ledger, held)))
                 yield start
             except BaseException as fault:
+                if not isinstance(fault, Exception):
+                    vigil.hurry.set()  # who ends the command does not wait for its last word
                 if not held.taken:
                     asyncio.run(_ended(ledger, held, fault))
                 raise
@@ -88,7 +96,8 @@ def _kept(ledger: Ledger, held: Announced) -> Iterator[None]:
         yield
     finally:
         over.set()
-        thread.join()
+        # A renewal that waits for the ledger is nobody's concern any more; the thread ends with the process.
+        thread.join(_LAST_S)
 
 
 async def _ended(ledger: Ledger, held: Announced, fault: BaseException) -> None:

@@ -9,11 +9,12 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from blocks.boundaries import reached
 from blocks.ledger import Lease, Ledger
+from blocks.ledger.clock import now_utc
 from blocks.ledger.records import ANNOUNCED, DEPLOYED
 from blocks.models import QuotaExhausted
 from blocks.patience import PatienceOver, Tell, Vigil
@@ -99,7 +100,6 @@ async def run_plan(plan: Plan, given: Mapping[str, Any], launch: Launch, storage
     launch.settings.prepare()
     plan, given = masked_plan(plan), known_secrets(launch.environ, launch.connections).values_of(given)
     where, environ = launch.settings.storage, launch.environ
-    launch.hurry.clear()
     vigil = Vigil(launch.patience, _teller(launch), launch.hurry)
     with ArtifactStore.open(where, environ=environ, recent=RECENT_BYTES, vigil=vigil) as store:
         # Prefect's server is asked meanwhile: a tenth of a second before the first step otherwise.
@@ -367,7 +367,7 @@ def _wake_at(stopped: PhaselineError | None, status: str) -> datetime | None:
         return stopped.wake_at if status == "stopped" else None
     if status != "stopped" or not isinstance(stopped, QuotaExhausted):
         return None
-    return stopped.reset_at or datetime.now(UTC) + timedelta(seconds=PARKED_SECONDS)
+    return stopped.reset_at or now_utc() + timedelta(seconds=PARKED_SECONDS)
 
 
 def _time_left(plan: Plan, active: float) -> TimeLimits:

@@ -150,6 +150,8 @@ class RunContext:
         def heard(name: str, data: dict[str, Any]) -> None:
             if name == "request.retry":
                 self.waited_for[path] = str(data["reason"])
+            elif name in ("request.progress", "request.answered"):
+                self.waited_for.pop(path, None)  # it is back: what takes long now is the answer itself
             listen(name, data)
 
         try:

@@ -31,7 +31,8 @@ class Access:
         self, database: Database, vigil: Vigil | None = None, clock: LedgerClock | None = None
     ) -> None:
         """`clock`: of a database that goes by this host's."""
-        self._vigil = vigil or Vigil.of_command()
+        # That the ledger is closed, or was away for too long, is no concern of the run's other parts.
+        self._vigil = (vigil or Vigil.of_command()).apart()
         self.clock = clock
         self.reader = LedgerReader(database, self._vigil, clock)
         self._writer = Writer(database, self._vigil, clock)
