@@ -39,6 +39,7 @@ _LOOK = 0.1
 """Seconds between two looks at whether somebody is in a hurry."""
 _RUN = "RUN_ID"
 """Stands for the run in a cure until it is known which one it is."""
+_RESUME = f"phaseline resume {_RUN}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +146,8 @@ class PatienceOver(PhaselineError):
 
     final = True
     exit_code = 4
+    kept = True
+    """Whether it can be written down that the run goes on."""
 
     def __init__(
         self, message: str = "", cure: str = "", waited: float = 0.0, wake_after: float = SECONDS
@@ -154,9 +157,16 @@ class PatienceOver(PhaselineError):
         self.waited = waited
         self.wake_at = now_utc() + timedelta(seconds=wake_after)
         told = f"{message} (waited {shown_duration(round(waited, 1))})" if waited > 0 else message
-        when = f"{self.wake_at:%Y-%m-%d %H:%M} UTC"
-        again = f"it goes on by itself after {when}; or now: phaseline resume {_RUN}"
+        again = self._by_itself if self.kept else f"once it answers, a run goes on with: {_RESUME}"
         super().__init__(told, f"{cure}; {again}" if cure else again)
+
+    @property
+    def _by_itself(self) -> str:
+        return f"it goes on by itself after {self.wake_at:%Y-%m-%d %H:%M} UTC; or now: {_RESUME}"
+
+    def not_by_itself(self) -> None:
+        """Say that a person has to continue the run: nothing is written down that would."""
+        self.cure = self.cure.replace(self._by_itself, f"once it answers: {_RESUME}")
 
     def of_run(self, run_id: str) -> None:
         """Say which run it stopped, for whoever copies the cure."""

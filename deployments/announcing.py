@@ -7,13 +7,14 @@ import contextlib
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from workflows.core.errors import PhaselineError
 
 if TYPE_CHECKING:
-    from blocks.ledger import Ledger
-    from blocks.patience import Tell
+    from blocks.ledger import Ledger, RunRow
+    from blocks.patience import PatienceOver, Tell
     from deployments.running import Start
     from flows.launch import Announced
 
@@ -33,13 +34,19 @@ def announced(start: Start, tell: Tell | None = None) -> Iterator[Start]:
     Where the body ends before the run has begun, its row says how: with the fault of the body.
     """
     from blocks.ledger import Ledger
-    from blocks.patience import Patience, Vigil, tell_nobody
+    from blocks.patience import Patience, PatienceOver, Vigil, tell_nobody
 
     start.settings.prepare()
     vigil = Vigil(Patience.read(start.environ, start.catalog.patience), tell or tell_nobody)
     with Ledger.open(start.settings.database, vigil=vigil) as ledger:
-        if start.expect is not None or ledger.reader.get_run(start.tenant, start.run_id) is not None:
-            yield start
+        before = ledger.reader.get_run(start.tenant, start.run_id)
+        if start.expect is not None or before is not None:
+            try:
+                yield start
+            except PatienceOver as fault:
+                if before is not None:
+                    _put_off(start, ledger, before, fault)
+                raise
             return
         held = asyncio.run(_begun(start, ledger))
         with _kept(ledger, held):
@@ -52,6 +59,30 @@ def announced(start: Start, tell: Tell | None = None) -> Iterator[Start]:
                 if not held.taken:
                     asyncio.run(_ended(ledger, held, fault))
                 raise
+
+
+def _put_off(start: Start, ledger: Ledger, before: RunRow, fault: PatienceOver) -> None:
+    """A run that was to go on and could not begin does so by itself later, unless it was touched since."""
+    from blocks.ledger import Owner
+    from blocks.ledger.access import run_order
+    from blocks.ledger.interrupted import mark_stopped
+
+    if before.state == "completed" or start.redo:
+        fault.not_by_itself()
+    else:
+        wake_at = int(fault.wake_at.timestamp() * 1_000_000)
+        stop = partial(
+            mark_stopped,
+            tenant=start.tenant,
+            run_id=start.run_id,
+            viewer=Owner.current(),
+            seen=before.seen,
+            wake_at=wake_at,
+            reason=fault.message,
+        )
+        with contextlib.suppress(PhaselineError):
+            ledger.access.write_now(stop, run_order(start.tenant, start.run_id))
+    fault.of_run(start.run_id)
 
 
 async def _begun(start: Start, ledger: Ledger) -> Announced:

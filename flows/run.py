@@ -163,9 +163,17 @@ def _teller(launch: Launch) -> Tell:
 
 async def _abandon(held: _Held, fault: BaseException) -> None:
     """A run that broke off is not running for ever. Its fault is raised by the caller."""
+    previous, launch = held.lease.previous, held.launch
+    # What a person asked for goes on by itself later; but a run that was done, or steps that are to be done
+    # again, have to be asked for anew.
+    goes_on = isinstance(fault, PatienceOver) and not launch.woken and not launch.redo
+    goes_on = goes_on and previous is not None and previous.state != "completed"
     with contextlib.suppress(PhaselineError):
-        if held.lease.previous is not None and isinstance(fault, Exception) and not held.walk.begun:
+        if previous is not None and isinstance(fault, Exception) and not held.walk.begun and not goes_on:
             # Nothing was done: what waited still waits, and what was due is due.
+            if isinstance(fault, PatienceOver) and not launch.woken:
+                fault.not_by_itself()
+                fault.of_run(launch.run_id)
             await held.ledger.leave_run(held.lease)
         else:
             state = "cancelled" if isinstance(fault, asyncio.CancelledError) else "failed"

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from blocks.ledger.clock import LedgerClock, SeenTime, counting
+from blocks.ledger.errors import LedgerAway
 from blocks.patience import (
     AT_START,
     FAULTS,
@@ -168,6 +169,14 @@ def test_when_to_go_on_is_by_the_clock_that_the_ledger_believes() -> None:
     with counting(clock):
         over = PatienceOver("away", wake_after=60.0)
     assert int(over.wake_at.timestamp()) == before // 1_000_000 + 60
+
+
+def test_nobody_is_told_that_a_run_goes_on_by_itself_where_it_does_not() -> None:
+    over = PatienceOver("away", "mend it")
+    over.not_by_itself()
+    over.of_run("r-1")
+    assert over.cure == "mend it; once it answers: phaseline resume r-1"
+    assert "by itself" not in LedgerAway("away").cure
 
 
 def test_what_is_back_is_not_waited_for_any_more(tmp_path: Path) -> None:
