@@ -11,6 +11,7 @@ from typing import Any
 import anthropic
 import httpx2
 
+from blocks.ledger.clock import now_utc
 from blocks.message_stream import limits_of
 from blocks.models import (
     ADDRESS_CURE,
@@ -162,7 +163,7 @@ def _retry_after(error: anthropic.APIStatusError) -> float | None:
         date = email.utils.parsedate_to_datetime(text)
     except ValueError:
         return None
-    return max(0.0, (date.astimezone(UTC) - datetime.now(UTC)).total_seconds())
+    return max(0.0, (date.astimezone(UTC) - now_utc()).total_seconds())
 
 
 def _number(text: Any) -> float | None:
@@ -178,4 +179,4 @@ def _reset_at(error: anthropic.APIStatusError) -> datetime | None:
     if match:
         return datetime.fromisoformat(f"{match[1]}T{match[2] or '00:00'}:00+00:00")
     seconds = _retry_after(error)
-    return datetime.now(UTC) + timedelta(seconds=seconds) if seconds else None
+    return now_utc() + timedelta(seconds=seconds) if seconds else None

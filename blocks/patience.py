@@ -11,7 +11,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
@@ -35,8 +35,11 @@ _UNHURRIED = 60.0
 _PAUSES = 10
 """No pause is longer than such a part of patience."""
 _JITTER = 0.5
+_LOOK = 0.1
+"""Seconds between two looks at whether somebody is in a hurry."""
 _RUN = "RUN_ID"
 """Stands for the run in a cure until it is known which one it is."""
+_RESUME = f"phaseline resume {_RUN}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,16 +146,27 @@ class PatienceOver(PhaselineError):
 
     final = True
     exit_code = 4
+    kept = True
+    """Whether it can be written down that the run goes on."""
 
     def __init__(
         self, message: str = "", cure: str = "", waited: float = 0.0, wake_after: float = SECONDS
     ) -> None:
+        from blocks.ledger.clock import now_utc  # the ledger's modules wait with what is here
+
         self.waited = waited
-        self.wake_at = datetime.now(UTC) + timedelta(seconds=wake_after)
+        self.wake_at = now_utc() + timedelta(seconds=wake_after)
         told = f"{message} (waited {shown_duration(round(waited, 1))})" if waited > 0 else message
-        when = f"{self.wake_at:%Y-%m-%d %H:%M} UTC"
-        again = f"it goes on by itself after {when}; or now: phaseline resume {_RUN}"
+        again = self._by_itself if self.kept else f"once it answers, a run goes on with: {_RESUME}"
         super().__init__(told, f"{cure}; {again}" if cure else again)
+
+    @property
+    def _by_itself(self) -> str:
+        return f"it goes on by itself after {self.wake_at:%Y-%m-%d %H:%M} UTC; or now: {_RESUME}"
+
+    def not_by_itself(self) -> None:
+        """Say that a person has to continue the run: nothing is written down that would."""
+        self.cure = self.cure.replace(self._by_itself, f"once it answers: {_RESUME}")
 
     def of_run(self, run_id: str) -> None:
         """Say which run it stopped, for whoever copies the cure."""
@@ -194,6 +208,8 @@ class Vigil:
     hurry: threading.Event = field(default_factory=threading.Event)
     at_work: bool = True
     """Whether a run waits, and not a command that only looks or answers."""
+    over: threading.Event = field(default_factory=threading.Event)
+    """Like `hurry`, but for one part alone: it is closed, or was waited for in vain."""
 
     @classmethod
     def of_command(cls) -> Vigil:
@@ -203,6 +219,23 @@ class Vigil:
     def at_start(self) -> Vigil:
         """The same before anything of a run was done."""
         return Vigil(self.patience.at_start, self.tell, self.hurry)
+
+    def apart(self) -> Vigil:
+        """The same for one part of the run, whose end hurries no other."""
+        return replace(self, over=threading.Event())
+
+    @property
+    def hurried(self) -> bool:
+        """Whether nothing is waited for longer than a moment."""
+        return self.hurry.is_set() or self.over.is_set()
+
+    def rest(self, seconds: float) -> None:
+        """Blocks the thread for so long; less once it is in a hurry."""
+        until = time.monotonic() + seconds
+        if self.hurried:
+            time.sleep(min(seconds, _LOOK))
+        while not self.hurried and (left := until - time.monotonic()) > 0:
+            self.hurry.wait(min(left, _LOOK))
 
     def outwait(
         self,
@@ -228,7 +261,7 @@ class Vigil:
                 pause = wait.next(reason)
                 if pause is None:
                     raise over(error, wait.seconds, self.patience.seconds) from error
-                self.hurry.wait(pause) if not self.hurry.is_set() else time.sleep(min(pause, 0.1))
+                self.rest(pause)
             else:
                 wait.end()
                 return value
@@ -256,7 +289,7 @@ class Wait:
         self._since = now if self._since is None else self._since
         self._tries += 1
         pause = vigil.patience.pause(self._fault, self._tries, random.random())  # noqa: S311 - no secret
-        if vigil.hurry.is_set():
+        if vigil.hurried:
             self._hurried = now if self._hurried is None else self._hurried
             return pause if now < self._hurried + HURRY else None
         left = self._since + vigil.patience.seconds - now
@@ -289,8 +322,8 @@ class Outage:
 
     since: float | None = None
     """When it began; None while requests are answered."""
-    given_up: float = 0.0
-    """Seconds after which somebody gave up; who is not more patient does not begin to wait."""
+    given_up: float | None = None
+    """Seconds after which somebody gave up: who is not more patient does not begin to wait. None: nobody."""
 
     def note(self, now: float) -> float:
         """A request was not answered; gives since when none is."""
@@ -300,13 +333,13 @@ class Outage:
 
     def end(self) -> None:
         """A request was answered."""
-        self.since, self.given_up = None, 0.0
+        self.since, self.given_up = None, None
 
     def give_up(self, patience: Patience, now: float) -> None:
         """Somebody's patience is over; it counts for all when nobody was answered all the while."""
         if self.since is not None and now - self.since >= patience.seconds / 2:
-            self.given_up = max(self.given_up, patience.seconds)
+            self.given_up = max(self.given_up or 0.0, patience.seconds)
 
     def hopeless(self, patience: Patience) -> bool:
         """Whether as much was waited already."""
-        return patience.seconds <= self.given_up
+        return self.given_up is not None and patience.seconds <= self.given_up

@@ -7,33 +7,46 @@ import contextlib
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from workflows.core.errors import PhaselineError
 
 if TYPE_CHECKING:
-    from blocks.ledger import Ledger
+    from blocks.ledger import Ledger, RunRow
+    from blocks.patience import PatienceOver, Tell
     from deployments.running import Start
     from flows.launch import Announced
 
 _RENEW = 20.0
 """Seconds between two renewals of the lease, until the run itself keeps it."""
 
+_LAST_S = 2.0
+"""Seconds that a renewal under way may still take once it is not needed."""
+
 
 @contextlib.contextmanager
-def announced(start: Start) -> Iterator[Start]:
+def announced(start: Start, tell: Tell | None = None) -> Iterator[Start]:
     """The start with the row of its new run, and its inputs stored; one that goes on has its row already.
+
+    `tell` is told what the ledger is waited for.
 
     Where the body ends before the run has begun, its row says how: with the fault of the body.
     """
     from blocks.ledger import Ledger
-    from blocks.patience import Patience, Vigil
+    from blocks.patience import Patience, PatienceOver, Vigil, tell_nobody
 
     start.settings.prepare()
-    vigil = Vigil(Patience.read(start.environ, start.catalog.patience))
+    vigil = Vigil(Patience.read(start.environ, start.catalog.patience), tell or tell_nobody)
     with Ledger.open(start.settings.database, vigil=vigil) as ledger:
-        if start.expect is not None or ledger.reader.get_run(start.tenant, start.run_id) is not None:
-            yield start
+        before = ledger.reader.get_run(start.tenant, start.run_id)
+        if start.expect is not None or before is not None:
+            try:
+                yield start
+            except PatienceOver as fault:
+                if before is not None:
+                    _put_off(start, ledger, before, fault)
+                raise
             return
         held = asyncio.run(_begun(start, ledger))
         with _kept(ledger, held):
@@ -41,9 +54,35 @@ def announced(start: Start) -> Iterator[Start]:
                 start = replace(start, announced=held, given=asyncio.run(_described(start, ledger, held)))
                 yield start
             except BaseException as fault:
+                if not isinstance(fault, Exception):
+                    vigil.hurry.set()  # who ends the command does not wait for its last word
                 if not held.taken:
                     asyncio.run(_ended(ledger, held, fault))
                 raise
+
+
+def _put_off(start: Start, ledger: Ledger, before: RunRow, fault: PatienceOver) -> None:
+    """A run that was to go on and could not begin does so by itself later, unless it was touched since."""
+    from blocks.ledger import Owner
+    from blocks.ledger.access import run_order
+    from blocks.ledger.interrupted import mark_stopped
+
+    if before.state == "completed" or start.redo:
+        fault.not_by_itself()
+    else:
+        wake_at = int(fault.wake_at.timestamp() * 1_000_000)
+        stop = partial(
+            mark_stopped,
+            tenant=start.tenant,
+            run_id=start.run_id,
+            viewer=Owner.current(),
+            seen=before.seen,
+            wake_at=wake_at,
+            reason=fault.message,
+        )
+        with contextlib.suppress(PhaselineError):
+            ledger.access.write_now(stop, run_order(start.tenant, start.run_id))
+    fault.of_run(start.run_id)
 
 
 async def _begun(start: Start, ledger: Ledger) -> Announced:
@@ -88,7 +127,8 @@ def _kept(ledger: Ledger, held: Announced) -> Iterator[None]:
         yield
     finally:
         over.set()
-        thread.join()
+        # A renewal that waits for the ledger is nobody's concern any more; the thread ends with the process.
+        thread.join(_LAST_S)
 
 
 async def _ended(ledger: Ledger, held: Announced, fault: BaseException) -> None:

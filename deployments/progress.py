@@ -135,18 +135,14 @@ class Progress:
         return _joined(str(data.get("step")), text), "yellow"
 
     def _fault_waiting(self, data: Mapping[str, Any]) -> tuple[str, Style] | None:
-        line: tuple[str, Style] = (
-            f"waits for the {data.get('part')}: {data.get('reason')}{_waited(data)}",
-            "yellow",
-        )
+        line = fault_line("fault.waiting", data)
         if self._live is not None:
-            self._title = f"{self._title.partition('  (')[0]}  ({line[0]})"
-        return line
+            self._title = f"{self._title.partition('  (')[0]}  ({line})"
+        return line, "yellow"
 
     def _fault_passed(self, data: Mapping[str, Any]) -> tuple[str, Style] | None:
         self._title = self._title.partition("  (")[0]
-        took = shown_duration(float(data.get("seconds") or 0))
-        return f"the {data.get('part')} is back after {took}", ""
+        return fault_line("fault.passed", data), ""
 
     def _output_rejected(self, data: Mapping[str, Any]) -> tuple[str, Style] | None:
         problems = data.get("problems")
@@ -290,6 +286,13 @@ _REACTIONS: dict[str, Callable[[Progress, Mapping[str, Any]], tuple[str, Style] 
     "tool.started": Progress._tool_started,
     "output.rejected": Progress._output_rejected,
 }
+
+
+def fault_line(name: str, data: Mapping[str, Any]) -> str:
+    """What is waited for, or is back, for people."""
+    if name == "fault.waiting":
+        return f"waits for the {data.get('part')}: {data.get('reason')}{_waited(data)}"
+    return f"the {data.get('part')} is back after {shown_duration(float(data.get('seconds') or 0))}"
 
 
 def _waited(data: Mapping[str, Any]) -> str:

@@ -42,11 +42,17 @@ def run_here(start: Start, out: Out) -> int:
         _import_flows(info, start.settings, start.environ, patience)
 
     with (
-        announced(start) as begun,
+        announced(start, lambda name, data: _tell_fault(out, name, data)) as begun,
         for_command(start.settings.home, start.environ, wait=wait, meanwhile=meanwhile) as server,
     ):
         _import_flows(server, start.settings, start.environ, patience)
         return _run(begun, server, out)
+
+
+def _tell_fault(out: Out, name: str, data: Mapping[str, Any]) -> None:
+    from deployments.progress import fault_line
+
+    out.note(fault_line(name, data), "yellow")
 
 
 PREFECTS_MINUTE = 60.0

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from blocks.ledger.clock import now_utc
 from blocks.patience import SECONDS, PrefectAway
 from deployments.local_server import ServerInfo, status
 from workflows.core.errors import PhaselineError
@@ -48,7 +48,7 @@ def server_fault(error: BaseException, server: ServerInfo | None = None) -> Phas
         cure = "phaseline down ends the local server, and the next command starts another"
     waited, wake = 0.0, SECONDS
     if isinstance(error, PrefectAway):
-        waited, wake = error.waited, (error.wake_at - datetime.now(UTC)).total_seconds()
+        waited, wake = error.waited, (error.wake_at - now_utc()).total_seconds()
     return PrefectAway(f"{where} cannot be used: {shown}", cure, waited, wake)
 
 

@@ -20,7 +20,7 @@ from flows.keeper import Keeper, now, shown_error
 from flows.stored_results import Unproved, looked_for, made_elsewhere, proved
 from flows.unit import NoResult, OnRetry, Outcome, Unit, run_directly, run_unit
 from tasks.context import RunContext
-from tasks.failures import CONVERSATION_ENDS, ending
+from tasks.failures import CONVERSATION_ENDS, FailedBefore, ending
 from tasks.options import result_path
 from tasks.results import StepResult
 from workflows.core.errors import PhaselineError
@@ -47,6 +47,8 @@ class Execution:
     """Set once another process may have taken the run over: nothing more is written."""
     begun: set[str] = field(default_factory=set)
     """Paths of units that were started here."""
+    completed: int = 0
+    """How many units came to a result here."""
     written: set[str] = field(default_factory=set)
     """Paths whose end was recorded here."""
     stale: set[str] = field(default_factory=set)
@@ -86,6 +88,8 @@ class Execution:
                 return Outcome(unit.path, error=self.stopped)
             if known is not None:
                 return await self._again(unit, follows, known)
+            if (failed := self._failed_before(unit)) is not None:
+                return failed
             return await self._worked(unit, lambda retry: self._called(unit, follows, retry))
 
     async def item(self, unit: Unit, slots: Slots) -> Outcome:
@@ -93,6 +97,8 @@ class Execution:
         known = await self._known(unit)
         if known is not None:
             return Outcome(unit.path, result=known, reused=True)
+        if (failed := self._failed_before(unit)) is not None:
+            return failed
         async with within(slots), self._departing(unit, known):
             if self.stopped is not None:
                 return Outcome(unit.path, error=self.stopped)
@@ -157,6 +163,17 @@ class Execution:
             self.forget(unit.path, reason, stale=True)
             return None
         return known
+
+    def _failed_before(self, unit: Unit) -> Outcome | None:
+        """How the unit failed in an earlier process, where nobody asked for another try of it since.
+
+        Once: a workflow around it that has retries left has it done again.
+        """
+        key, error, attempts = self.context.failed_before.pop(unit.path, (None, None, 0))
+        if key != unit.key:
+            return None
+        self.written.add(unit.path)  # its row says so already
+        return Outcome(unit.path, error=FailedBefore.of(error), attempts=attempts)
 
     async def _again(self, unit: Unit, follows: Mapping[str, Any], known: StepResult) -> Outcome:
         """A task run for what is finished, so that it is in the graph."""
@@ -251,6 +268,7 @@ class Execution:
         self.context.finished[unit.path] = own
         self.context.made.pop(unit.path, None)
         self.written.add(unit.path)
+        self.completed += 1
         await self.keeper.completed(own, attempts=outcome.attempts, started=started, reused_from=elsewhere)
         return replace(outcome, result=own)
 

@@ -12,7 +12,7 @@ from blocks.ledger import Lease, Ledger, StepRecord, StepState
 from blocks.ledger.clock import now_us
 from blocks.spilled import spill, spilled, whole
 from tasks.context import RunContext
-from tasks.failures import CONVERSATION_ENDS, FINAL_ENDS
+from tasks.failures import CONVERSATION_ENDS, FINAL_ENDS, FailedBefore
 from tasks.results import MOST_NAMED, StepResult, StepUsage
 from workflows.core.errors import PhaselineError
 from workflows.core.refs import RUN_ID
@@ -43,8 +43,11 @@ class Keeper:
         self.cut_off: tuple[str, ...] = ()
         """Units that were at work when an earlier process ended."""
 
-    async def restore(self) -> None:
-        """Fills in what earlier processes of the run left: results, attempts, generations, costs."""
+    async def restore(self, *, failures: bool = False) -> None:
+        """Fills in what earlier processes of the run left: results, attempts, generations, costs.
+
+        failures: also what failed, for a run that goes on without anybody having asked for it.
+        """
         context = self._context
         if self._lease.created:
             return
@@ -65,6 +68,8 @@ class Keeper:
             # A kill gives no new retries; who continues what failed does.
             if row.state not in ("completed", "dropped", "failed"):
                 context.tries[row.step_path] = row.tries
+            if failures and row.state == "failed":
+                context.failed_before[row.step_path] = row.content_key, row.error, row.attempts
         # Every paid turn is in the journal, also those of a process that died before it wrote anything else.
         for path, model, usage in await self._ledger.journal.costs(self._lease.tenant, self._lease.run_id):
             if path not in context.finished:
@@ -138,6 +143,7 @@ class Keeper:
             return
         await self.drop(paths, repeat=repeat)
         for path in paths:
+            self._context.failed_before.pop(path, None)
             known = self._context.finished.pop(path, None)
             if known is not None:
                 self._context.spent[path] = known.usage  # what it cost stays paid
@@ -211,7 +217,7 @@ def shown_error(error: BaseException) -> dict[str, str]:
     cure = error.cure if isinstance(error, PhaselineError) else ""
     known = secrets.known()
     return {
-        "type": type(error).__name__,
+        "type": error.type if isinstance(error, FailedBefore) else type(error).__name__,
         "message": shortened(known.text(message) or type(error).__name__, MOST_OF_A_MESSAGE),
         "cure": shortened(known.text(cure), MOST_OF_A_MESSAGE),
     }

@@ -107,6 +107,19 @@ async def expected(ledger: Ledger, launch: Launch) -> tuple[RunState, int] | Non
     return row.seen
 
 
+def woken_with(launch: Launch, previous: RunRow | None) -> bool:
+    """Whether the run goes on without anybody having asked for it: what failed then stays as it is.
+
+    A flow run that goes on with its own run does so after a wait or a crash; one that had ended was begun
+    again by a person.
+    """
+    if previous is None:
+        return False
+    if previous.flow_run_id == launch.flow_run_id != "":
+        return previous.state not in ("failed", "stopped")
+    return launch.woken
+
+
 async def refuse_other_storage(row: RunRow | None, store: ArtifactStore, launch: Launch) -> None:
     """A run is continued where its bodies are, or where they were moved to; elsewhere all would be redone.
 

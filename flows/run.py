@@ -9,11 +9,12 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from blocks.boundaries import reached
 from blocks.ledger import Lease, Ledger
+from blocks.ledger.clock import now_utc
 from blocks.ledger.records import ANNOUNCED, DEPLOYED
 from blocks.models import QuotaExhausted
 from blocks.patience import PatienceOver, Tell, Vigil
@@ -25,7 +26,14 @@ from flows.execution import Execution
 from flows.holding import close_held, take_answers
 from flows.inputs import bound_values, recorded
 from flows.keeper import Keeper, shown_error
-from flows.launch import Launch, LostRun, expected, refuse_other_storage, run_start
+from flows.launch import (
+    Launch,
+    LostRun,
+    expected,
+    refuse_other_storage,
+    run_start,
+    woken_with,
+)
 from flows.outcome import RunOutcome, outcome_of
 from flows.scope import Scope
 from flows.steady_heap import steady_heap
@@ -45,6 +53,11 @@ RECENT_BYTES = 16 * 1024 * 1024
 """Of bodies that a run keeps in memory, for the steps that read them next."""
 PARKED_SECONDS = 3600.0
 """After which a run is tried again whose provider does not say when its quota resets."""
+
+WAKES = "wakes"
+"""Label of a run: how often in a row it was woken after it had stopped, with nothing done each time."""
+MOST_WAKES = 50
+"""After so many nobody wakes it any more."""
 
 RUN_OUTPUTS = "run-outputs"
 """Kind of the body that lists a run's outputs, where they are too many for its row."""
@@ -87,7 +100,6 @@ async def run_plan(plan: Plan, given: Mapping[str, Any], launch: Launch, storage
     launch.settings.prepare()
     plan, given = masked_plan(plan), known_secrets(launch.environ, launch.connections).values_of(given)
     where, environ = launch.settings.storage, launch.environ
-    launch.hurry.clear()
     vigil = Vigil(launch.patience, _teller(launch), launch.hurry)
     with ArtifactStore.open(where, environ=environ, recent=RECENT_BYTES, vigil=vigil) as store:
         # Prefect's server is asked meanwhile: a tenth of a second before the first step otherwise.
@@ -151,9 +163,17 @@ def _teller(launch: Launch) -> Tell:
 
 async def _abandon(held: _Held, fault: BaseException) -> None:
     """A run that broke off is not running for ever. Its fault is raised by the caller."""
+    previous, launch = held.lease.previous, held.launch
+    # What a person asked for goes on by itself later; but a run that was done, or steps that are to be done
+    # again, have to be asked for anew.
+    goes_on = isinstance(fault, PatienceOver) and not launch.woken and not launch.redo
+    goes_on = goes_on and previous is not None and previous.state != "completed"
     with contextlib.suppress(PhaselineError):
-        if held.lease.previous is not None and isinstance(fault, Exception) and not held.walk.begun:
+        if previous is not None and isinstance(fault, Exception) and not held.walk.begun and not goes_on:
             # Nothing was done: what waited still waits, and what was due is due.
+            if isinstance(fault, PatienceOver) and not launch.woken:
+                fault.not_by_itself()
+                fault.of_run(launch.run_id)
             await held.ledger.leave_run(held.lease)
         else:
             state = "cancelled" if isinstance(fault, asyncio.CancelledError) else "failed"
@@ -192,7 +212,7 @@ async def _walked(held: _Held, given: Mapping[str, Any], storage: Awaitable[Any]
         await held.store.write_manifest(launch.tenant, launch.run_id, manifest)
         reached("run.described")
         keeper = Keeper(held.ledger, lease, context)
-        await keeper.restore()
+        await keeper.restore(failures=woken_with(launch, lease.previous))
         await _welcome_answers(held)
         held.walk.begun = bool(launch.redo)
         await keeper.redo(launch.redo, repeat=launch.repeat_effects)
@@ -231,6 +251,10 @@ def _labels(held: _Held, *, restored: bool) -> dict[str, Any] | None:
         now[DEPLOYED] = launched[DEPLOYED]
     if restored:
         now[RESTORED] = True
+    if previous is not None and woken_with(held.launch, previous):
+        now[WAKES] = int(before.get(WAKES, 0)) + (previous.state == "stopped")
+    else:
+        now.pop(WAKES, None)
     return None if now == before else now
 
 
@@ -306,6 +330,7 @@ async def _ended(held: _Held, scope: Scope) -> RunOutcome:
     outcome = await outcome_of(scope, error, cancelled)
     outcome = outcome.of_launch(held.launch.flow_run_id, time.monotonic() - held.started)
     outcome = replace(outcome, wake_at=_wake_at(scope.execution.held_up, outcome.status))
+    outcome = await _in_vain(held, scope.execution, outcome)
     outputs = {n: r.model_dump(mode="json") for n, r in outcome.outputs.items()}
     of_run = {"tenant": held.launch.tenant, "run_id": held.launch.run_id}
     outputs = await spill(outputs, held.store, kind=RUN_OUTPUTS, **of_run)
@@ -324,13 +349,33 @@ async def _ended(held: _Held, scope: Scope) -> RunOutcome:
     return outcome
 
 
+async def _in_vain(held: _Held, execution: Execution, outcome: RunOutcome) -> RunOutcome:
+    """A run that was woken often and did nothing each time does not go on by itself any more."""
+    previous = held.lease.previous
+    if previous is None or outcome.wake_at is None:
+        return outcome
+    labels = _labels(held, restored=False) or dict(previous.labels)
+    wakes = int(labels.get(WAKES, 0))
+    paid = any(
+        n != "usd" and n_of != previous.usage.get(n, 0) for n, n_of in outcome.usage.model_dump().items()
+    )
+    if wakes and (execution.completed or paid):
+        await held.ledger.change_run(held.lease, labels={**labels, WAKES: 0})
+    elif wakes >= MOST_WAKES and outcome.error is not None:
+        cure = f"continue it with: phaseline resume {outcome.run_id}"
+        message = f"{outcome.error['message']} (woken {wakes} times in vain)"
+        error = {**outcome.error, "message": message, "cure": cure}
+        return replace(outcome, wake_at=None, error=error)
+    return outcome
+
+
 def _wake_at(stopped: PhaselineError | None, status: str) -> datetime | None:
     """When a run that a quota or a fault stopped goes on by itself; one that spent its budget does not."""
     if isinstance(stopped, PatienceOver):
         return stopped.wake_at if status == "stopped" else None
     if status != "stopped" or not isinstance(stopped, QuotaExhausted):
         return None
-    return stopped.reset_at or datetime.now(UTC) + timedelta(seconds=PARKED_SECONDS)
+    return stopped.reset_at or now_utc() + timedelta(seconds=PARKED_SECONDS)
 
 
 def _time_left(plan: Plan, active: float) -> TimeLimits:

@@ -85,6 +85,8 @@ class RunContext:
     """Attempts begun over the whole life of the run, by unit path."""
     tries: dict[str, int] = field(default_factory=dict)
     """Attempts that failed since a unit was last given its retries, by path; counted over kills."""
+    failed_before: dict[str, tuple[str, dict[str, Any] | None, int]] = field(default_factory=dict)
+    """What failed before this process and stays so, by path: content key, error and attempts of its row."""
     ended: dict[str, dict[str, Any]] = field(default_factory=dict)
     """The error with which a unit's conversation came to its end for good, by path: the next one begins
     where the same answers lead to the same end."""
@@ -148,6 +150,8 @@ class RunContext:
         def heard(name: str, data: dict[str, Any]) -> None:
             if name == "request.retry":
                 self.waited_for[path] = str(data["reason"])
+            elif name in ("request.progress", "request.answered"):
+                self.waited_for.pop(path, None)  # it is back: what takes long now is the answer itself
             listen(name, data)
 
         try:

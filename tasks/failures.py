@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 from workflows.core.errors import PhaselineError
 from workflows.core.units import shown_duration
@@ -88,6 +88,27 @@ class OutputRejected(StepFailed):
             message, "mend the instruction or loosen the output's schema or rules, or raise output.repair"
         )
         self.problems = tuple(problems)
+
+
+class FailedBefore(StepFailed):
+    """The step failed in an earlier process of the run, and nobody asked to try it again. `type` names the
+    failure of then."""
+
+    final = True
+
+    def __init__(self, message: str = "the step failed", cure: str = "", type: str = "StepFailed") -> None:
+        super().__init__(message, cure)
+        self.type = type
+
+    @classmethod
+    def of(cls, error: Mapping[str, Any] | None) -> FailedBefore:
+        """From the error of a step's row."""
+        known = error or {}
+        return cls(
+            str(known.get("message", "")) or "the step failed",
+            str(known.get("cure", "")),
+            str(known.get("type", "StepFailed")),
+        )
 
 
 FINAL_ENDS = frozenset(

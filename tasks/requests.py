@@ -11,7 +11,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any, Protocol
 
 from blocks.models import (
@@ -154,11 +154,13 @@ class _Asking:
         """A rate limit that lasts longer than patience is no hiccup but a spent quota."""
         if error.kind != "rate_limit" or (error.retry_after or 0) <= self.patience.seconds:
             return None
-        return QuotaExhausted(error.message, datetime.now(UTC) + timedelta(seconds=error.retry_after or 0))
+        from blocks.ledger.clock import now_utc  # the offline model needs no database
+
+        return QuotaExhausted(error.message, now_utc() + timedelta(seconds=error.retry_after or 0))
 
     def _over(self, error: ModelError | None) -> ProviderAway:
         began = self._began()
-        waited = self.outage.given_up if began is None else time.monotonic() - began
+        waited = (self.outage.given_up or 0.0) if began is None else time.monotonic() - began
         wake = max(self.patience.seconds, (getattr(error, "retry_after", None) or 0.0))
         message = "the provider does not answer yet" if error is None else error.message
         cure = error.cure if error is not None and error.cure != AGAIN else ""

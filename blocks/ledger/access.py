@@ -17,7 +17,7 @@ from blocks.ledger.errors import InDoubt
 from blocks.ledger.reader import LedgerReader
 from blocks.ledger.records import Lease
 from blocks.ledger.writer import Operation, Writer
-from blocks.patience import LEDGER, Vigil, Wait
+from blocks.patience import LEDGER, Patience, Vigil, Wait
 
 T = TypeVar("T")
 
@@ -31,12 +31,18 @@ class Access:
         self, database: Database, vigil: Vigil | None = None, clock: LedgerClock | None = None
     ) -> None:
         """`clock`: of a database that goes by this host's."""
-        self._vigil = vigil or Vigil.of_command()
+        # That the ledger is closed, or was away for too long, is no concern of the run's other parts.
+        self._vigil = (vigil or Vigil.of_command()).apart()
         self.clock = clock
         self.reader = LedgerReader(database, self._vigil, clock)
         self._writer = Writer(database, self._vigil, clock)
         self._readers: ThreadPoolExecutor | None = None
         self._guard = threading.Lock()
+
+    @property
+    def patience(self) -> Patience:
+        """How long faults that pass are waited out."""
+        return self._vigil.patience
 
     async def under(self, lease: Lease, operation: Operation[T]) -> T:
         """Write what belongs to the lease's run alone. The operation checks the lease itself."""

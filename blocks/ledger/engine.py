@@ -28,7 +28,20 @@ from workflows.core.errors import UsageError
 _BUSY_MS = 2_000
 _CONNECT_SECONDS = 5
 # PostgreSQL ends the transaction of a process that was stopped in it, and so lets go of its rows.
-_LIMITS_MS = {"lock_timeout": 20_000, "idle_in_transaction_session_timeout": 15_000}
+_LIMITS_MS = {
+    "lock_timeout": 20_000,
+    "statement_timeout": 25_000,
+    "idle_in_transaction_session_timeout": 15_000,
+}
+# A host that vanished without a word is noticed by the kernel; a server that hangs by blocks.ledger.silence.
+_CONNECTION: dict[str, Any] = {
+    "connect_timeout": _CONNECT_SECONDS,
+    "tcp_user_timeout": 20_000,
+    "keepalives": 1,
+    "keepalives_idle": 15,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+}
 _MIGRATING = threading.Lock()  # Alembic keeps its context in module globals
 _MIGRATION_LOCK = 0x70686173656C696E  # any number that nobody else locks in that database
 _DRIVERS = {
@@ -186,17 +199,29 @@ def stopped_holder(database: Database) -> file_locks.StillHeld | None:
     return file_locks.StillHeld(holder, 0.0) if holder is not None and holder.stopped else None
 
 
-def make_engine(database: Database, *, write: bool) -> Engine:
-    """An engine whose transactions are real on both databases. Connects at the first use."""
+def make_engine(database: Database, *, write: bool, migrating: bool = False) -> Engine:
+    """An engine whose transactions are real on both databases. Connects at the first use.
+
+    migrating: an answer of PostgreSQL may take as long as it takes.
+    """
     if not database.sqlite:
-        connect = {"connect_timeout": _CONNECT_SECONDS}
-        return create_engine(database.url, pool_size=4, max_overflow=0, connect_args=connect)
+        connect = {name: value for name, value in _CONNECTION.items() if name not in database.url.query}
+        engine = create_engine(database.url, pool_size=4, max_overflow=0, connect_args=connect)
+        if not migrating:
+            event.listen(engine, "do_connect", _connect_bounded)
+        return engine
     engine = create_engine(database.url, connect_args={"timeout": _BUSY_MS / 1000})
     event.listen(engine, "connect", _prepare_sqlite)
     begin = "BEGIN IMMEDIATE" if write else "BEGIN"
     # A deferred transaction that writes later fails at once where another wrote meanwhile.
     event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin))
     return engine
+
+
+def _connect_bounded(_dialect: object, _record: object, args: Any, options: Any) -> Any:
+    from blocks.ledger.silence import BoundedConnection
+
+    return BoundedConnection.connect(*args, **options)
 
 
 def _prepare_sqlite(connection: Any, _record: object) -> None:
@@ -237,7 +262,7 @@ def _refuse(database: Database, revision: str | None, migrate: bool) -> None:
 
 
 def _migrate(database: Database) -> None:
-    engine, turns = make_engine(database, write=True), Turns(database)
+    engine, turns = make_engine(database, write=True, migrating=True), Turns(database)
     try:
         with _MIGRATING, turns.taken():
             if database.sqlite:
@@ -286,6 +311,7 @@ def _upgrade(engine: Engine) -> None:
 def _lock_for_migration(connection: Connection) -> None:
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:n)"), {"n": _MIGRATION_LOCK})
+        connection.execute(text("SET LOCAL statement_timeout = 0"))
         connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, select, update
 
-from blocks.ledger.documents import RUN_LIMIT, from_text, to_text
+from blocks.ledger.documents import RUN_LIMIT, from_text, plain, to_text
 from blocks.ledger.process_identity import Owner
-from blocks.ledger.records import RunRow
+from blocks.ledger.records import RunRow, RunState
 from blocks.ledger.rows import holder_of, now, run_query, run_row, this
 from blocks.ledger.schema import run
 
@@ -56,6 +56,28 @@ def mark_revived(connection: Connection, tenant: str, run_id: str, viewer: Owner
     labels[REVIVED] = [int(labels.get(REVIVED, [0, 0])[0]) + 1, found.at]
     written = to_text(labels, "the run's labels", RUN_LIMIT)
     connection.execute(update(run).where(this(tenant, run_id)).values(labels=written))
+    return True
+
+
+def mark_stopped(
+    connection: Connection,
+    tenant: str,
+    run_id: str,
+    viewer: Owner,
+    seen: tuple[RunState, int],
+    wake_at: int,
+    reason: str,
+) -> bool:
+    """Has a run go on by itself from `wake_at` (microseconds since 1970): who asked for it could not begin.
+
+    False, and nothing written, where it is not as it was `seen` any more.
+    """
+    found = connection.execute(run_query(connection, tenant, run_id).with_for_update()).first()
+    if found is None or holder_of(found, viewer) is not None or run_row(found, viewer).seen != seen:
+        return False
+    values = {"state": "stopped", "wake_at": wake_at, "wake_reason": plain(reason)[:500]}
+    stopped = update(run).where(this(tenant, run_id)).values(**values, version=run.c.version + 1)
+    connection.execute(stopped.values(lease_until=0, updated=found.at))
     return True
 
 

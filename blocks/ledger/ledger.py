@@ -319,14 +319,21 @@ class Ledger:
 
     async def _beat(self, lease: Lease, on_lost: Callable[[PhaselineError], None]) -> None:
         lifetime = self._ttl_us / 1_000_000
+        patience = self.access.patience.seconds
         loop = asyncio.get_running_loop()
         deadline = loop.time() + lifetime
         while True:
             await asyncio.sleep(lifetime / 3)
             sent = loop.time()
             try:
-                await self.renew(lease)
+                # Beyond the lease as long as faults are waited out: whoever takes the run over needs the same
+                # ledger, and what acts for this one asks it first.
+                async with asyncio.timeout_at(deadline + patience):
+                    await self.renew(lease)
                 deadline = sent + lifetime
+            except TimeoutError:
+                silent = f"the ledger {self.describe()} did not answer for {loop.time() - sent:.0f} s"
+                return on_lost(LedgerError(silent, "check that the database runs, then continue the run"))
             except Fenced as error:
                 return on_lost(error)
             except LedgerError as error:

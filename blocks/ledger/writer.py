@@ -91,7 +91,7 @@ class Writer:
                 return
             self._closed = True
             self._closing_since = time.monotonic()
-            self._vigil.hurry.set()  # what is queued is tried once more, and not waited for
+            self._vigil.over.set()  # what is queued is tried once more, and not waited for
             thread = self._thread
             if thread is not None and self._pid == os.getpid():
                 self._queue.put(None)
@@ -160,7 +160,7 @@ class Writer:
 
     def _over(self, error: Exception, waited: float, wake_after: float) -> LedgerAway:
         # What comes after it is not waited for anew.
-        self._vigil.hurry.set()
+        self._vigil.over.set()
         return away(error, self._database, waited, wake_after)
 
     def _transact(self, batch: list[_Item]) -> list[Any]:

@@ -38,18 +38,20 @@ def execute(args: argparse.Namespace, out: Out) -> int:
     still = f"{_approvals(row)} of {row.quorum} so far" if row.state == "open" else f"it is {row.state}"
     out.line(f"{row.wait_id}: {SAID[_decision(args)]} by {voter}; {still}", "green")
     if args.resume and not after.woken and not after.taken_back:
-        return _resumed(row.run_id, args, out)
+        return _resumed(row.run_id, args, out, failed=after.failed)
     out.document({**_document(row, voter), **after.to_document()})
     after.print(out)
     return 0
 
 
-def _resumed(run_id: str, args: argparse.Namespace, out: Out) -> int:
+def _resumed(run_id: str, args: argparse.Namespace, out: Out, *, failed: bool) -> int:
     from deployments.arguments import read
     from deployments.commands import resume
 
-    # As it began, and with the provider's quota as it is: who answers has not seen either.
-    return resume.execute(read([*args.places, "resume", run_id, "--use", "stored", "--woken"]), out)
+    # As it began, and with the provider's quota as it is: who answers has not seen either. Only a run that
+    # failed cannot go on but by being tried again.
+    woken = () if failed else ("--woken",)
+    return resume.execute(read([*args.places, "resume", run_id, "--use", "stored", *woken]), out)
 
 
 def _voted(args: argparse.Namespace, ledger: Ledger, voter: str, account: str, note: str) -> WaitRow:

@@ -7,13 +7,14 @@ import asyncio
 import contextlib
 import json
 import os
-import subprocess
+from asyncio.subprocess import Process
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from blocks.ending import on_signals
 from blocks.ledger import Ledger, Owner, RunRow
 from blocks.ledger.access import run_order
 from blocks.ledger.clock import now_us
@@ -26,6 +27,8 @@ from deployments.recorded import TENANT, find_run, opened, settings_of
 from deployments.sweep import apply_due, tell_clock
 from deployments.waking import elsewhere, own_command
 
+_LAST_S = 300.0
+"""Seconds that a run's last steps may take after a signal. It ends itself sooner where it hangs."""
 GOOD = (0, 3, 4)
 """Exit codes of a run that went on: done, waiting again, stopped again."""
 
@@ -136,18 +139,44 @@ class _Waker:
 
 
 def _answer_of(command: Sequence[str], environ: Mapping[str, str]) -> tuple[int, dict[str, Any]]:
-    """Exit code and document of a command; what it says on standard error goes where ours goes."""
-    ended = subprocess.run(
-        command,
-        env=environ,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        text=True,
-        encoding="utf-8",
-        check=False,
-    )
+    """Exit code and document of a command; what it says on standard error goes where ours goes.
+
+    A signal to us is one to it: it ends as if it had been sent there. Raises KeyboardInterrupt then.
+    """
+    code, written, signalled = asyncio.run(_spoken_to(command, environ))
+    if signalled:
+        raise KeyboardInterrupt
     try:
-        document = json.loads(ended.stdout)
+        document = json.loads(written)
     except ValueError:
         document = {}
-    return ended.returncode, document if isinstance(document, dict) else {}
+    return code, document if isinstance(document, dict) else {}
+
+
+async def _spoken_to(command: Sequence[str], environ: Mapping[str, str]) -> tuple[int, str, bool]:
+    """Exit code and output of a command, and whether a signal came meanwhile."""
+    signalled = asyncio.Event()
+    begun: list[Process] = []
+
+    def forward() -> None:
+        signalled.set()
+        with contextlib.suppress(ProcessLookupError):  # it has just ended
+            for process in begun:
+                process.terminate()
+
+    # Our loop answers, so that we are not ended hard while the run takes its last steps.
+    with on_signals(forward, last_steps=True):
+        process = await asyncio.create_subprocess_exec(
+            *command, env=environ, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE
+        )
+        begun.append(process)
+        if signalled.is_set():
+            forward()
+        ended = asyncio.create_task(process.communicate())
+        told = asyncio.create_task(signalled.wait())
+        await asyncio.wait({ended, told}, return_when=asyncio.FIRST_COMPLETED)
+        if not (await asyncio.wait({ended}, timeout=_LAST_S))[0]:
+            process.kill()
+        written, _ = await ended
+        told.cancel()
+    return process.returncode or 0, written.decode("utf-8", "replace"), signalled.is_set()

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 
+from blocks.ledger import Ledger
+from blocks.ledger.schema import run
 from blocks.models import ProviderAway, Retryable
+from flows.run import MOST_WAKES, WAKES
+from tasks.failures import Refused
 from tests.support.flows import FLOW_MARKS, Bench, Script, agent, steps
 
 pytestmark = FLOW_MARKS
@@ -73,6 +79,74 @@ def test_a_failure_elsewhere_is_tried_again_when_the_run_goes_on(tmp_path: Path)
     assert ran.statuses == {"a": "not_started", "c": "failed"}
     bench.model = Script()
     assert bench.run().outcome.status == "completed"
+
+
+def test_a_wake_that_nobody_asked_for_tries_no_failure_again(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, w=steps(agent("a"), agent("b"), agent("c", "on_failure: continue")))
+    refused = Refused("the model refused")
+    bench.model.replies.update(a=[refused], b=[away()], c=[Refused("not this either")])
+    assert bench.run().outcome.status == "stopped"
+    before = {path: (row.attempts, row.error) for path, row in bench.rows().items() if path != "b"}
+    for _ in range(2):
+        bench.model.asked.clear()
+        ran = bench.run(woken=True)
+        assert ran.outcome.status == "stopped" and ran.outcome.wake_at is not None
+        assert set(bench.model.asked) == {"b"} and not ran.told("conversation.begun")
+    bench.model = Script()
+    ran = bench.run(woken=True)
+    assert ran.statuses == {"a": "failed", "b": "completed", "c": "failed"} and bench.model.asked == ["b"]
+    assert ran.outcome.status == "failed" and bench.row().wake_at is None
+    assert ran.outcome.error is not None and ran.outcome.error["type"] == "Refused"
+    after = {path: (row.attempts, row.error) for path, row in bench.rows().items() if path != "b"}
+    assert after == before
+    assert bench.run().outcome.status == "completed" and set(bench.model.asked) == {"a", "b", "c"}
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        agent("a", "for_each: [1, 2]"),
+        '  - id: a\n    agents: [ann, bob]\n    prompt: "[a] go"\n',
+        "  - id: a\n    workflow: inner\n",
+    ],
+    ids=["items", "panel", "workflow"],
+)
+def test_nor_one_of_a_part(tmp_path: Path, held: str) -> None:
+    bench = Bench(tmp_path, w=steps(held, agent("b")))
+    bench.write("inner", steps(agent("a")))
+    bench.model.replies.update(a=[Refused("the model refused")], b=[away()])
+    assert bench.run().outcome.status == "stopped"
+    bench.model = Script()
+    ran = bench.run(woken=True)
+    assert ran.statuses == {"a": "failed", "b": "completed"} and bench.model.asked == ["b"]
+    assert ran.outcome.status == "failed"
+    assert bench.run().outcome.status == "completed"
+
+
+def test_a_run_is_not_woken_in_vain_for_ever(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, w=steps(agent("a"), agent("b", after="a")))
+    bench.model.replies.update(a=[away()])
+    bench.run()
+    assert bench.run(woken=True).outcome.wake_at is not None
+    assert bench.row().labels[WAKES] == 1
+    wakes(bench, MOST_WAKES - 1)
+    ran = bench.run(woken=True)
+    assert ran.outcome.status == "stopped" and ran.outcome.wake_at is None and bench.row().wake_at is None
+    assert ran.outcome.error is not None and "in vain" in ran.outcome.error["message"]
+    assert ran.outcome.error["cure"] == "continue it with: phaseline resume r"
+    wakes(bench, MOST_WAKES - 1)
+    bench.model.replies.update(a=["Done."], b=[away()])
+    assert bench.run(woken=True).outcome.wake_at is not None, "it got something done"
+    assert bench.row().labels[WAKES] == 0
+    bench.run()
+    assert WAKES not in bench.row().labels, "a person asked"
+
+
+def wakes(bench: Bench, count: int) -> None:
+    """As if it had been woken so often."""
+    labels = json.dumps({**bench.row().labels, WAKES: count})
+    with Ledger.open(bench.settings.database) as ledger:
+        ledger.access.write_now(lambda c: c.execute(update(run).values(labels=labels)), "run")
 
 
 def test_a_fault_of_the_provider_is_no_attempt(tmp_path: Path) -> None:

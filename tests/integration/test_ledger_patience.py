@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import signal
 import sqlite3
 import threading
 import time
@@ -19,6 +21,7 @@ from blocks.ledger.errors import LedgerAway
 from blocks.patience import Patience, Vigil
 from tests.support.ledgers import new_address
 from tests.support.line import Line
+from workflows.core.errors import PhaselineError
 
 TURN = TurnRecord(
     step_path="s",
@@ -116,6 +119,62 @@ def test_when_patience_is_over_it_says_what_is_lost_and_nothing_waits_anew(line:
             assert time.monotonic() - began < 60
 
     asyncio.run(use())
+
+
+@pytest.mark.cluster
+def test_a_server_process_that_was_stopped_is_not_waited_for_without_bound(line: tuple[Line, str]) -> None:
+    _, address = line
+
+    async def use() -> None:
+        with Ledger.open(address, vigil=Vigil(Patience(300))) as ledger:
+            lease = await ledger.begin_run(RunStart(run_id="r", workflow="w"))
+            with stopped_servers(address):
+                await ledger.journal.keep(lease, TURN)
+                assert await ledger.get_run("default", "r") is not None
+            await ledger.renew(lease)
+            assert await ledger.journal.count("default", "r") == 1
+
+    asyncio.run(use())
+
+
+@pytest.mark.cluster
+def test_a_silent_database_ends_the_heartbeat_too(line: tuple[Line, str]) -> None:
+    cable, address = line
+    lost: list[PhaselineError] = []
+
+    async def use() -> None:
+        vigil = Vigil(Patience(0.5))
+        with Ledger.open(address, vigil=vigil, lease_seconds=1.5) as ledger:
+            lease = await ledger.begin_run(RunStart(run_id="r", workflow="w"))
+            told = asyncio.Event()
+            cable.hush()
+            async with ledger.kept(lease, lambda error: (lost.append(error), told.set())):
+                async with asyncio.timeout(20):
+                    await told.wait()
+            cable.cut()
+
+    asyncio.run(use())
+    assert len(lost) == 1 and "did not answer" in lost[0].message
+
+
+@contextlib.contextmanager
+def stopped_servers(address: str) -> Iterator[None]:
+    """PostgreSQL's own processes that serve this database are stopped."""
+    import psycopg
+
+    with psycopg.connect(address.partition("?")[0], autocommit=True) as connection:
+        query = (
+            "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        pids = [row[0] for row in connection.execute(query)]
+    assert pids
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
 
 
 @pytest.mark.cluster

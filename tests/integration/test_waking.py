@@ -7,7 +7,9 @@ import fcntl
 import io
 import json
 import os
+import signal
 import subprocess
+import sys
 import time
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,8 +20,12 @@ import pytest
 from blocks.ledger import Ledger, Owner, RunRow, RunStart
 from blocks.ledger.access import run_order
 from blocks.ledger.interrupted import AUTO, REVIVED, WOKEN, mark_revived, revivable
+from blocks.ledger.records import EndState
+from blocks.patience import PrefectAway
 from blocks.storage import ArtifactStore
+from blocks.storage_errors import StoreAway
 from deployments.again import labels_of
+from deployments.announcing import announced
 from deployments.arguments import read
 from deployments.commands.resume import start_of
 from deployments.definitions import compile_named, open_catalog
@@ -305,3 +311,84 @@ def test_a_person_who_continues_a_run_begins_to_count_anew(machine: Machine) -> 
     with machine.ledger() as ledger:
         counting = partial(mark_revived, tenant=TENANT, run_id="held", viewer=HERE)
         assert not ledger.access.write_now(counting, run_order(TENANT, "held")), "somebody works on it"
+
+
+_RUN = """
+import signal, sys, time
+from pathlib import Path
+
+def leave(*_):
+    time.sleep(1)
+    Path(sys.argv[1], "ended").touch()
+    sys.exit(1)
+
+signal.signal(signal.SIGTERM, leave)
+Path(sys.argv[1], "begun").touch()
+time.sleep(60)
+"""
+_WAKE = """
+import os, sys
+from blocks.ending import ending_in_time
+from deployments.commands.wake import _answer_of
+
+with ending_in_time(stays=False):
+    _answer_of([sys.executable, "-c", sys.argv[2], sys.argv[1]], os.environ)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_run_that_is_woken_ends_by_itself_when_its_wake_is_ended(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    command = [sys.executable, "-c", _WAKE, str(tmp_path), _RUN]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True) as waking:
+        while not (tmp_path / "begun").exists():
+            assert waking.poll() is None
+            time.sleep(0.02)
+        waking.send_signal(number)
+        assert waking.wait(30) != 0
+    assert (tmp_path / "ended").exists(), "it was given the time to end"
+
+
+def test_a_run_that_could_not_begin_again_goes_on_by_itself(machine: Machine) -> None:
+    with machine.ledger() as ledger:
+        lease = asyncio.run(ledger.begin_run(RunStart(run_id="r", workflow="w", offline=True)))
+        asyncio.run(ledger.finish_run(lease, "failed"))
+    start = machine.resumed("r", "--use", "new")
+    assert isinstance(start, Start)
+    with pytest.raises(PrefectAway, match="no server") as caught, announced(start):
+        raise PrefectAway("no server", "", 1.0, 60.0)
+    row = machine.row("r")
+    assert row.state == "stopped" and row.wake_at is not None and row.wake_reason.startswith("no server")
+    assert caught.value.cure.endswith("phaseline resume r") and "by itself" in caught.value.cure
+
+
+@pytest.mark.parametrize(
+    ("before", "woken", "redo", "after"),
+    [
+        ("failed", False, (), "stopped"),
+        ("waiting", False, (), "stopped"),
+        ("waiting", True, (), "waiting"),
+        ("failed", False, ("a",), "failed"),
+        ("completed", False, (), "completed"),
+    ],
+)
+def test_what_a_person_asked_for_goes_on_by_itself_where_it_broke_off_at_its_beginning(
+    machine: Machine, before: EndState, woken: bool, redo: tuple[str, ...], after: str
+) -> None:
+    from flows.run import _abandon, _Held
+
+    with machine.ledger() as ledger:
+        first = RunStart(run_id="r", workflow="w", offline=True)
+        asyncio.run(ledger.finish_run(asyncio.run(ledger.begin_run(first)), before))
+    start = machine.resumed("r", "--use", "new")
+    assert isinstance(start, Start)
+    launch = replace(start.to_launch(), woken=woken, redo=redo)
+    fault = StoreAway("no bucket", "", 1.0, 60.0)
+    with machine.ledger() as ledger, ArtifactStore.open(str(machine.folder / "s"), environ={}) as store:
+        lease = asyncio.run(ledger.begin_run(first))
+        held = _Held(start.plan, launch, store, ledger, lease, 0.0, None)
+        asyncio.run(_abandon(held, fault))
+    row = machine.row("r")
+    assert row.state == after and (row.wake_at is not None) == (after == "stopped")
+    assert ("by itself" in fault.cure) == (woken or after == "stopped")

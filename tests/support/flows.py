@@ -203,6 +203,7 @@ class Bench:
         listen: Any = None,
         redo: tuple[str, ...] = (),
         repeat_effects: bool = False,
+        woken: bool = False,
         **given: Any,
     ) -> Ran:
         """One start of a run as the command does it, up to its end."""
@@ -224,7 +225,8 @@ class Bench:
             tenant=self.tenant,
             prices={a.model.id: PRICES for s in plan.steps for a in s.agents} if self.priced else {},
             connections={} if offline else {"ANTHROPIC_API_KEY": self.model},
-            lift_parks=True,
+            lift_parks=not woken,
+            woken=woken,
             redo=redo,
             repeat_effects=repeat_effects,
             on_event=on_event,

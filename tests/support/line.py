@@ -17,6 +17,7 @@ class Line:
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
         self._whole = True
+        self._hushed = False
 
     def __enter__(self) -> Line:
         threading.Thread(target=self._accept, daemon=True).start()
@@ -33,6 +34,10 @@ class Line:
             ended, self._open = self._open, set()
         for connection in ended:
             _end(connection)
+
+    def hush(self) -> None:
+        """Keeps connections open, and lets nothing through any more: a peer that hangs."""
+        self._hushed = True
 
     def mend(self) -> None:
         """Lets connections through again."""
@@ -59,7 +64,8 @@ class Line:
     def _pump(self, source: socket.socket, sink: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while part := source.recv(65536):
-                sink.sendall(part)
+                if not self._hushed:
+                    sink.sendall(part)
         with self._lock:
             self._open -= {source, sink}
         for connection in (source, sink):

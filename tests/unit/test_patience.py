@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from blocks.ledger.clock import LedgerClock, SeenTime, counting
+from blocks.ledger.errors import LedgerAway
 from blocks.patience import (
     AT_START,
     FAULTS,
@@ -24,7 +26,9 @@ from blocks.patience import (
     Vigil,
     Wait,
 )
+from blocks.storage import ArtifactStore
 from deployments import server_supervisor
+from tasks.context import RunContext
 from workflows.core.errors import UsageError
 from workflows.core.units import shown_duration
 
@@ -146,6 +150,47 @@ def test_who_is_in_a_hurry_does_not_wait() -> None:
     assert time.monotonic() - began < 30
 
 
+def test_a_part_that_is_closed_hurries_no_other() -> None:
+    vigil = Vigil(Patience(600))
+    part = vigil.apart()
+    threading.Timer(0.2, part.over.set).start()
+    with pytest.raises(PatienceOver):
+        outwait(part, Flaky(float("inf")))
+    assert part.hurried and not vigil.hurried
+    other = vigil.apart()
+    vigil.hurry.set()
+    assert other.hurried, "the run is cancelled"
+
+
+def test_when_to_go_on_is_by_the_clock_that_the_ledger_believes() -> None:
+    before = SeenTime.now().latest - 30 * 86_400_000_000
+    clock = LedgerClock()
+    clock._seen = SeenTime(before)
+    with counting(clock):
+        over = PatienceOver("away", wake_after=60.0)
+    assert int(over.wake_at.timestamp()) == before // 1_000_000 + 60
+
+
+def test_nobody_is_told_that_a_run_goes_on_by_itself_where_it_does_not() -> None:
+    over = PatienceOver("away", "mend it")
+    over.not_by_itself()
+    over.of_run("r-1")
+    assert over.cure == "mend it; once it answers: phaseline resume r-1"
+    assert "by itself" not in LedgerAway("away").cure
+
+
+def test_what_is_back_is_not_waited_for_any_more(tmp_path: Path) -> None:
+    with ArtifactStore.open(str(tmp_path), environ={}) as store:
+        context = RunContext("r", tmp_path, store, {}, offline=True)
+        with context.waiting_out("s", lambda *_: None) as tell:
+            tell("request.retry", {"reason": "busy"})
+            assert context.waited_for == {"s": "busy"}
+            tell("request.started", {"attempt": 2})
+            assert context.waited_for == {"s": "busy"}, "it has not answered yet"
+            tell("request.progress", {"kind": "text", "characters": 1})
+            assert not context.waited_for, "it answers, however long that takes"
+
+
 def test_before_anything_was_done_less_is_waited() -> None:
     assert Vigil(Patience(600)).at_start().patience.seconds == 600 / AT_START
 
@@ -162,6 +207,7 @@ def test_long_waits_are_not_told_with_every_try() -> None:
 
 def test_an_outage_is_given_up_for_who_is_no_more_patient() -> None:
     outage = Outage()
+    assert not outage.hopeless(Patience(0)), "nobody waited yet"
     outage.give_up(Patience(5), 100.0)
     assert not outage.hopeless(Patience(5)), "there is none"
     outage.note(100.0)

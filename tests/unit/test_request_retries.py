@@ -107,6 +107,15 @@ def test_pauses_double_up_to_the_longest_and_chance_shortens_them() -> None:
     assert Patience(6).pause(PROVIDER, 1) == 0.1, "less patience has shorter pauses"
 
 
+def test_who_waits_for_nothing_asks_once() -> None:
+    answer, waits, _ = asked(Scripted(), Patience(0.0))
+    assert isinstance(answer, Answer) and not waits
+    busy = Scripted(Retryable("busy", "overloaded"))
+    error, waits, _ = asked(busy, Patience(0.0))
+    assert isinstance(error, ProviderAway) and error.message.startswith("busy")
+    assert busy.sent == 1 and not waits
+
+
 def test_an_overload_is_tried_again_until_it_passes() -> None:
     answer, waits, events = asked(Scripted(Retryable("busy", "overloaded"), Retryable("busy", "overloaded")))
     assert isinstance(answer, Answer)
