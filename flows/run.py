@@ -14,7 +14,7 @@ from typing import Any
 
 from blocks.boundaries import reached
 from blocks.ledger import Lease, Ledger
-from blocks.ledger.records import ANNOUNCED, DEPLOYED
+from blocks.ledger.records import ANNOUNCED, DEPLOYED, UNGIVEN
 from blocks.models import QuotaExhausted
 from blocks.patience import PatienceOver, Tell, Vigil
 from blocks.plan_secrets import masked_plan
@@ -25,7 +25,7 @@ from flows.execution import Execution
 from flows.holding import close_held, take_answers
 from flows.inputs import bound_values, recorded
 from flows.keeper import Keeper, shown_error
-from flows.launch import Launch, LostRun, expected, refuse_other_storage, run_start
+from flows.launch import Launch, LostRun, expected, refuse_other_storage, refuse_ungiven, run_start
 from flows.outcome import RunOutcome, outcome_of
 from flows.scope import Scope
 from flows.steady_heap import steady_heap
@@ -126,7 +126,7 @@ async def _held_run(
             lease, launch.announced.taken = launch.announced.lease, True
             await ledger.change_run(lease, flow_run_id=launch.flow_run_id)
         else:
-            lease = await ledger.begin_run(run_start(plan, launch, store))
+            lease = await ledger.begin_run(run_start(plan, launch, store, given))
         reached("run.begun")
         held = _Held(plan, launch, store, ledger, lease, started, manifest)
         try:
@@ -168,6 +168,7 @@ async def _abandon(held: _Held, fault: BaseException) -> None:
 
 async def _walked(held: _Held, given: Mapping[str, Any], storage: Awaitable[Any]) -> RunOutcome:
     plan, launch, lease = held.plan, held.launch, held.lease
+    refuse_ungiven(lease.previous, given)
     manifest = held.unknown
     if not lease.created:
         manifest = await held.store.read_manifest(launch.tenant, launch.run_id)
@@ -222,16 +223,18 @@ def _asking(plan: Plan, paths: Sequence[str]) -> Iterator[str]:
 
 
 def _labels(held: _Held, *, restored: bool) -> dict[str, Any] | None:
-    """Labels keep how the run began, but for which worker has it now; None: they stay as they are."""
+    """Labels keep how the run began, but for which worker has it now; None: they stay as they are.
+
+    What is written with the inputs says no more that they are missing.
+    """
     previous, launched = held.lease.previous, dict(held.launch.labels)
-    announced = {ANNOUNCED: True} if held.launch.announced is not None else {}
-    before = {**launched, **announced} if previous is None else dict(previous.labels)
-    now = {name: value for name, value in before.items() if name != ANNOUNCED}
+    before = launched if previous is None else dict(previous.labels)
+    now = {name: value for name, value in before.items() if name not in (ANNOUNCED, UNGIVEN)}
     if DEPLOYED in launched:
         now[DEPLOYED] = launched[DEPLOYED]
     if restored:
         now[RESTORED] = True
-    return None if now == before else now
+    return None if previous is not None and now == before else now
 
 
 def _tell_distrust(held: _Held, earlier: Earlier, manifest: Mapping[str, Any] | None) -> None:

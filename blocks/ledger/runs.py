@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Table, and_, case, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from blocks.ledger.documents import RUN_LIMIT, address, plain, to_text, to_text_or_none
-from blocks.ledger.errors import Fenced, RunChanged, RunHeld, RunMismatch, RunTakenBack
+from blocks.ledger.errors import Fenced, RunChanged, RunHeld, RunMismatch, RunTakenBack, RunUngiven
 from blocks.ledger.process_identity import Owner
 from blocks.ledger.records import TAKEN_BACK, EndState, Lease, RunRow, RunStart
 from blocks.ledger.rows import now, run_query, run_row, this
@@ -123,6 +123,22 @@ def taken_back_run(row: RunRow) -> RunTakenBack:
         f"the run {row.run_id} was taken back",
         f"start a new one: phaseline run {row.workflow}; "
         f"or take back what is left of it: phaseline cancel {row.run_id} --undo",
+    )
+
+
+def ungiven_run(row: RunRow, command: str = "") -> RunUngiven:
+    """What somebody is told who wants to go on with a run without the inputs it was given.
+
+    `command`: the command line that gives them again, where it is known better than by the workflow's name.
+    """
+    names = row.ungiven
+    again = command or " ".join(
+        [f"phaseline run {row.workflow} --run-id {row.run_id}", *(f"-i {name}=..." for name in names)]
+    )
+    return RunUngiven(
+        f"the run {row.run_id} ended before what it was given was written down ({', '.join(names)}); "
+        "it does not go on with defaults",
+        f"give the same command again, with the same inputs: {again}",
     )
 
 
