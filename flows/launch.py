@@ -129,14 +129,19 @@ def refuse_ungiven(row: RunRow | None, given: Collection[str], command: str = ""
         raise ungiven_run(row, command)
 
 
+def chosen(plan: Plan, given: Mapping[str, Any]) -> list[str]:
+    """The inputs that are given and are not the default: a deployed flow is given every default, too."""
+    defaults = {i.name: i.default for i in plan.inputs}
+    return sorted(name for name, value in given.items() if value != defaults.get(name))
+
+
 def run_start(plan: Plan, launch: Launch, store: ArtifactStore, given: Mapping[str, Any]) -> RunStart:
     """What the ledger is told of a run that begins, or goes on.
 
     Which inputs it was given is in the same commit as the row. They follow once their bodies are stored; who
     finds the row without them must not take the defaults for them.
     """
-    defaults = {i.name: i.default for i in plan.inputs}
-    ungiven = sorted(name for name, value in given.items() if value != defaults.get(name))
+    ungiven = chosen(plan, given)
     return RunStart(
         run_id=launch.run_id,
         workflow=plan.workflow,

@@ -25,7 +25,7 @@ from flows.execution import Execution
 from flows.holding import close_held, take_answers
 from flows.inputs import bound_values, recorded
 from flows.keeper import Keeper, shown_error
-from flows.launch import Launch, LostRun, expected, refuse_other_storage, refuse_ungiven, run_start
+from flows.launch import Launch, LostRun, chosen, expected, refuse_other_storage, refuse_ungiven, run_start
 from flows.outcome import RunOutcome, outcome_of
 from flows.scope import Scope
 from flows.steady_heap import steady_heap
@@ -168,7 +168,7 @@ async def _abandon(held: _Held, fault: BaseException) -> None:
 
 async def _walked(held: _Held, given: Mapping[str, Any], storage: Awaitable[Any]) -> RunOutcome:
     plan, launch, lease = held.plan, held.launch, held.lease
-    refuse_ungiven(lease.previous, given)
+    refuse_ungiven(lease.previous, chosen(plan, given))
     manifest = held.unknown
     if not lease.created:
         manifest = await held.store.read_manifest(launch.tenant, launch.run_id)

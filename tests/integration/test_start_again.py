@@ -166,7 +166,7 @@ def test_a_run_that_lost_its_inputs_does_not_take_the_defaults(tmp_path: Path) -
     asyncio.run(cut_off())
     for given in ({}, {"note": "n"}):
         with pytest.raises(RunUngiven, match="defaults"):
-            bench.run(offline=True, note=given.get("note"))
+            bench.run(offline=True, **given)
         assert (bench.row().state, bench.row().ungiven) == ("interrupted", ("amount",))
     assert bench.run(offline=True, amount="999").outcome.status == "completed"
     assert bench.row().ungiven == () and bench.row().inputs["amount"] == {"value": "999"}
