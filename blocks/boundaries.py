@@ -17,6 +17,8 @@ id, the kind of an artifact, the name of an output, the state of an end."""
 
 BOUNDARIES: Mapping[str, str] = MappingProxyType(
     {
+        "run.announced": "the run's row names the inputs it was given, and does not hold them",
+        "run.given": "the inputs are in the row of an announced run; nothing else was asked for",
         "run.begun": "the run has its row, and this process holds it",
         "run.bound": "the inputs are in the run's row",
         "run.described": "the manifest with the definition is stored",

@@ -205,7 +205,7 @@ def _of_variable(name: str, written: str, *, sure: bool) -> Iterator[str]:
         yield from _HEADER.findall(value)
     upper = name.upper()
     telling = tells_secret(name, value)
-    if not (sure or telling) or _is_place(value) or (not telling and _is_in_our_paths(value)):
+    if not (sure or telling) or _is_place(value) or _is_in_our_paths(value):
         return
     if _ADDRESS.fullmatch(value):
         if "HOOK" in upper:  # the address itself is what lets one in

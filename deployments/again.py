@@ -89,16 +89,25 @@ def undoing(places: Sequence[str], run_id: str) -> str:
     return shlex.join(["phaseline", *places, "cancel", run_id, "--undo"])
 
 
+def giving_again(row: RunRow) -> str:
+    """The command line that gives a run its inputs again: they were not written down."""
+    words = started_with(row.labels) or ("phaseline", "run", row.workflow)
+    return " ".join([continuing(words, row.run_id), *(f"-i {name}=..." for name in row.ungiven)])
+
+
 def places_for(row: RunRow, places: Sequence[str]) -> Sequence[str]:
     """The options that say where a run's things are: those it was started with, else the ones given here."""
     return places_of(started_with(row.labels)) or places
 
 
 def going_on_by(row: RunRow, places: Sequence[str], errors: Iterable[Any] = ()) -> str:
-    """The command line with which a run goes on: with undoing it, once that began. `errors`: of its steps."""
+    """The command line with which a run goes on: with undoing it, once that began; or with the inputs that
+    it lacks. `errors`: of its steps."""
     own = places_for(row, places)
     if row.taken_back:
         return undoing(own, row.run_id)
+    if row.ungiven:
+        return giving_again(row)
     return resuming(own, row.run_id, step_anew((row.error, *errors)) if row.state == "failed" else "")
 
 

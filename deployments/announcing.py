@@ -10,6 +10,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from blocks.boundaries import reached
 from workflows.core.errors import PhaselineError
 
 if TYPE_CHECKING:
@@ -49,15 +50,17 @@ def announced(start: Start, tell: Tell | None = None) -> Iterator[Start]:
                 raise
             return
         held = asyncio.run(_begun(start, ledger))
+        lacking = f"{start.again}, with the same inputs" if start.given else ""
         with _kept(ledger, held):
             try:
                 start = replace(start, announced=held, given=asyncio.run(_described(start, ledger, held)))
+                lacking = ""
                 yield start
             except BaseException as fault:
                 if not isinstance(fault, Exception):
                     vigil.hurry.set()  # who ends the command does not wait for its last word
                 if not held.taken:
-                    asyncio.run(_ended(ledger, held, fault))
+                    asyncio.run(_ended(ledger, held, fault, lacking))
                 raise
 
 
@@ -92,13 +95,16 @@ async def _begun(start: Start, ledger: Ledger) -> Announced:
 
     launch = start.to_launch()
     with ArtifactStore.open(launch.settings.storage, environ=launch.environ) as store:
-        begun = run_start(start.plan, launch, store)
+        begun = run_start(start.plan, launch, store, start.given)
         labels = {**begun.labels, ANNOUNCED: True}
-        return Announced(await ledger.begin_run(replace(begun, labels=labels)))
+        held = Announced(await ledger.begin_run(replace(begun, labels=labels)))
+    reached("run.announced")
+    return held
 
 
 async def _described(start: Start, ledger: Ledger, held: Announced) -> Mapping[str, Any]:
     """The inputs as they travel, written down too: who continues the run need not give them again."""
+    from blocks.ledger.records import ANNOUNCED
     from deployments.stored_inputs import stored_inputs
     from workflows.core.refs import Ref
 
@@ -107,7 +113,9 @@ async def _described(start: Start, ledger: Ledger, held: Announced) -> Mapping[s
         name: {"ref": value.model_dump(mode="json")} if isinstance(value, Ref) else {"value": value}
         for name, value in given.items()
     }
-    await ledger.change_run(held.lease, inputs=inputs)
+    labels = {**start.to_launch().labels, ANNOUNCED: True}  # and no more that they are missing
+    await ledger.change_run(held.lease, inputs=inputs, labels=labels)
+    reached("run.given")
     return given
 
 
@@ -131,13 +139,19 @@ def _kept(ledger: Ledger, held: Announced) -> Iterator[None]:
         thread.join(_LAST_S)
 
 
-async def _ended(ledger: Ledger, held: Announced, fault: BaseException) -> None:
-    """The run did not begin. Whatever keeps its row from saying so, the fault itself is what is told."""
+async def _ended(ledger: Ledger, held: Announced, fault: BaseException, lacking: str) -> None:
+    """The run did not begin. Whatever keeps its row from saying so, the fault itself is what is told.
+
+    `lacking`: the command that gives its inputs again, where they are not in the row: it does not go on by
+    itself then.
+    """
     from blocks.patience import PatienceOver
     from flows.keeper import shown_error
 
     state, wake = "cancelled", None
-    if isinstance(fault, PatienceOver):
+    if isinstance(fault, PatienceOver) and lacking:
+        fault.cure, state = f"once it answers: {lacking}", "failed"
+    elif isinstance(fault, PatienceOver):
         fault.of_run(held.lease.run_id)
         state, wake = "stopped", int(fault.wake_at.timestamp() * 1_000_000)
     elif isinstance(fault, Exception):

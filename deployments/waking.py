@@ -12,6 +12,7 @@ from pathlib import Path
 from blocks import file_locks
 from blocks.ledger import Owner, RunRow
 from blocks.ledger.records import ANNOUNCED
+from blocks.ledger.runs import ungiven_run
 from blocks.storage_root import local_path
 from deployments import server_supervisor
 from deployments.again import catalog_of
@@ -49,6 +50,8 @@ def elsewhere(row: RunRow) -> str | None:
     manifest holds its bodies, and elsewhere all would be done, and paid, again. Whether the definition in it
     is the run's is looked at when the run goes on.
     """
+    if row.ungiven:
+        return ungiven_run(row).message
     catalog = catalog_of(row.labels)
     if catalog is not None and not os.path.isdir(catalog):  # noqa: PTH112 - False where it may not be seen
         return f"its catalog {catalog} is not on this machine"

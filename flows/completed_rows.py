@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from blocks.ledger import StepRecord
+from flows.inputs import known_value
 from flows.items import item_parts
 from tasks.context import RunContext
 from tasks.results import StepResult
@@ -111,18 +112,18 @@ async def _inner_inputs(
 ) -> dict[str, Value]:
     """What an inner workflow was given, as far as it can still be told."""
     assert step.workflow is not None
-    given = {i.name: Value(i.name, plain=i.default) for i in step.workflow.inputs}
+    specs = {i.name: i for i in step.workflow.inputs}
+    given = {name: known_value(name, spec.default, spec) for name, spec in specs.items()}
     for name, written in step.args.items():
         lone = lone_expression(written) if isinstance(written, str) else None
         if lone is not None and lone not in names and lone in values:
-            given[name] = values[lone]
+            # By its own type: a secret of the outer workflow is only a text where the inner one takes a text.
+            handed = values[lone]
+            given[name] = known_value(name, handed.ref or handed.plain, specs.get(name))
             continue
         try:
-            given[name] = Value(name, plain=await argument(written, values, context.store, names))
+            told = await argument(written, values, context.store, names)
+            given[name] = known_value(name, told, specs.get(name))
         except PhaselineError:
             given.pop(name, None)  # an undo that reads it says that it is missing
     return given
-
-
-def known_value(name: str, given: Any) -> Value:
-    return Value(name, ref=given) if isinstance(given, Ref) else Value(name, plain=given)

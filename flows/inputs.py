@@ -45,6 +45,19 @@ def restored(kept: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return {n: Ref.model_validate(v["ref"]) if "ref" in v else v.get("value") for n, v in kept.items()}
 
 
+def known_value(name: str, given: Any, spec: InputPlan | None) -> Value:
+    """A value as a run keeps it: a ref, or plain. That of a secret leads to its variable.
+
+    The value itself is looked up where it is used; from here on it is masked wherever it shows up.
+    """
+    if isinstance(given, Ref):
+        return Value(name, ref=given)
+    if spec is not None and spec.type == "secret" and (variable := variable_of(given)):
+        learn([variable])
+        return Value(name, plain=given, variable=variable)
+    return Value(name, plain=given)
+
+
 async def _value(spec: InputPlan, value: Any, context: RunContext) -> Value:
     if isinstance(value, Ref):
         if value.tenant != context.tenant:
@@ -53,10 +66,7 @@ async def _value(spec: InputPlan, value: Any, context: RunContext) -> Value:
             )
         return Value(spec.name, ref=value)
     if spec.type == "secret" and value is not None:
-        # The value itself is looked up where it is used; from here on it is masked wherever it shows up.
-        variable = variable_of(value)
-        learn([variable])
-        return Value(spec.name, plain=value, variable=variable)
+        return known_value(spec.name, value, spec)
     if value is None:
         return Value(spec.name, ref=await _default(spec, context)) if spec.default_file else Value(spec.name)
     is_text = isinstance(value, str)

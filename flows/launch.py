@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from blocks.ledger import Lease, Ledger, RunRow, RunStart, RunState
+from blocks.ledger.records import UNGIVEN
+from blocks.ledger.runs import ungiven_run
 from blocks.models import ModelConnection
 from blocks.patience import Patience
 from blocks.settings import Settings
@@ -134,8 +136,25 @@ async def refuse_other_storage(row: RunRow | None, store: ArtifactStore, launch:
         )
 
 
-def run_start(plan: Plan, launch: Launch, store: ArtifactStore) -> RunStart:
-    """What the ledger is told of a run that begins, or goes on."""
+def refuse_ungiven(row: RunRow | None, given: Collection[str], command: str = "") -> None:
+    """Raises RunUngiven for a run whose inputs are lost, where they are not `given` again, all of them."""
+    if row is not None and not set(row.ungiven) <= set(given):
+        raise ungiven_run(row, command)
+
+
+def chosen(plan: Plan, given: Mapping[str, Any]) -> list[str]:
+    """The inputs that are given and are not the default: a deployed flow is given every default, too."""
+    defaults = {i.name: i.default for i in plan.inputs}
+    return sorted(name for name, value in given.items() if value != defaults.get(name))
+
+
+def run_start(plan: Plan, launch: Launch, store: ArtifactStore, given: Mapping[str, Any]) -> RunStart:
+    """What the ledger is told of a run that begins, or goes on.
+
+    Which inputs it was given is in the same commit as the row. They follow once their bodies are stored; who
+    finds the row without them must not take the defaults for them.
+    """
+    ungiven = chosen(plan, given)
     return RunStart(
         run_id=launch.run_id,
         workflow=plan.workflow,
@@ -145,6 +164,6 @@ def run_start(plan: Plan, launch: Launch, store: ArtifactStore) -> RunStart:
         plan_digest=plan.definition,
         models={a.id: a.model.id for a in agents_of(plan)},
         flow_run_id=launch.flow_run_id,
-        labels=dict(launch.labels),
+        labels={**launch.labels, **({UNGIVEN: ungiven} if ungiven else {})},
         expect=launch.expect,
     )

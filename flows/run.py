@@ -15,7 +15,7 @@ from typing import Any
 from blocks.boundaries import reached
 from blocks.ledger import Lease, Ledger
 from blocks.ledger.clock import now_utc
-from blocks.ledger.records import ANNOUNCED, DEPLOYED
+from blocks.ledger.records import ANNOUNCED, DEPLOYED, UNGIVEN
 from blocks.models import QuotaExhausted
 from blocks.patience import PatienceOver, Tell, Vigil
 from blocks.plan_secrets import masked_plan
@@ -29,8 +29,10 @@ from flows.keeper import Keeper, shown_error
 from flows.launch import (
     Launch,
     LostRun,
+    chosen,
     expected,
     refuse_other_storage,
+    refuse_ungiven,
     run_start,
     woken_with,
 )
@@ -138,7 +140,7 @@ async def _held_run(
             lease, launch.announced.taken = launch.announced.lease, True
             await ledger.change_run(lease, flow_run_id=launch.flow_run_id)
         else:
-            lease = await ledger.begin_run(run_start(plan, launch, store))
+            lease = await ledger.begin_run(run_start(plan, launch, store, given))
         reached("run.begun")
         held = _Held(plan, launch, store, ledger, lease, started, manifest)
         try:
@@ -188,6 +190,7 @@ async def _abandon(held: _Held, fault: BaseException) -> None:
 
 async def _walked(held: _Held, given: Mapping[str, Any], storage: Awaitable[Any]) -> RunOutcome:
     plan, launch, lease = held.plan, held.launch, held.lease
+    refuse_ungiven(lease.previous, chosen(plan, given))
     manifest = held.unknown
     if not lease.created:
         manifest = await held.store.read_manifest(launch.tenant, launch.run_id)
@@ -242,11 +245,13 @@ def _asking(plan: Plan, paths: Sequence[str]) -> Iterator[str]:
 
 
 def _labels(held: _Held, *, restored: bool) -> dict[str, Any] | None:
-    """Labels keep how the run began, but for which worker has it now; None: they stay as they are."""
+    """Labels keep how the run began, but for which worker has it now; None: they stay as they are.
+
+    What is written with the inputs says no more that they are missing.
+    """
     previous, launched = held.lease.previous, dict(held.launch.labels)
-    announced = {ANNOUNCED: True} if held.launch.announced is not None else {}
-    before = {**launched, **announced} if previous is None else dict(previous.labels)
-    now = {name: value for name, value in before.items() if name != ANNOUNCED}
+    before = launched if previous is None else dict(previous.labels)
+    now = {name: value for name, value in before.items() if name not in (ANNOUNCED, UNGIVEN)}
     if DEPLOYED in launched:
         now[DEPLOYED] = launched[DEPLOYED]
     if restored:
@@ -255,7 +260,7 @@ def _labels(held: _Held, *, restored: bool) -> dict[str, Any] | None:
         now[WAKES] = int(before.get(WAKES, 0)) + (previous.state == "stopped")
     else:
         now.pop(WAKES, None)
-    return None if now == before else now
+    return None if previous is not None and now == before else now
 
 
 def _tell_distrust(held: _Held, earlier: Earlier, manifest: Mapping[str, Any] | None) -> None:

@@ -9,22 +9,22 @@ from dataclasses import dataclass
 from typing import Any
 
 from blocks.ledger import EffectRow, Lease, Ledger, RunRow, RunStart
+from blocks.patience import Patience, Vigil
 from blocks.settings import Settings
 from blocks.storage import ArtifactStore
-from flows.completed_rows import Completed, completed_rows, known_value
-from flows.inputs import restored
+from flows.completed_rows import Completed, completed_rows
+from flows.inputs import known_value, restored
 from tasks.context import RunContext
 from tasks.durable import Durable
 from tasks.effect_calls import Unsure
 from tasks.effect_rows import may_have_happened
 from tasks.effect_tools import gate_of
 from tasks.handler_faults import HandlerCrashed, HandlerTimeout
+from tasks.skill_arguments import filled, problems_of, with_secrets
 from tasks.toolbox import call_handler
-from tasks.tools import Effect, ToolError, ToolResult, argument_problems
-from tasks.values import argument
+from tasks.tools import Effect, ToolError, ToolResult
 from tasks.waiting import Waiting
 from workflows.core.errors import PhaselineError
-from workflows.core.handlers import with_documents
 from workflows.core.plan import DecidersPlan, Plan, UndoPlan
 from workflows.core.step_paths import within
 
@@ -84,19 +84,22 @@ async def undo_run(
     Each step is taken back once, also when this is called again. One that fails keeps none from the rest.
     Raises RunHeld, StorageError, LedgerError.
     """
-    with ArtifactStore.open(settings.storage, environ=environ) as store:
+    patience = Patience.read(environ)
+    with ArtifactStore.open(settings.storage, environ=environ, vigil=Vigil(patience)) as store:
         async with _taken(ledger, row) as lease:
             context = RunContext(
                 run_id=row.run_id,
                 catalog_root=settings.catalog,
                 store=store,
                 environ=environ,
+                patience=patience,
                 offline=row.offline,
                 tenant=row.tenant,
                 durable=Durable(ledger, lease),
             )
             records = {r.step_path: r for r in await ledger.steps(row.tenant, row.run_id)}
-            inputs = {n: known_value(n, v) for n, v in restored(row.inputs).items()}
+            specs = {i.name: i for i in plan.inputs}
+            inputs = {n: known_value(n, v, specs.get(n)) for n, v in restored(row.inputs).items()}
             found = await completed_rows(plan, records, inputs, "", context)
             found.sort(key=lambda done: done.ended, reverse=True)
             undone = [await _undo(done, context) for done in found]
@@ -138,17 +141,13 @@ async def _undo(done: Completed, context: RunContext) -> Undone:
 async def _called(done: Completed, context: RunContext) -> ToolResult:
     """Calls the handler through the gate, so that it is done once whatever happens."""
     undo = done.undo
-    arguments = {
-        name: written
-        if name in undo.handler.documents
-        else await argument(written, done.values, context.store, {})
-        for name, written in undo.args.items()
-    }
-    _check(undo, arguments, done)
+    arguments = await filled(undo.handler, undo.args, done.values, {}, context)
+    await _check(undo, arguments, done)
 
     async def send(_key: str) -> ToolResult:
         try:
-            result = await call_handler(undo.skill, undo.handler, arguments, done.values, context)
+            given = with_secrets(undo.args, arguments, done.values, context)
+            result = await call_handler(undo.skill, undo.handler, given, done.values, context)
         except (HandlerTimeout, HandlerCrashed) as fault:
             raise Unsure(str(fault)) from None  # what it did before its end is not known
         return ToolResult(json.dumps(result, ensure_ascii=False))
@@ -191,12 +190,9 @@ def _of_undo(path: str, undone: Sequence[str]) -> bool:
     return path in {f"{step}/undo" for step in undone}
 
 
-def _check(undo: UndoPlan, arguments: dict[str, Any], done: Completed) -> None:
-    names = [n for n, v in done.values.items() if v.ref is not None or v.plain is not None]
+async def _check(undo: UndoPlan, arguments: dict[str, Any], done: Completed) -> None:
     try:
-        problems = argument_problems(
-            with_documents(undo.handler.input_schema, undo.handler.documents, names), arguments
-        )
+        problems = await problems_of(undo.handler, arguments, done.values)
     except ValueError as fault:
         problems = [str(fault)]
     if problems:

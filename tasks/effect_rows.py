@@ -11,6 +11,8 @@ from workflows.core.refs import canonical_json
 OUTCOME_BYTES = 48 * 1024
 """A longer result is recorded by its beginning: a row of the ledger takes 64 KB."""
 
+_CUT = " bytes in all]"
+
 IN_DOUBT = "in_doubt"
 """Set in the error of a call that may be sent again although an earlier sending may have been performed."""
 
@@ -41,6 +43,11 @@ def of_earlier(refused: Refused) -> ToolResult:
     raise Unsure(f"{refused}\nThis sending was refused, but {EARLIER}.", passing=False) from None
 
 
+def cut_off(text: str) -> bool:
+    """Whether a recorded text is only the beginning of a result."""
+    return text.endswith(_CUT)
+
+
 def beginning(result: ToolResult) -> ToolResult:
     """A result that fits into a row: itself, or as much of its text."""
     text, size = result.content, len(canonical_json(result.to_json()).encode("utf-8", "surrogatepass"))
@@ -51,4 +58,4 @@ def beginning(result: ToolResult) -> ToolResult:
     length = OUTCOME_BYTES // 2
     while len(canonical_json(text[:length]).encode("utf-8", "surrogatepass")) > OUTCOME_BYTES - 200:
         length //= 2
-    return ToolResult(f"{text[:length]}\n[cut: {size} bytes in all]", result.is_error)
+    return ToolResult(f"{text[:length]}\n[cut: {size}{_CUT}", result.is_error)

@@ -70,15 +70,16 @@ def gate_of(
     repeat: str = "",
     remote: bool = True,
     earlier: EarlierWork | None = None,
+    keep: Callable[[ToolResult], Awaitable[ToolResult]] | None = None,
 ) -> EffectGate | None:
     """The gate of the unit that works at `path`; None outside of a recorded run.
 
-    `repeat`, `remote` and `earlier` as in EffectGate. One gate serves one attempt.
+    `repeat`, `remote`, `earlier` and `keep` as in EffectGate. One gate serves one attempt.
     """
     if context.durable is None:
         return None
 
-    async def keep(result: ToolResult) -> ToolResult:
+    async def kept(result: ToolResult) -> ToolResult:
         return await _small(result, context, path)
 
     return EffectGate(
@@ -90,7 +91,7 @@ def gate_of(
         repeat=repeat,
         generation=context.generations.get(path, 0),
         scrub=lambda value: scrub_value(value, context.secrets),
-        keep=keep,
+        keep=keep or kept,
         on_event=context.on_event,
         remote=remote,
         earlier=earlier or EarlierWork(),

@@ -6,6 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -13,27 +14,19 @@ from pydantic import ValidationError
 from tasks.context import INLINE_BYTES, RunContext
 from tasks.earlier_work import EarlierWork, done_by
 from tasks.effect_calls import Unsure
+from tasks.effect_rows import cut_off
 from tasks.effect_tools import gate_of
 from tasks.failures import OutputRejected, StepFailed
 from tasks.handler_faults import HandlerCrashed, HandlerTimeout
 from tasks.outputs import Contract, Rejected
 from tasks.outputs_stored import store_output
 from tasks.results import StepResult
+from tasks.skill_arguments import WrongArguments, filled, problems_of, with_secrets
 from tasks.toolbox import call_handler
-from tasks.tools import ToolError, ToolResult, argument_problems
-from tasks.values import Value, argument, lone_expression
-from workflows.core.errors import PhaselineError
-from workflows.core.handlers import with_documents
+from tasks.tools import ToolError, ToolResult
+from tasks.values import Value
 from workflows.core.plan import StepPlan
 from workflows.core.refs import Ref
-
-
-class WrongArguments(PhaselineError):
-    """The arguments of a skill step do not fit its handler."""
-
-    final = True
-    before_sending = True
-    """Nothing was called yet."""
 
 
 async def run_skill(
@@ -42,18 +35,11 @@ async def run_skill(
     """Calls the step's handler and stores its result. Raises HandlerFault, WrongArguments, OutputRejected."""
     assert step.skill is not None and step.handler is not None
     started = time.monotonic()
-    arguments = {
-        name: written
-        if name in step.handler.documents
-        else await argument(written, values, context.store, extra)
-        for name, written in step.args.items()
-    }
-    names = [n for n, v in values.items() if v.ref is not None or v.plain is not None]
+    arguments = await filled(step.handler, step.args, values, extra, context)
     try:
-        schema = with_documents(step.handler.input_schema, step.handler.documents, names)
+        problems = await problems_of(step.handler, arguments, values)
     except ValueError as fault:
         raise WrongArguments(str(fault), "give the step the document it needs") from None
-    problems = await asyncio.to_thread(argument_problems, schema, arguments)
     if problems:
         raise WrongArguments(
             f"{step.handler.handler}: " + "; ".join(problems), f"mend `args` of the step '{step.id}'"
@@ -84,7 +70,18 @@ async def _called(
     # Whatever was done by other arguments: the step's definition, or what it reads, was another one then.
     fresh = context.durable.lease.created and context.attempts.get(path, 1) <= 1
     earlier = EarlierWork([] if fresh else await done_by(context, path))
-    gate = gate_of(context, path, repeat=context.repeat(path), remote=context.reaches_out, earlier=earlier)
+
+    async def keep(result: ToolResult) -> ToolResult:
+        return await _small(result, handler.handler, context, path)
+
+    gate = gate_of(
+        context,
+        path,
+        repeat=context.repeat(path),
+        remote=context.reaches_out,
+        earlier=earlier,
+        keep=keep,
+    )
     if gate is None:
         return await _handled(step, arguments, values, context)
 
@@ -93,7 +90,8 @@ async def _called(
             made = await _handled(step, arguments, values, context)
         except (HandlerTimeout, HandlerCrashed) as fault:
             raise Unsure(str(fault)) from None  # what it did before its end is not known
-        return ToolResult(await _enveloped(made, handler.handler, context, path))
+        # Stored by the gate: a storage that is away then leaves no doubt of whether the call was made.
+        return ToolResult(json.dumps({"value": made}, ensure_ascii=False))
 
     done = await gate.perform(
         kind="tool",
@@ -105,22 +103,21 @@ async def _called(
         key_fields=step.effect_key,
         people=step.people,
     )
-    return await _opened(done, step, context)
+    return await _opened(done, step, context, path)
 
 
-async def _enveloped(made: Any, name: str, context: RunContext, path: str) -> str:
+async def _small(result: ToolResult, name: str, context: RunContext, path: str) -> ToolResult:
     """A result as the gate keeps it, which is text of some length: itself, or where it is stored."""
-    text = json.dumps({"value": made}, ensure_ascii=False)
-    body = text.encode("utf-8", "surrogatepass")
-    if len(body) <= INLINE_BYTES // 2:
-        return text
+    body = str(result.content).encode("utf-8", "surrogatepass")
+    if result.is_error or len(body) <= INLINE_BYTES // 2:
+        return result
     ref = await context.keep(
         body, media_type="application/json", kind="tool-result", summary=f"result of {name}", step=path
     )
-    return json.dumps({"ref": ref.model_dump(mode="json")})
+    return replace(result, content=json.dumps({"ref": ref.model_dump(mode="json")}))
 
 
-async def _opened(done: ToolResult, step: StepPlan, context: RunContext) -> Any:
+async def _opened(done: ToolResult, step: StepPlan, context: RunContext, path: str) -> Any:
     """A recorded result; an outcome that a person told is text."""
     text = done.content if isinstance(done.content, str) else json.dumps(done.content, ensure_ascii=False)
     if done.is_error:
@@ -128,6 +125,12 @@ async def _opened(done: ToolResult, step: StepPlan, context: RunContext) -> Any:
     try:
         kept = json.loads(text)
     except (ValueError, RecursionError):
+        if text.startswith('{"value": ') and cut_off(text):
+            raise StepFailed(
+                "it was done, and its result could not be stored then: only the beginning is known",
+                "look there at what it did; done once more, which acts again: "
+                f"phaseline resume {context.run_id} --from {path.split('/')[0]} --repeat-effects",
+            ) from None
         return text
     if isinstance(kept, dict) and set(kept) == {"ref"}:
         stored = _ref(kept["ref"], context)
@@ -151,32 +154,10 @@ async def _handled(
 ) -> Any:
     assert step.skill is not None and step.handler is not None
     try:
-        given = _with_secrets(step, arguments, values, context)
+        given = with_secrets(step.args, arguments, values, context)
         return await call_handler(step.skill, step.handler, given, values, context)
     except ToolError as fault:
         raise WrongArguments(str(fault), f"mend `args` of the step '{step.id}'") from None
-
-
-def _with_secrets(
-    step: StepPlan, arguments: dict[str, Any], values: Mapping[str, Value], context: RunContext
-) -> dict[str, Any]:
-    """The arguments as the handler gets them, with the value of each secret that is one by itself.
-
-    Everything before this (keys, digests, rows, questions to people) is made of its reference.
-    """
-    given = dict(arguments)
-    for name, written in step.args.items():
-        value = values.get(lone_expression(written) or "") if isinstance(written, str) else None
-        if value is None or not value.variable:
-            continue
-        held = context.environ.get(value.variable, "")
-        if not held:
-            raise WrongArguments(
-                f"the secret '{value.name}' is not there: the variable {value.variable} is not set",
-                f"set {value.variable} where the run goes on",
-            )
-        given[name] = held
-    return given
 
 
 def _accept(step: StepPlan, result: Any) -> None:

@@ -19,6 +19,7 @@ from blocks.ledger.errors import (
     RunHeld,
     RunMismatch,
     RunTakenBack,
+    RunUngiven,
 )
 from blocks.ledger.events import EventLedger, EventRow
 from blocks.ledger.forms import UnfitAnswer, UnfitForm
@@ -89,6 +90,7 @@ __all__ = [
     "RunStart",
     "RunState",
     "RunTakenBack",
+    "RunUngiven",
     "StepRecord",
     "StepState",
     "TimeBudgetLedger",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from blocks import secrets
@@ -25,6 +26,31 @@ def to_text(value: Any, what: str, limit: int = STEP_LIMIT) -> str:
             text = _dump(known.value(value, numbers=False))
     except (TypeError, ValueError, RecursionError) as error:
         raise LedgerError(f"{what} cannot be kept as JSON: {error}", "keep only JSON values in it") from error
+    return _limited(text, what, limit)
+
+
+def labels_text(labels: Mapping[str, Any]) -> str:
+    """A run's labels as text, without known secrets. Paths stay whole: masked, they would lead nowhere.
+
+    A path is a text that begins with "/", but for what somebody wrote after `--text`.
+    """
+    known = secrets.known()
+    return _limited(_dump({n: _masked(v, known) for n, v in labels.items()}), "the run's labels", RUN_LIMIT)
+
+
+def _masked(label: Any, known: secrets.Secrets) -> Any:
+    if isinstance(label, str):
+        return label if label.startswith("/") else known.text(label)
+    if isinstance(label, list):
+        before = ["", *label]
+        return [
+            known.value(word, numbers=False) if said == "--text" else _masked(word, known)
+            for said, word in zip(before, label, strict=False)
+        ]
+    return known.value(label, numbers=False)
+
+
+def _limited(text: str, what: str, limit: int) -> str:
     size = len(text.encode())
     if size > limit:
         raise LedgerError(

@@ -50,5 +50,9 @@ class RunTakenBack(UsageError):
     """The run's work was undone, so that nothing can be built on it."""
 
 
+class RunUngiven(UsageError):
+    """The run ended before the inputs it was given were written down: defaults would take their place."""
+
+
 class RunMismatch(UsageError):
     """The run id belongs to another workflow."""

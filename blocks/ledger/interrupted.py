@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy import Connection, select, update
 
-from blocks.ledger.documents import RUN_LIMIT, from_text, plain, to_text
+from blocks.ledger.documents import from_text, labels_text, plain
 from blocks.ledger.process_identity import Owner
 from blocks.ledger.records import RunRow, RunState
 from blocks.ledger.rows import holder_of, now, run_query, run_row, this
@@ -43,7 +43,7 @@ def mark_woken(connection: Connection, tenant: str, run_id: str, viewer: Owner, 
         labels[WOKEN] = found.lease_epoch + 1
     else:
         labels.pop(REVIVED, None)
-    written = to_text(labels, "the run's labels", RUN_LIMIT)
+    written = labels_text(labels)
     connection.execute(update(run).where(this(tenant, run_id)).values(labels=written))
 
 
@@ -54,7 +54,7 @@ def mark_revived(connection: Connection, tenant: str, run_id: str, viewer: Owner
         return False
     labels = from_text(found.labels)
     labels[REVIVED] = [int(labels.get(REVIVED, [0, 0])[0]) + 1, found.at]
-    written = to_text(labels, "the run's labels", RUN_LIMIT)
+    written = labels_text(labels)
     connection.execute(update(run).where(this(tenant, run_id)).values(labels=written))
     return True
 

@@ -20,7 +20,7 @@ from blocks.ledger.access import Access, run_order
 from blocks.ledger.budgets import BudgetLedger
 from blocks.ledger.clock import ClockAhead, LedgerClock
 from blocks.ledger.credentials import CredentialLedger
-from blocks.ledger.documents import RUN_LIMIT, plain, to_text, to_text_or_none
+from blocks.ledger.documents import RUN_LIMIT, labels_text, plain, to_text, to_text_or_none
 from blocks.ledger.effects import EffectLedger
 from blocks.ledger.engine import Database, prepare, stopped_holder
 from blocks.ledger.errors import Fenced, LedgerError
@@ -226,12 +226,14 @@ class Ledger:
         flow_run_id: str | None = None,
     ) -> None:
         """Change what a run began with; None leaves a value as it is. Raises Fenced."""
-        documents = {"models": models, "inputs": inputs, "labels": labels}
+        documents = {"models": models, "inputs": inputs}
         values: dict[str, Any] = {
             name: to_text(value, f"the run's {name}", RUN_LIMIT)
             for name, value in documents.items()
             if value is not None
         }
+        if labels is not None:
+            values["labels"] = labels_text(labels)
         texts = {"plan_digest": plan_digest, "flow_run_id": flow_run_id}
         values.update({name: value for name, value in texts.items() if value is not None})
         await self.access.under(lease, partial(runs.change, lease=lease, values=values))

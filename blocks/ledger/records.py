@@ -24,6 +24,8 @@ TAKEN_BACK = "taken_back"
 """Label of a run that is, or was, being taken back: nobody goes on with it."""
 ANNOUNCED = "announced"
 """Label of a run that is written down and has not begun: it has no bodies anywhere yet."""
+UNGIVEN = "ungiven"
+"""Label of a run: the names of inputs that it was given, and that its row does not hold yet."""
 DEPLOYED = "deployed"
 """Label of a run: the flow run by which a worker worked on it last."""
 
@@ -92,6 +94,11 @@ class RunRow:
     def taken_back(self) -> bool:
         """Whether its work was undone, at least in part: only undoing goes on."""
         return bool(self.labels.get(TAKEN_BACK))
+
+    @property
+    def ungiven(self) -> tuple[str, ...]:
+        """Inputs it was given whose values are lost where nobody works on it: without them it is another."""
+        return tuple(map(str, self.labels.get(UNGIVEN, ())))
 
     @property
     def deployed(self) -> bool:

@@ -13,8 +13,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, Table, and_, case, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from blocks.ledger.documents import RUN_LIMIT, address, plain, to_text, to_text_or_none
-from blocks.ledger.errors import Fenced, RunChanged, RunHeld, RunMismatch, RunTakenBack
+from blocks.ledger.documents import RUN_LIMIT, address, labels_text, plain, to_text, to_text_or_none
+from blocks.ledger.errors import Fenced, RunChanged, RunHeld, RunMismatch, RunTakenBack, RunUngiven
 from blocks.ledger.process_identity import Owner
 from blocks.ledger.records import TAKEN_BACK, EndState, Lease, RunRow, RunStart
 from blocks.ledger.rows import now, run_query, run_row, this
@@ -58,7 +58,7 @@ def new_run(start: RunStart) -> Values:
         "plan_digest": start.plan_digest,
         "models": to_text(start.models, "the run's models", RUN_LIMIT),
         "inputs": to_text(start.inputs, "the run's inputs", RUN_LIMIT),
-        "labels": to_text(start.labels, "the run's labels", RUN_LIMIT),
+        "labels": labels_text(start.labels),
         "parent_run_id": start.parent_run_id,
         "root_run_id": start.root_run_id or start.run_id,
         "flow_run_id": start.flow_run_id,
@@ -91,7 +91,7 @@ def begin(
     if refusal is not None:
         return refusal
     if start.take_back:
-        lease["labels"] = to_text({**before.labels, TAKEN_BACK: True}, "the run's labels", RUN_LIMIT)
+        lease["labels"] = labels_text({**before.labels, TAKEN_BACK: True})
     if not connection.execute(_taken_over(found, values, lease, at)).rowcount:
         return held_run(found.run_id, "another process")
     return Lease(tenant, run_id, epoch + 1, token, False, before)
@@ -123,6 +123,22 @@ def taken_back_run(row: RunRow) -> RunTakenBack:
         f"the run {row.run_id} was taken back",
         f"start a new one: phaseline run {row.workflow}; "
         f"or take back what is left of it: phaseline cancel {row.run_id} --undo",
+    )
+
+
+def ungiven_run(row: RunRow, command: str = "") -> RunUngiven:
+    """What somebody is told who wants to go on with a run without the inputs it was given.
+
+    `command`: the command line that gives them again, where it is known better than by the workflow's name.
+    """
+    names = row.ungiven
+    again = command or " ".join(
+        [f"phaseline run {row.workflow} --run-id {row.run_id}", *(f"-i {name}=..." for name in names)]
+    )
+    return RunUngiven(
+        f"the run {row.run_id} ended before what it was given was written down ({', '.join(names)}); "
+        "it does not go on with defaults",
+        f"give the same command again, with the same inputs: {again}",
     )
 
 
@@ -193,8 +209,8 @@ def finish(connection: Connection, lease: Lease, state: EndState, values: Values
 
 def leave(connection: Connection, lease: Lease, before: RunRow) -> Any:
     """None when the run is free and as it was `before` the lease, which did nothing; else Fenced."""
-    documents = {"inputs": before.inputs, "labels": before.labels}
-    values = {name: to_text(value, f"the run's {name}", RUN_LIMIT) for name, value in documents.items()}
+    values = {"inputs": to_text(before.inputs, "the run's inputs", RUN_LIMIT)}
+    values |= {"labels": labels_text(before.labels)}
     values |= {name: getattr(before, name) for name in _AS_BEFORE}
     # What was interrupted has no state of its own: it is at work, and nobody works on it.
     values["state"] = "running" if before.state == "interrupted" else before.state

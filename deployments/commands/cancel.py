@@ -9,6 +9,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from blocks.ledger import Ledger, RunRow
+from blocks.patience import Patience, Vigil
 from blocks.settings import Settings
 from deployments.again import catalog_of
 from deployments.definitions import open_catalog
@@ -88,7 +89,9 @@ def _taken_back(args: argparse.Namespace, ledger: Ledger, row: RunRow) -> TakenB
             f"the definition of the run {row.run_id} is not in {settings.storage}, or was changed there",
             "restore its run.json there; or take back what it did by hand",
         )
-    return asyncio.run(undo_run(ledger, row, plan, settings, environ))
+    # Under the patience of a run: what is taken back half does more harm than a command that takes long.
+    with Ledger.open(settings.database, vigil=Vigil(Patience.read(environ))) as patient:
+        return asyncio.run(undo_run(patient, row, plan, settings, environ))
 
 
 def _print(back: TakenBack, out: Out) -> None:

@@ -16,7 +16,7 @@ from blocks.ledger.interrupted import REVIVED, WOKEN, mark_woken
 from blocks.ledger.runs import held_run, taken_back_run
 from blocks.ledger.wait_documents import wait_document
 from blocks.settings import Settings
-from deployments.again import catalog_of, places_for, resuming, started_with
+from deployments.again import catalog_of, giving_again, places_for, resuming, started_with
 from deployments.commands.run import answers_offline
 from deployments.definitions import open_catalog
 from deployments.display import Out
@@ -28,6 +28,7 @@ from deployments.raising import raise_budgets, raised_limits
 from deployments.recorded import TENANT, find_run, opened, settings_of
 from deployments.running import Start, parked, run_here
 from deployments.sweep import sweep
+from flows.launch import refuse_ungiven
 from flows.preview import dependants
 from workflows.core.catalog import Catalog
 from workflows.core.errors import PhaselineError, UsageError, did_you_mean
@@ -64,6 +65,7 @@ def start_of(args: argparse.Namespace, ledger: Ledger, out: Out) -> Start | int:
         raise held_run(row.run_id, row.holder.shown)
     if row.taken_back:
         raise taken_back_run(row)
+    refuse_ungiven(row, (), giving_again(row))
     if args.woken and row.state == "cancelled":
         return _say_cancelled(row, out)
     if not args.plan and not args.step and args.use != "new":

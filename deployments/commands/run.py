@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from blocks.names import checked_run_id
 from blocks.settings import Settings
-from deployments.again import words_of
+from deployments.again import giving_again, words_of
 from deployments.definitions import compile_file, compile_named, open_catalog
 from deployments.display import Out
 from deployments.earlier_inputs import require_inputs
@@ -49,6 +49,10 @@ def execute(args: argparse.Namespace, out: Out) -> int:
         out.note(note, "yellow")
     if args.run_id is None:
         _before(settings, args, out)
+    if before is not None and before.holder is None:
+        from flows.launch import refuse_ungiven
+
+        refuse_ungiven(before, given, giving_again(before))
     recorded = before.inputs if before is not None else None
     require_inputs(plan, given, recorded, run_id, settings=settings, environ=environ)
     offline = answers_offline(args.offline, plan, environ, before, out)

@@ -20,7 +20,7 @@ from blocks.ledger.access import run_order
 from blocks.ledger.clock import now_us
 from blocks.ledger.interrupted import mark_revived, read_interrupted, revivable
 from deployments import wake_attempts
-from deployments.again import catalog_of, resuming
+from deployments.again import catalog_of, giving_again, resuming
 from deployments.display import Out
 from deployments.going_on import wake_deployed
 from deployments.recorded import TENANT, find_run, opened, settings_of
@@ -84,7 +84,7 @@ class _Waker:
             if row.deployed:
                 woken.append(self._on_its_worker(row))
             elif why := elsewhere(row):
-                if self.ledger.shared and not named:
+                if self.ledger.shared and not named and not row.ungiven:
                     skipped.append({"run_id": run_id, "reason": why})
                     self.out.line(f"{run_id}: left to another machine: {why}", "yellow")
                 else:
@@ -134,6 +134,8 @@ class _Waker:
         return {"run_id": row.run_id, "status": status, "exit_code": code, "error": told}
 
     def _not_here(self, row: RunRow, why: str) -> dict[str, str]:
+        if row.ungiven:
+            return {"message": why, "cure": giving_again(row)}
         where = "--catalog FOLDER" if "catalog" in why else "--storage URI"
         return {"message": why, "cure": f"{resuming((), row.run_id)} {where}"}
 

@@ -15,6 +15,7 @@ import pytest
 
 from tests.support.catalogs import make_catalog
 from tests.support.command import User
+from tests.support.durable import Desk
 from tests.support.flows import HANDLERS
 from tests.support.mcp_server import Calls
 from tests.support.messages_api import MessagesApi, answers_in
@@ -255,3 +256,47 @@ def test_a_run_that_never_was(scene: Scene) -> None:
     answer = scene.user.phaseline("resume", "never-was")
     assert answer.code == 2 and "Traceback" not in answer.err
     assert "never-was" in answer.err
+
+
+KILLS = """\
+import os, signal, sys
+from blocks import boundaries
+from deployments.cli import main
+
+boundaries.arm(lambda name, path, subject: name == sys.argv[1] and os.kill(os.getpid(), signal.SIGKILL))
+sys.exit(main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize("boundary", ["run.announced", "run.given"])
+def test_a_run_killed_at_its_announcement_never_goes_on_with_defaults(
+    home: Path, tmp_path: Path, boundary: str
+) -> None:
+    desk = Desk.make(User(home, tmp_path))
+    amount = 'inputs:\n  amount: {type: string, default: "5"}\n'
+    desk.write("paying", desk.step("pay", text="{{ amount }}"), also=amount)
+    orchestrator = desk.catalog / "orchestrator"
+    orchestrator.mkdir(exist_ok=True)
+    (orchestrator / "agent.yml").write_text("resume: auto\n")
+    run_id = f"paying-{boundary.replace('.', '-')}"
+    words = ["--catalog", str(desk.catalog), "run", "paying", "--offline", "--run-id", run_id]
+    with desk.user.started("-c", KILLS, boundary, *words, "-i", "amount=999") as process:
+        assert process.wait(60) == -signal.SIGKILL
+    if boundary == "run.announced":
+        for others in (["resume", run_id], words):
+            refused = desk.user.phaseline(*others)
+            assert refused.code == 2 and "Traceback" not in refused.err, refused
+        refused = desk.user.phaseline("resume", run_id)
+        assert "defaults" in refused.err and "-i amount=..." in refused.err, refused
+        woken = desk.user.phaseline("wake", run_id, "--json")
+        assert woken.code == 1 and "-i amount=..." in woken.document["woken"][0]["error"]["cure"], woken
+        told = desk.user.with_variables(PHASELINE_WAKE="on").phaseline("runs")
+        assert "-i amount=..." in told.err and "goes on" not in told.err, told
+        assert desk.marks == []
+        again = desk.user.phaseline(*words, "-i", "amount=999", "--json")
+    else:
+        again = desk.user.phaseline("resume", run_id, "--json")
+    assert again.completed["run_id"] == run_id
+    assert desk.marks == ["999"]
+    assert desk.user.phaseline("resume", run_id, "--from", "pay", "--json").completed
+    assert set(desk.marks) == {"999"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import json
 from pathlib import Path
@@ -10,7 +11,9 @@ from typing import Any
 
 import pytest
 
+from blocks import secrets
 from blocks.ledger import Ledger, RunStart, WaitRow
+from blocks.patience import Patience
 from flows.undo import undo_run
 from tests.support.flows import FLOW_MARKS, Bench, steps
 
@@ -125,6 +128,57 @@ def test_an_undo_in_doubt_is_asked_about_as_the_step_says(tmp_path: Path) -> Non
     assert (wait.assignees, wait.deadline) == (("kim",), None) and payments(bench) == 2
 
 
+USE = '''"""Uses."""
+
+from pathlib import Path
+
+
+def use(token: str, got: str) -> str:
+    """Write a token down.
+
+    Args:
+        token: The token.
+        got: File that it is added to.
+    """
+    with Path(got).open("a") as file:
+        file.write(f"{token}\\n")
+    return f"used {token}"
+'''
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_taking_back_gets_the_secret_that_the_step_got(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nested: bool
+) -> None:
+    args = f'args: {{token: "{{{{ ticket }}}}", got: "{tmp_path / "got"}"}}'
+    used = (
+        "inputs: {ticket: {type: secret}}\n"
+        f"steps:\n  - id: use\n    skill: shared/tool\n    handler: use\n    {args}\n"
+        f"    undo: {{skill: shared/tool, handler: use, {args}}}\n"
+    )
+    outer = (
+        "inputs: {pass_on: {type: secret}}\n"
+        'steps:\n  - {id: deep, workflow: inner, args: {ticket: "{{ pass_on }}"}}\n'
+    )
+    bench = Bench(tmp_path, **({"inner": used, "w": outer} if nested else {"w": used}))
+    tool = bench.catalog / "skills" / "shared" / "tool"
+    (tool / "handlers" / "use.py").write_text(USE)
+    (tool / "config.yaml").write_text("handlers:\n  - {name: use, effect: once}\n")
+    secret = {"CRM_LOGIN": "a-ticket-of-the-crm"}  # a name that does not tell what it holds
+    given = {"pass_on" if nested else "ticket": "env:CRM_LOGIN"}
+    assert bench.run(environ=secret, **given).outcome.status == "completed"
+    monkeypatch.setattr(secrets, "_named", set())  # as another process knows it
+    with Ledger.open(bench.settings.database) as ledger:
+        lacking = asyncio.run(undo_run(ledger, bench.row(), bench.plan(), bench.settings, {}))
+        assert [one.done for one in lacking.undone] == [False]
+        assert "CRM_LOGIN" in lacking.undone[0].cure
+        back = asyncio.run(undo_run(ledger, bench.row(), bench.plan(), bench.settings, secret))
+        effects = asyncio.run(ledger.effects.of_run("default", "r"))
+    assert [one.done for one in back.undone] == [True]
+    assert (tmp_path / "got").read_text().split() == [secret["CRM_LOGIN"]] * 2
+    assert len(effects) == 2 and secret["CRM_LOGIN"] not in str(effects)
+
+
 def test_what_did_not_happen_is_done(tmp_path: Path) -> None:
     bench = bench_of(tmp_path, "once")
     cut_off(bench)
@@ -211,3 +265,45 @@ def test_an_abandoned_payment_is_asked_about_again_when_its_step_is_done_anew(tm
     answer(bench, "done", result=json.dumps({"paid": 7}))
     assert bench.run().outcome.status == "completed"
     assert payments(bench) == 1
+
+
+LOSE = '''"""Loses."""
+
+from pathlib import Path
+
+
+def lose(book: str, storage: str) -> str:
+    """Write a line into a book, while the storage goes away.
+
+    Args:
+        book: File that a line is added to.
+        storage: Folder that is moved away.
+    """
+    with Path(book).open("a") as file:
+        file.write("1\\n")
+    Path(storage).rename(f"{storage}.away")
+    Path(storage).write_text("no folder")
+    return "y" * 100_000
+'''
+
+
+def test_a_large_result_without_a_storage_leaves_no_doubt(tmp_path: Path) -> None:
+    args = f'{{book: "{tmp_path / "book"}", storage: "{tmp_path / "storage"}"}}'
+    pay = f"  - id: pay\n    skill: shared/tool\n    handler: lose\n    args: {args}\n"
+    bench = Bench(tmp_path, w=steps(pay))
+    tool = bench.catalog / "skills" / "shared" / "tool"
+    (tool / "handlers" / "lose.py").write_text(LOSE)
+    (tool / "config.yaml").write_text("handlers:\n  - {name: lose, effect: once}\n")
+    with contextlib.suppress(Exception):  # how it is told is in test_storage_faults
+        bench.run(patience=Patience(0.2))
+    assert payments(bench) == 1
+    with Ledger.open(bench.settings.database) as ledger:
+        (effect,) = asyncio.run(ledger.effects.of_run("default", "r"))
+        assert effect.state == "done", effect
+    Path(bench.storage).unlink()
+    (tmp_path / "storage.away").rename(bench.storage)
+    ran = bench.run()
+    assert ran.statuses["pay"] == "failed" and payments(bench) == 1
+    assert "--repeat-effects" in (ran.outcome.error or {})["cure"], ran.outcome.error
+    with Ledger.open(bench.settings.database) as ledger:
+        assert ledger.waits.list_open("default") == []

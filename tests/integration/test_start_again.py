@@ -6,11 +6,13 @@ import asyncio
 import json
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from blocks.ledger import Ledger, RunStart, WaitStart
+from blocks.ledger import Ledger, Owner, RunStart, RunUngiven, WaitStart
+from blocks.ledger.records import UNGIVEN
 from deployments.arguments import read
 from deployments.commands.resume import start_of
 from deployments.display import Out
@@ -148,3 +150,23 @@ def test_a_plain_name_is_the_only_budget_it_can_be(tmp_path: Path) -> None:
         assert ledger.budgets.of_run("default", "r")[0].limits["turns"] == 5, (
             "of a wrong list nothing is raised"
         )
+
+
+def test_a_run_that_lost_its_inputs_does_not_take_the_defaults(tmp_path: Path) -> None:
+    inputs = 'inputs:\n  amount: {type: string, default: "5"}\n  note: {type: string, default: "-"}\n'
+    bench = Bench(tmp_path, w=inputs + steps(agent("a")))
+    bench.settings.prepare()
+
+    async def cut_off() -> None:
+        gone = replace(Owner.current(), pid=2**22 + 1)
+        start = RunStart(run_id="r", workflow="w", offline=True, labels={UNGIVEN: ["amount"]})
+        with Ledger.open(bench.settings.database) as ledger:
+            await ledger.begin_run(start, gone)
+
+    asyncio.run(cut_off())
+    for given in ({}, {"note": "n"}):
+        with pytest.raises(RunUngiven, match="defaults"):
+            bench.run(offline=True, **given)
+        assert (bench.row().state, bench.row().ungiven) == ("interrupted", ("amount",))
+    assert bench.run(offline=True, amount="999").outcome.status == "completed"
+    assert bench.row().ungiven == () and bench.row().inputs["amount"] == {"value": "999"}

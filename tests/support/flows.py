@@ -16,6 +16,7 @@ from prefect.exceptions import Pause
 
 from blocks.ledger import Ledger, RunRow, StepRecord
 from blocks.models import Answer, OnProgress, Request
+from blocks.patience import Patience
 from blocks.settings import Settings
 from deployments.local_server import ServerInfo
 from flows.compiled import LAUNCH, build_flow
@@ -204,6 +205,8 @@ class Bench:
         redo: tuple[str, ...] = (),
         repeat_effects: bool = False,
         woken: bool = False,
+        environ: Mapping[str, str] | None = None,
+        patience: Patience | None = None,
         **given: Any,
     ) -> Ran:
         """One start of a run as the command does it, up to its end."""
@@ -219,7 +222,8 @@ class Bench:
 
         launch = Launch(
             settings=self.settings,
-            environ={},
+            environ=environ or {},
+            patience=patience or Patience(),
             run_id=run_id,
             offline=offline,
             tenant=self.tenant,

@@ -7,7 +7,15 @@ from typing import Any
 import pytest
 
 from blocks.ledger import LedgerError
-from blocks.ledger.documents import STEP_LIMIT, checked_path, from_text, plain, to_text, to_text_or_none
+from blocks.ledger.documents import (
+    STEP_LIMIT,
+    checked_path,
+    from_text,
+    labels_text,
+    plain,
+    to_text,
+    to_text_or_none,
+)
 
 
 @pytest.mark.parametrize(
@@ -53,3 +61,17 @@ def test_step_paths() -> None:
     for path in ("a\n", "a\x00", "x" * 1001):
         with pytest.raises(LedgerError):
             checked_path(path)
+
+
+def test_paths_in_labels_lead_where_they_led(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DB_PASSWORD", "rvproject")
+    catalog = "/srv/rvproject/catalog"
+    words = ["phaseline", "--catalog", catalog, "run", f"{catalog}/w.yaml"]
+    labels = {"catalog": catalog, "started_with": words, "deployed": "rvproject", "revived": [1, 2]}
+    shown = from_text(labels_text(labels))
+    assert shown == {**labels, "deployed": "[secret DB_PASSWORD]"}
+    said = {"started_with": ["phaseline", "run", "--text", "/say rvproject", "/srv/rvproject"]}
+    hidden = ["phaseline", "run", "--text", "/say [secret DB_PASSWORD]", "/srv/rvproject"]
+    assert from_text(labels_text(said)) == {"started_with": hidden}
+    with pytest.raises(LedgerError, match="labels"):
+        labels_text({"many": "x" * 2**21})

@@ -213,3 +213,10 @@ def test_errors_of_any_kind_are_told_without_a_secret() -> None:
 def test_an_address_for_people() -> None:
     shown = url_without_password("http://me:hunter2pw@host/p?token=abcdef1&page=2")
     assert shown == "http://me:[secret address]@host/p?token=[secret address]&page=2"
+
+
+def test_a_name_of_our_own_folders_is_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PHASELINE_CATALOG", "/srv/rvproject/catalog")
+    assert dict(known_secrets({"DB_PASSWORD": "rvproject", "DB_PASS": "other-secret"})) == {
+        "other-secret": "DB_PASS"
+    }
