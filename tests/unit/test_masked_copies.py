@@ -18,6 +18,8 @@ from pydantic import BaseModel
 import workflows.core
 from blocks import secrets
 from blocks.ledger.documents import address, plain, to_text
+from blocks.ledger.records import RunStart
+from blocks.ledger.runs import new_run
 from blocks.ledger.schema import metadata
 from blocks.plan_secrets import masked_plan
 from blocks.secrets import Secrets
@@ -172,6 +174,12 @@ def test_keys_and_words_of_our_own_rows(monkeypatch: pytest.MonkeyPatch) -> None
         kept = json.loads(to_text(row, "it"))
         hidden = f"hi {MARK}" if password == "claude" else "hi claude"
         assert kept == {**row, "inputs": {"claude": ref, "my_claude": hidden}}
+
+
+def test_a_run_knows_its_workflow_whatever_the_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOUSE_PASS", "refund")
+    row = new_run(RunStart(run_id="r-1", workflow="refund-with-approval"))
+    assert row["workflow"] == "refund-with-approval"
 
 
 def test_all_words_of_our_models_and_tables_are_known_as_ours() -> None:
