@@ -23,6 +23,7 @@ _NESTED = 4
 """How deep JSON may stand as a text in JSON: an answer that quotes a tool's result, in a request."""
 _LONG_ENOUGH = 8
 """Characters from which on a value is looked for in hexadecimal and base64 too."""
+_WIDE = ("utf-16-le", "utf-16-be")
 
 
 def mark_of(name: str) -> str:
@@ -86,9 +87,9 @@ class Replacer:
             for form in forms_of(value):
                 marks.setdefault(form, mark_of(name))
         self._marks = marks
-        self._bytes = [form.encode("utf-8", "surrogatepass") for form in marks]
+        self._bytes: dict[str, list[bytes]] = {}
         self._pattern: re.Pattern[str] | None = None
-        self._patterns: re.Pattern[bytes] | None = None
+        self._patterns: dict[str, re.Pattern[bytes]] = {}
 
     def text(self, text: str) -> str:
         """The text without the values."""
@@ -100,22 +101,36 @@ class Replacer:
         return self._pattern.sub(lambda found: self._marks.get(found[0], found[0]), text)
 
     def body(self, body: bytes) -> bytes:
-        """The same for bytes, whatever they are."""
-        if not any(form in body for form in self._bytes):
+        """The same for bytes, whatever they are; in UTF-16 too, where a text has bytes of zero."""
+        for encoding in ("utf-8", *(_WIDE if b"\0" in body else ())):
+            body = self._marked(body, encoding)
+        return body
+
+    def _marked(self, body: bytes, encoding: str) -> bytes:
+        if encoding not in self._bytes:
+            self._bytes[encoding] = [form.encode(encoding, "surrogatepass") for form in self._marks]
+        if not any(form in body for form in self._bytes[encoding]):
             return body
-        if self._patterns is None:
-            self._patterns = re.compile(_alternatives(self._marks).encode("utf-8", "surrogatepass"))
+        if encoding not in self._patterns:
+            self._patterns[encoding] = re.compile(_alternatives_in(self._marks, encoding))
 
         def marked(found: re.Match[bytes]) -> bytes:
-            form = found[0].decode("utf-8", "surrogatepass")
-            return self._marks.get(form, form).encode("utf-8", "surrogatepass")
+            form = found[0].decode(encoding, "surrogatepass")
+            return self._marks.get(form, form).encode(encoding, "surrogatepass")
 
-        return self._patterns.sub(marked, body)
+        return self._patterns[encoding].sub(marked, body)
 
 
 def _alternatives(forms: Iterable[str]) -> str:
     """One pattern of literals, the longest first; marks come before all, so that none is marked again."""
     return "|".join([MARK, *map(_literal, sorted(forms, key=len, reverse=True))])
+
+
+def _alternatives_in(forms: Iterable[str], encoding: str) -> bytes:
+    if encoding == "utf-8":
+        return _alternatives(forms).encode("utf-8", "surrogatepass")
+    ordered = sorted(forms, key=len, reverse=True)
+    return b"|".join(re.escape(form.encode(encoding, "surrogatepass")) for form in ordered)
 
 
 def _literal(form: str) -> str:

@@ -13,11 +13,13 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from blocks.secret_forms import Replacer
+from blocks.secret_forms import Replacer, forms_of
+from workflows.core.own_words import OWN_WORDS
 from workflows.core.secret_names import HARMLESS, tells_secret
 
 LEAST = 6
@@ -32,6 +34,8 @@ _OURS = ("PHASELINE_HOME", "PHASELINE_CATALOG", "PHASELINE_STORAGE")
 
 _COMMON = frozenset(
     {
+        *(word.lower() for word in OWN_WORDS),
+        *("password", "passwd", "changeme", "username", "database", "account", "article", "section"),
         *("disabled", "enabled", "default", "localhost", "required", "optional", "unknown", "nothing"),
         *("anonymous", "standard", "production", "staging", "development", "testing", "public", "private"),
         *("internal", "external", "postgres", "postgresql", "anthropic", "phaseline", "prefect", "sqlite"),
@@ -43,6 +47,9 @@ _COMMON = frozenset(
     }
 )
 """Values no one may take for a secret: to mask them would break what we write ourselves."""
+
+_ORDINARY = re.compile(r"(?=.{6,24}$)(?:[A-Z]?[a-z]+|[A-Z]+)(?:[_-](?:[A-Z]?[a-z]+|[A-Z]+))*[0-9]{0,4}")
+"""A value that may as well be the name of something: words, and a few digits at most."""
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^\s\"'<>]+")
 _PAIR = re.compile(r"(?:password|pwd|accountkey|sharedaccesskey)\s*=\s*['\"]?([^;'\"\s]+)", re.I)
@@ -65,6 +72,7 @@ class Secrets(Mapping[str, str]):
     def __init__(self, names: Mapping[str, str]) -> None:
         self._names = dict(sorted(names.items(), key=lambda entry: (-len(entry[0]), entry[0])))
         self._replacer = Replacer(self._names)
+        self._telling: Replacer | None = None
 
     def __getitem__(self, value: str) -> str:
         return self._names[value]
@@ -79,16 +87,23 @@ class Secrets(Mapping[str, str]):
         """The text without the secrets."""
         return self._replacer.text(text) if self._names else text
 
-    def value(self, value: Any, *, numbers: bool = True) -> Any:
-        """A JSON value without the secrets, in texts, keys and, as long as `numbers` says so, numbers.
+    def apart_from(self, names: Iterable[str]) -> Secrets:
+        """Those of them that stand in none of the names."""
+        text = "\n".join(names)
+        met = {secret for secret in self._names if any(form in text for form in forms_of(secret))}
+        return Secrets({s: name for s, name in self._names.items() if s not in met}) if met else self
 
-        What holds none is given back itself.
+    def value(self, value: Any, *, ours: bool = False) -> Any:
+        """A JSON value without the secrets, in texts, keys and numbers. What holds none is given back itself.
+
+        In a document of `ours` numbers stay, such as counts of tokens, and so do our own words and refs; a
+        key is a name there, in which an ordinary word is no secret.
         """
         if not self._names:
             return value
         if isinstance(value, (Mapping, list, tuple)) and not self._is_in(value):
             return value
-        return self._masked(value, numbers)
+        return self._masked(value, ours)
 
     def _is_in(self, value: Any) -> bool:
         try:
@@ -97,21 +112,30 @@ class Secrets(Mapping[str, str]):
             return True
         return self.text(text) != text
 
-    def _masked(self, value: Any, numbers: bool) -> Any:
+    def _masked(self, value: Any, ours: bool) -> Any:
         if isinstance(value, str):
-            return self.text(value)
+            return value if ours and value in OWN_WORDS else self.text(value)
         if isinstance(value, Mapping):
-            kept = ("uri", "sha256") if _is_ref(value) else ()
+            kept = _kept_of_ref(ours) if _is_ref(value) else ()
             return {
-                self._masked(key, numbers): item if key in kept else self._masked(item, numbers)
+                self._key(key, ours): item if key in kept else self._masked(item, ours)
                 for key, item in value.items()
             }
         if isinstance(value, (list, tuple)):
-            return [self._masked(item, numbers) for item in value]
-        if numbers and isinstance(value, (int, float)) and not isinstance(value, bool):
+            return [self._masked(item, ours) for item in value]
+        if not ours and isinstance(value, (int, float)) and not isinstance(value, bool):
             shown = self.text(str(value))
             return value if shown == str(value) else shown
         return value
+
+    def _key(self, key: Any, ours: bool) -> Any:
+        if not ours or not isinstance(key, str):
+            return self._masked(key, ours)
+        if key in OWN_WORDS:
+            return key
+        if self._telling is None:
+            self._telling = Replacer({s: n for s, n in self._names.items() if not _ORDINARY.fullmatch(s)})
+        return self._telling.text(key)
 
     def values_of(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """Values by name, each without the secrets; what is no JSON, such as a ref, stays as it is."""
@@ -121,16 +145,30 @@ class Secrets(Mapping[str, str]):
         """A body without the secrets. JSON stays JSON; one without a secret stays as it is, byte for byte."""
         if not self._names:
             return body
-        if "json" in media_type and (_ESCAPED in body or self._replacer.body(body) != body):
-            try:
-                value = json.loads(body)
-            except (ValueError, RecursionError):
-                return self._replacer.body(body)
-            scrubbed = self.value(value)
-            if scrubbed == value:
-                return body
-            return (json.dumps(scrubbed, ensure_ascii=False, indent=2) + "\n").encode("utf-8", "replace")
-        return body if "json" in media_type else self._replacer.body(body)
+        masked = self._replacer.body(body)
+        if "json" not in media_type or (masked == body and _ESCAPED not in body and b"\0" not in body):
+            return masked
+        dropped: list[Any] = []
+        try:
+            value = json.loads(body, object_pairs_hook=partial(_last_of_each, dropped))
+        except (ValueError, RecursionError):
+            return masked
+        scrubbed = self.value(value)
+        if scrubbed == value and self.value(dropped) == dropped:
+            return body
+        return (json.dumps(scrubbed, ensure_ascii=False, indent=2) + "\n").encode("utf-8", "replace")
+
+
+def _last_of_each(dropped: list[Any], pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object as JSON is read; what a later value of the same key hides is put into `dropped`."""
+    whole = dict(pairs)
+    if len(whole) < len(pairs):
+        dropped += [inner for key, inner in pairs if inner is not whole[key]]
+    return whole
+
+
+def _kept_of_ref(ours: bool) -> tuple[str, ...]:
+    return ("uri", "sha256", "media_type", "kind", "tenant", "run_id", "step") if ours else ("uri", "sha256")
 
 
 def _is_ref(value: Mapping[str, Any]) -> bool:

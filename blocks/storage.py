@@ -26,6 +26,7 @@ from blocks import secrets
 from blocks.names import checked_output, checked_run_id, checked_tenant
 from blocks.patience import Vigil
 from blocks.patient_root import PatientRoot
+from blocks.plan_secrets import masked_manifest
 from blocks.recent_bodies import RecentBodies
 from blocks.storage_errors import ArtifactCorrupt, ArtifactMissing, StorageError
 from blocks.storage_root import Root, open_root
@@ -210,7 +211,7 @@ class ArtifactStore:
         """Replace the run's manifest, without known secrets. TypeError when the document is not JSON."""
         known, text = secrets.known(), _by_lines(document)
         if known.text(text) != text:
-            text = _by_lines(known.value(document, numbers=False))
+            text = _by_lines(masked_manifest(document, known))
         body = text.encode("utf-8", "replace")
         key = f"{_run_key(tenant, run_id)}/run.json"
         await self._off_loop(

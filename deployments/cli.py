@@ -5,7 +5,14 @@ by a budget or provider quota. Only the standard library is imported here, and a
 it is known which one is meant: `--version` should not pay for the rest.
 """
 
-from __future__ import annotations
+# The search path is cleaned first: even `from __future__` would be an import before that.
+
+from deployments import search_path
+
+if __name__ == "__main__":
+    search_path.ignore_working_folder()
+if __name__ == "__main__" or search_path.is_program():
+    search_path.forget_working_folder()
 
 import atexit
 import json
@@ -33,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _speak_utf8()
     json_mode = "--json" in words
     if argv is None:
-        provenance.forget_working_folder()
+        search_path.forget_working_folder()
     if wrong := provenance.intruder():
         _report_intruder(*wrong, json_mode)
         return INVALID
@@ -66,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
-def _run(words: list[str], out: Out) -> int:
+def _run(words: list[str], out: "Out") -> int:
     from deployments.arguments import HOMELESS, Answered, read
     from deployments.working_folder import guarded
     from workflows.core.errors import PhaselineError
@@ -90,7 +97,7 @@ def _run(words: list[str], out: Out) -> int:
         return CANCELLED
 
 
-def _close_home(home: Path, out: Out) -> None:
+def _close_home(home: Path, out: "Out") -> None:
     """Refuses a home that others may have put things into; closes one that they could only read."""
     from blocks.home import check_home
 
@@ -110,7 +117,7 @@ def _learn_secrets(catalog: Path | None) -> None:
     secrets.learn_from(names)
 
 
-def _mask_traceback(kind: type[BaseException], fault: BaseException, trace: TracebackType | None) -> None:
+def _mask_traceback(kind: type[BaseException], fault: BaseException, trace: "TracebackType | None") -> None:
     """A fault of our own is shown whole, but for known secrets."""
     import traceback
 
@@ -167,5 +174,4 @@ def _report_intruder(message: str, cure: str, json_mode: bool) -> None:
 
 
 if __name__ == "__main__":
-    provenance.ignore_working_folder()
     sys.exit(main())

@@ -113,7 +113,7 @@ class Out:
         if self.documented:
             raise RuntimeError("a command prints one document")
         self.documented = True
-        told = as_json(value) if reveal else secrets.known().value(as_json(value), numbers=False)
+        told = as_json(value) if reveal else secrets.known().value(as_json(value), ours=True)
         self._write(self.stdout, json_text(told) + "\n")
 
     # ------------------------------------------------------------ errors

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from blocks import secrets
-from blocks.paths import expanded
+from blocks.paths import expanded, here
 from workflows.core.csv_table import UnreadableTable, read_csv
 from workflows.core.errors import UsageError, together
 from workflows.core.files import read_file as read_bounded
@@ -110,7 +110,7 @@ def _refuse_bare_path(name: str, value: Any) -> None:
         return
     written = value.strip()
     try:
-        there = bool(written) and Path(written).expanduser().is_file()
+        there = bool(written) and here(Path(written).expanduser()).is_file()
     except (OSError, RuntimeError, ValueError):  # longer than a name can be, or nobody's home
         there = False
     if there or Path(written).suffix.lower() in SUFFIXES:
@@ -166,6 +166,7 @@ def read_file(name: str, written: str) -> GivenFile:
         raise UsageError(f"the input '{name}': {written}: {fault.strerror}", "check the file") from None
     media_type = SUFFIXES[path.suffix.lower()]
     note = _check(name, written, body, media_type)
+    body = secrets.known().body(body, media_type)
     return GivenFile(path, body, media_type, note and f"{written}: {note}")
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,26 +18,6 @@ _OURS = tuple(f"{name}/" for name in PACKAGES)
 
 ROOT = Path(os.path.realpath(__file__)).parents[1]
 """Where this distribution's packages lie: a checkout, or site-packages."""
-
-
-def ignore_working_folder() -> None:
-    """Take the folder that `python -m` put in front of the search path out again, unless it is ours."""
-    if sys.path and os.path.realpath(sys.path[0] or ".") != str(ROOT):
-        del sys.path[0]
-
-
-def forget_working_folder() -> None:
-    """Take what means the working folder out of the search path, unless that folder is ours.
-
-    Relative entries (an editable install leaves one that is no path at all), and the one that an empty part
-    of PYTHONPATH stands for: it comes from `PYTHONPATH=$PYTHONPATH:/more`, and is rarely meant.
-    """
-    try:
-        here = os.getcwd()  # noqa: PTH109 - this comes before everything
-    except OSError:
-        here = ""
-    unmeant = {here} if "" in os.environ.get("PYTHONPATH", "").split(os.pathsep) else set()
-    sys.path[:] = [p for p in sys.path if os.path.isabs(p) and p not in unmeant - {str(ROOT)}]  # noqa: PTH117
 
 
 def intruder() -> tuple[str, str] | None:

@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator, MutableMapping, Sequence
 from importlib.abc import MetaPathFinder
 from pathlib import Path
 from types import ModuleType
+from urllib.parse import quote
 
 from blocks.home import make_home
 from blocks.paths import leave_for, user_folder
@@ -40,10 +42,29 @@ PATHS = frozenset(
         *("PREFECT_HOME", "PREFECT_PROFILES_PATH", "PREFECT_LOGGING_SETTINGS_PATH"),
         *("PREFECT_LOGGING_CONFIG_PATH", "PREFECT_API_SSL_CERT_FILE", "PREFECT_LOCAL_STORAGE_PATH"),
         *("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"),
-        *("SSL_CERT_FILE", "SSL_CERT_DIR", "FSSPEC_CONFIG_DIR", "HOME", "TMPDIR", "NETRC"),
+        *("SSL_CERT_FILE", "SSL_CERT_DIR", "CURL_CA_BUNDLE", "SSLKEYLOGFILE"),
+        *("PREFECT_SERVER_DATABASE_CONNECTION_URL", "PREFECT_API_DATABASE_CONNECTION_URL"),
+        *(
+            "PGPASSFILE",
+            "PGSERVICEFILE",
+            "PGSYSCONFDIR",
+            "PGSSLROOTCERT",
+            "PGSSLCERT",
+            "PGSSLKEY",
+            "PGSSLCRL",
+        ),
+        *("FSSPEC_CONFIG_DIR", "HOME", "TMPDIR", "NETRC"),
     }
 )
 """Variables in which people write a path, which keeps its meaning when the folder is left."""
+
+_WORDS = frozenset({"system"})
+"""What stands for something else in their place: `PGSSLROOTCERT=system`."""
+
+_PATH_IN_ADDRESS = re.compile(
+    r"([?&](?:sslrootcert|sslcert|sslkey|sslcrl|sslcrldir|passfile|servicefile)=)([^&#]+)"
+)
+"""Files that the address of a PostgreSQL database names."""
 
 
 class _Door(MetaPathFinder):
@@ -98,8 +119,22 @@ def _fix_paths(environ: MutableMapping[str, str]) -> None:
     """Writes the relative paths among the variables in full."""
     for name in PATHS & environ.keys():
         before, path = _split(environ[name])
-        if path and ":/" not in path and not path.startswith(("/", "~", ":memory:")):
+        if "://" in path:
+            environ[name] = _PATH_IN_ADDRESS.sub(_in_address, path)
+        elif path and _is_relative(path):
             environ[name] = f"{before}{user_folder() / path}"
+
+
+def _is_relative(path: str) -> bool:
+    return (
+        ":/" not in path
+        and path not in _WORDS
+        and not path.startswith(("/", "~", ":memory:", "file:", "%2F", "%2f"))
+    )
+
+
+def _in_address(found: re.Match[str]) -> str:
+    return f"{found[1]}{quote(str(user_folder()))}/{found[2]}" if _is_relative(found[2]) else found[0]
 
 
 def _split(written: str) -> tuple[str, str]:

@@ -203,7 +203,7 @@ class _Opening:
     def masked(self, request: Request) -> Request:
         """The request as it is sent. The journal's digest is of what it is made from."""
         self.here = self.here or all(message["role"] == "user" for message in request["messages"])
-        clean: Request = self.context.secrets.value(request, numbers=False) if self.here else request
+        clean: Request = self.context.secrets.value(request, ours=True) if self.here else request
         return clean
 
 

@@ -23,7 +23,7 @@ def to_text(value: Any, what: str, limit: int = STEP_LIMIT) -> str:
     try:
         known, text = secrets.known(), _dump(value)
         if known.text(text) != text:
-            text = _dump(known.value(value, numbers=False))
+            text = _dump(known.value(value, ours=True))
     except (TypeError, ValueError, RecursionError) as error:
         raise LedgerError(f"{what} cannot be kept as JSON: {error}", "keep only JSON values in it") from error
     return _limited(text, what, limit)

@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, Table, and_, case, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from blocks.ledger.documents import RUN_LIMIT, address, labels_text, plain, to_text, to_text_or_none
+from blocks.ledger.documents import RUN_LIMIT, address, labels_text, to_text, to_text_or_none
 from blocks.ledger.errors import Fenced, RunChanged, RunHeld, RunMismatch, RunTakenBack, RunUngiven
 from blocks.ledger.process_identity import Owner
 from blocks.ledger.records import TAKEN_BACK, EndState, Lease, RunRow, RunStart
@@ -51,7 +51,7 @@ def new_run(start: RunStart) -> Values:
     return {
         "tenant": start.tenant,
         "run_id": start.run_id,
-        "workflow": plain(start.workflow),
+        "workflow": address(start.workflow),
         "state": "running",
         "offline": start.offline,
         "storage": address(start.storage),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from deployments.definitions import open_catalog
-from deployments.display import Out, mistake_lines
+from deployments.display import Out
 from workflows.core.catalog import Catalog
 from workflows.core.errors import InvalidDefinition, UsageError
 from workflows.core.routes import rules, slow, unusable
@@ -15,7 +15,7 @@ from workflows.core.routing import Choice, choose, explain
 def execute(args: argparse.Namespace, out: Out) -> int:
     """Prints the rule that wins; exit code 2 and the rules tried when none does."""
     catalog = open_catalog(args.catalog)
-    choice = route(catalog, args.text, out)
+    choice = route(catalog, args.text)
     lines = explain(choice).split("\n")
     for line in lines if args.explain else lines[:1]:
         out.line(line)
@@ -28,20 +28,19 @@ def execute(args: argparse.Namespace, out: Out) -> int:
     return fault.exit_code
 
 
-def route(catalog: Catalog, text: str, out: Out | None = None) -> Choice:
-    """The choice for a text; `out` is told of rules that nobody had the time to try.
+def route(catalog: Catalog, text: str) -> Choice:
+    """The choice for a text.
 
     Raises InvalidDefinition when the routing rules cannot be read, or the pattern of a rule that comes before
-    the winner cannot be used: the text may be meant for it.
+    the winner cannot be used, or takes too long: the text may be meant for it.
     """
     broken = [m for m in catalog.findings.errors if "routing-rules" in m.file]
     if broken:
         raise InvalidDefinition(broken)
     choice = choose(rules(catalog), text)
-    if wrong := unusable(catalog, choice):
+    # Another machine, or the same one with less to do, might have found it: no other workflow is run instead.
+    if wrong := [*unusable(catalog, choice), *slow(catalog, choice)]:
         raise InvalidDefinition(wrong)
-    for line, style in mistake_lines(slow(catalog, choice), "warning") if out is not None else ():
-        out.note(line, style)
     return choice
 
 

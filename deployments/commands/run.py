@@ -42,7 +42,7 @@ def execute(args: argparse.Namespace, out: Out) -> int:
     if before is not None and not (args.storage or environ.get("PHASELINE_STORAGE")):
         settings = replace(settings, storage=before.storage)
     _resolve_latest(args.latest, catalog, before, out)
-    plan, routed = planned(args, catalog, out)
+    plan, routed = planned(args, catalog)
     run_id = _new_run_id(plan) if args.run_id is None else args.run_id
     given = read_inputs(plan, args.input, args.inputs, routed=routed, whole=args.run_id is None)
     for note in (v.note for v in given.values() if isinstance(v, GivenFile) and v.note):
@@ -74,13 +74,8 @@ def _resolve_latest(wanted: str, catalog: Catalog, before: RunRow | None, out: O
         pin_latest(catalog, before.models)
 
 
-def planned(
-    args: argparse.Namespace, catalog: Catalog, out: Out | None = None
-) -> tuple[Plan, dict[str, Any]]:
-    """What a `run` command names as a plan, and the inputs that a routed text gives it.
-
-    `out` is told what is odd about the routing.
-    """
+def planned(args: argparse.Namespace, catalog: Catalog) -> tuple[Plan, dict[str, Any]]:
+    """What a `run` command names as a plan, and the inputs that a routed text gives it."""
     if args.text is None:
         return compile_named(catalog, args.workflow), {}
     if not is_unicode(args.text):
@@ -88,7 +83,7 @@ def planned(
     from deployments.commands.route import no_rule, route
     from workflows.core.routes import routed
 
-    choice = route(catalog, args.text, out)
+    choice = route(catalog, args.text)
     if choice.rule is None:
         raise no_rule(catalog)
     found = routed(catalog, choice.rule, args.text)

@@ -253,7 +253,7 @@ def run_once(subject: Subject, place: Place, process: int, kill: Boundary | None
         return AWAY
     if faults:
         raise faults[0]
-    told = secrets.known().value(outcomes[-1].to_document(), numbers=False)
+    told = secrets.known().value(outcomes[-1].to_document(), ours=True)
     place.outcome.write_text(json.dumps(told), "utf-8")
     return 0
 

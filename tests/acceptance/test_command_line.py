@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 import time
 from pathlib import Path
 from typing import Any
@@ -187,6 +188,22 @@ def test_a_hostile_working_folder_shadows_nothing(tmp_path: Path) -> None:
     # argparse and yaml too, since Python would look there first as well
     answer = phaseline("check", home=tmp_path / "home", cwd=tmp_path)
     assert answer.code == 0, answer.err
+
+
+def test_an_empty_part_of_the_path_is_left_out_before_the_first_import(tmp_path: Path) -> None:
+    """`PYTHONPATH=:/more`: nothing that an installed command imports is looked for in the working folder."""
+    for name in ("json", "signal", "__future__", "argparse", "typing"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('not ours')")
+    script = "import sys; sys.argv[0] = 'bin/phaseline'; from deployments.cli import main; sys.exit(main())"
+    ended = subprocess.run(
+        [sys.executable, "-P", "-S", "-c", script, "--version"],
+        cwd=tmp_path,
+        env=clean_environment(tmp_path / "home", {"PYTHONPATH": f":{ROOT}:{sysconfig.get_path('purelib')}"}),
+        capture_output=True,
+        text=True,
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.startswith("phaseline ")
 
 
 def test_another_package_on_the_path_is_refused(tmp_path: Path) -> None:

@@ -13,8 +13,10 @@ import pytest
 
 from blocks.home import check_home, make_file, make_folder, make_home
 from blocks.paths import come_back, expanded, full_path, here, leave_for, user_folder
+from deployments.given import read_inputs
 from deployments.working_folder import EMPTY, guarded, leave
 from workflows.core.errors import UsageError
+from workflows.core.plan import InputPlan, Plan
 
 
 @pytest.fixture
@@ -120,6 +122,28 @@ def test_what_is_in_the_empty_folder_is_put_aside(stands: Path, tmp_path: Path) 
     assert Path.cwd() != stands and not (home / EMPTY).is_symlink()
 
 
+_PLAIN = ("PGPASSFILE", "PGSERVICEFILE", "PGSSLCERT", "PGSSLKEY", "CURL_CA_BUNDLE", "SSLKEYLOGFILE")
+
+
+def test_files_in_the_address_of_a_database_are_written_in_full(
+    stands: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = "postgresql://u:p@h/d?sslmode=verify-full&sslrootcert={}&sslkey=/etc/key&sslcert=system"
+    monkeypatch.setenv("PHASELINE_DATABASE_URL", address.format("./ca.pem"))
+    monkeypatch.setenv("PGSSLROOTCERT", "ca.pem")
+    with guarded(tmp_path / "home"):
+        assert os.environ["PHASELINE_DATABASE_URL"] == address.format(f"{stands}/./ca.pem")
+        assert os.environ["PGSSLROOTCERT"] == f"{stands}/ca.pem"
+
+
+def test_the_name_of_a_file_is_told_from_a_text_wherever_people_stand(stands: Path, tmp_path: Path) -> None:
+    (stands / "notes").write_text("x")
+    plan = Plan(workflow="w", inputs=(InputPlan(name="d", type="file"),))
+    leave_for(make_home(tmp_path / "home"))
+    with pytest.raises(UsageError, match="looks like the name of one"):
+        read_inputs(plan, ["d=notes"], None)
+
+
 def test_variables_with_a_path_are_written_in_full(
     stands: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,6 +153,9 @@ def test_variables_with_a_path_are_written_in_full(
         "PHASELINE_CATALOG": "~/c",
         "AWS_CONFIG_FILE": "/etc/aws",
         "PREFECT_HOME": "p",
+        "PGSSLROOTCERT": "system",
+        "PREFECT_SERVER_DATABASE_CONNECTION_URL": "sqlite+aiosqlite:///./p.db",
+        **dict.fromkeys(_PLAIN, "./x.pem"),
     }
     for name, value in given.items():
         monkeypatch.setenv(name, value)
@@ -136,6 +163,8 @@ def test_variables_with_a_path_are_written_in_full(
         seen = {name: os.environ[name] for name in given}
     full = {"PHASELINE_STORAGE": str(stands / "bodies"), "PREFECT_HOME": str(stands / "p")}
     full["PHASELINE_DATABASE_URL"] = f"sqlite:///{stands}/x.db"
+    full["PREFECT_SERVER_DATABASE_CONNECTION_URL"] = f"sqlite+aiosqlite:///{stands}/p.db"
+    full |= dict.fromkeys(_PLAIN, f"{stands}/x.pem")
     assert seen == {**given, **full}
 
 

@@ -61,13 +61,13 @@ def unusable(catalog: Catalog, choice: Choice) -> list[Mistake]:
 
 
 def slow(catalog: Catalog, choice: Choice) -> list[Mistake]:
-    """Warnings of rules whose search was given up at its time limit."""
+    """The rules whose search was given up at its time limit: nobody knows whether the text is theirs."""
     source = catalog.rules_source or Source("", None)
     names = {entry.rule for entry in choice.tried if entry.slow}
-    message = f"the search took more than {SEARCH_SECONDS} s; the rule was passed over"
+    message = f"the search took more than {SEARCH_SECONDS} s on this text, which may be meant for it"
     cure = "write the pattern without repeats inside repeats, such as (a+)+"
     return [
-        source.mistake(("routing_rules", index, "pattern"), message, cure)
+        source.mistake(("routing_rules", index, "pattern"), f"the rule '{rule.name}': {message}", cure)
         for index, rule in enumerate(catalog.rules)
         if rule.name in names
     ]

@@ -3,7 +3,7 @@
 Rules are tried by priority, the highest first, in the order of the file among equals; the first whose
 pattern is found anywhere in the text wins. Patterns are Python's regular expressions as the `regex` package
 reads them. Each search has a time limit, since a pattern such as `(a|aa)+$` can take longer than the age of
-the universe; a search that reaches it counts as not matched and is reported.
+the universe; a search that reaches it has no result, and who routes refuses the text.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def _try(rule: Rule, text: str) -> Tried:
     try:
         found = compiled(rule.pattern).search(text, timeout=SEARCH_SECONDS, concurrent=True)
     except TimeoutError:
-        reason = f"the pattern took more than {SEARCH_SECONDS} s, counted as not matched"
+        reason = f"the pattern took more than {SEARCH_SECONDS} s: nobody knows whether it matches"
         return Tried(rule.name, rule.priority, False, reason, slow=True)
     if found is None:
         return Tried(rule.name, rule.priority, False, "not found in the text")
