@@ -69,7 +69,7 @@ class RunContext:
     outages: dict[str, Outage] = field(default_factory=dict)
     """How each credential's provider is met, by the credential."""
     waited_for: dict[str, str] = field(default_factory=dict)
-    """The fault of a provider or server that the unit at a path waits out at this moment, in words."""
+    """What the unit at a path waits out at this moment, or did when it was cut off, in words."""
     allow_effects: bool = False
     """Whether an offline run may act beyond this machine."""
     restored: bool = False

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from blocks.boundaries import reached
+from blocks.cut_off import SETTLE_SECONDS, uncut
 from blocks.ledger import EffectIntent, EffectRow, WaitRow, WaitStart
 from tasks.effect_calls import EffectCall, brief
 from workflows.core.errors import PhaselineError
@@ -16,9 +16,6 @@ from workflows.core.refs import digest
 
 OnEvent = Callable[[str, dict[str, Any]], None]
 """`effect.sending`: tool, effect_key, sent; `effect.settled`: tool, effect_key, state; `wait.opened`."""
-
-SETTLE_SECONDS = 10.0
-"""How long a cancelled call may hold its caller to write down what became of it."""
 
 _LOG = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -123,11 +120,4 @@ class EffectRecord:
 
 async def ended(work: Coroutine[Any, Any, _T]) -> _T:
     """The end of `work`, which a cancellation of the caller does not interrupt but follows."""
-    task = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        done, _ = await asyncio.wait({task}, timeout=SETTLE_SECONDS)
-        if done and not task.cancelled() and task.exception() is not None:
-            _LOG.warning("an outcome could not be noted: %s", task.exception())
-        raise
+    return await uncut(work, SETTLE_SECONDS, at_once=True)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from blocks.boundaries import reached
+from blocks.cut_off import SETTLE_SECONDS, take_in_hand, uncut
 from blocks.ledger import Lease, Ledger, TurnRecord
 from blocks.models import Answer
 from blocks.storage_errors import ArtifactCorrupt, ArtifactMissing
@@ -114,7 +115,16 @@ class StepJournal:
             self._used[index], body = found
             self._tell(index, "answer")
             return Answer.from_json(body)
+        # An answer that was received is paid: whatever cuts the step off, it is kept first.
+        bound = self.context.patience.seconds + SETTLE_SECONDS
+        return await uncut(self._answered(index, request_digest, produce), bound)
+
+    async def _answered(
+        self, index: int, request_digest: str, produce: Callable[[], Awaitable[Answer]]
+    ) -> Answer:
+        """A new answer, once it is kept."""
         answer = await produce()
+        take_in_hand()
         self.answered = True
         reached("turn.answered", self.path, f"{self.conversation}:{index}")
         # What is kept must be what is said from here on, or the next request would not be the same again.
@@ -145,7 +155,7 @@ class StepJournal:
             return ToolResult(**found[1])
         result = await produce()
         reached("tool.answered", self.path, f"{self.conversation}:{index}")
-        await self._keep(index, part, asked, result.to_json())
+        await uncut(self._keep(index, part, asked, result.to_json()), SETTLE_SECONDS, at_once=True)
         return result
 
     async def input(self, index: int, name: str, produce: Callable[[], Awaitable[Any]]) -> Any:

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from blocks.cut_off import SETTLE_SECONDS, outlive
 from blocks.models import Answer, ModelConnection, ModelError, Request, RequestRefused
 from tasks import requests
 from tasks.echo import echoed, heard, is_open, result_block, said, sayable
@@ -379,7 +380,17 @@ class _Loop:
     async def _call_tools(self, calls: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """All calls of one answer at once; every one ends before an error of one ends the step."""
         numbers = self.called.number(calls)
-        pending = [self._call_tool(n, call, numbers[n]) for n, call in enumerate(calls)]
+        pending = [
+            asyncio.ensure_future(self._call_tool(n, call, numbers[n])) for n, call in enumerate(calls)
+        ]
+        try:
+            await asyncio.wait(pending)
+        except asyncio.CancelledError:
+            # Once: what they write down of their end must not be cut off again and again.
+            for task in pending:
+                task.cancel()
+            await outlive(pending, 2 * SETTLE_SECONDS)
+            raise
         ended = await asyncio.gather(*pending, return_exceptions=True)
         faults = [r for r in ended if isinstance(r, BaseException)]
         if faults:
