@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
@@ -19,6 +21,7 @@ OnEvent = Callable[[str, dict[str, Any]], None]
 
 _LOG = logging.getLogger(__name__)
 _T = TypeVar("_T")
+_INTENDED: ContextVar[list[str] | None] = ContextVar("phaseline_intended", default=None)
 
 
 class Effects(Protocol):
@@ -71,6 +74,8 @@ class EffectRecord:
             )
         )
         reached("effect.intended", call.step_path, call.key)
+        if (keys := _INTENDED.get()) is not None:
+            keys.append(call.key)
         return row
 
     async def sending(self, call: EffectCall) -> int:
@@ -116,6 +121,17 @@ class EffectRecord:
 
     def _tell(self, name: str, call: EffectCall, **more: Any) -> None:
         self.on_event(name, {"step": call.step_path, "tool": call.tool, "effect_key": call.key, **more})
+
+
+@contextmanager
+def intended() -> Iterator[list[str]]:
+    """The keys of the calls that are intended within it."""
+    keys: list[str] = []
+    token = _INTENDED.set(keys)
+    try:
+        yield keys
+    finally:
+        _INTENDED.reset(token)
 
 
 async def ended(work: Coroutine[Any, Any, _T]) -> _T:

@@ -207,7 +207,7 @@ class _Loop:
     ids: set[str] = field(default_factory=set)
     """The calls' own names so far."""
     places: list[_Place] = field(default_factory=list)
-    """Before each of the last two turns."""
+    """Before each of the last turns: the one that is made, and two that may be gone back to."""
 
     async def run(self) -> Conversation:
         """Turn after turn, until an answer is accepted or something is final."""
@@ -243,7 +243,7 @@ class _Loop:
             self.called.copy(),
             frozenset(self.ids),
         )
-        self.places = [*self.places[-1:], place]
+        self.places = [*self.places[-2:], place]
 
     async def _go_back(self, refused: RequestRefused) -> None:
         """To the turn before, whose answer made this request what it is: it is left, and asked anew.
@@ -255,10 +255,10 @@ class _Loop:
         if len(self.places) < 2 or not await self.journal.set_aside(self.turns - 1):
             await self.lose(refused.spent)
             raise _poisoned(refused, self.model) from None
-        place = self.places[0]
+        place = self.places[-2]
         self.history, self.begun, self.continuations = place.history, place.begun, place.continuations
         self.repaired, self.called, self.ids = place.repaired, place.called, set(place.ids)
-        self.places, self.turns = [], self.turns - 2
+        self.places, self.turns = self.places[:-2], self.turns - 2
 
     async def _turn(self) -> Answer:
         """One request and its answer, from the journal when it is already there."""
