@@ -30,6 +30,7 @@ _RETRYABLE_TYPES = {
     "rate_limit_error": "rate_limit",
     "timeout_error": "timeout",
 }
+_REFUSED_TYPES = ("invalid_request_error", "request_too_large")
 _REGAIN = re.compile(r"regain access on (\d{4}-\d\d-\d\d)(?: at (\d\d:\d\d))?")
 _SPENT = ("credit balance", "usage limits", "spend limit", "spending limit")
 _SPENT_CODES = ("spend_limit", "billing_unavailable", "usage_limit_reached", "credit_balance")
@@ -130,7 +131,8 @@ def _terminal(error: anthropic.APIStatusError) -> Terminal:
     }
     cure = cures.get(error.status_code, "see the message; the provider says that trying again will not help")
     message = f"the provider refused the request ({_label(error)}): {said}"
-    if error.status_code in (400, 413):
+    # Only what the API itself says of a request: a proxy's page says nothing about the conversation.
+    if error.status_code in (400, 413) and error.type in _REFUSED_TYPES:
         too_long = error.status_code == 413 or "too long" in said.lower()
         return RequestRefused(message, cure, too_long=too_long)
     return Terminal(message, cure)

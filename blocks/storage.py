@@ -23,6 +23,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from blocks import secrets
+from blocks.cut_off import using
 from blocks.names import checked_output, checked_run_id, checked_tenant
 from blocks.patience import Vigil
 from blocks.patient_root import PatientRoot
@@ -243,7 +244,8 @@ class ArtifactStore:
                 self._pid = os.getpid()
                 self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="artifacts")
             future = self._threads.submit(work)
-        return await asyncio.wrap_future(future)
+        with using("store"):
+            return await asyncio.wrap_future(future)
 
     def _keep(self, key: str, body: bytes, media_type: str) -> None:
         try:

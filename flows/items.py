@@ -59,6 +59,7 @@ async def run_items(
     assert step.for_each is not None
     started = now()
     items = _items(step, path, await _list(scope, step, step.for_each), scope.digests(step))
+    scope.execution.context.work_through(path, [item.path for item in items])
     if await _finished(scope, path, key):
         return await _collected(scope, step, path, key, [], dict(follows), started)
     slots = asyncio.Semaphore(step.for_each.max_concurrent)

@@ -15,6 +15,7 @@ from prefect.utilities.engine import link_state_to_task_run_result
 from pydantic import ValidationError
 
 from blocks import secrets
+from blocks.cut_off import watching
 from blocks.patience import PatienceOver
 from flows.keeper import now, shown_error
 from tasks.context import RunContext, current
@@ -166,7 +167,13 @@ async def attempted(unit: Unit, context: RunContext) -> StepResult:
     started = unit.started or now()
     if not unit.collects:
         context.on_event("step.started", {"step": unit.path, "agent": unit.agent, "attempt": attempt})
-    result = await unit.work()
+    with watching() as cut_off:
+        try:
+            result = await unit.work()
+        except asyncio.CancelledError:
+            if cut_off.reason:
+                context.waited_for[unit.path] = cut_off.reason
+            raise
     seconds = (now() - started) / 1e6
     failed = context.failed_calls[unit.path]
     made = {"key": unit.key, "attempts": attempt, "seconds": seconds, "failed_tool_calls": failed}

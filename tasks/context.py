@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from blocks.boundaries import reached
 from blocks.connections import connect
+from blocks.ledger import EffectRow
 from blocks.models import ModelConnection
 from blocks.patience import Outage, Patience
 from blocks.secrets import learned
@@ -45,6 +46,21 @@ class Service(Protocol):
 
 
 @dataclass
+class Items:
+    """The items of a list that a step is done for, by their paths."""
+
+    now: frozenset[str]
+    former: list[EffectRow] | None = None
+    """What was done for items that it no longer has; None until somebody asks."""
+
+
+def item_of(path: str, step: str) -> str:
+    """The path of the item of a `step` that a path lies in; "" when it lies in none."""
+    below = f"{step}/"
+    return below + path[len(below) :].split("/")[0] if path.startswith(below) else ""
+
+
+@dataclass
 class RunContext:
     """One run's services. Tasks find it through `current()`; nothing of it is ever persisted."""
 
@@ -69,7 +85,7 @@ class RunContext:
     outages: dict[str, Outage] = field(default_factory=dict)
     """How each credential's provider is met, by the credential."""
     waited_for: dict[str, str] = field(default_factory=dict)
-    """The fault of a provider or server that the unit at a path waits out at this moment, in words."""
+    """What the unit at a path waits out at this moment, or did when it was cut off, in words."""
     allow_effects: bool = False
     """Whether an offline run may act beyond this machine."""
     restored: bool = False
@@ -98,6 +114,8 @@ class RunContext:
     """How often a unit's result was dropped, by path."""
     repetitions: dict[str, str] = field(default_factory=dict)
     """Names the repetition of a unit's effects that a person asked for last, by path."""
+    lists: dict[str, Items] = field(default_factory=dict)
+    """What the steps at work are done for each of, by the step's path."""
     failed_calls: Counter[str] = field(default_factory=Counter)
     """Tool calls that failed in this process, by unit path: their agents were told and went on."""
     spent: ByPath[StepUsage] = field(default_factory=ByPath)
@@ -175,6 +193,12 @@ class RunContext:
     def reaches_out(self) -> bool:
         """Whether effects beyond this machine may be performed."""
         return self.allow_effects or not self.offline
+
+    def work_through(self, step: str, items: Iterable[str]) -> None:
+        """Takes note of the items, by their paths, that the step at a path is done for."""
+        if self.durable is None or self.durable.lease.created:
+            return  # there were none before
+        self.lists[step] = Items(frozenset(items))
 
     def repeat(self, path: str) -> str:
         """The repetition that a unit's effects belong to: with it, recorded outcomes do not count."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from blocks.ledger import EffectRow
-from tasks.context import RunContext
+from tasks.context import RunContext, item_of
 from tasks.effect_calls import EffectCall
 from tasks.effect_rows import may_have_happened
 from workflows.core.refs import canonical_json
@@ -20,7 +20,10 @@ from workflows.core.refs import canonical_json
 TOLD = 40
 """How many calls the agent is told of."""
 KEPT = 2000
-"""How many calls are noted: of a tool's further ones an equal one is asked about, too."""
+"""How many calls are noted: of a tool's further ones an equal one is asked about, too. A `once` tool stays
+known whatever was called after it."""
+_ITEM = re.compile(r"[0-9a-f]{12}-\d+")
+"""An item of a list, in a path."""
 _LENGTH = 300
 """Characters of a call's arguments and of its outcome."""
 
@@ -49,19 +52,59 @@ class EarlierWork:
         return [done for done in self.calls if done["tool"] == call.tool and done["effect"] == "once"]
 
 
-async def done_by(context: RunContext, path: str, *, since: int = 0) -> list[Done]:
-    """What the unit at `path` did outside, or may have done, from a moment on (microseconds since 1970).
+async def done_by(context: RunContext, path: str) -> list[Done]:
+    """What the unit at `path` did outside, or may have done, the latest last.
 
-    After `--repeat-effects` what was done before it does not count: a person wants it done once more.
+    An item may be one in other words that its list no longer has: what was done for those counts for each
+    that is there, but of the tools that were called for itself. After `--repeat-effects` what was done before
+    it does not count: a person wants it done once more.
     """
     durable = context.durable
     if durable is None:
         return []
     rows = await durable.ledger.effects.of_step(durable.lease.tenant, durable.lease.run_id, path)
-    begun = _epoch_of(context.repeat(path))
-    done = [row for row in rows if row.intended >= since and row.epoch >= begun and _counts(row)]
-    # The latest is what the agent needs most; a tool stays known however often it was called.
-    return [_done(row, told=n >= len(done) - TOLD) for n, row in enumerate(done)][-KEPT:]
+    own = _chosen(rows, context)
+    known = {call["tool"] for call in own}
+    former = [row for row in await _of_former_items(context, path) if row.tool not in known]
+    return _chosen(former, context, "for an item that was in the list: ") + own
+
+
+async def _of_former_items(context: RunContext, path: str) -> list[EffectRow]:
+    """What was done at the same place for items that their lists no longer have."""
+    durable, found = context.durable, []
+    assert durable is not None
+    parts = path.split("/")
+    for step in ("/".join(parts[:n]) for n in range(1, len(parts))):
+        items, item = context.lists.get(step), item_of(path, step)
+        if items is None:
+            continue
+        if items.former is None:
+            lease = durable.lease
+            below = await durable.ledger.effects.below(lease.tenant, lease.run_id, step)
+            items.former = [row for row in below if item_of(row.step_path, step) not in items.now]
+        tail = _any_item(path[len(item) :])
+        for row in items.former:
+            former = item_of(row.step_path, step)
+            if _ITEM.fullmatch(former[len(step) + 1 :]) and _any_item(row.step_path[len(former) :]) == tail:
+                found.append(row)
+    return found
+
+
+def _any_item(path: str) -> str:
+    return "/".join("*" if _ITEM.fullmatch(part) else part for part in path.split("/"))
+
+
+def _chosen(rows: Sequence[EffectRow], context: RunContext, of: str = "") -> list[Done]:
+    """Those that count, as they are kept; `of` says whose they are."""
+    done = [row for row in rows if row.epoch >= _epoch_of(context.repeat(row.step_path)) and _counts(row)]
+    once = [row for row in done if row.effect == "once"]
+    last_of_tool = {row.tool: row.effect_key for row in once}
+    kept = {row.effect_key for row in once[-KEPT:]} | set(last_of_tool.values())
+    others = [row for row in done if row.effect != "once"]
+    kept |= {row.effect_key for row in others[len(others) - max(KEPT - len(kept), 0) :]}
+    # The latest is what the agent needs most.
+    told = {row.effect_key for row in (*done[-TOLD:], *once[-TOLD:])}
+    return [_done(row, of, told=row.effect_key in told) for row in done if row.effect_key in kept | told]
 
 
 def told_work(why: str, calls: Sequence[Done]) -> str:
@@ -94,9 +137,9 @@ def _counts(row: EffectRow) -> bool:
     return row.state == "done" or may_have_happened(row)
 
 
-def _done(row: EffectRow, *, told: bool) -> Done:
+def _done(row: EffectRow, of: str, *, told: bool) -> Done:
     done = {"key": row.effect_key, "tool": row.tool, "effect": row.effect}
-    return {**done, "said": _said(row)} if told else done
+    return {**done, "said": of + _said(row)} if told else done
 
 
 def _said(row: EffectRow) -> str:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from blocks.boundaries import reached
+from blocks.cut_off import SETTLE_SECONDS, uncut
 from blocks.ledger import EffectIntent, EffectRow, WaitRow, WaitStart
 from tasks.effect_calls import EffectCall, brief
 from workflows.core.errors import PhaselineError
@@ -17,11 +19,9 @@ from workflows.core.refs import digest
 OnEvent = Callable[[str, dict[str, Any]], None]
 """`effect.sending`: tool, effect_key, sent; `effect.settled`: tool, effect_key, state; `wait.opened`."""
 
-SETTLE_SECONDS = 10.0
-"""How long a cancelled call may hold its caller to write down what became of it."""
-
 _LOG = logging.getLogger(__name__)
 _T = TypeVar("_T")
+_INTENDED: ContextVar[list[str] | None] = ContextVar("phaseline_intended", default=None)
 
 
 class Effects(Protocol):
@@ -74,6 +74,8 @@ class EffectRecord:
             )
         )
         reached("effect.intended", call.step_path, call.key)
+        if (keys := _INTENDED.get()) is not None:
+            keys.append(call.key)
         return row
 
     async def sending(self, call: EffectCall) -> int:
@@ -121,13 +123,17 @@ class EffectRecord:
         self.on_event(name, {"step": call.step_path, "tool": call.tool, "effect_key": call.key, **more})
 
 
+@contextmanager
+def intended() -> Iterator[list[str]]:
+    """The keys of the calls that are intended within it."""
+    keys: list[str] = []
+    token = _INTENDED.set(keys)
+    try:
+        yield keys
+    finally:
+        _INTENDED.reset(token)
+
+
 async def ended(work: Coroutine[Any, Any, _T]) -> _T:
     """The end of `work`, which a cancellation of the caller does not interrupt but follows."""
-    task = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        done, _ = await asyncio.wait({task}, timeout=SETTLE_SECONDS)
-        if done and not task.cancelled() and task.exception() is not None:
-            _LOG.warning("an outcome could not be noted: %s", task.exception())
-        raise
+    return await uncut(work, SETTLE_SECONDS, at_once=True)

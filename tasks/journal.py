@@ -10,16 +10,18 @@ comes later stands beside it, as `input:answer~1`.
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from blocks.boundaries import reached
+from blocks.cut_off import SETTLE_SECONDS, take_in_hand, uncut
 from blocks.ledger import Lease, Ledger, TurnRecord
 from blocks.models import Answer
 from blocks.storage_errors import ArtifactCorrupt, ArtifactMissing
 from tasks.context import INLINE_BYTES, RunContext
 from tasks.earlier_work import EarlierWork, done_by, told_work
+from tasks.effect_record import intended
 from tasks.secrets import scrub_value
 from tasks.tools import ToolResult
 from workflows.core.errors import PhaselineError
@@ -32,6 +34,9 @@ _DEFINITIONS_BYTES = 4 * 1024
 """Longer definitions of tools are stored once, however many conversations begin with them."""
 _LOST = "An earlier answer of yours was lost."
 _REFUSED = "An earlier answer of yours could not be used."
+
+_ACTED = "input:acted-"
+"""Begins the notes of which calls a turn made outside."""
 
 Known = dict[tuple[int, str], TurnRecord]
 
@@ -114,7 +119,16 @@ class StepJournal:
             self._used[index], body = found
             self._tell(index, "answer")
             return Answer.from_json(body)
+        # An answer that was received is paid: whatever cuts the step off, it is kept first.
+        bound = self.context.patience.seconds + SETTLE_SECONDS
+        return await uncut(self._answered(index, request_digest, produce), bound)
+
+    async def _answered(
+        self, index: int, request_digest: str, produce: Callable[[], Awaitable[Answer]]
+    ) -> Answer:
+        """A new answer, once it is kept."""
         answer = await produce()
+        take_in_hand()
         self.answered = True
         reached("turn.answered", self.path, f"{self.conversation}:{index}")
         # What is kept must be what is said from here on, or the next request would not be the same again.
@@ -143,9 +157,12 @@ class StepJournal:
         if found is not None:
             self._tell(index, part)
             return ToolResult(**found[1])
-        result = await produce()
+        with intended() as keys:
+            result = await produce()
         reached("tool.answered", self.path, f"{self.conversation}:{index}")
-        await self._keep(index, part, asked, result.to_json())
+        acted = [self._record(index, f"{_ACTED}{key[:32]}", "", {"key": key}) for key in dict.fromkeys(keys)]
+        kept = self._keep(index, part, asked, result.to_json(), also=acted)
+        await uncut(kept, SETTLE_SECONDS, at_once=True)
         return result
 
     async def input(self, index: int, name: str, produce: Callable[[], Awaitable[Any]]) -> Any:
@@ -185,7 +202,8 @@ class StepJournal:
 
     async def set_aside(self, index: int) -> bool:
         """Leaves the answer of turn `index`, so that it is asked anew; False when there were too many."""
-        before = [turn for turn, part in self.known if part.startswith("input:again~")]
+        again = [record for (_, part), record in self.known.items() if part.startswith("input:again~")]
+        before = [record.turn for record in again if record.body["why"] == _REFUSED]
         if len(before) >= SET_ASIDE or index in before or index not in self._used:
             return False
         await self._leave(index, _REFUSED, [self._used[index]])
@@ -207,22 +225,15 @@ class StepJournal:
     async def _leave(self, index: int, why: str, answers: list[str]) -> None:
         """Leaves answers of a turn, and writes down what was done outside since the first of them."""
         self._part(index)
-        since = min([await self._written(index, part) for part in answers])
-        done = await done_by(self.context, self.path, since=since)
+        # By turns and not by time: a clock may be set back. What a turn before did is remembered.
+        noted = (record for (_, part), record in self.known.items() if part.startswith(_ACTED))
+        before = {record.body["key"] for record in noted if record.turn < index}
+        before |= {call["key"] for call in self.earlier.calls}
+        done = [call for call in await done_by(self.context, self.path) if call["key"] not in before]
         if done or why == _REFUSED:
             number = len(self._series(index, "input:again")) + 1
             body = {"why": why, "left": answers, "done": done}
             await self.note(index, _later("input:again", number), body)
-
-    async def _written(self, index: int, part: str) -> int:
-        """When a part was written down, by the ledger's clock."""
-        created = self.known[index, part].created
-        if created:
-            return created
-        lease = self.lease
-        rows = await self.ledger.journal.read(lease.tenant, lease.run_id, self.path, self.key)
-        place = self.conversation, index, part
-        return next(row.created for row in rows if (row.attempt, row.turn, row.part) == place)
 
     async def _found(self, index: int, part: str, asked: str, what: str) -> tuple[str, dict[str, Any]] | None:
         """The part and body that were kept for this very thing, the latest first. Raises Drifted."""
@@ -270,15 +281,17 @@ class StepJournal:
         *,
         usage: dict[str, int] | None = None,
         model: str = "",
+        also: Sequence[TurnRecord] = (),
     ) -> str:
-        """Writes it down; gives the part it is kept as."""
+        """Writes it down, and other records with it; gives the part it is kept as."""
         number = len(self._series(index, part)) if (index, part) in self.known else 0
         name = _later(part, number) if number else part
-        await self._write(self._record(index, name, asked, await self._small(body, part), usage, model), part)
+        record = self._record(index, name, asked, await self._small(body, part), usage, model)
+        await self._write(record, part, also)
         return name
 
-    async def _write(self, record: TurnRecord, part: str) -> None:
-        records = [*self._pending, record]
+    async def _write(self, record: TurnRecord, part: str, also: Sequence[TurnRecord] = ()) -> None:
+        records = [*self._pending, *also, record]
         await self.ledger.journal.keep_many(self.lease, records)
         self.known |= {(written.turn, written.part): written for written in records}
         self._pending = []

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, Protocol
 
+from blocks.cut_off import take_in_hand
 from blocks.models import (
     AGAIN,
     Answer,
@@ -186,6 +187,7 @@ async def _send(
         if gate is not None:
             await gate.failed(error)
         raise
+    take_in_hand()
     if gate is not None:
         await gate.after(answer)
     return answer

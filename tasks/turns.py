@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from blocks.cut_off import SETTLE_SECONDS, outlive
 from blocks.models import Answer, ModelConnection, ModelError, Request, RequestRefused
 from tasks import requests
 from tasks.echo import echoed, heard, is_open, result_block, said, sayable
@@ -206,7 +207,7 @@ class _Loop:
     ids: set[str] = field(default_factory=set)
     """The calls' own names so far."""
     places: list[_Place] = field(default_factory=list)
-    """Before each of the last two turns."""
+    """Before each of the last turns: the one that is made, and two that may be gone back to."""
 
     async def run(self) -> Conversation:
         """Turn after turn, until an answer is accepted or something is final."""
@@ -242,7 +243,7 @@ class _Loop:
             self.called.copy(),
             frozenset(self.ids),
         )
-        self.places = [*self.places[-1:], place]
+        self.places = [*self.places[-2:], place]
 
     async def _go_back(self, refused: RequestRefused) -> None:
         """To the turn before, whose answer made this request what it is: it is left, and asked anew.
@@ -254,10 +255,10 @@ class _Loop:
         if len(self.places) < 2 or not await self.journal.set_aside(self.turns - 1):
             await self.lose(refused.spent)
             raise _poisoned(refused, self.model) from None
-        place = self.places[0]
+        place = self.places[-2]
         self.history, self.begun, self.continuations = place.history, place.begun, place.continuations
         self.repaired, self.called, self.ids = place.repaired, place.called, set(place.ids)
-        self.places, self.turns = [], self.turns - 2
+        self.places, self.turns = self.places[:-2], self.turns - 2
 
     async def _turn(self) -> Answer:
         """One request and its answer, from the journal when it is already there."""
@@ -379,7 +380,17 @@ class _Loop:
     async def _call_tools(self, calls: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """All calls of one answer at once; every one ends before an error of one ends the step."""
         numbers = self.called.number(calls)
-        pending = [self._call_tool(n, call, numbers[n]) for n, call in enumerate(calls)]
+        pending = [
+            asyncio.ensure_future(self._call_tool(n, call, numbers[n])) for n, call in enumerate(calls)
+        ]
+        try:
+            await asyncio.wait(pending)
+        except asyncio.CancelledError:
+            # Once: what they write down of their end must not be cut off again and again.
+            for task in pending:
+                task.cancel()
+            await outlive(pending, 2 * SETTLE_SECONDS)
+            raise
         ended = await asyncio.gather(*pending, return_exceptions=True)
         faults = [r for r in ended if isinstance(r, BaseException)]
         if faults:

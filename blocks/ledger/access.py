@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from sqlalchemy import Connection
 
+from blocks.cut_off import using
 from blocks.ledger.clock import LedgerClock
 from blocks.ledger.engine import Database
 from blocks.ledger.errors import InDoubt
@@ -56,7 +57,8 @@ class Access:
         wait = Wait(self._vigil, LEDGER)
         while True:
             try:
-                return await self._writer.write(operation, order)
+                with using("ledger"):
+                    return await self._writer.write(operation, order)
             except InDoubt as doubt:
                 pause = wait.next(doubt.message)
                 if pause is None:
@@ -86,7 +88,8 @@ class Access:
             if self._readers is None:
                 self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="ledger-reader")
             future = self._readers.submit(query)
-        return await asyncio.wrap_future(future)
+        with using("ledger"):
+            return await asyncio.wrap_future(future)
 
     def close(self) -> None:
         """Write what is queued and give everything back. Harmless when repeated."""

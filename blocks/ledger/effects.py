@@ -133,6 +133,10 @@ class EffectLedger:
         """The effects of one unit of a run in the order they were intended."""
         return await self._access.read(lambda c: read_step_effects(c, tenant, run_id, step_path))
 
+    async def below(self, tenant: str, run_id: str, step_path: str) -> list[EffectRow]:
+        """The effects of the parts of a unit in the order they were intended."""
+        return await self._access.read(lambda c: read_effects_below(c, tenant, run_id, step_path))
+
     async def of_run(self, tenant: str, run_id: str) -> list[EffectRow]:
         """The effects of a run in the order they were intended."""
         return await self._access.read(lambda c: read_effects(c, tenant, run_id))
@@ -142,6 +146,14 @@ def read_step_effects(connection: Connection, tenant: str, run_id: str, step_pat
     """The query of `EffectLedger.of_step`."""
     query = select(effect).where(effect.c.tenant == tenant, effect.c.run_id == run_id)
     query = query.where(effect.c.step_path == step_path).order_by(effect.c.intended, effect.c.effect_key)
+    return [_effect_row(found) for found in connection.execute(query)]
+
+
+def read_effects_below(connection: Connection, tenant: str, run_id: str, step_path: str) -> list[EffectRow]:
+    """The query of `EffectLedger.below`."""
+    query = select(effect).where(effect.c.tenant == tenant, effect.c.run_id == run_id)
+    query = query.where(effect.c.step_path.startswith(f"{step_path}/", autoescape=True))
+    query = query.order_by(effect.c.intended, effect.c.effect_key)
     return [_effect_row(found) for found in connection.execute(query)]
 
 

@@ -161,12 +161,21 @@ def test_declaring_a_doubtful_call_idempotent_goes_on_without_an_answer(desk: Ga
 
 
 def test_cancelled_under_way(desk: GateDesk) -> None:
-    async def hurried(gate: EffectGate, _: Any) -> None:
-        async with asyncio.timeout(0.05):
-            await call(gate, Executor([asyncio.Event()]))
+    async def cut_off(gate: EffectGate, _: Any) -> None:
+        sent = asyncio.Event()
 
-    with pytest.raises(TimeoutError):
-        desk.work(hurried)
+        async def send(_key: str) -> ToolResult:
+            sent.set()
+            return await asyncio.Future()
+
+        task = asyncio.ensure_future(call(gate, send))
+        under_way = asyncio.ensure_future(sent.wait())
+        await asyncio.wait({task, under_way}, return_when=asyncio.FIRST_COMPLETED)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    desk.work(cut_off)
     assert (desk.effect.state, desk.effect.wait_id) == ("unknown", "")
     waiting = in_doubt(desk, Executor(["never"]))
     assert waiting.wait_ids == (desk.effect.wait_id,) and "cancelled" in waiting.message

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -202,6 +203,28 @@ def test_what_was_done_after_a_lost_answer_is_told_and_not_done_in_other_words(t
     assert made.run().outcome.status == "completed" and payments(made) == 1
 
 
+@pytest.mark.parametrize("hours", [-2, 2])
+def test_a_clock_that_is_set_hides_nothing_that_was_done_since(tmp_path: Path, hours: int) -> None:
+    made = bench(tmp_path, "x" * 100_000, [pay(tmp_path)], gone(), more=("output: {type: json, repair: 9}",))
+    made.cancelled(lambda name, data: name == "turn.started" and data["turn"] == 3)
+    with sqlite3.connect(made.settings.database) as ledger:
+        ledger.execute("UPDATE effect SET intended = intended + ?", (hours * 3600 * 1_000_000,))
+    ledger.close()
+    lose(made, "x")
+    model(made).turns = [[pay(tmp_path, usd=8)]]
+    assert made.run().outcome.status == "waiting" and payments(made) == 1
+
+
+def test_what_was_done_before_a_lost_answer_is_remembered_and_not_told(tmp_path: Path) -> None:
+    turns: list[Turn] = [[pay(tmp_path)], "x" * 100_000, gone()]
+    made = bench(tmp_path, *turns, more=("output: {type: json, repair: 9}",))
+    made.cancelled(lambda name, data: name == "turn.started" and data["turn"] == 3)
+    lose(made, "x")
+    model(made).turns = ["[1]"]
+    assert made.run().outcome.status == "completed"
+    assert "<earlier_work>" not in json.dumps(model(made).requests[-1]["messages"])
+
+
 # --- the next conversation ---
 
 
@@ -278,6 +301,30 @@ def test_each_item_has_its_own_conversations(tmp_path: Path) -> None:
     assert '"usd":9' in first_message(made, 5) and '"usd":7' not in first_message(made, 5)
 
 
+@pytest.mark.parametrize("each", ["agent", "workflow"])
+def test_an_item_in_other_words_knows_what_was_done_for_the_former_one(tmp_path: Path, each: str) -> None:
+    made = bench(tmp_path)
+    work = agent("a", "for_each: l", "max_concurrent: 1", JSON, after="l")
+    if each == "workflow":
+        made.write("inner", steps(agent("i", JSON)))
+        work = "  - {id: a, workflow: inner, for_each: l, max_concurrent: 1, depends_on: [l]}\n"
+    made.write("w", steps(agent("l", JSON), work))
+    model(made).turns = ['["Pay 7 USD", "Nothing"]', [pay(tmp_path)], "[1]", "[2]"]
+    assert made.run().outcome.status == "completed" and payments(made) == 1
+    list_anew: list[Turn] = ['["Pay 7 USD.", "Nothing"]', [pay(tmp_path)]]
+    items_anew: list[Turn] = [[pay(tmp_path)], "[2]"]
+    for redo, turns in ((("l",), list_anew), (("a",), items_anew)):
+        model(made).turns = turns
+        assert made.run(redo=redo).outcome.status == "waiting" and payments(made) == 1, (
+            "it was paid once more"
+        )
+        told = first_message(made)
+        assert "<earlier_work>" in told and '"usd":7' in told
+        approve(made, "reject")
+        model(made).turns = ["[1]"]
+        assert made.run().outcome.status == "completed" and payments(made) == 1
+
+
 def test_the_next_conversation_begins_also_over_a_kill(tmp_path: Path) -> None:
     made = bench(tmp_path, [pay(tmp_path)], "no json", more=(JSON,))
     made.run()
@@ -315,6 +362,24 @@ def test_an_answer_that_poisons_the_conversation_is_left_and_asked_anew(tmp_path
     last = model(made).requests[-1]["messages"]
     assert "no json" not in json.dumps(last), "what is left is not said again"
     assert made.run().outcome.status == "completed" and asked_in_all(made) == 4
+
+
+def test_two_answers_may_be_to_blame(tmp_path: Path) -> None:
+    """After the first step back the next refusal ended the conversation at once."""
+    refused = RequestRefused("messages.1: refused")
+    made = bench(tmp_path, [LOOK], "no json", "no more", refused, refused, "[1]",
+                 more=(JSON.replace("0", "9"),))  # fmt: skip
+    ran = made.run()
+    assert ran.outcome.status == "completed" and [d["turn"] for d in ran.told("turn.set_aside")] == [3, 2]
+
+
+def test_a_lost_answer_is_none_that_was_refused(tmp_path: Path) -> None:
+    made = long_bench(tmp_path)
+    for sign in "xy":
+        lose(made, sign)
+    refused = RequestRefused("messages.1: refused")
+    model(made).turns = ["x" * 90_000, "y" * 90_000, refused, "[1]"]
+    assert made.run().outcome.status == "completed"
 
 
 def test_a_conversation_that_stays_poisoned_ends_and_the_next_one_begins(tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+import threading
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -156,3 +158,23 @@ def test_a_fault_of_the_provider_is_no_attempt(tmp_path: Path) -> None:
     assert ran.outcome.status == "completed" and ran.step("a")["attempts"] == 1
     told = ran.told("request.retry")
     assert len(told) == 3 and all(t["step"] == "a" and t["until"] > t["since"] for t in told)
+
+
+def test_an_answer_that_the_ledger_cannot_take_yet_outlives_the_timeout(tmp_path: Path) -> None:
+    """It was lost, paid once more by the retry, and one retry was used up."""
+    bounded = agent("a", "timeout: 4", "retries: {max: 1, delay: 10ms}", "budget: {turns: 5}")
+    bench = Bench(tmp_path, w=steps(bounded))
+
+    async def answered_while_it_is_locked() -> str:
+        held = sqlite3.connect(bench.settings.database, isolation_level=None, check_same_thread=False)
+        held.execute("BEGIN IMMEDIATE")
+        threading.Timer(9, held.close).start()
+        return "Paid."
+
+    bench.model.replies["a"] = [answered_while_it_is_locked, "Paid twice."]
+    ran = bench.run()
+    assert ran.outcome.status == "stopped" and not ran.told("step.attempt_failed")
+    assert bench.row().state == "stopped" and bench.rows()["a"].tries == 0
+    again = bench.run()
+    assert again.outcome.status == "completed" and bench.output(again, "a") == "Paid.\n"
+    assert bench.model.asked == ["a"] and again.step("a")["usage"]["input_tokens"] == 10
