@@ -14,9 +14,6 @@ from blocks.ledger.schema import run
 from blocks.privacy import WITHIN_RUN
 from workflows.core.errors import UsageError
 
-_DEPTH = 256
-"""Ancestors that are looked at."""
-
 
 class AnsweredFromWithin(UsageError):
     """Who answers was started by a run: a server, a handler, or what one of them started."""
@@ -57,10 +54,11 @@ def _refusal(why: str) -> AnsweredFromWithin:
 
 def _ancestors() -> Iterator[tuple[int, str]]:
     """Process numbers from our parent on, each with its start as the system tells it, or ""."""
-    pid = os.getppid()
-    for _ in range(_DEPTH):
-        if pid <= 1:
-            return
+    pid, seen = os.getppid(), set[int]()
+    # All of them: who wants to look unrelated can put any number of processes in between. A number that comes
+    # again belongs to another process by now.
+    while pid > 1 and pid not in seen:
+        seen.add(pid)
         try:
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         except OSError:  # another system, or it is hidden from us
