@@ -1,4 +1,4 @@
-"""Who may not speak for people: a process that a run at work has started."""
+"""Who may not decide for people: a process that a run at work has started."""
 
 from __future__ import annotations
 
@@ -47,8 +47,8 @@ def refuse_from_within(holders: Collection[Owner]) -> None:
 
 def _refusal(why: str) -> AnsweredFromWithin:
     return AnsweredFromWithin(
-        f"a process that a run has started does not answer for people: {why}",
-        "answer from a shell of your own",
+        f"a process that a run has started does not decide for people: {why}",
+        "give the command in a shell of your own",
     )
 
 
