@@ -18,8 +18,11 @@ FILE_MODE = 0o600
 _OTHERS = 0o077
 _OTHERS_WRITE = 0o022
 _MOST_LINKS = 40
-_HELD = ("ledger.db", "server", "storage", "empty", "wake.log")
-"""What lies in a home."""
+_OURS = "ledger.db"
+"""What lies in a home and hardly anywhere else."""
+_HELD = ("server", "storage", "empty")
+_HELD_BEGIN = ("empty-until-", "wake.")
+"""What lies in a home besides, also one whose ledger is elsewhere, by name or by how its name begins."""
 
 
 def make_home(home: Path) -> Path:
@@ -102,7 +105,7 @@ def check_home(home: Path) -> bool:
 def _is_home(folder: Path) -> bool:
     """Whether a folder is, or may become, a home and nothing else: nobody's project is closed by the way."""
     held = {entry.name for entry in folder.iterdir()}
-    return not held or not held.isdisjoint(_HELD)
+    return _OURS in held or all(name in _HELD or name.startswith(_HELD_BEGIN) for name in held)
 
 
 def _refuse_planted(home: Path) -> None:

@@ -38,9 +38,6 @@ class PatientRoot:
     def write(self, key: str, body: bytes, *, media_type: str = "", durable: bool = False) -> None:
         self._outwait(lambda: self._root.write(key, body, media_type=media_type, durable=durable))
 
-    def copy(self, source: str, target: str, *, media_type: str = "") -> None:
-        self._outwait(lambda: self._root.copy(source, target, media_type=media_type))
-
     def probe(self) -> None:
         """Waits as long as before anything was done: what is wrong then is mostly the address."""
         self._vigil.at_start().outwait(STORE, self._root.probe, _passing, lambda fault, *_: fault)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 
 WITHIN_RUN = "PHASELINE_WITHIN_RUN"
-"""Set in the environment of what a run starts; a process that has it does not answer for people."""
+"""Set in the environment of what a run starts; a process that has it does not decide for people."""
 
 _DUMPABLE, _SUBREAPER = 4, 36
 

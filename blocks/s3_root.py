@@ -154,17 +154,6 @@ class S3Root:
             if durable:
                 self._verify_size(key, len(body))
 
-    def copy(self, source: str, target: str, *, media_type: str = "") -> None:
-        replaced = {"MetadataDirective": "REPLACE", **_content_type(media_type)} if media_type else {}
-        with self._faults("copy", source):
-            self._client().call_s3(
-                "copy_object",
-                CopySource={"Bucket": self._bucket, "Key": self._key(source)},
-                Bucket=self._bucket,
-                Key=self._key(target),
-                **replaced,
-            )
-
     def probe(self) -> None:
         # One fixed key, never deleted: keys that may write and read but not delete are enough.
         path, client = f"{self._bucket}/{self._key('_probe')}", self._client()

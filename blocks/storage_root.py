@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import shutil
 import stat
 import uuid
 from collections.abc import Callable, Mapping
@@ -49,9 +48,6 @@ class Root(Protocol):
 
     def write(self, key: str, body: bytes, *, media_type: str = "", durable: bool = False) -> None:
         """Put `body` under a key in one step. `durable`: it also survives a power cut from then on."""
-
-    def copy(self, source: str, target: str, *, media_type: str = "") -> None:
-        """Put the bytes of `source` under `target` too."""
 
     def probe(self) -> None:
         """Write and read a few bytes, so that a wrong root is reported before any work."""
@@ -117,16 +113,6 @@ class FolderRoot:
         # What must last is never changed in place, so nobody should be invited to.
         mode = _READ_ONLY if durable else 0o666
         self._replace(key, lambda file: _write_all(file, body), mode=mode, durable=durable)
-
-    def copy(self, source: str, target: str, *, media_type: str = "") -> None:
-        # A copy, not a hard link: people edit what was published, and must not change the body with it.
-        try:
-            with self._path(source).open("rb") as body:
-                self._replace(target, lambda file: shutil.copyfileobj(body, file), mode=0o666, durable=False)
-        except FileNotFoundError:
-            raise
-        except OSError as error:
-            raise _fault(error, "read", self._path(source)) from error
 
     def probe(self) -> None:
         key = f"{_TEMPORARY}/probe-{uuid.uuid4().hex}"

@@ -37,11 +37,16 @@ def wakes(environ: Mapping[str, str]) -> bool:
 
 
 @contextlib.contextmanager
-def opened(settings: Settings) -> Iterator[Ledger]:
-    """The ledger; an empty one where nothing ran yet. Raises LedgerError, UsageError."""
+def opened(settings: Settings, *, decides: bool = False) -> Iterator[Ledger]:
+    """The ledger; an empty one where nothing ran yet. Raises LedgerError, UsageError.
+
+    decides: what a person decides is to be written; AnsweredFromWithin where a run has started this process.
+    """
     wakes(os.environ)  # what is written wrong is told always, and not only when a run is due
     settings.prepare()
     with Ledger.open(settings.database) as ledger:
+        if decides:
+            ledger.refuse_from_within()
         yield ledger
 
 

@@ -25,7 +25,7 @@ from tasks.conversations import journal_of, next_journal
 from tasks.documents import message_blocks
 from tasks.failures import OutputRejected
 from tasks.gates import Gates
-from tasks.handler_code import Code, copy_data, write_code
+from tasks.handler_code import Code, TooMuchData, copy_data, write_code
 from tasks.handler_faults import HandlerFault
 from tasks.handlers import run_handler
 from tasks.journal import StepJournal
@@ -299,7 +299,13 @@ async def _call_hook(agent: AgentPlan, hook: HookPlan, arguments: dict[str, Any]
                 "start the run again, so that it is planned with the changed file",
             )
         write_code(sources, target)
-        copy_data(file.parent, target)
+        try:
+            copy_data(file.parent, target)
+        except TooMuchData as much:
+            raise HookFailed(
+                f"{much} lie beside the hook {where}, and all that is there is copied for each of its calls",
+                "move what the hook does not read out of the agent's folder",
+            ) from None
         return target / file.name
 
     try:

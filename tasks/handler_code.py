@@ -7,15 +7,24 @@ they were copied, have the pinned digest, and no bytecode.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterable, Mapping
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass
 from importlib.machinery import BYTECODE_SUFFIXES, EXTENSION_SUFFIXES, SOURCE_SUFFIXES
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
+from workflows.core.skills import MAX_TRACKED
+
+MOST_DATA = 64 * 2**20
+"""Bytes that may lie beside a hook: they are copied for each of its calls."""
+MOST_FILES = 10_000
+"""The same as files."""
 _PIECE = 2**20
 _CODE = (*SOURCE_SUFFIXES, *BYTECODE_SUFFIXES, *EXTENSION_SUFFIXES)
 """How the names of files end that Python would import."""
@@ -23,6 +32,27 @@ _CODE = (*SOURCE_SUFFIXES, *BYTECODE_SUFFIXES, *EXTENSION_SUFFIXES)
 
 class CodeChanged(Exception):
     """A file is not the pinned one; its path is the only argument."""
+
+
+class TooMuchData(Exception):
+    """More lies beside code than is copied for a call; its only argument says what."""
+
+
+class CopyStopped(Exception):
+    """The call that a copy was for is over."""
+
+
+_over: ContextVar[threading.Event | None] = ContextVar("over", default=None)
+
+
+@contextlib.contextmanager
+def stopped_by(over: threading.Event) -> Iterator[None]:
+    """Within it, what copies in this thread raises CopyStopped once that is set."""
+    before = _over.set(over)
+    try:
+        yield
+    finally:
+        _over.reset(before)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +71,12 @@ def copy_pinned(source: Path, files: Iterable[tuple[str, str]], target: Path) ->
         digest = hashlib.sha256()
         try:
             with _opened(source / path) as body, _created(target, path) as made:
-                while piece := body.read(_PIECE):
+                # What is larger than any tracked file is not the pinned one, and need not be read for that.
+                for piece in _pieces(body, MAX_TRACKED):
                     digest.update(piece)
                     made.write(piece)
+        except TooMuchData:
+            raise CodeChanged(path) from None
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError, PermissionError, NotAFile):
             raise CodeChanged(path) from None
         if digest.hexdigest() != sha256:
@@ -58,7 +91,11 @@ def write_code(bodies: Mapping[str, bytes], target: Path) -> None:
 
 
 def copy_data(source: Path, target: Path) -> None:
-    """Copy what lies beside code and is none, as it is: no hidden files, no links, nothing Python imports."""
+    """Copy what lies beside code and is none, as it is: no hidden files, no links, nothing Python imports.
+
+    Raises TooMuchData.
+    """
+    left, files = MOST_DATA, 0
     for folder, folders, names in os.walk(source):
         folders[:] = [name for name in folders if not name.startswith(".") and name != "__pycache__"]
         for name in names:
@@ -67,7 +104,11 @@ def copy_data(source: Path, target: Path) -> None:
                 continue
             try:
                 with _opened(path) as body, _created(target, path.relative_to(source).as_posix()) as made:
-                    while piece := body.read(_PIECE):
+                    files += 1
+                    if files > MOST_FILES:
+                        raise TooMuchData(f"more than {MOST_FILES:,} files")
+                    for piece in _pieces(body, left):
+                        left -= len(piece)
                         made.write(piece)
             except (OSError, NotAFile):
                 continue  # it is gone, or not for us: whoever opens it will say so
@@ -75,6 +116,21 @@ def copy_data(source: Path, target: Path) -> None:
 
 class NotAFile(Exception):
     """A pipe, a device or a folder stands where a file should."""
+
+
+def _pieces(body: BinaryIO, most: int) -> Iterator[bytes]:
+    """The bytes of a file, also of one that grows meanwhile. Raises TooMuchData, CopyStopped."""
+    over, held = _over.get(), os.fstat(body.fileno()).st_size
+    while held <= most and (piece := body.read(_PIECE)):
+        if over is not None and over.is_set():
+            raise CopyStopped
+        most -= len(piece)
+        held = max(held - len(piece), 0)
+        if most < 0:
+            break
+        yield piece
+    if held > most:
+        raise TooMuchData(f"more than {MOST_DATA // 2**20} MiB")
 
 
 def _opened(path: Path) -> BinaryIO:

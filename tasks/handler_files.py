@@ -6,12 +6,13 @@ import mimetypes
 import os
 import re
 import shutil
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tasks.handler_code import Code
+from tasks.handler_code import Code, stopped_by
 
 _SUFFIXES = {
     "text/markdown": ".md",
@@ -34,12 +35,19 @@ class DocumentFile:
 
 
 def write_files(
-    scratch: Path, code: Code, documents: Mapping[str, DocumentFile | Sequence[DocumentFile]]
+    scratch: Path,
+    code: Code,
+    documents: Mapping[str, DocumentFile | Sequence[DocumentFile]],
+    over: threading.Event,
 ) -> dict[str, Any]:
-    """Write the code, and each document read-only in a folder of its own. Gives the paths the call names."""
+    """Write the code, and each document read-only in a folder of its own. Gives the paths the call names.
+
+    Raises CopyStopped once `over` is set, and what `code.copy` raises.
+    """
     folder = code_folder(scratch)
     folder.mkdir(mode=0o700)
-    file = code.copy(folder)
+    with stopped_by(over):
+        file = code.copy(folder)
     written: dict[str, str | list[str]] = {}
     for parameter, given in documents.items():
         several = [given] if isinstance(given, DocumentFile) else list(given)

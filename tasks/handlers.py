@@ -26,6 +26,7 @@ import os
 import signal
 import sys
 import tempfile
+import threading
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,11 +74,11 @@ async def run_handler(
     """Call `function` of the file that `code` names and give its result, which is JSON.
 
     `documents` maps the parameters annotated `Path` (or `list[Path]`) to their documents; `arguments` holds
-    the others. `timeout` is seconds of wall time, start of the process included; `memory` bytes (None:
-    `MEMORY`); `output_limit` bytes of the result's JSON; the scratch folder is made in `scratch_root`
-    (None: the system's place for temporary files). Raises HandlerError, HandlerTimeout, HandlerCrashed,
-    HandlerOutput, and what `code.copy` raises. A cancelled call leaves no process of the handler's group and
-    no scratch folder.
+    the others. `timeout` is seconds of wall time, the copy of the code and the start of the process included;
+    `memory` bytes (None: `MEMORY`); `output_limit` bytes of the result's JSON; the scratch folder is made in
+    `scratch_root` (None: the system's place for temporary files). Raises HandlerError, HandlerTimeout,
+    HandlerCrashed, HandlerOutput, and what `code.copy` raises. A cancelled call leaves no process of the
+    handler's group and no scratch folder.
     """
     made = await asyncio.to_thread(tempfile.mkdtemp, prefix="phaseline-handler-", dir=scratch_root)
     scratch = Path(made)
@@ -87,10 +88,10 @@ async def run_handler(
             "arguments": dict(arguments),
             "limits": _limits(timeout, MEMORY if memory is None else memory, output_limit),
         }
-        call |= await asyncio.to_thread(write_files, scratch, code, documents)
         running = _Running(function, output_limit, _Names(code_folder(scratch), code.shown))
         try:
             async with asyncio.timeout(timeout):
+                call |= await _written(scratch, code, documents)
                 return await running.result(json.dumps(call).encode(), scratch)
         except TimeoutError:
             cure = "give the skill a longer timeout, or the handler less to do"
@@ -100,6 +101,23 @@ async def run_handler(
             await asyncio.shield(running.end())
     finally:
         await asyncio.shield(asyncio.to_thread(remove_scratch, scratch))
+
+
+async def _written(
+    scratch: Path, code: Code, documents: Mapping[str, DocumentFile | Sequence[DocumentFile]]
+) -> dict[str, Any]:
+    """What `write_files` gives. Cut off, it writes no more once this returns: its folder is removed then."""
+    over = threading.Event()
+    writing = asyncio.create_task(asyncio.to_thread(write_files, scratch, code, documents, over))
+    try:
+        return await asyncio.shield(writing)
+    except asyncio.CancelledError:
+        over.set()
+        writing.add_done_callback(
+            lambda ended: ended.cancelled() or ended.exception()
+        )  # nobody asks any more
+        await asyncio.wait({writing}, timeout=_GRACE)
+        raise
 
 
 def _launch(scratch: Path, answer: int, lifeline: int) -> _Launch:

@@ -1,4 +1,4 @@
-"""Who may not speak for people: a process that a run at work has started."""
+"""Who may not decide for people: a process that a run at work has started."""
 
 from __future__ import annotations
 
@@ -13,9 +13,6 @@ from blocks.ledger.rows import holder_of, now
 from blocks.ledger.schema import run
 from blocks.privacy import WITHIN_RUN
 from workflows.core.errors import UsageError
-
-_DEPTH = 256
-"""Ancestors that are looked at."""
 
 
 class AnsweredFromWithin(UsageError):
@@ -50,17 +47,18 @@ def refuse_from_within(holders: Collection[Owner]) -> None:
 
 def _refusal(why: str) -> AnsweredFromWithin:
     return AnsweredFromWithin(
-        f"a process that a run has started does not answer for people: {why}",
-        "answer from a shell of your own",
+        f"a process that a run has started does not decide for people: {why}",
+        "give the command in a shell of your own",
     )
 
 
 def _ancestors() -> Iterator[tuple[int, str]]:
     """Process numbers from our parent on, each with its start as the system tells it, or ""."""
-    pid = os.getppid()
-    for _ in range(_DEPTH):
-        if pid <= 1:
-            return
+    pid, seen = os.getppid(), set[int]()
+    # All of them: who wants to look unrelated can put any number of processes in between. A number that comes
+    # again belongs to another process by now.
+    while pid > 1 and pid not in seen:
+        seen.add(pid)
         try:
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
         except OSError:  # another system, or it is hidden from us

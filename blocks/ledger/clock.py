@@ -3,7 +3,9 @@
 A machine's clock that is days ahead would let deadlines approve, leases end and quotas come back, for good,
 by any command. So a ledger of SQLite, which goes by its host's clock, remembers the latest time it has seen.
 Where the clock is far ahead of it, and not because the machine ran on for as long, the ledger's own time goes
-on from where it was: nothing is decided by the difference until a person says that the clock is right.
+on from where it was: nothing is decided by the difference until a person says that the clock is right. Only
+where nothing waits for a time at all, now or later, such a clock is believed without a word. A clock that is
+behind what was seen takes that back: else whoever was ahead once could be ahead as far again.
 
 A database that machines share goes by its own server's clock.
 """
@@ -30,6 +32,9 @@ AHEAD = "PHASELINE_CLOCK_AHEAD"
 _AHEAD_S = 24 * 3600.0
 _KEEP_EVERY_S = 60.0
 _SEE_EVERY_US = 3600 * 1_000_000
+_STEPPED_US = 60 * 1_000_000
+"""How far a clock moves against the time since the machine's start where somebody has set it."""
+_FOREVER = 2**62
 _ROW = 1
 
 
@@ -104,23 +109,30 @@ class LedgerClock:
         self._ahead_us = int(ahead_s * 1_000_000)
         self._seen: SeenTime | None = None
         self._kept = 0.0
+        self._kept_offset = 0
         self.ahead: ClockAhead | None = None
 
     def look(self, connection: Connection) -> None:
-        """Compare the clock with what the ledger has seen. A clock that decides nothing is believed."""
-        self._seen = _read(connection)
-        self.ahead = None
-        if self._seen is not None and self._too_far(self._seen):
-            clock = _wall()
-            due = _due(connection, clock, self._seen.expected)
-            if due.nothing:
-                self._seen = SeenTime.now()
-            else:
-                self.ahead = ClockAhead(clock, self._seen.expected, due)
+        """Compare the clock with what the ledger has seen."""
+        self._seen, self.ahead = self._compare(connection)
+
+    def _compare(self, connection: Connection) -> tuple[SeenTime | None, ClockAhead | None]:
+        """What the ledger goes on from, and the clock where it is not believed for that."""
+        seen = _read(connection)
+        if seen is None or not self._too_far(seen):
+            return seen, None
+        clock, expected = _wall(), seen.expected
+        # Also what is due later must not wait for nothing: believed now, the clock would be near it then.
+        if _due(connection, _FOREVER, expected).nothing:
+            return SeenTime.now(), None
+        return seen, ClockAhead(clock, expected, _due(connection, clock, expected))
 
     def long_ago(self) -> bool:
-        """Whether what the ledger has seen is so old that it should see the time again."""
-        return self._seen is None or self.now() - self._seen.latest > _SEE_EVERY_US
+        """Whether what the ledger has seen is so old, or so far ahead, that it should see the time again."""
+        if self._seen is None:
+            return True
+        passed = self.now() - self._seen.latest
+        return passed > _SEE_EVERY_US or passed < -_STEPPED_US
 
     def now(self) -> int:
         """Microseconds since 1970: the clock's, or where it is too far ahead what has passed for certain."""
@@ -130,25 +142,23 @@ class LedgerClock:
         return seen.expected
 
     def keep(self, connection: Connection, *, confirmed: bool = False) -> None:
-        """Write down the time with whatever is being written, once a minute.
+        """Write down the time with whatever is being written: once a minute, and when the clock was set.
 
         confirmed: whatever the clock says; a person answers for it.
         """
-        if not confirmed and self._kept and time.monotonic() - self._kept < _KEEP_EVERY_S:
-            return
-        self._kept = time.monotonic()
         here = SeenTime.now()
-        seen = here if confirmed else SeenTime(self.now(), here.boot, here.since_boot)
-        values = {"latest": seen.latest, "boot": seen.boot, "since_boot": seen.since_boot}
-        known = connection.execute(select(seen_time.c.latest).where(seen_time.c.number == _ROW)).scalar()
-        if known is None:
+        offset = here.latest - (here.since_boot or time.monotonic_ns() // 1000)
+        stepped = abs(offset - self._kept_offset) > _STEPPED_US
+        if not confirmed and not stepped and time.monotonic() - self._kept < _KEEP_EVERY_S:
+            return
+        self._kept, self._kept_offset = time.monotonic(), offset
+        # Read anew: another process may have been told that the clock is right, or have seen it go back.
+        self._seen, self.ahead = (here, None) if confirmed else self._compare(connection)
+        self._seen = SeenTime(self.now(), here.boot, here.since_boot)
+        values = {"latest": self._seen.latest, "boot": here.boot, "since_boot": here.since_boot}
+        changed = connection.execute(seen_time.update().where(seen_time.c.number == _ROW).values(**values))
+        if changed.rowcount == 0:
             connection.execute(seen_time.insert().values(number=_ROW, **values))
-        elif confirmed or seen.latest >= known:
-            connection.execute(seen_time.update().where(seen_time.c.number == _ROW).values(**values))
-        if self._seen is None or confirmed or seen.latest >= self._seen.latest:
-            self._seen = seen
-        if confirmed:
-            self.ahead = None
 
     def _too_far(self, seen: SeenTime, clock: int | None = None) -> bool:
         return (_wall() if clock is None else clock) - seen.expected > self._ahead_us

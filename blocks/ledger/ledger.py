@@ -18,6 +18,7 @@ import blocks.ledger.steps as steps
 from blocks.file_locks import StillHeld
 from blocks.ledger.access import Access, run_order
 from blocks.ledger.budgets import BudgetLedger
+from blocks.ledger.bystanders import read_holders, refuse_from_within
 from blocks.ledger.clock import ClockAhead, LedgerClock
 from blocks.ledger.credentials import CredentialLedger
 from blocks.ledger.documents import RUN_LIMIT, labels_text, plain, to_text, to_text_or_none
@@ -123,6 +124,10 @@ class Ledger:
         """Go by the clock from here on, whatever was seen before: a person says that it is right. Blocks."""
         if self._clock is not None:
             self.access.write_now(partial(self._clock.keep, confirmed=True), "clock")
+
+    def refuse_from_within(self) -> None:
+        """Raises AnsweredFromWithin when a run at work has started this process: people decide. Blocks."""
+        refuse_from_within(self.reader.read(read_holders))
 
     def note_time(self) -> None:
         """Have the ledger see the time, so that days on which nothing happens are seen to pass. Blocks."""

@@ -27,7 +27,7 @@ def execute(args: argparse.Namespace, out: Out) -> int:
     """Records the answer and says how the run goes on, or lets it go on. Raises UsageError."""
     settings = settings_of(args)
     voter, account, note = _identity(args, settings)
-    with opened(settings) as ledger:
+    with opened(settings, decides=True) as ledger:
         known = ledger.waits.get(TENANT, args.wait_id)
         if known is not None:
             learn_secrets_of(ledger.reader.get_run(TENANT, known.run_id))

@@ -30,7 +30,7 @@ _LOOK = 0.2
 def execute(args: argparse.Namespace, out: Out) -> int:
     """Cancels the run; 1 when it did not end, or when something could not be taken back."""
     settings = settings_of(args)
-    with opened(settings) as ledger:
+    with opened(settings, decides=True) as ledger:
         before = find_run(ledger.reader, args.run_id, settings)
         row = _ended(ledger, before, out)
         if row.state == "completed" and not args.undo:

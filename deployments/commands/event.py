@@ -22,7 +22,7 @@ def execute(args: argparse.Namespace, out: Out) -> int:
     payload = kept(payload, os.environ)
     event_id = args.id or uuid.uuid4().hex
     document: dict[str, Any] = {"event_id": event_id, "type": args.type, "key": args.key}
-    with opened(settings_of(args)) as ledger:
+    with opened(settings_of(args), decides=True) as ledger:
         told = ledger.waits.deliver(TENANT, args.type, args.key, event_id, payload)
         row = told.wait
         # Only then is it known which run this is about.

@@ -51,10 +51,16 @@ class _Found:
 
 def execute(args: argparse.Namespace, out: Out) -> int:
     """Continues the run, or says why not. Exit codes as in the contract."""
-    with opened(settings_of(args)) as ledger:
+    with opened(settings_of(args), decides=_decides(args)) as ledger:
         sweep(ledger, out, args.home, args.places, but=args.run_id)
         start = start_of(args, ledger, out)
     return start if isinstance(start, int) else run_here(start, out)
+
+
+def _decides(args: argparse.Namespace) -> bool:
+    """Whether a person asks for it: not what wakes by itself, which changes nothing of what was decided."""
+    changes = args.step or args.raise_budget or args.repeat_effects or args.use == "new"
+    return not args.plan and (not args.woken or bool(changes))
 
 
 def start_of(args: argparse.Namespace, ledger: Ledger, out: Out) -> Start | int:

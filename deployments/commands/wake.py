@@ -38,7 +38,7 @@ def execute(args: argparse.Namespace, out: Out) -> int:
     settings = settings_of(args)
     # As the user has it: waking a worker's run points this very process at a server.
     environ = dict(os.environ)
-    with opened(settings) as ledger:
+    with opened(settings, decides=args.confirm_clock) as ledger:
         named = {find_run(ledger.reader, run_id, settings).run_id for run_id in args.run_ids}
         if args.confirm_clock:
             ledger.confirm_clock()

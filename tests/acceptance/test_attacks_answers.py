@@ -95,3 +95,40 @@ def test_what_became_of_an_event_is_told(user: User) -> None:
     assert waits(user)["o-1"][2] == {"n": 1}
     nobody = user.phaseline("event", "paid", "--key", "o-9", "--id", "e", "--json").document
     assert (nobody["result"], nobody["wait_id"], nobody["duplicate"]) == ("kept", None, False)
+
+
+DECIDING = [
+    ("answer", "SHIP"),
+    ("event", "paid", "--key", "o-1"),
+    ("cancel", "w"),
+    ("cancel", "w", "--undo"),
+    ("wake", "--confirm-clock"),
+    ("resume", "w"),
+    ("resume", "w", "--raise-budget", "tokens=9000"),
+    ("resume", "w", "--woken", "--repeat-effects", "--from", "ship"),
+    ("resume", "w", "--woken", "--use", "new"),
+]
+
+
+def test_what_a_run_has_started_decides_nothing(user: User) -> None:
+    """By any command by which a person decides; what only reads, and what wakes by itself, goes on."""
+    within = user.with_variables(PHASELINE_WITHIN_RUN="1")
+    before = waits(user)
+    for words in DECIDING:
+        answer = within.phaseline(*(before["ship"][0] if word == "SHIP" else word for word in words))
+        assert answer.code == 2 and "does not decide for people" in answer.err, (words, answer)
+        assert "cure: give the command in a shell of your own" in answer.err
+    assert waits(user) == before
+    for words in (("runs",), ("inbox",), ("wake",), ("resume", "w", "--plan", "--woken")):
+        assert "does not decide" not in within.phaseline(*words).err
+
+
+def test_nor_does_what_descends_from_its_process(user: User) -> None:
+    """This process works on a run."""
+    with Ledger.open(user.home / "ledger.db") as ledger:
+        lease = asyncio.run(ledger.begin_run(RunStart(run_id="at-work", workflow="w")))
+        told = user.phaseline("event", "paid", "--key", "o-1")
+        asyncio.run(ledger.finish_run(lease, "completed"))
+    assert told.code == 2 and "which works on a run" in told.err, told
+    assert waits(user)["o-1"][1] == "open"
+    assert user.phaseline("event", "paid", "--key", "o-1").code == 0

@@ -179,12 +179,25 @@ def test_a_night_and_a_laptop_that_slept_for_a_month_are_believed(
     assert (states(user)["approve"] == "answered") == (days > 2)
 
 
-def test_a_clock_that_decides_nothing_is_believed_without_a_word(user: User) -> None:
-    """A machine that was off for a day and a half, and nothing was due."""
+def test_where_nothing_waits_for_a_time_a_clock_is_believed_without_a_word(user: User) -> None:
+    """A machine that was off for weeks; with a question open that is not due yet, a person is asked once."""
     let_pass(user, 1.5, boot="an earlier start of the machine")
     answer = user.phaseline("runs")
-    assert "nothing is decided" not in answer.err
+    assert "nothing is decided" in answer.err and "would have passed" not in answer.err
     assert states(user) == OPEN
+    assert user.phaseline("wake", "--confirm-clock").code == 0
+    assert "nothing is decided" not in user.phaseline("runs").err
+    assert states(user) == OPEN
+    with Ledger.open(user.home / "ledger.db") as ledger:
+        ledger.access.write_now(_forget, "test")
+    let_pass(user, 21, boot="an earlier start of the machine")
+    assert "nothing is decided" not in user.phaseline("runs").err
+
+
+def _forget(connection: Connection) -> None:
+    connection.execute(text("DELETE FROM reservation"))
+    connection.execute(text("UPDATE wait SET state = 'cancelled'"))
+    connection.execute(text("UPDATE run SET state = 'cancelled', wake_at = NULL"))
 
 
 def test_people_and_systems_decide_meanwhile(user: User) -> None:

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -176,26 +175,34 @@ def test_ctrl_z_waits_for_the_end_of_a_write(user: User, tmp_path: Path) -> None
         process.wait()
 
 
-def test_a_command_stops_and_goes_on_by_ctrl_z(user: User) -> None:
+WAITER = """if 1:
+    import sys, time
+    from pathlib import Path
+    from blocks.job_control import stops_put_off
+    with stops_put_off():
+        Path(sys.argv[1]).touch()
+        while not Path(sys.argv[2]).exists():
+            time.sleep(0.05)
+"""
+
+
+def test_a_command_stops_and_goes_on_by_ctrl_z(user: User, tmp_path: Path) -> None:
     """What waits for a person at a terminal is stopped as ever, again and again."""
+    begun, over = tmp_path / "begun", tmp_path / "over"
     process = subprocess.Popen(
-        [
-            sys.executable,
-            "-c",
-            "import time\nfrom blocks.job_control import stops_put_off\nend = time.monotonic() + 3\n"
-            "with stops_put_off():\n while time.monotonic() < end: time.sleep(0.05)\n",
-        ],
+        [sys.executable, "-c", WAITER, str(begun), str(over)],
         env=clean_environment(user.home),
         cwd=ROOT,
         process_group=0,
     )
     try:
-        time.sleep(1)
+        eventually(begun.exists)
         for _ in range(2):
             process.send_signal(signal.SIGTSTP)
             eventually(lambda: is_stopped(process.pid))
             os.kill(process.pid, signal.SIGCONT)
             eventually(lambda: not is_stopped(process.pid))
+        over.touch()
         assert process.wait(30) == 0
     finally:
         process.kill()

@@ -168,7 +168,7 @@ def test_it_does_not_answer_for_people(scene: Scene, way: str) -> None:
     scene.api.answer_with(reply)
     assert scene.run("asks").code == 3
     code, out, _ = json.loads(told.read_text())
-    assert code == 2 and "does not answer for people" in out
+    assert code == 2 and "does not decide for people" in out
     (wait,) = scene.user.phaseline("inbox", "--run", scene.run_id, "--json").document["waits"]
     answered = scene.user.phaseline("answer", wait["wait_id"], "--json")
     assert answered.code == 0, answered

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import threading
 from collections.abc import Awaitable, Callable, Iterator
@@ -156,6 +157,26 @@ def test_publishing_a_missing_body_fails(store: ArtifactStore) -> None:
     assert str(ended["plan"]).endswith("/plan.md")
 
 
+def test_a_forged_body_is_not_published(store: ArtifactStore) -> None:
+    forged, there = put(store, b"# spec"), put(store, b"y")
+    store.files.write(f"default/blobs/{forged.sha256[:2]}/{forged.sha256}", b"# forged")
+    ended = asyncio.run(store.publish({"spec": forged, "plan": there}, run_id="r-1"))
+    assert isinstance(ended["spec"], ArtifactCorrupt)
+    assert str(ended["plan"]).endswith("/plan.md")
+    with pytest.raises(FileNotFoundError):
+        store.files.read("default/runs/r-1/outputs/spec.md")
+
+
+def test_a_pipe_in_the_place_of_a_body_holds_up_nothing(tmp_path: Path) -> None:
+    store = ArtifactStore.open(str(tmp_path), environ={})
+    ref = put(store, b"# spec")
+    blob = tmp_path / "default" / "blobs" / ref.sha256[:2] / ref.sha256
+    blob.unlink()
+    os.mkfifo(blob)
+    ended = asyncio.run(store.publish({"spec": ref}, run_id="r-1"))["spec"]
+    assert isinstance(ended, StorageError) and "it is a pipe, no file" in ended.message
+
+
 def test_many_outputs_are_published_together(store: ArtifactStore) -> None:
     refs, told = {f"part_{n}": put(store, f"part {n}".encode()) for n in range(30)}, []
     ended = asyncio.run(store.publish(refs, run_id="r-1", on_published=told.append))
@@ -170,11 +191,12 @@ def test_publishing_that_is_cut_off_begins_no_more(tmp_path: Path) -> None:
     class Slow(FolderRoot):
         copied = 0
 
-        def copy(self, source: str, target: str, *, media_type: str = "") -> None:
-            under_way.set()
-            assert go_on.wait(60)
-            super().copy(source, target, media_type=media_type)
-            self.copied += 1
+        def write(self, key: str, body: bytes, *, media_type: str = "", durable: bool = False) -> None:
+            if "/outputs/" in key:
+                under_way.set()
+                assert go_on.wait(60)
+                self.copied += 1
+            super().write(key, body, media_type=media_type, durable=durable)
 
     under_way, go_on, root = threading.Event(), threading.Event(), Slow(tmp_path)
 
@@ -195,7 +217,9 @@ def test_a_store_that_cannot_be_used_is_not_asked_for_every_output(tmp_path: Pat
     class Gone(FolderRoot):
         asked = 0
 
-        def copy(self, source: str, target: str, *, media_type: str = "") -> None:
+        def write(self, key: str, body: bytes, *, media_type: str = "", durable: bool = False) -> None:
+            if "/outputs/" not in key:
+                return super().write(key, body, media_type=media_type, durable=durable)
             self.asked += 1
             raise StorageError("the disk is gone", "bring it back")
 

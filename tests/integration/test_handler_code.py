@@ -7,14 +7,15 @@ import os
 import stat
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tasks.context import RunContext
-from tasks.handler_code import CodeChanged, copy_data, copy_pinned
-from tasks.handler_faults import HandlerError
+from tasks.handler_code import MOST_DATA, Code, CodeChanged, TooMuchData, copy_data, copy_pinned
+from tasks.handler_faults import HandlerError, HandlerTimeout
 from tasks.handlers import run_handler
 from tasks.toolbox import SkillChanged, call_handler
 from tests.support.catalogs import compiled, make_catalog
@@ -110,6 +111,60 @@ def test_data_beside_a_hook_is_no_code(tmp_path: Path) -> None:
     os.mkfifo(source / "pipe")
     copy_data(source, target)
     assert files(target) == ["data.csv", "deep/a.txt"]
+
+
+def test_a_file_that_became_huge_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    source, target = tmp_path / "source", tmp_path / "target"
+    source.mkdir()
+    target.mkdir()
+    (source / "a.py").write_text("mine")
+    wanted = pinned(source, "a.py")
+    os.truncate(source / "a.py", 2**30)
+    with pytest.raises(CodeChanged, match=r"a\.py"):
+        copy_pinned(source, wanted, target)
+    assert [f.stat().st_size for f in target.iterdir()] in ([], [0])
+
+
+def test_there_is_a_limit_to_all_data_beside_a_hook(tmp_path: Path) -> None:
+    source, fits, target = tmp_path / "source", tmp_path / "fits", tmp_path / "target"
+    for folder in (source, fits, target):
+        folder.mkdir()
+    for name in ("a", "b"):
+        (source / name).touch()
+        os.truncate(source / name, MOST_DATA // 2)
+    copy_data(source, fits)
+    assert sum(f.stat().st_size for f in fits.iterdir()) == MOST_DATA
+    with (source / "b").open("ab") as more:
+        more.write(b"x")
+    with pytest.raises(TooMuchData, match="more than 64 MiB"):
+        copy_data(source, target)
+    assert sum(f.stat().st_size for f in target.iterdir()) <= MOST_DATA
+
+
+def test_the_timeout_holds_for_the_copy_too(tmp_path: Path) -> None:
+    """A copy without end: it stops, and nothing of it is left."""
+    source, scratch = tmp_path / "source", tmp_path / "scratch"
+    source.mkdir()
+    scratch.mkdir()
+    (source / "data").write_text("x")
+    copies = []
+
+    def copy(target: Path) -> Path:
+        while True:
+            copies.append(target / str(len(copies)))
+            copy_data(source, copies[-1])
+
+    code = Code("the-skill", copy)
+    with pytest.raises(HandlerTimeout, match="took longer than"):
+        asyncio.run(
+            run_handler(
+                code=code, function="work", arguments={}, documents={}, timeout=0.5, scratch_root=scratch
+            )
+        )
+    made = len(copies)
+    assert made and list(scratch.iterdir()) == []
+    time.sleep(0.2)
+    assert len(copies) == made
 
 
 # ---------------------------------------------------------------- what runs

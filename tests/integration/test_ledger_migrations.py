@@ -8,6 +8,8 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,8 +22,10 @@ from sqlalchemy import Connection, text
 
 import blocks.ledger
 from blocks.ledger import Ledger, LedgerError, NewerLedger, Owner, RunStart, StepRecord, TurnRecord
+from blocks.ledger.effects import EffectIntent
 from blocks.ledger.engine import Database, make_engine
 from blocks.ledger.schema import REVISION, SCHEMA, VERSION_TABLE, metadata
+from blocks.ledger.waits import WaitStart
 from tests.support.ledgers import DATABASES, new_address
 from tests.support.prefect_server import finished, run_python
 from workflows.core.errors import UsageError
@@ -87,9 +91,53 @@ FIRST_ROWS = (
 """What a ledger of the first revision holds."""
 
 
+SECOND_ROWS = (
+    """INSERT INTO run (tenant, run_id, workflow, state, offline, created, updated, ended, last_seq,
+        lease_epoch)
+    VALUES ('default', 'r-2', '交付', 'waiting', FALSE, 1, 2, 3, 1, 4)""",
+    """INSERT INTO step (tenant, run_id, step_path, content_key, state, attempts, started, epoch, generation)
+    VALUES ('default', 'r-2', 'half', 'k', 'running', 2, 1, 4, 3)""",
+    """INSERT INTO turn (tenant, run_id, step_path, content_key, attempt, turn, part, request_digest, body,
+        usage, model, epoch, created)
+    VALUES ('default', 'r-2', 'half', 'k', 1, 1, 'answer', 'd', '{"content":["付款"]}', '{"output":7}', 'm',
+            4, 1),
+        ('default', 'r-2', 'half', 'k', 1, 1, 'tool:1', 'd', '{"told":"1"}', '{}', '', 4, 1)""",
+    """INSERT INTO effect (tenant, run_id, effect_key, step_path, kind, tool, effect, arguments,
+        arguments_digest, idempotency_key, state, sent, epoch, intended)
+    VALUES ('default', 'r-2', 'e-key', 'half', 'mcp', 'pay', 'once', '{"usd":3}', 'd', 'i-key', 'intended',
+        1, 4, 1)""",
+    """INSERT INTO wait (tenant, wait_id, run_id, step_path, wait_key, kind, ask, assignees, quorum, state,
+        event_type, event_key, created, decided_by)
+    VALUES ('default', 'w-ask', 'r-2', 'ask', 'k1', 'approval', '发布?', '["kim","noa"]', 2, 'open', '', '',
+            1, '[{"voter":"kim","at":1,"decision":"approve","note":"好","data":{}}]'),
+        ('default', 'w-event', 'r-2', 'event', 'k2', 'event', '', '[]', 1, 'open', 'paid', 'o-1', 1, '[]'),
+        ('default', 'w-done', 'r-2', 'done', 'k3', 'event', '', '[]', 1, 'answered', 'paid', 'o-2', 1,
+            '[]')""",
+    """INSERT INTO vote (tenant, wait_id, voter, decision, note, created)
+    VALUES ('default', 'w-ask', 'kim', 'approve', '好', 1)""",
+    """INSERT INTO signal (tenant, type, event_id, key, payload, wait_id, created)
+    VALUES ('default', 'paid', 'id-2', 'o-2', '{"usd":2}', 'w-done', 1),
+        ('default', 'paid', 'id-9', 'o-9', '{"usd":9}', '', 2)""",
+    """INSERT INTO event (tenant, run_id, seq, name, created)
+    VALUES ('default', 'r-2', 1, 'run.started', 1)""",
+)
+"""What a ledger of the second revision holds of a run that waits, half of a step of it done."""
+
+
 @pytest.fixture
 def first_address(address: str) -> str:
     """A ledger of the first revision, with rows."""
+    return ledger_of(address, "0001", FIRST_ROWS)
+
+
+@pytest.fixture
+def second_address(address: str) -> str:
+    """A ledger of the second revision, with rows."""
+    return ledger_of(address, "0002", SECOND_ROWS)
+
+
+def ledger_of(address: str, revision: str, rows: Sequence[str]) -> str:
+    """Makes a ledger as an earlier version made it; its address."""
     database = Database.parse(address)
     if database.path is not None:
         database.path.parent.mkdir(parents=True)
@@ -101,23 +149,27 @@ def first_address(address: str) -> str:
         if not database.sqlite:
             connection.execute(text(f"CREATE SCHEMA {SCHEMA}"))
         config.attributes["connection"] = connection
-        command.upgrade(config, "0001")
+        command.upgrade(config, revision)
     with engine.begin() as connection:
-        for statement in FIRST_ROWS:
+        for statement in rows:
             connection.exec_driver_sql(statement)
     engine.dispose()
     return address
 
 
-def rows_of(address: str) -> dict[str, list[dict[str, object]]]:
-    """The revision and the rows of the tables that the first revision has."""
+FIRST_TABLES = ("run", "step", "artifact")
+SECOND_TABLES = (*FIRST_TABLES, "turn", "effect", "wait", "vote", "signal", "event")
+
+
+def rows_of(address: str, tables: Sequence[str] = FIRST_TABLES) -> dict[str, list[dict[str, object]]]:
+    """The revision and the rows of some tables."""
 
     def read(connection: Connection, table: str) -> list[dict[str, object]]:
         return [dict(row._mapping) for row in connection.execute(text(f"SELECT * FROM {table}"))]
 
     engine = make_engine(Database.parse(address), write=False)
     with engine.connect() as connection, connection.begin():
-        found = {table: read(connection, table) for table in (VERSION_TABLE, "run", "step", "artifact")}
+        found = {table: read(connection, table) for table in (VERSION_TABLE, *tables)}
     engine.dispose()
     return found
 
@@ -150,6 +202,70 @@ def test_a_run_of_the_first_revision_is_read_and_continued(first_address: str) -
         )
         asyncio.run(ledger.journal.keep(lease, turn))
         assert asyncio.run(ledger.events.append(lease, [("run.resumed", "", {})])) == 1
+
+
+def test_a_ledger_of_the_second_revision_is_brought_up_to_date_with_nothing_lost(second_address: str) -> None:
+    before = rows_of(second_address, SECOND_TABLES)
+    assert before.pop(VERSION_TABLE) == [{"version_num": "0002"}]
+    Ledger.open(second_address, migrate=True).close()
+    after = rows_of(second_address, SECOND_TABLES)
+    assert after.pop(VERSION_TABLE) == [{"version_num": REVISION}]
+    added = set()
+    for table, rows in before.items():
+        names = rows[0].keys() if rows else ()
+        kept = [{name: row[name] for name in names} for row in after[table]]
+        assert sorted(kept, key=str) == sorted(rows, key=str)
+        added |= {(name, row[name]) for row in after[table] for name in row.keys() - names if rows}
+    assert added == {("tries", 0)}
+
+
+def test_a_run_that_waits_in_the_second_revision_goes_on(second_address: str) -> None:
+    """Answered, told of events, and continued in the middle of a step, nothing of which happens twice."""
+    with Ledger.open(second_address, migrate=True) as ledger:
+        again = ledger.waits.deliver("default", "paid", "o-2", "id-2", {"usd": 2})
+        assert again.duplicate and not again.differs and again.wait is not None
+        assert again.wait.wait_id == "w-done"
+        other = ledger.waits.deliver("default", "paid", "o-1", "id-2", {"usd": 1})
+        assert other.wait is not None and (other.wait.wait_id, other.duplicate) == ("w-event", False)
+        decided = ledger.waits.vote("default", "w-ask", "noa", "approve", account="1001")
+        assert decided.state == "answered" and [v["voter"] for v in decided.decided_by] == ["kim", "noa"]
+        asyncio.run(_goes_on(ledger))
+
+
+async def _goes_on(ledger: Ledger) -> None:
+    lease = await ledger.begin_run(RunStart(run_id="r-2", workflow="交付"))
+    assert lease.epoch == 5
+    started = WaitStart(
+        run_id="r-2",
+        step_path="late",
+        wait_key="k4",
+        kind="event",
+        ask="",
+        event_type="paid",
+        event_key="o-9",
+    )
+    late = await ledger.waits.open(lease, started)
+    assert late.state == "answered" and (late.answer or {}).get("data") == {"usd": 9}
+    turns = await ledger.journal.read("default", "r-2", "half", "k")
+    assert [(t.part, t.body) for t in turns] == [
+        ("answer", {"content": ["付款"]}),
+        ("tool:1", {"told": "1"}),
+    ]
+    await ledger.journal.keep(lease, replace(turns[1], body={"told": "2"}))
+    assert await ledger.journal.read("default", "r-2", "half", "k") == turns
+    intent = EffectIntent(
+        step_path="half",
+        kind="mcp",
+        tool="pay",
+        effect="once",
+        effect_key="e-key",
+        idempotency_key="i-key",
+        arguments={"usd": 3},
+        arguments_digest="d",
+    )
+    found = await ledger.effects.intend(lease, intent)
+    assert (found.fresh, found.state, found.sent, found.arguments) == (False, "intended", 1, {"usd": 3})
+    assert await ledger.events.append(lease, [("run.resumed", "", {})]) > 1
 
 
 def test_processes_that_open_an_old_ledger_together_bring_it_up_to_date_once(first_address: str) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -49,3 +51,28 @@ def test_a_mark_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(WITHIN_RUN, "1")
     with pytest.raises(AnsweredFromWithin, match="mark"):
         refuse_from_within([])
+
+
+FAR_BELOW = """
+import os
+
+top = os.getpid()
+for _ in range(260):  # before anything is imported: a small process is copied quickly
+    child = os.fork()
+    if child:
+        os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+import dataclasses
+from blocks.ledger.bystanders import AnsweredFromWithin, refuse_from_within
+from blocks.ledger.process_identity import Owner
+
+try:
+    refuse_from_within([dataclasses.replace(Owner.current(), pid=top, started="")])
+except AnsweredFromWithin:
+    os._exit(9)
+os._exit(0)
+"""
+
+
+def test_no_number_of_processes_in_between_helps() -> None:
+    assert subprocess.run([sys.executable, "-c", FAR_BELOW], check=False).returncode == 9

@@ -71,6 +71,34 @@ def test_links_are_followed_as_the_system_follows_them(tmp_path: Path) -> None:
         check_home(tmp_path / "a")
 
 
+@pytest.mark.parametrize("ours", ["server", "storage", "empty", "wake.log"])
+def test_a_project_that_has_a_name_of_ours_is_not_closed(tmp_path: Path, ours: str) -> None:
+    project = tmp_path / "project"
+    (project / ours).mkdir(parents=True)
+    (project / "main.py").touch()
+    project.chmod(0o755)
+    with pytest.raises(UsageError, match="holds other things"):
+        make_home(project)
+    assert mode(project) == 0o755
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        (),
+        ("server", "storage", "empty", "empty-until-20260101", "wake.json", "wake.lock", "wake.log"),
+        ("ledger.db", "ledger.db-wal", "notes.txt"),
+    ],
+)
+def test_an_open_home_is_closed(tmp_path: Path, held: tuple[str, ...]) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    for name in held:
+        (home / name).touch()
+    home.chmod(0o755)
+    assert check_home(home) and mode(home) == 0o700
+
+
 def test_a_file_is_no_home(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match="is no folder"):

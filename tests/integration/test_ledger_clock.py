@@ -1,0 +1,144 @@
+"""What a ledger in a file believes of its machine's clock, as it is set and set back."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import blocks.ledger.clock as clock
+from blocks.ledger import Ledger, RunStart, StepRecord
+from blocks.ledger.waits import WaitStart
+
+DAY = 24 * 3600 * 1_000_000
+
+
+class Machine:
+    """A machine whose clock is set, and its ledger; each use is a command of its own."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.ahead = 0.0
+
+    def wall(self) -> int:
+        return time.time_ns() // 1000 + int(self.ahead * DAY)
+
+    def command(self, work: Callable[[Ledger], object] = lambda ledger: None) -> bool:
+        """What every command does with deadlines, and a write; whether it believes the clock."""
+        with Ledger.open(self.file) as ledger:
+            ahead = ledger.clock_ahead()
+            ledger.note_time()
+            ledger.waits.expire_due("default")
+            work(ledger)
+            ledger.access.write_now(lambda _: None, "test")
+        return ahead is None
+
+    def run_ends(self) -> None:
+        self.command(lambda ledger: asyncio.run(_one_run(ledger)))
+
+    def asks(self, days: float) -> None:
+        """A question that goes through by itself after so many days."""
+        self.command(lambda ledger: asyncio.run(_asked(ledger, clock.now_us() + int(days * DAY))))
+
+    @property
+    def state(self) -> str:
+        with Ledger.open(self.file) as ledger:
+            return ledger.waits.of_run("default", "asked")[0].state
+
+
+async def _one_run(ledger: Ledger) -> None:
+    lease = await ledger.begin_run(RunStart(run_id="earlier", workflow="w"))
+    await ledger.finish_run(lease, "completed")
+
+
+async def _asked(ledger: Ledger, deadline: int) -> None:
+    lease = await ledger.begin_run(RunStart(run_id="asked", workflow="w"))
+    await ledger.record_step(lease, StepRecord(step_path="ask", state="waiting"))
+    start = WaitStart(
+        run_id="asked",
+        step_path="ask",
+        wait_key="k",
+        kind="approval",
+        ask="Ship?",
+        assignees=("kim",),
+        deadline=deadline,
+        on_timeout="approve",
+    )
+    await ledger.waits.open(lease, start)
+    await ledger.finish_run(lease, "waiting")
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    found = Machine(tmp_path / "ledger.db")
+    monkeypatch.setattr(clock, "_wall", found.wall)
+    found.command()
+    return found
+
+
+def test_a_run_under_a_wrong_clock_does_not_make_it_believed_later(machine: Machine) -> None:
+    machine.ahead = 10
+    machine.run_ends()
+    machine.ahead = 0
+    machine.asks(2)
+    machine.ahead = 9
+    assert not machine.command()
+    assert machine.state == "open"
+    machine.ahead = 0
+    assert machine.command()
+    machine.ahead = 2.1  # nobody has said that it is right, and it is not
+    assert not machine.command()
+    assert machine.state == "open"
+    assert machine.command(Ledger.confirm_clock) is False
+    machine.command()
+    assert machine.state == "answered"
+
+
+def test_steps_of_a_clock_do_not_add_up_to_a_deadline(machine: Machine) -> None:
+    """Each of them decides nothing by itself: with a question open, none is believed."""
+    machine.asks(20)
+    for machine.ahead in (10, 19.5, 20.1):
+        machine.command()
+        assert machine.state == "open"
+
+
+def test_a_clock_set_within_one_command_is_seen_at_its_next_write(machine: Machine) -> None:
+    machine.ahead = 10
+    with Ledger.open(machine.file) as ledger:
+        asyncio.run(_one_run(ledger))
+        machine.ahead = 0
+        asyncio.run(_asked(ledger, clock.now_us() + 2 * DAY))
+    machine.ahead = 9
+    assert not machine.command()
+    assert machine.state == "open"
+
+
+def test_a_machine_that_was_off_for_weeks_goes_on(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clock, "_boot", lambda: "the next start")
+    machine.ahead = 21
+    assert machine.command(), "nothing waits for a time"
+    machine.run_ends()
+    machine.asks(2)
+    machine.ahead = 21.5
+    assert machine.command()
+    assert machine.state == "open"
+    machine.ahead = 22.4
+    assert machine.command()
+    machine.ahead = 23.1
+    assert machine.command()
+    assert machine.state == "answered"
+
+
+def test_with_a_question_open_a_person_is_asked_once(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.asks(30)
+    monkeypatch.setattr(clock, "_boot", lambda: "the next start")
+    machine.ahead = 21
+    assert not machine.command()
+    machine.command(Ledger.confirm_clock)
+    assert machine.command()
+    assert machine.state == "open"
