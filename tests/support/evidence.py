@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import re
 import shutil
+import signal
 import sqlite3
 import tempfile
 from collections.abc import Generator, Iterable
@@ -29,6 +30,10 @@ _SHOWN = {
     "event": "run_id, seq, name, step_path, data",
 }
 _CELL = 160
+
+with contextlib.suppress(ValueError):  # not of the main thread
+    # The job of a shell that was put in the background ignores SIGINT, and so would what tests start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
