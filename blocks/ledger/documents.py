@@ -44,10 +44,10 @@ def _masked(label: Any, known: secrets.Secrets) -> Any:
     if isinstance(label, list):
         before = ["", *label]
         return [
-            known.value(word, numbers=False) if said == "--text" else _masked(word, known)
+            known.value(word, ours=True) if said == "--text" else _masked(word, known)
             for said, word in zip(before, label, strict=False)
         ]
-    return known.value(label, numbers=False)
+    return known.value(label, ours=True)
 
 
 def _limited(text: str, what: str, limit: int) -> str:

@@ -218,7 +218,7 @@ def test_a_spent_limit_is_not_retried_and_can_be_resumed(api: MessagesApi, fault
 def test_refused_requests_are_final_with_the_providers_words_and_a_cure(api: MessagesApi, fault: str) -> None:
     api.queue({"fault": fault, "message": "the reason of the provider"})
     error = failure(api)
-    assert type(error) is Terminal
+    assert isinstance(error, Terminal) and error.final
     assert "the reason of the provider" in error.message
     assert error.cure
 
@@ -234,7 +234,7 @@ def test_the_provider_may_overrule_what_a_status_means(api: MessagesApi) -> None
 
 def test_an_unknown_model_is_named(api: MessagesApi) -> None:
     error = failure(api, {**REQUEST, "model": "claude-opus-99"})
-    assert type(error) is Terminal
+    assert isinstance(error, Terminal) and error.final
     assert "claude-opus-99" in error.message
     assert "models.yaml" in error.cure
 
