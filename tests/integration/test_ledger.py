@@ -369,7 +369,9 @@ def test_tenants_see_only_their_own(ledger: Ledger) -> None:
         assert [item.name for item in ledger.reader.artifacts(tenant, "same")] == [tenant]
 
 
-@pytest.mark.parametrize("result", [{"x": "y" * 1_100_000}, {"x": float("nan")}, {"x": object()}, {"x": b"b"}])
+@pytest.mark.parametrize(
+    "result", [{"x": "y" * 1_100_000}, {"x": float("nan")}, {"x": object()}, {"x": b"b"}]
+)
 def test_a_result_that_does_not_fit_is_refused_before_it_is_written(ledger: Ledger, result: Any) -> None:
     lease = begin(ledger)
     with pytest.raises(LedgerError, match="the result of step s") as caught:
