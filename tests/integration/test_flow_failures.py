@@ -254,7 +254,7 @@ def test_a_handler_that_takes_too_long_is_ended(tmp_path: Path) -> None:
 
 
 def test_an_item_of_a_batch_has_the_timeout_of_the_step(tmp_path: Path) -> None:
-    each = agent("each", "for_each: range(101) | list", "timeout: 300ms", "max_concurrent: 101")
+    each = agent("each", "for_each: range(101) | list", "timeout: 5s", "max_concurrent: 101")
     bench = Bench(tmp_path, w=steps(each, also="max_concurrent: 101\n"))
     bench.model.replies["each"] = [forever, "fine"]
     ran = bench.run()
