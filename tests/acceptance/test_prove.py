@@ -135,7 +135,8 @@ def test_a_handler_that_hides_its_effect_is_found_out(tmp_path: Path) -> None:
     answer = prove(tmp_path, catalog, "--only", "*@write")
     assert answer.code == 1, answer
     wrong = [b for b in answer.document["boundaries"] if b["result"] == "differs"]
-    assert [b["name"] for b in wrong] == ["artifact.stored"]
+    # What Prefect has of a step is not believed: at both the handler is called again.
+    assert [b["name"] for b in wrong] == ["artifact.stored", "step.stored"]
     assert wrong[0]["differences"] == [
         "the output write differs: '{\\n  \"lines\": 2\\n}\\n', not '{\\n  \"lines\": 1\\n}\\n'"
     ]
