@@ -42,7 +42,7 @@ class TurnRecord:
     body: Document
     usage: Document = field(default_factory=dict)
     model: str = ""
-    created: int = 0
+    created: int = field(default=0, compare=False)
     """When it was written down; set by the ledger."""
 
 
