@@ -169,6 +169,14 @@ def test_after_kill_9_of_the_server_its_supervisor_starts_it_again_where_it_was(
     assert http_status(f"{after.api_url}/admin/version", before.auth) == 200
 
 
+def binds(foreign: socket.socket, port: int) -> bool:
+    try:
+        foreign.bind(("127.0.0.1", port))
+    except OSError:
+        return False
+    return True
+
+
 def test_where_its_port_is_taken_another_one_comes_up_elsewhere(home: Path) -> None:
     before, _ = ensure(home)
     for pid in (before.supervisor_pid, before.pid):
@@ -177,7 +185,7 @@ def test_where_its_port_is_taken_another_one_comes_up_elsewhere(home: Path) -> N
     assert local_server.status(home) is None
     with socket.socket() as foreign:
         foreign.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        foreign.bind(("127.0.0.1", before.port))
+        wait_until(lambda: binds(foreign, before.port))  # the killed one lets go of it a moment later
         foreign.listen()
         after, how = ensure(home)
     assert how == "started"
