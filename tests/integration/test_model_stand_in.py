@@ -94,7 +94,7 @@ def formatted(schema: dict[str, Any]) -> dict[str, Any]:
         (said(USER, model_says({"type": "text", "text": "{"})), "prefill"),
         (said({"role": "system", "content": "x"}), "role"),
         (said({**USER, "name": "me"}), "nothing else"),
-        (said(user_says({"type": "text", "text": ""})), "non-empty"),
+        (said(user_says({"type": "text", "text": ""})), "non-whitespace"),
         (said(user_says({"type": "hologram"})), "hologram"),
         (said(USER, model_says(CALL), USER), "without `tool_result`"),
         (
@@ -104,7 +104,14 @@ def formatted(schema: dict[str, Any]) -> dict[str, Any]:
         (said(USER, model_says(CALL), user_says({"type": "text", "text": "a"}, RESULT)), "come first"),
         (said(USER, model_says(CALL), user_says({**RESULT, "content": "", "is_error": True})), "is_error"),
         (
-            said(USER, model_says({"type": "thinking", "thinking": "x", "signature": "forged"}), USER),
+            said(
+                USER,
+                model_says(
+                    {"type": "thinking", "thinking": "x", "signature": "forged"},
+                    {"type": "text", "text": "x"},
+                ),
+                USER,
+            ),
             "modified",
         ),
         (said(), "at least one message"),
