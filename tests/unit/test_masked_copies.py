@@ -311,9 +311,9 @@ def test_a_secret_input_is_named_and_never_shown() -> None:
 
 
 def test_what_is_learned_late_counts_from_then_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOUSE", "number-eleven")
+    monkeypatch.setenv("LODGING", "number-eleven")
     assert secrets.known().text("number-eleven") == "number-eleven"
-    secrets.learn_from(lambda: ["HOUSE"])
-    assert secrets.known().text("number-eleven") == "[secret HOUSE]"
-    monkeypatch.setenv("HOUSE", "number-twelve")
-    assert secrets.known().text("number-eleven number-twelve") == "number-eleven [secret HOUSE]"
+    secrets.learn_from(lambda: ["LODGING"])
+    assert secrets.known().text("number-eleven") == "[secret LODGING]"
+    monkeypatch.setenv("LODGING", "number-twelve")
+    assert secrets.known().text("number-eleven number-twelve") == "number-eleven [secret LODGING]"
