@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from blocks.home import make_home
 from deployments.arguments import LATER, build
 from deployments.working_folder import EMPTY
 from tests.support.command import ROOT, Answer, User
@@ -251,6 +252,7 @@ def test_what_is_left_in_the_empty_folder_sets_nothing(tmp_path: Path) -> None:
     """A server of a run that wrote there, say: it is put aside, and nothing of it is read."""
     who = person(tmp_path)
     who.desk.user = who.desk.user.with_variables(PHASELINE_SERVER="command")
+    make_home(who.desk.user.home)
     trap = Trap.lay(who.desk.user.home / EMPTY, tmp_path / "trap")
     answer = who.phaseline("run", "quick", "--offline", "--run-id", "quick")
     assert answer.completed
