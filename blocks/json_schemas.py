@@ -108,7 +108,7 @@ def spending(budget: Budget) -> Iterator[None]:
     except UnusablePattern as fault:
         raise UnusableSchema(str(fault)) from None
     except (UnknownType, UndefinedTypeCheck) as fault:
-        raise UnusableSchema(f"it names a type that there is not: {str(fault.type)[:100]}") from None  # type: ignore[union-attr]
+        raise UnusableSchema(f"it names a type that there is not: {str(fault.type)[:100]}") from None
     except (AttributeError, KeyError, TypeError, ValueError) as fault:
         # What the library says of keywords of the wrong kind when it was not asked to check them first.
         raise UnusableSchema(f"a keyword of it is not what it should be ({type(fault).__name__})") from None
@@ -157,9 +157,9 @@ def schema_fault(schema: Any) -> str | None:
         return str(fault)
     if error is not None:
         return f"{error.json_path}: {error.message}"[:300]
-    if (fault := reference_fault(schema)) is not None:
-        return fault
-    return next((f"{where}: {fault}"[:300] for where, fault in _pattern_faults(schema)), None)
+    if (wrong := reference_fault(schema)) is not None:
+        return wrong
+    return next((f"{where}: {wrong}"[:300] for where, wrong in _pattern_faults(schema)), None)
 
 
 def _pattern_faults(schema: Any) -> Iterator[tuple[str, str]]:
@@ -230,7 +230,9 @@ def _counted(kind: Any) -> Any:
         "unevaluatedItems": _unevaluated_items,
     }
     words = {**kind.VALIDATORS, **{word: made for word, made in own.items() if word in kind.VALIDATORS}}
-    made: Any = extend(kind, {word: _keyword(word, check) for word, check in words.items()})
+    made: Any = extend(  # type: ignore[no-untyped-call]
+        kind, {word: _keyword(word, check) for word, check in words.items()}
+    )
 
     def evolve(self: Any, **changes: Any) -> Any:
         # A `$schema` further in would choose a class that counts nothing.

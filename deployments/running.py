@@ -157,11 +157,11 @@ def _run(start: Start, server: ServerInfo | None, out: Out) -> int:
             told = server_fault(fault, server) if isinstance(fault, PrefectAway) else fault
             raise _of_run(told or fault, start) from None
         except Exception as error:
-            fault = server_fault(error, server)
-            if fault is None:
+            refused = server_fault(error, server)
+            if refused is None:
                 raise
             if not outcomes:
-                raise _of_run(fault, start) from None
+                raise _of_run(refused, start) from None
             unshown = True  # the run has its end; Prefect's server alone does not know of it
     finally:
         gone = ended(server, start.settings.home)

@@ -37,7 +37,9 @@ class Departures:
         """Around the work of the unit at a path; waits for its turn. `departed` is told once it is on its
         way."""
         await self._lanes.acquire()
-        timer = asyncio.get_running_loop().call_later(self._longest, lambda: self._end(path, timer))
+        timer: asyncio.TimerHandle = asyncio.get_running_loop().call_later(
+            self._longest, lambda: self._end(path, timer)
+        )
         self._leaving.setdefault(path, []).append(timer)
         try:
             yield

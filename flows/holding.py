@@ -16,6 +16,7 @@ from datetime import datetime
 from typing import Any
 
 from prefect.client.orchestration import PrefectClient, get_client
+from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
 from prefect.exceptions import ObjectNotFound, Pause
 from prefect.input.run_input import keyset_from_paused_state
@@ -46,7 +47,7 @@ async def hold(run_id: str, waits: Sequence[Mapping[str, Any]]) -> None:
     # Nothing reads what is filled in for a flow run that no worker takes up again.
     only = offered(waits) if deployed else None
     base = str(only["wait_id"]) if only else "waiting"
-    state = (Suspended if deployed else Paused)(
+    state: State[Any] = (Suspended if deployed else Paused)(
         timeout_seconds=None,
         pause_key=f"{base}-{uuid.uuid4().hex[:8]}",
         message="; ".join(str(w["ask"]) for w in waits)[:1000] or "waiting",
@@ -56,8 +57,8 @@ async def hold(run_id: str, waits: Sequence[Mapping[str, Any]]) -> None:
     if deployed and deadlines:
         await schedule_wake(run_id, min(deadlines))
     async with get_client() as client:
-        keyset = keyset_from_paused_state(state) if only else None
-        if only is not None and keyset is not None:
+        if only is not None:
+            keyset = {str(use): key for use, key in keyset_from_paused_state(state).items()}
             state.state_details.run_input_keyset = keyset
             await _save(client, run.id, keyset, only)
         held = await propose_state(client=client, state=state, flow_run_id=run.id)
@@ -96,7 +97,7 @@ async def take_answers(
 
 async def close_held(flow_run_id: str) -> None:
     """Ends a local flow run that was shown as paused, once another flow run goes on with its run."""
-    state = Cancelled(name="Continued", message="the run went on in another flow run")
+    state: State[Any] = Cancelled(name="Continued", message="the run went on in another flow run")
     async with get_client() as client:
         with contextlib.suppress(ObjectNotFound):  # of another server, or deleted
             await client.set_flow_run_state(uuid.UUID(flow_run_id), state, force=True)

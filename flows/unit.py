@@ -217,7 +217,8 @@ async def run_unit(
     token = _DOING.set({unit.path: doing})
     try:
         called = [unit.path, *_edges(follows)]
-        state = await with_options(step_task, options)(called, return_state=True)
+        named: Any = with_options(step_task, options)  # Prefect types no awaited state
+        state = await named(called, return_state=True)
     finally:
         _DOING.reset(token)
     return await _outcome(doing, state, context, before)
@@ -343,6 +344,7 @@ def _count(unit: Unit, context: RunContext) -> int:
 
 async def mark_skipped(step: StepPlan, path: str, reason: str, follows: Mapping[str, Any]) -> State[Any]:
     """A Skipped task run with the step's edges."""
-    named = skip_task.with_options(name=step.name, task_run_name=task_name(step, path))
+    named: Any = skip_task.with_options(name=step.name, task_run_name=task_name(step, path))
     called = {"path": path, "reason": secrets.known().text(reason), "follows": _edges(follows)}
-    return await named(called, return_state=True)
+    state: State[Any] = await named(called, return_state=True)
+    return state

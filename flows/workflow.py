@@ -28,7 +28,7 @@ async def run_workflow(
         offline: Let the offline model answer, at no cost.
     """
     try:
-        inner = catalog_flow(workflow)
+        inner: Any = catalog_flow(workflow)
     except PhaselineError as fault:
         return Failed(message=str(fault))  # raised, Prefect would pickle it to a place of its own
     # By this flow run, not by the inner one: woken after a wait it begins again, and the run must go on.

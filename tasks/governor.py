@@ -319,8 +319,9 @@ class Governor:
         unasked, reports = self._unasked, self._reports
         self._asked, self._unasked, self._reports = [], [], []
         needs = [need for need, _ in asked]
-        given = {"needs": needs, "unasked": unasked, "reports": reports}
-        decide = partial(_decide, **given, limits=self._limits, pause=self._pause)
+        decide = partial(
+            _decide, needs=needs, unasked=unasked, reports=reports, limits=self._limits, pause=self._pause
+        )
         try:
             outcome = await self._ledger.change(*self._key, decide)
         except BaseException as error:

@@ -50,6 +50,15 @@ class PlainHttp(httpx2.AsyncClient):
         return response
 
 
+def plain_http(
+    headers: dict[str, str] | None = None,
+    timeout: httpx2.Timeout | None = None,
+    auth: httpx2.Auth | None = None,
+) -> httpx2.AsyncClient:
+    """A client for the SDK, which asks for one by these names."""
+    return PlainHttp(headers=headers, timeout=timeout, auth=auth)
+
+
 class WatchedHttp(PlainHttp):
     """Notes how far a call came. A failure of one request must not end the session of all others."""
 

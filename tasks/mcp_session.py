@@ -19,7 +19,7 @@ from mcp.client.streamable_http import streamable_http_client
 
 from blocks.json_schemas import Unchecked, foreign_problems
 from tasks.effect_calls import Refused, Unreached, Unsure
-from tasks.mcp_attempts import ANSWER_BYTES, ATTEMPT, Attempt, PlainHttp, WatchedHttp, watched
+from tasks.mcp_attempts import ANSWER_BYTES, ATTEMPT, Attempt, WatchedHttp, plain_http, watched
 from tasks.secrets import Secrets, scrub_text, scrub_value
 from tasks.stdio_server import StdioServer
 from tasks.tools import ToolError
@@ -213,7 +213,7 @@ class Session:
                 server.url,
                 headers=dict(server.headers),
                 sse_read_timeout=86_400,
-                httpx_client_factory=PlainHttp,
+                httpx_client_factory=plain_http,
             )
             yield watched(client, self._results)
             return

@@ -202,7 +202,7 @@ def _execute(command: Sequence[str]) -> None:
     for name in ("SIGPIPE", "SIGXFSZ"):
         signal.signal(getattr(signal, name), signal.SIG_DFL)
     try:
-        os.execvp(command[0], command)  # noqa: S606 - the command is what the entry declares
+        os.execvp(command[0], list(command))  # noqa: S606 - the command is what the entry declares
     except FileNotFoundError as error:
         _say(f"{command[0]}: {error.strerror}")
         os._exit(NOT_FOUND)

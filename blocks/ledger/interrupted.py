@@ -90,9 +90,9 @@ def revivable(row: RunRow, at: int) -> bool:
     if not (row.state == "interrupted" and row.labels.get(AUTO)) and not woken_in_vain(row):
         return False
     count, last = row.labels.get(REVIVED, (0, 0))
-    return count == 0 or (count < MOST_REVIVALS and at >= last + FIRST_PAUSE_US * 4 ** (count - 1))
+    return count == 0 or bool(count < MOST_REVIVALS and at >= last + FIRST_PAUSE_US * 4 ** (count - 1))
 
 
 def woken_in_vain(row: RunRow) -> bool:
     """Whether the process that died with the run was woken: nobody else goes on with it."""
-    return row.state == "interrupted" and row.labels.get(WOKEN) == row.epoch
+    return row.state == "interrupted" and bool(row.labels.get(WOKEN) == row.epoch)

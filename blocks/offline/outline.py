@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from blocks.offline.words import plain
 
@@ -74,7 +75,9 @@ def _inline(instruction: str) -> Iterator[Section]:
 
 def _items(text: str) -> list[str]:
     """The text parted at its commas and at `and`, but not where the next bracket closes one."""
-    parts, cuts, begun = [], [], 0
+    parts: list[str] = []
+    cuts: list[Any] = []
+    begun = 0
     for match in _PARTING.finditer(text):
         if match[0] in ")）":
             cuts = []
