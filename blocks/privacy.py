@@ -29,6 +29,13 @@ def close_memory() -> bool:
     return _control(_DUMPABLE, 0)
 
 
+def close_worker() -> None:
+    """The same for Prefect's own `worker` command, whose environment has the keys of all that it runs."""
+    program, *words = sys.argv or [""]
+    if program.endswith(("/bin/prefect", "/prefect/__main__.py")) and "worker" in words:
+        close_memory()
+
+
 def adopt_orphans() -> bool:
     """Makes processes that lose their parent below this one our children, and not the system's first's.
 
