@@ -2,7 +2,8 @@
 
 The block holds the root's address only. A process that loads it connects with its own environment, so
 no key is ever stored in Prefect's database or shown by its API. Prefect itself imports this module where
-it meets the block's type for the first time (entry point `prefect.collections`).
+it meets the block's type for the first time, and in a worker before that takes its first run (entry point
+`prefect.collections`).
 """
 
 from __future__ import annotations
@@ -17,9 +18,12 @@ from prefect.filesystems import WritableFileSystem
 from prefect.utilities.asyncutils import sync_compatible
 from pydantic import Field, PrivateAttr
 
+from blocks.privacy import close_worker
 from blocks.result_records import ForeignResult, checked_record
 from blocks.storage import ArtifactStore
 from blocks.storage_root import Root, open_root
+
+close_worker()
 
 _FOLDER = "_results"
 _TRIES = 4  # type, schema and block may each come in between once

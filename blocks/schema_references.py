@@ -35,7 +35,8 @@ def reference_fault(schema: Any) -> str | None:
     for reference in found:
         try:
             leads[reference] = list(_in_place(resolver.lookup(reference).contents))
-        except Unresolvable:
+        except (Unresolvable, AttributeError, KeyError, TypeError, ValueError):
+            # The latter are what the library says where a keyword on the way is of the wrong kind.
             return f"it refers to nothing: {reference[:200]}"
         except RecursionError:
             return "it is nested too deeply"

@@ -41,15 +41,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     json_mode = "--json" in words
     if argv is None:
         search_path.forget_working_folder()
-    if wrong := provenance.intruder():
-        _report_intruder(*wrong, json_mode)
+    try:
+        provenance.refuse_intruders()
+        return _main(words, argv is None, json_mode)
+    except provenance.Intruder as wrong:
+        _report_intruder(*wrong.args, json_mode)
         return INVALID
+
+
+def _main(words: list[str], is_program: bool, json_mode: bool) -> int:
     from blocks.ending import ending_in_time
     from blocks.job_control import stops_put_off
     from blocks.paths import come_back
     from deployments.display import Out, OutputClosed
 
-    if argv is None:
+    if is_program:
         from blocks.privacy import adopt_orphans, close_memory
 
         close_memory()
@@ -59,16 +65,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     # What is ours is ours to use, whatever the umask: no mask takes the owner's own rights.
     os.umask(os.umask(0o077) & 0o077)
     try:
-        with ending_in_time(stays=argv is None), stops_put_off():
+        with ending_in_time(stays=is_program), stops_put_off():
             code = _run(words, out)
             out.flush()
-            if argv is None:
+            if is_program:
                 _ends_with(code)
     except OutputClosed:
         _silence_output()
         return CANCELLED
     finally:
-        if argv is not None:
+        if not is_program:
             come_back()
     return code
 

@@ -37,6 +37,7 @@ from blocks.privacy import WITHIN_RUN
 from tasks.handler_code import Code
 from tasks.handler_faults import HandlerCrashed, HandlerError, HandlerOutput, HandlerTimeout
 from tasks.handler_files import DocumentFile, code_folder, remove_scratch, write_files
+from tasks.process_keeper import kill_escaped
 
 OUTPUT_LIMIT = 8 * 2**20
 MEMORY = 2 * 2**30
@@ -313,6 +314,7 @@ class _Running:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.killpg(self._process.pid, signal.SIGKILL)
                 await self._process.wait()
+            await asyncio.to_thread(kill_escaped, self._process.returncode)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

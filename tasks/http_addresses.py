@@ -29,6 +29,8 @@ _EMBEDDED = tuple(
     )
 )
 """Each address of these stands for one of IPv4, which whoever routes it decides to be inside or not."""
+_SPECIAL = tuple(map(ipaddress.ip_network, ("192.0.0.0/24", "192.88.99.0/24", "3fff::/20", "5f00::/16")))
+"""Set apart for protocols and documents (RFC 6890, 7526, 9637, 9602); older Pythons take some for public."""
 _ISATAP = (b"\x00\x00\x5e\xfe", b"\x02\x00\x5e\xfe")
 
 
@@ -44,6 +46,8 @@ def is_public(address: str) -> bool:
         or found.packed[8:12] in _ISATAP
         or found.is_site_local
     ):
+        return False
+    if any(found in network for network in _SPECIAL if network.version == found.version):
         return False
     return found.is_global and not (found.is_multicast or found.is_reserved or found.is_unspecified)
 

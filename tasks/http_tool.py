@@ -38,16 +38,19 @@ _EFFECTS: dict[str, Effect] = {
 """What a method does, by RFC 9110. Where a server does not keep to it, tools-config.json says so: the effect
 it declares holds for every method."""
 _PORTS = {"http": 80, "https": 443}
+_METHOD_HEADERS = ("x-http-method-override", "x-http-method", "x-method-override", "x-original-method")
 _OURS = frozenset(
     {
         *("host", "content-length", "transfer-encoding", "connection", "upgrade", "idempotency-key", "te"),
-        *("x-http-method-override", "x-http-method", "x-method-override", "x-original-method"),
+        *_METHOD_HEADERS,
     }
 )
-"""Headers that the request itself decides; the last four say that it is another one."""
-_OVERRIDES = frozenset(("_method", "_httpmethod", "x_http_method_override", "x_http_method"))
+"""Headers that the request itself decides; those of `_METHOD_HEADERS` say that it is another one."""
+_OVERRIDES = frozenset(("_method", "_httpmethod", *(name.replace("-", "_") for name in _METHOD_HEADERS)))
 """Fields of a query or a body by which some servers take a request for one of another method."""
-_OVERRIDE_PART = re.compile(r'name="?(?:_method|_HttpMethod)"?', re.IGNORECASE)
+_PART = re.compile(r'\bname\*?[ \t]*=[ \t]*"?([^";\r\n]{1,100})', re.IGNORECASE)
+"""The name of a part of a body in parts."""
+_NO_NAME = re.compile(r"[^a-z0-9]+")
 _SHOWN = ("content-type", "location", "etag", "last-modified", "retry-after", "link")
 _TEXT = ("text/", "json", "xml", "yaml", "javascript", "csv", "x-www-form-urlencoded")
 
@@ -164,7 +167,7 @@ class HttpAccess:
             raise Refused(f"{written[:200]} is no http:// or https:// address.")
         if url.userinfo:
             raise Refused("An address may not hold a user name or password.")
-        if self._keeps(method) and _overrides(parse_qsl(url.query.decode("latin-1"), keep_blank_values=True)):
+        if self._keeps(method) and _overrides(_fields(url.query.decode("latin-1"))):
             raise Refused("The address may not say that the request is one of another method.")
         pattern = allowed(url.scheme, host, url.port or _PORTS[url.scheme], self.endpoints)
         if pattern is None:
@@ -208,18 +211,26 @@ def allowed(scheme: str, host: str, port: int, endpoints: Sequence[str]) -> str 
     return None
 
 
-def _overrides(pairs: Iterable[tuple[str, Any]]) -> bool:
-    return any(name.partition("[")[0].lower().replace("-", "_") in _OVERRIDES for name, _ in pairs)
+def _fields(text: str) -> list[str]:
+    """The names in a query or a form. Some servers take `;` for `&`."""
+    return [name for name, _ in parse_qsl(text.replace(";", "&"), keep_blank_values=True)]
+
+
+def _overrides(names: Iterable[str]) -> bool:
+    """Whether one of them is such a field, also as PHP reads it (` .method` and `[method` are `_method`)."""
+    read = (name.partition("\0")[0].strip().lower() for name in names)
+    parts = (part for name in read for part in (name, name.partition("[")[0]))
+    return any(_NO_NAME.sub("_", part) in _OVERRIDES for part in parts)
 
 
 def _overrides_body(body: Any) -> bool:
     """Whether a body has a field that makes the request another one: as JSON, as a form, or in parts."""
     if isinstance(body, str):
-        if _OVERRIDE_PART.search(body) or _overrides(parse_qsl(body, keep_blank_values=True)):
+        if _overrides(_PART.findall(body)) or _overrides(_fields(body)):
             return True
         with suppress(ValueError, RecursionError):
             body = json.loads(body)
-    return isinstance(body, dict) and _overrides(body.items())
+    return isinstance(body, dict) and _overrides(body)
 
 
 def _headers(arguments: dict[str, Any]) -> dict[str, str]:

@@ -4,7 +4,8 @@ Standard library only. Run by file path (`python -I -S -B process_keeper.py LIFE
 for a command, or loaded by handler_child.py for a function. The kept process is a child of ours. Whoever
 started us holds the other end of the pipe LIFELINE: when it lets go, by its death too, or when the kept
 process ends, whatever is left is killed, also what went into a session of its own: on Linux orphans come to
-us (a "subreaper") and not to the system's first process. What kills us on purpose can leave processes behind.
+us (a "subreaper") and not to the system's first process. What kills us on purpose leaves processes to whoever
+started us, who finds them by their mark (blocks/privacy.py), which the kept process cannot take off.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ NOT_FOUND, NOT_STARTED = 127, 126
 """Exit status for a command that is not there, or cannot be executed; as a shell gives them."""
 
 _PDEATHSIG, _SUBREAPER = 1, 36
+FILE_LOCKS = 10
+"""As in blocks/privacy.py, which a program that is run by its path cannot import."""
+_LOCKS = b"Max file locks"
 _LOOK = 5.0
 """Seconds between two looks at whether our parent still lives, should anybody else hold the lifeline too."""
 _KILL_SECONDS = 5.0
@@ -56,7 +60,7 @@ def keep(work: Callable[[], object], lifeline: int, grace: float, mine: Sequence
     status = kept.ended(None)
     if status is None:
         status = kept.leave(grace)
-    _kill_children()
+    kill_children()
     _end_alike(status)
 
 
@@ -76,10 +80,18 @@ def _begin(keeper: int, ours: Sequence[int]) -> None:
     with contextlib.suppress(OSError):
         os.setpgid(0, 0)
     _control(_PDEATHSIG, int(signal.SIGKILL))
+    _mark()
     if os.getppid() != keeper:
         os._exit(1)
     for descriptor in ours:
         os.close(descriptor)
+
+
+def _mark() -> None:
+    """Marks this process, and all that will come from it, for good."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, ValueError):  # a kernel of somebody else's, such as gVisor's
+            resource.setrlimit(FILE_LOCKS, (0, 0))
 
 
 class _Kept:
@@ -141,19 +153,37 @@ class _Kept:
             os.kill(self._child, number)
 
 
-def _kill_children() -> None:
-    """Kills all descendants: the children of a killed one become ours, until none is left."""
+def kill_children(chosen: Callable[[int], bool] = bool) -> None:
+    """Kills our children, those that are `chosen`, and what they leave to us, until none is left."""
     deadline = time.monotonic() + _KILL_SECONDS
     while time.monotonic() < deadline:
-        for pid in _children():
+        found = [pid for pid in _children() if chosen(pid)]
+        if not found:
+            return
+        for pid in found:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
-        try:
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
-        except ChildProcessError:
-            return
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
         time.sleep(0.002)
+
+
+def kill_escaped(status: int | None) -> None:
+    """Kills what a keeper left to us when it was killed itself, as its exit status says (None: just now).
+
+    For whoever starts keepers, and is a subreaper too. Its other children, keepers among them, have no mark.
+    """
+    if status is None or status < 0:
+        kill_children(is_marked)
+
+
+def is_marked(pid: int) -> bool:
+    """Whether a run has started a process, or one that it came from."""
+    try:
+        with open(f"/proc/{pid}/limits", "rb") as file:  # noqa: PTH123
+            return any(line.split()[3:5] == [b"0", b"0"] for line in file if line.startswith(_LOCKS))
+    except OSError:
+        return False
 
 
 def _children() -> list[int]:

@@ -24,6 +24,7 @@ from mcp.shared.message import SessionMessage
 
 from blocks.privacy import WITHIN_RUN
 from tasks.mcp_attempts import ANSWER_BYTES
+from tasks.process_keeper import kill_escaped
 from workflows.core.models.agent import McpServer
 
 GRACE = 2.0
@@ -191,6 +192,7 @@ async def _end(process: asyncio.subprocess.Process, tasks: Sequence[asyncio.Task
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
+    await asyncio.to_thread(kill_escaped, process.returncode)
     await asyncio.wait(tasks, timeout=_FLUSH_SECONDS)
     for task in tasks:
         task.cancel()

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, select
 from blocks.ledger.process_identity import Owner
 from blocks.ledger.rows import holder_of, now
 from blocks.ledger.schema import run
-from blocks.privacy import WITHIN_RUN
+from blocks.privacy import WITHIN_RUN, is_marked
 from workflows.core.errors import UsageError
 
 
@@ -30,10 +30,11 @@ def read_holders(connection: Connection) -> list[Owner]:
 def refuse_from_within(holders: Collection[Owner]) -> None:
     """Raises AnsweredFromWithin when this process, or one it descends from, was started by a run at work.
 
-    Found by the processes it descends from, as far back as the system tells, and by a mark in the environment
-    of what a run starts. What can write the ledger itself, or leaves both behind, is not held by it.
+    Found by a mark that what a run starts cannot take off (Linux), by one in its environment, and by the
+    processes it descends from, as far back as the system tells. What can write the ledger itself, or has
+    another program of the user give the command, is not held by it.
     """
-    if WITHIN_RUN in os.environ:
+    if is_marked() or WITHIN_RUN in os.environ:
         raise _refusal("it carries the mark of what a run starts")
     here = Owner.current()
     held = {owner.pid: owner for owner in holders if (owner.host, owner.boot) == (here.host, here.boot)}
@@ -41,8 +42,6 @@ def refuse_from_within(holders: Collection[Owner]) -> None:
         owner = held.get(pid)
         if owner is not None and ("" in (started, owner.started) or started == owner.started):
             raise _refusal(f"it descends from process {pid}, which works on a run")
-        if _is_marked(pid):
-            raise _refusal(f"it descends from process {pid}, which a run has started")
 
 
 def _refusal(why: str) -> AnsweredFromWithin:
@@ -66,12 +65,3 @@ def _ancestors() -> Iterator[tuple[int, str]]:
             return
         yield pid, fields[19]
         pid = int(fields[1])
-
-
-def _is_marked(pid: int) -> bool:
-    """Whether a process was started with the mark. What is closed to us has none: our own processes are."""
-    try:
-        variables = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-    except OSError:
-        return False
-    return any(entry.startswith(WITHIN_RUN.encode() + b"=") for entry in variables)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from deployments.arguments import HOMELESS, LATER, build
+from deployments.provenance import PACKAGES, RUN_BY_PATH
 from deployments.working_folder import EMPTY
 from tests.support.catalogs import make_catalog
 from tests.support.command import ROOT, Answer, clean_environment, phaseline
@@ -300,16 +302,61 @@ def test_an_installation_as_it_was_recorded_works(installed: Path, tmp_path: Pat
     assert answer.code == 0, answer
 
 
-@pytest.mark.parametrize("file", ["tasks/__init__.py", "flows/run.py", "blocks/ledger/runs.py"])
-def test_a_package_installed_over_ours_is_found(installed: Path, tmp_path: Path, file: str) -> None:
+CHANGES: dict[str, Callable[[str], str]] = {
+    "another size": lambda text: '"""Of others."""\n',
+    "the same size": lambda text: " " * len(text.encode()),
+}
+IMPORTED = ("tasks/__init__.py", "workflows/core/catalog.py", "deployments/commands/check.py")
+LATER_OR_NEVER = ("flows/run.py", "blocks/ledger/runs.py")
+
+
+@pytest.mark.parametrize(
+    ("file", "change"),
+    [
+        *((file, change) for file in (*IMPORTED, *RUN_BY_PATH[:-1]) for change in CHANGES),
+        ("blocks/ledger/migrations/env.py", "the same size"),
+        *((file, "another size") for file in LATER_OR_NEVER),
+    ],
+)
+def test_a_package_installed_over_ours_is_found(
+    installed: Path, tmp_path: Path, file: str, change: str
+) -> None:
     """Its paths are ours; only what the installer recorded tells the difference."""
     before = (installed / file).read_text("utf-8")
-    other = " " * len(before) if file.endswith("__init__.py") else '"""Of others."""\n'
     try:
-        (installed / file).write_text(other)
-        environment = {"PYTHONPATH": str(installed)}
-        refused(phaseline("check", home=tmp_path, environment=environment), str(installed / file))
-        document = phaseline("check", "--json", home=tmp_path, environment=environment).document
-        assert document["status"] == "invalid" and "another package" in document["error"]["message"]
+        (installed / file).write_text(CHANGES[change](before))
+        taken_for_anothers(installed / file, installed, tmp_path)
     finally:
         (installed / file).write_text(before)
+
+
+def test_a_folder_that_stands_before_a_module_of_ours_is_found(installed: Path, tmp_path: Path) -> None:
+    """Python takes `catalog/__init__.py` where there is a `catalog.py` as well."""
+    folder = installed / "workflows" / "core" / "catalog"
+    folder.mkdir()
+    try:
+        (folder / "__init__.py").touch()
+        taken_for_anothers(folder / "__init__.py", installed, tmp_path)
+    finally:
+        shutil.rmtree(folder)
+
+
+def taken_for_anothers(file: Path, installed: Path, home: Path) -> None:
+    """`check` refuses to run it, in both modes."""
+    environment = {"PYTHONPATH": str(installed)}
+    answer = phaseline("check", home=home, environment=environment)
+    refused(answer, f"{file} is not the file that phaseline installed")
+    document = phaseline("check", "--json", home=home, environment=environment).document
+    assert document["status"] == "invalid" and "another package" in document["error"]["message"]
+
+
+def test_what_no_import_finds_is_on_the_list() -> None:
+    """Programs that are started by their path, beside what starts them."""
+    sources = [f for name in PACKAGES for f in (ROOT / name).rglob("*.py") if "skills" not in f.parts]
+    named = {
+        f"{file.relative_to(ROOT).parent.as_posix()}/{name}"
+        for file in sources
+        for name in re.findall(r'with_name\("(\w+\.py)"\)', file.read_text("utf-8"))
+    }
+    assert named == {path for path in RUN_BY_PATH if path.endswith(".py")}
+    assert all((ROOT / path).exists() for path in RUN_BY_PATH)

@@ -175,6 +175,25 @@ def test_it_does_not_answer_for_people(scene: Scene, way: str) -> None:
     assert scene.user.phaseline("resume", scene.run_id, "--json").completed
 
 
+def test_nor_when_it_has_killed_its_run(scene: Scene) -> None:
+    """And its keeper: it left its session, dropped its variables, and is nobody's child any more."""
+    scene.calls(("answer", {"way": "later", "home": str(scene.user.home), "root": str(ROOT)}))
+    with scene.user.start("run", "asks", "--run-id", scene.run_id) as process:
+        assert process.wait(120) == -signal.SIGKILL
+        until((scene.folder / "answered.later").exists)
+    code, out, err = json.loads((scene.folder / "answered.later").read_text())
+    assert code == 2 and "carries the mark of what a run starts" in out + err
+    (wait,) = scene.user.phaseline("inbox", "--run", scene.run_id, "--json").document["waits"]
+    assert not wait["votes"]
+
+
+def test_what_killed_its_keeper_ends_with_the_run_all_the_same(scene: Scene) -> None:
+    scene.calls(("answer", {"way": "escaped", "home": "", "root": ""}))
+    scene.run()
+    (_, escaped) = scene.pids()
+    assert not alive(escaped)
+
+
 # --- how it ends ---------------------------------------------------------------------------------------
 
 

@@ -42,6 +42,7 @@ FORMS = {
     "6to4": ["2002:7f00:1::", "2002:a00:1::1", "2002:c0a8:101::"],
     "teredo": ["2001:0:4136:e378:8000:63bf:3fff:fdd2", "2001:0:0:0:0:0:80ff:fffe"],
     "isatap": ["2606:4700::5efe:127.0.0.1", "2606:4700::200:5efe:10.0.0.1"],
+    "special": ["192.0.0.8", "192.0.0.170", "192.88.99.1", "198.18.0.1", "203.0.113.1", "3fff::1", "5f00::1"],
     "none": ["", "localhost", "127.1", "2130706433"],
 }
 
@@ -239,6 +240,13 @@ def test_no_header_makes_it_another_method(header: str, method: str) -> None:
         '{"_method": "DELETE"}',
         "a=1&_method=DELETE",
         "_Method%5B%5D=DELETE",
+        "a=1; _method=DELETE",
+        ".method=DELETE",
+        "%5Bmethod=DELETE",
+        "_method%00x=DELETE",
+        "x-method-override=DELETE",
+        {" .method": "DELETE"},
+        "--x\r\nContent-Disposition: form-data; name=.method\r\n\r\nDELETE\r\n--x--",
         '--x\r\nContent-Disposition: form-data; name="_method"\r\n\r\nDELETE\r\n--x--',
     ],
 )
@@ -252,7 +260,24 @@ def test_no_body_makes_it_another_method_where_methods_are_narrowed(body: Any) -
 
 
 @pytest.mark.parametrize(
-    "query", ["_method=delete", "a=1&_METHOD=delete", "%5fmethod=x", "x-http-method-override=PUT"]
+    "body", [{"method": "DELETE"}, "method=DELETE", '{"payment_method": "card"}', "the_method;it_works"]
+)
+def test_ordinary_fields_are_no_method(body: Any) -> None:
+    with Receiver() as receiver:
+        ask("POST", receiver.url, ("127.0.0.1",), body=body, access=READING)
+        assert len(receiver.received) == 1
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "_method=delete",
+        "a=1&_METHOD=delete",
+        "%5fmethod=x",
+        "x-http-method-override=PUT",
+        "a;_method=x",
+        ".method=x",
+    ],
 )
 def test_no_query_makes_reading_another_method(query: str) -> None:
     with Receiver() as receiver, pytest.raises(Refused, match="another method"):

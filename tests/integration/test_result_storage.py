@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -152,6 +153,41 @@ LOAD = """if 1:
 """
 
 
+WORKER = """
+import ctypes, sys
+from prefect.cli._worker_utils import _load_worker_class
+
+sys.argv = sys.argv[1:]
+assert _load_worker_class("process") is not None
+print(ctypes.CDLL(None).prctl(3))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="nothing closes a process elsewhere")
+def test_a_worker_is_closed_to_what_it_runs_before_it_runs_anything(tmp_path: Path) -> None:
+    """Whoever else imports Prefect beside phaseline stays as it is."""
+    variables = {"PYTHONPATH": f"{ROOT}:{installed(tmp_path)}"}
+    prefect, module = "/usr/bin/prefect", "/lib/prefect/__main__.py"
+    for words, dumpable in (
+        ((prefect, "worker", "start"), "0"),
+        ((module, "worker", "start"), "0"),
+        ((prefect, "deploy"), "1"),
+        (("/usr/bin/worker", "worker"), "1"),
+    ):
+        assert finished(run_python(WORKER, *words, **variables)).split()[-1] == dumpable, words
+
+
+def installed(place: Path) -> Path:
+    """What an installation of the package leaves behind, made from the same pyproject.toml."""
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]
+    folder = place / "phaseline-0.0.0.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: phaseline\nVersion: 0.0.0\n")
+    lines = [f"{name} = {target}" for name, target in groups["prefect.collections"].items()]
+    (folder / "entry_points.txt").write_text("[prefect.collections]\n" + "\n".join(lines) + "\n")
+    return place
+
+
 def test_a_process_that_never_heard_of_the_block_can_load_it(
     prefect_server: ServerInfo, tmp_path: Path
 ) -> None:
@@ -159,14 +195,7 @@ def test_a_process_that_never_heard_of_the_block_can_load_it(
 
     with ArtifactStore.open(str(tmp_path / "store"), environ={}) as store:
         asyncio.run(ensure_block(store))
-    # What an installation of the package leaves behind, made from the same pyproject.toml.
-    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]
-    installed = tmp_path / "phaseline-0.0.0.dist-info"
-    installed.mkdir()
-    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: phaseline\nVersion: 0.0.0\n")
-    lines = [f"{name} = {target}" for name, target in groups["prefect.collections"].items()]
-    (installed / "entry_points.txt").write_text("[prefect.collections]\n" + "\n".join(lines) + "\n")
-    variables = {**prefect_variables(), "PYTHONPATH": f"{ROOT}:{tmp_path}"}
+    variables = {**prefect_variables(), "PYTHONPATH": f"{ROOT}:{installed(tmp_path)}"}
     address = f"phaseline-result-storage/{block_name((tmp_path / 'store').as_uri())}"
     assert finished(run_python(LOAD, address, **variables)).split() == ["ResultStorage"]
 

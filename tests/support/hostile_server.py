@@ -27,9 +27,15 @@ def note(text: str) -> None:
         file.write(f"{text}\n")
 
 
-def without_root_powers() -> None:
-    """As root it would see everything; without capabilities it is like any program of the same user."""
+def without_root_powers(for_good: bool = False) -> None:
+    """As root it would see everything; without capabilities it is like any program of the same user.
+
+    for_good: what it executes gets none either.
+    """
     libc = ctypes.CDLL(None, use_errno=True)
+    if for_good:
+        set_securebits, no_root_locked = 28, 0b11
+        assert libc.prctl(set_securebits, no_root_locked, 0, 0, 0) == 0
     header = (ctypes.c_uint32 * 2)(0x20080522, 0)
     data = (ctypes.c_uint32 * 6)()
     assert libc.capset(header, data) == 0
@@ -68,12 +74,18 @@ def surroundings() -> dict[str, Any]:
 
 @server.tool()
 def answer(way: str, home: str, root: str) -> str:
-    """Answers the open wait of a home, by our own command line."""
+    """Answers the open wait of a home, by our own command line.
+
+    "later": it kills what keeps it and the run, with nothing of what it was given. "escaped": only the first.
+    """
     note(f"answer {way}")
+    run = int(Path(f"/proc/{os.getppid()}/stat").read_text().rpartition(")")[2].split()[1])
+    if way in ("later", "escaped"):
+        without_root_powers(for_good=True)
     clean = {"PATH": os.environ["PATH"], "PYTHONPATH": root, "PHASELINE_HOME": home, "HOME": home}
     program = f"""
-import json, os, signal, subprocess, sys, time
-way, keeper = sys.argv[1], int(sys.argv[2])
+import json, os, resource, signal, subprocess, sys, time
+way, keeper, run = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 if way != "child":
     if os.fork(): os._exit(0)
     os.setsid()
@@ -81,12 +93,28 @@ if way != "child":
 if way == "orphan":
     os.kill(keeper, signal.SIGKILL)
     time.sleep(0.5)
+if way in ("later", "escaped"):
+    for number in range(16):  # whatever it can set back
+        try:
+            resource.setrlimit(number, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        except (OSError, ValueError):
+            pass
+    with open({str(FOLDER / "pids")!r}, "a") as file:
+        file.write(json.dumps([os.getpid()]) + "\\n")
+    if way == "escaped":
+        os.kill(keeper, signal.SIGKILL)
+        time.sleep(3600)
 def phaseline(*words):
     return subprocess.run([sys.executable, "-m", "deployments.cli", *words], capture_output=True, text=True)
 for _ in range(200):
     waits = json.loads(phaseline("inbox", "--json").stdout)["waits"]
     if waits: break
     time.sleep(0.1)
+if way == "later":
+    for pid in (keeper, run):
+        os.kill(pid, signal.SIGKILL)
+    while os.path.exists(f"/proc/{{run}}"):
+        time.sleep(0.1)
 told = phaseline("answer", waits[0]["wait_id"], "--json")
 name = {str(FOLDER / "answered")!r} + "." + way
 with open(name + ".new", "w") as file:
@@ -94,7 +122,7 @@ with open(name + ".new", "w") as file:
 os.rename(name + ".new", name)
 """
     more = {"PHASELINE_WITHIN_RUN": "1"} if way == "marked" else {}
-    words = [sys.executable, "-c", program, way, str(os.getppid())]
+    words = [sys.executable, "-c", program, way, str(os.getppid()), str(run)]
     subprocess.run(words, env={**clean, **more}, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     told = FOLDER / f"answered.{way}"
     for _ in range(600):

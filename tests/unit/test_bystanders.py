@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from blocks import privacy
 from blocks.ledger.bystanders import AnsweredFromWithin, refuse_from_within
 from blocks.ledger.process_identity import Owner
 from blocks.privacy import WITHIN_RUN
+from tasks import process_keeper
 
 HERE = Owner.current()
 
@@ -51,6 +53,41 @@ def test_a_mark_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(WITHIN_RUN, "1")
     with pytest.raises(AnsweredFromWithin, match="mark"):
         refuse_from_within([])
+
+
+KEEPER = Path(__file__).parents[2] / "tasks" / "process_keeper.py"
+ON_ITS_OWN = """
+import os
+if os.fork():
+    os._exit(os.waitstatus_to_exitcode(os.wait()[1]))
+os.setsid()
+from blocks.ledger.bystanders import AnsweredFromWithin, refuse_from_within
+try:
+    refuse_from_within([])
+except AnsweredFromWithin:
+    os._exit(9)
+os._exit(0)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no such mark elsewhere")
+def test_what_a_keeper_starts_is_marked_for_good() -> None:
+    """By no variable, and without a run at work; taking it off is tried in test_attacks_servers.py."""
+    assert privacy.FILE_LOCKS == process_keeper.FILE_LOCKS
+    assert not privacy.is_marked()
+    reading, ours = os.pipe()
+    words = [str(reading), "0", sys.executable, "-c", ON_ITS_OWN]
+    try:
+        ended = subprocess.run(
+            [sys.executable, "-I", "-S", "-B", str(KEEPER), *words],
+            env={**os.environ, "PYTHONPATH": str(KEEPER.parents[1])},
+            pass_fds=(reading,),
+            check=False,
+        )
+    finally:
+        os.close(ours)
+        os.close(reading)
+    assert ended.returncode == 9
 
 
 FAR_BELOW = """

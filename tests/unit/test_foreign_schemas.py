@@ -24,10 +24,14 @@ CIRCLES: tuple[dict[str, Any], ...] = (
     {"properties": {"x": {"$ref": "#/$defs/a"}}, "$defs": {"a": {"not": {"$ref": "#/$defs/a"}}}},
     {"$dynamicRef": "#"},
 )
+OLDER = "http://json-schema.org/draft-0{}/schema#"
+"""Drafts that say nothing about what `$defs` holds."""
 DANGLING: tuple[dict[str, Any], ...] = (
     {"$ref": "#/$defs/none"},
     {"properties": {"x": {"$ref": "#none"}}},
     {"properties": {"x": {"$dynamicRef": "#none"}}},
+    *({"$schema": OLDER.format(n), "$defs": 5, "$ref": "#/$defs/a"} for n in (3, 4, 6, 7)),
+    *({"$schema": OLDER.format(n), "$defs": {"a": 5}, "$ref": "#/$defs/a"} for n in (3, 4, 6, 7)),
 )
 
 

@@ -10,6 +10,7 @@ import ast
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,8 @@ class Import:
     line: int
     layer: str
     name: str
+    for_types: bool = False
+    """Whether it stands under `TYPE_CHECKING`."""
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}: {self.layer} imports {self.name}"
@@ -59,10 +62,18 @@ def imports_of(root: Path) -> Iterator[Import]:
         for file in sorted((root / package).rglob("*.py")):
             module = ".".join(file.relative_to(root).with_suffix("").parts)
             tree = ast.parse(file.read_text(encoding="utf-8"))
+            typing = {inner for node in ast.walk(tree) if is_for_types(node) for inner in ast.walk(node)}
             for node in ast.walk(tree):
                 for name in names_of(node, module, file.stem == "__init__"):
                     shown = str(file.relative_to(root))
-                    yield Import(shown, getattr(node, "lineno", 0), layer_of(module), name)
+                    yield Import(
+                        shown, getattr(node, "lineno", 0), layer_of(module), name, for_types=node in typing
+                    )
+
+
+def is_for_types(node: ast.AST) -> bool:
+    """Whether a node is `if TYPE_CHECKING:`."""
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
 
 
 def names_of(node: ast.AST, module: str, is_package: bool) -> list[str]:
@@ -114,6 +125,25 @@ def test_imports_point_one_way() -> None:
 def test_the_core_is_pure() -> None:
     wrong = [str(found) for found in imports_of(ROOT) if not_for_core(found)]
     assert wrong == []
+
+
+def test_no_modules_import_each_other() -> None:
+    """Nor in a larger circle, also not inside of functions: CycleError names it."""
+    modules: dict[str, set[str]] = {}
+    for file in (file for package in OURS for file in (ROOT / package).rglob("*.py")):
+        modules[module_of(str(file.relative_to(ROOT)))] = set()
+    for found in imports_of(ROOT):
+        module, name = module_of(found.file), found.name
+        while name and name not in modules:
+            name = name.rpartition(".")[0]
+        if name and name != module and not found.for_types:
+            modules[module].add(name)
+    TopologicalSorter(modules).prepare()
+
+
+def module_of(file: str) -> str:
+    """The module that a file is."""
+    return file.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
 
 
 def test_every_package_is_looked_at() -> None:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 from jinja2 import filters, pass_context, tests
 from jinja2.runtime import Context
 
-from workflows.core.expression_sandbox import (
+from workflows.core.expression_meter import (
     CELLS,
     CHARS,
     RANGE,

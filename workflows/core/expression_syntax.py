@@ -14,7 +14,8 @@ from jinja2.visitor import NodeTransformer
 
 from workflows.core.errors import did_you_mean
 from workflows.core.expression_filters import FILTERS, TESTS
-from workflows.core.expression_sandbox import METHODS, RANGE, environment
+from workflows.core.expression_meter import RANGE
+from workflows.core.expression_sandbox import METHODS, environment
 
 RESULT = "result"
 """Name an expression's value is assigned to in the compiled code."""

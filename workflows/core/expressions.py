@@ -2,7 +2,7 @@
 
 Both are Jinja2 over JSON data: no files, no environment, no clock, no chance; the same source over the same
 values gives the same result on every machine. What a source may do is decided in `expression_syntax`,
-what it may cost in `expression_sandbox`.
+what it may cost in `expression_meter`.
 
 Sources: an expression may have 4 KB, since a condition that long should be a step. A template may have
 64 KB, because a prompt carries instructions, examples and house rules, which 4 KB would push into files
@@ -28,7 +28,8 @@ from jinja2 import nodes
 from jinja2.exceptions import SecurityError, TemplateError, UndefinedError
 
 from workflows.core.errors import PhaselineError, did_you_mean
-from workflows.core.expression_sandbox import METER, Meter, TooMuch, environment, plain
+from workflows.core.expression_meter import METER, Meter, TooMuch, plain
+from workflows.core.expression_sandbox import environment
 from workflows.core.expression_syntax import RESULT, Reading, SyntaxFault, metered, parse, read
 
 EXPRESSION_BYTES = 4 * 2**10
