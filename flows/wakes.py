@@ -27,6 +27,8 @@ from prefect.context import FlowRunContext
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled, Scheduled
 
+from blocks.ledger.clock import now_utc
+
 WAKE_TAG = "phaseline-wake"
 """On a flow run that was scheduled to go on with a run. It revives nothing that was cancelled meanwhile."""
 
@@ -64,11 +66,13 @@ async def schedule_wake(run_id: str, at: datetime) -> None:
     run = own_flow_run()
     if run is None or run.deployment_id is None:
         return
-    at = max(at, datetime.now(UTC) + SOON)
+    # Prefect goes by its server's clock, and this by the ledger's: what both count is how long it is.
+    ledger = now_utc()
+    at = max(at, ledger + SOON)
     # With this flow run's id: woken at that moment and told the same moment again, it would find itself.
     key = f"wake-{run_id}-{run.id}-{int(at.timestamp())}"
     async with get_client() as client:
-        await _create(client, run, run_id, at, key)
+        await _create(client, run, run_id, datetime.now(UTC) + (at - ledger), key)
 
 
 async def wake_flow_run(run_id: str, flow_run_id: str, ended: datetime | None = None) -> bool:
@@ -118,7 +122,7 @@ def _is_over(run: FlowRun, ended: datetime | None) -> bool:
         return run.state.name == "Waiting"  # one that could not be suspended
     if run.state.is_final():
         return True
-    return run.state.is_running() and ended is not None and datetime.now(UTC) - ended > GONE
+    return run.state.is_running() and ended is not None and now_utc() - ended > GONE
 
 
 async def _begin_again(client: PrefectClient, run: FlowRun, run_id: str) -> bool:
