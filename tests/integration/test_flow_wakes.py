@@ -322,6 +322,28 @@ def test_a_run_whose_flow_run_has_ended_goes_on_by_another(tmp_path: Path, monke
     bench.do(main)
 
 
+def test_a_flow_run_whose_worker_died_is_closed_and_followed_by_one(tmp_path: Path, monkeypatch: Any) -> None:
+    """Running or only taken: Prefect would show it so for ever, and count its place at the worker."""
+    bench = Deployed(tmp_path, monkeypatch, '  - {id: done, approval: {ask: "?"}}\n')
+    run_id = f"lost-{uuid.uuid4().hex[:8]}"
+
+    async def main(client: PrefectClient) -> None:
+        run = await bench.create(client, run_id)
+        await client.set_flow_run_state(run.id, Running(), force=True)
+        assert await wake_flow_run(run_id, str(run.id), lost=True) == "begun"
+        assert (await state_of(client, run.id)).is_crashed()
+        assert await wake_flow_run(run_id, str(run.id), lost=True) == "on its way"
+        (first,) = await waking(client, run_id)
+        await client.set_flow_run_state(first.id, Pending(), force=True)
+        assert await wake_flow_run(run_id, str(run.id), lost=True) == "on its way"
+        monkeypatch.setattr("flows.wakes.GONE", timedelta(0))  # as if it had been so for minutes
+        assert await wake_flow_run(run_id, str(run.id), lost=True) == "begun"
+        assert (await state_of(client, first.id)).is_crashed()
+        assert len(await waking(client, run_id)) == 2
+
+    bench.do(main)
+
+
 def test_a_fault_before_anything_ran_leaves_a_due_run_due(bench: Deployed) -> None:
     """Here of the storage, where the definition is; it passes, and the run goes on."""
     manifest = Path(bench.storage) / "default" / "runs" / "r" / "run.json"
