@@ -8,10 +8,10 @@ whether the message came to its end.
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping
 from typing import Any
 
+from blocks.ledger.clock import now_us
 from blocks.models import Malformed, OnProgress, ProviderHeaders, Truncated
 from workflows.core.usage import Usage
 
@@ -143,7 +143,7 @@ def limits_of(headers: Mapping[str, str]) -> ProviderHeaders:
         for name, value in headers.items()
         if name.lower().startswith(_LIMIT_HEADER)
     }
-    return {**dict(list(found.items())[:_MOST_HEADERS]), "at": time.time()} if found else {}
+    return {**dict(list(found.items())[:_MOST_HEADERS]), "at": now_us() / 1_000_000} if found else {}
 
 
 def checked_message(message: Any) -> dict[str, Any]:

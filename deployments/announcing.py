@@ -16,7 +16,7 @@ from workflows.core.errors import PhaselineError
 if TYPE_CHECKING:
     from blocks.ledger import Ledger, RunRow
     from blocks.patience import PatienceOver, Tell
-    from deployments.running import Start
+    from deployments.start import Start
     from flows.launch import Announced
 
 _RENEW = 20.0

@@ -8,12 +8,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from blocks.ledger import Ledger, RunRow
 from deployments import local_server
 from deployments.again import going_on_by, resuming
 from deployments.display import Out
 from deployments.recorded import TENANT
+
+if TYPE_CHECKING:
+    from flows.wakes import Woken
 
 
 @dataclass(frozen=True)
@@ -58,31 +62,32 @@ def going_on(ledger: Ledger, run_id: str, home: Path, places: Sequence[str], out
     if row is not None and row.taken_back:
         return GoingOn(run_id, False, command, taken_back=True)
     due = run_id in ledger.steering.due(TENANT)
-    woken = due and row is not None and row.deployed and wake_deployed(row, home, out)
+    woken = due and row is not None and row.deployed and bool(wake_deployed(row, home, out))
     failed = row is not None and row.state == "failed"
     return GoingOn(run_id, due, command, woken, failed=failed and not woken)
 
 
-def wake_deployed(row: RunRow, home: Path, out: Out) -> bool:
+def wake_deployed(row: RunRow, home: Path, out: Out) -> Woken:
     """Asks Prefect to let a run that is due go on, by its flow run or, where that has ended, by another one.
 
-    False when no worker will; says so when its server cannot be reached.
+    "" when no worker will; says so when its server cannot be reached.
     """
     if not _reachable(home):
         _tell_unreachable(row, out, "no Prefect server runs here, and PREFECT_API_URL names none")
-        return False
+        return ""
     from deployments.server_end import server_fault
     from flows.wakes import wake_flow_run
 
     ended = None if row.ended is None else datetime.fromtimestamp(row.ended / 1_000_000, UTC)
     try:
-        return asyncio.run(wake_flow_run(row.run_id, row.flow_run_id, ended))
+        lost = row.state == "interrupted"
+        return asyncio.run(wake_flow_run(row.run_id, row.flow_run_id, ended, lost=lost))
     except Exception as error:
         fault = server_fault(error)
         if fault is None:
             raise
         _tell_unreachable(row, out, fault.message)
-        return False
+        return ""
 
 
 def end_flow_run(row: RunRow, home: Path, out: Out) -> None:

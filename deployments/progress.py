@@ -6,6 +6,7 @@ terminal one table that is drawn again and again, elsewhere one plain line per e
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -45,7 +46,8 @@ class Progress:
     `step.progress {kind, text}`.
     Other events and keys are passed over. Any thread may call.
 
-    Of no step: `fault.waiting {part, reason, since, until}`, `fault.passed {part, seconds}`.
+    Of no step: `fault.waiting {part, reason, since, until}`, `fault.passed {part, seconds}`,
+    `provider.waiting {waiting, reason, until}`, `provider.passed`.
 
     `step` may name a part, such as `step-4/agent-1`: on the table it shows in the row of its step.
     """
@@ -58,6 +60,8 @@ class Progress:
     _title: str = field(default="", init=False)
     _begun: float = field(default=0.0, init=False)
     _live: Live | None = field(default=None, init=False)
+    _queued: int = field(default=0, init=False)
+    """How many requests were told to wait for the provider."""
     _notes: list[tuple[str, Style]] = field(default_factory=list, init=False)
 
     def __post_init__(self) -> None:
@@ -143,6 +147,21 @@ class Progress:
     def _fault_passed(self, data: Mapping[str, Any]) -> tuple[str, Style] | None:
         self._title = self._title.partition("  (")[0]
         return fault_line("fault.passed", data), ""
+
+    def _provider_waiting(self, data: Mapping[str, Any]) -> tuple[str, Style] | None:
+        count = int(data.get("waiting") or 1)
+        who = "1 request waits" if count == 1 else f"{count} requests wait"
+        line = f"{who} for the provider: {data.get('reason')}{_waited(data)}"
+        if self._live is not None:
+            self._title = f"{self._title.partition('  (')[0]}  ({line})"
+        if count < 2 * self._queued:  # elsewhere it is told again when it has doubled
+            return None
+        self._queued = count
+        return line, "yellow"
+
+    def _provider_passed(self, data: Mapping[str, Any]) -> tuple[str, Style] | None:
+        self._title, self._queued = self._title.partition("  (")[0], 0
+        return "no request waits for the provider any more", ""
 
     def _output_rejected(self, data: Mapping[str, Any]) -> tuple[str, Style] | None:
         problems = data.get("problems")
@@ -283,6 +302,8 @@ _REACTIONS: dict[str, Callable[[Progress, Mapping[str, Any]], tuple[str, Style] 
     "request.retry": Progress._request_retry,
     "fault.waiting": Progress._fault_waiting,
     "fault.passed": Progress._fault_passed,
+    "provider.waiting": Progress._provider_waiting,
+    "provider.passed": Progress._provider_passed,
     "tool.started": Progress._tool_started,
     "output.rejected": Progress._output_rejected,
 }
@@ -296,12 +317,12 @@ def fault_line(name: str, data: Mapping[str, Any]) -> str:
 
 
 def _waited(data: Mapping[str, Any]) -> str:
-    """Since when something is waited for, and until when, by this machine's clock."""
-    try:
-        since, until = (datetime.fromisoformat(str(data[name])).astimezone() for name in ("since", "until"))
-    except (KeyError, ValueError):
-        return ""
-    return f" (since {since:%H:%M:%S}, until {until:%H:%M:%S})"
+    """Since when something is waited for, where it is known, and until when, by this machine's clock."""
+    told = []
+    for name in ("since", "until"):
+        with contextlib.suppress(KeyError, ValueError):
+            told.append(f"{name} {datetime.fromisoformat(str(data[name])).astimezone():%H:%M:%S}")
+    return f" ({', '.join(told)})" if told else ""
 
 
 def _joined(*words: str) -> str:

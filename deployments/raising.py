@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from blocks.ledger import BudgetRow, Ledger
-from blocks.ledger.clock import now_utc
+from blocks.ledger.clock import day_of, now_us
 from deployments.recorded import TENANT
 from workflows.core.errors import UsageError
 from workflows.core.plan import Plan
@@ -72,7 +72,7 @@ def _amount(name: str, text: str) -> float | int:
 def _budget_id(run_id: str, raised: Raised, rows: Sequence[BudgetRow]) -> str:
     """The budget that is meant; see `_named`."""
     if raised.of.startswith(_AGENT):
-        return f"agent/{raised.of.removeprefix(_AGENT)}/{now_utc():%Y-%m-%d}"
+        return f"agent/{raised.of.removeprefix(_AGENT)}/{day_of(now_us())}"
     whole, of_steps = f"run/{run_id}", f"run/{run_id}/step/"
     limiting = [row.budget_id for row in rows if row.limits.get(raised.resource) is not None]
     name = _named(run_id, raised, [i.removeprefix(of_steps) if i != whole else "" for i in limiting])

@@ -15,18 +15,17 @@ from typing import TYPE_CHECKING, Any
 from blocks.ending import NUMBERS, SAME_S, on_signals
 from blocks.patience import Patience, PrefectAway
 from blocks.settings import Settings
-from deployments.again import continuing, labels_of, places_of
+from deployments.again import places_of
 from deployments.announcing import announced
 from deployments.closing import closing
 from deployments.display import Out
 from deployments.local_server import LOAD_SECONDS, ServerInfo, for_command, prefect_environment
-from workflows.core.catalog import Catalog
+from deployments.start import Start
 from workflows.core.errors import PhaselineError
 from workflows.core.plan import Plan
 
 if TYPE_CHECKING:
-    from blocks.ledger import RunRow, RunState
-    from flows.launch import Announced, Launch
+    from flows.launch import Launch
     from flows.outcome import RunOutcome
 
 
@@ -80,68 +79,6 @@ def _import_flows(
     import flows.compiled
 
     _ready.append(bool(flows.compiled))
-
-
-@dataclass(frozen=True)
-class Start:
-    """Everything that is known before a run begins."""
-
-    plan: Plan
-    catalog: Catalog
-    given: Mapping[str, Any]
-    settings: Settings
-    environ: Mapping[str, str]
-    run_id: str
-    offline: bool
-    words: tuple[str, ...]
-    redo: tuple[str, ...] = ()
-    """Ids of steps that are to be done again."""
-    repeat_effects: bool = False
-    expect: tuple[RunState, int] | None = None
-    """The run as it was seen before; it is not started when it changed since."""
-    lift_parks: bool = False
-    """Whether a person says that the provider's quota is there again."""
-    announced: Announced | None = None
-    """The row of a new run, once it is written."""
-
-    tenant = "default"
-
-    def to_launch(self, **listeners: Any) -> Launch:
-        """How it is launched, and who listens."""
-        from blocks.ledger.interrupted import AUTO
-        from flows.launch import Launch
-
-        labels = labels_of(self.words, self.settings.catalog)
-        if self.catalog.resume == "auto":
-            labels[AUTO] = True
-        return Launch(
-            settings=self.settings,
-            environ=self.environ,
-            run_id=self.run_id,
-            offline=self.offline,
-            limits=self.catalog.models.limits,
-            patience=Patience.read(self.environ, self.catalog.patience),
-            labels=labels,
-            redo=self.redo,
-            repeat_effects=self.repeat_effects,
-            lift_parks=self.lift_parks,
-            expect=self.expect,
-            announced=self.announced,
-            **listeners,
-        )
-
-    @property
-    def again(self) -> str:
-        """The command that continues it."""
-        return continuing(self.words, self.run_id)
-
-
-def parked(row: RunRow) -> bool:
-    """Whether a provider's quota stopped the run: who continues it then says that it can go on.
-
-    A spent budget stops a run too, without a time at which it goes on by itself.
-    """
-    return row.state == "stopped" and row.wake_at is not None
 
 
 def _run(start: Start, server: ServerInfo | None, out: Out) -> int:

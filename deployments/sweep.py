@@ -87,7 +87,7 @@ def _woken(
     failed = [run_id for run_id in tried if run_id not in going]
     by_itself = [*ledger.steering.due_by_clock(TENANT), *revived]
     by_clock = [r for r in by_itself if r in due and r not in tried]
-    mine = [r for r in by_clock if waking.can_wake(ledger.reader.get_run(TENANT, r), ledger.shared)]
+    mine = [r for r in by_clock if _may_wake(ledger, r, lost=r in revived)]
     if mine and wakes(os.environ) and waking.wake_in_background(mine, home, dict(os.environ)):
         going += mine
     if going:
@@ -105,14 +105,27 @@ def _woken(
     return going
 
 
+def _may_wake(ledger: Ledger, run_id: str, *, lost: bool) -> bool:
+    """Whether a run may go on from here: one of this machine, or one that a worker has lost, through Prefect.
+
+    What else is due of a worker's is a schedule of Prefect.
+    """
+    from deployments import waking
+
+    row = ledger.reader.get_run(TENANT, run_id)
+    return waking.can_wake(row, ledger.shared) or (lost and row is not None and row.deployed)
+
+
 def _interrupted(ledger: Ledger, but: Sequence[str]) -> list[RunRow]:
-    """The runs whose process died of late; where machines share the ledger, one of this machine."""
+    """The runs whose process died of late: of this machine, where others share the ledger; and those of
+    workers that go on by themselves."""
     here, since = Owner.current(), now_us() - LOST_US
     rows = ledger.reader.read(lambda c: read_interrupted(c, TENANT, here))
     late = [r for r in rows if r.heartbeat > since and r.run_id not in but]
     if not late:
         return []
-    return [r for r in late if not r.deployed and (not ledger.shared or r.last_host == here.host)]
+    near = not ledger.shared
+    return [r for r in late if (r.labels.get(AUTO) if r.deployed else near or r.last_host == here.host)]
 
 
 def _tell_interrupted(lost: Sequence[RunRow], places: Sequence[str], out: Out) -> None:

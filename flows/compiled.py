@@ -24,6 +24,7 @@ from prefect.states import Cancelled, Completed, Failed
 
 from blocks import secrets
 from blocks.ending import on_signals
+from blocks.ledger.interrupted import AUTO
 from blocks.ledger.records import DEPLOYED
 from blocks.patience import Patience, PatienceOver
 from blocks.plan_secrets import masked_plan
@@ -63,17 +64,21 @@ _TYPES: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Rates:
-    """What the catalog says of its runs: prices by model id, limits by the variable of a key, patience."""
+    """What the catalog says of its runs: prices by model id, limits by the variable of a key, patience, and
+    whether they go on by themselves."""
 
     prices: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
     limits: Mapping[str, ProviderLimits] = field(default_factory=dict)
     patience: float | None = None
     """Seconds for which its runs wait faults out, where the environment does not say."""
+    resume: bool = False
+    """Whether a run whose process died goes on by itself."""
 
     @classmethod
     def of(cls, catalog: Catalog) -> Rates:
         """From models.yaml and agent.yml."""
-        return cls(price_table(catalog), catalog.models.limits, catalog.patience)
+        auto = catalog.resume == "auto"
+        return cls(price_table(catalog), catalog.models.limits, catalog.patience, auto)
 
 
 def build_flow(plan: Plan, rates: Rates | None = None) -> Flow[..., Any]:
@@ -213,7 +218,7 @@ def _from_environment(plan: Plan, run_id: str | None, offline: bool, rates: Rate
         # What wakes by itself goes on with what it began with.
         use_stored=True,
         woken=is_woken(),
-        labels=_labels(),
+        labels=_labels(rates),
         offline=offline or os.environ.get("PHASELINE_MODEL") == "offline",
         prices=rates.prices,
         limits=rates.limits,
@@ -221,9 +226,10 @@ def _from_environment(plan: Plan, run_id: str | None, offline: bool, rates: Rate
     )
 
 
-def _labels() -> dict[str, Any]:
+def _labels(rates: Rates) -> dict[str, Any]:
     run = own_flow_run()
-    return {DEPLOYED: str(run.id)} if run is not None and run.deployment_id is not None else {}
+    deployed = {DEPLOYED: str(run.id)} if run is not None and run.deployment_id is not None else {}
+    return {**deployed, AUTO: True} if rates.resume else deployed
 
 
 def run_id_of(workflow: str) -> str:

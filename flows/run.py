@@ -15,6 +15,7 @@ from typing import Any
 from blocks.boundaries import reached
 from blocks.ledger import Lease, Ledger
 from blocks.ledger.clock import now_utc
+from blocks.ledger.interrupted import WOKEN
 from blocks.ledger.records import ANNOUNCED, DEPLOYED, UNGIVEN
 from blocks.models import QuotaExhausted
 from blocks.patience import PatienceOver, Tell, Vigil
@@ -258,6 +259,7 @@ def _labels(held: _Held, *, restored: bool) -> dict[str, Any] | None:
         now[RESTORED] = True
     if previous is not None and woken_with(held.launch, previous):
         now[WAKES] = int(before.get(WAKES, 0)) + (previous.state == "stopped")
+        now[WOKEN] = held.lease.epoch
     else:
         now.pop(WAKES, None)
     return None if previous is not None and now == before else now

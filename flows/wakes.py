@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Sequence
 from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.filters import (
@@ -25,7 +25,9 @@ from prefect.client.schemas.responses import SetStateStatus
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.context import FlowRunContext
 from prefect.exceptions import ObjectNotFound
-from prefect.states import Cancelled, Scheduled
+from prefect.states import Cancelled, Crashed, Scheduled
+
+from blocks.ledger.clock import now_utc
 
 WAKE_TAG = "phaseline-wake"
 """On a flow run that was scheduled to go on with a run. It revives nothing that was cancelled meanwhile."""
@@ -33,7 +35,10 @@ WAKE_TAG = "phaseline-wake"
 SOON = timedelta(seconds=5)
 """The least time until a flow run that wakes: a moment that has passed is not tried without a pause."""
 GONE = timedelta(minutes=5)
-"""After which a flow run is gone that Prefect shows as running, while its run has ended."""
+"""After which a flow run is gone that a worker took, while nobody works on its run."""
+
+Woken = Literal["", "on its way", "begun"]
+"""Whether a worker goes on with a run: not; by a flow run that is there already; by one begun for it."""
 
 ROOT: ContextVar[FlowRun | None] = ContextVar("phaseline_root_flow_run", default=None)
 """The flow run that began it all, where a flow is called by another: it is what waits and is woken."""
@@ -64,31 +69,37 @@ async def schedule_wake(run_id: str, at: datetime) -> None:
     run = own_flow_run()
     if run is None or run.deployment_id is None:
         return
-    at = max(at, datetime.now(UTC) + SOON)
+    # Prefect goes by its server's clock, and this by the ledger's: what both count is how long it is.
+    ledger = now_utc()
+    at = max(at, ledger + SOON)
     # With this flow run's id: woken at that moment and told the same moment again, it would find itself.
     key = f"wake-{run_id}-{run.id}-{int(at.timestamp())}"
     async with get_client() as client:
-        await _create(client, run, run_id, at, key)
+        await _create(client, run, run_id, datetime.now(UTC) + (at - ledger), key)
 
 
-async def wake_flow_run(run_id: str, flow_run_id: str, ended: datetime | None = None) -> bool:
-    """Lets a run that is due go on, on a worker; False where Prefect knows of none that would do it.
+async def wake_flow_run(
+    run_id: str, flow_run_id: str, ended: datetime | None = None, *, lost: bool = False
+) -> Woken:
+    """Lets a run that is due go on, on a worker; "" where Prefect knows of none that would do it.
 
-    ended: when the run itself ended. What decides is in the ledger already, so that a form Prefect offers may
-    be left empty.
+    ended: when the run itself ended. lost: its process died, which Prefect does not know. What decides is in
+    the ledger already, so that a form Prefect offers may be left empty.
     """
     async with get_client() as client:
         try:
             run = await client.read_flow_run(uuid.UUID(flow_run_id))
         except ObjectNotFound:
-            return False
+            return ""
         if run.state is None or run.deployment_id is None:
-            return False  # it would be shown as running, and nobody would run it
+            return ""  # it would be shown as running, and nobody would run it
         if run.state.is_paused():
-            return run.state.state_details.pause_reschedule and await resume(client, run.id)
-        if run.state.type in _ON_THE_WAY:
-            return True
-        return _is_over(run, ended) and await _begin_again(client, run, run_id)
+            resumed = run.state.state_details.pause_reschedule and await resume(client, run.id)
+            return "on its way" if resumed else ""
+        if run.state.type in _ON_THE_WAY and not _is_stuck(run):
+            return "on its way"
+        idle = lost or (ended is not None and now_utc() - ended > GONE)
+        return await _begin_again(client, run, run_id, idle=idle) if _is_over(run, idle=idle) else ""
 
 
 async def resume(client: PrefectClient, flow_run_id: uuid.UUID) -> bool:
@@ -111,30 +122,55 @@ async def end_held(run_id: str, flow_run_id: str) -> None:
             await client.set_flow_run_state(run.id, state)
 
 
-def _is_over(run: FlowRun, ended: datetime | None) -> bool:
-    """Whether nothing comes of a flow run any more, and no person ended it in Prefect."""
+def _is_over(run: FlowRun, *, idle: bool) -> bool:
+    """Whether nothing comes of a flow run any more, and no person ended it in Prefect.
+
+    idle: nobody has worked on its run for a while.
+    """
     assert run.state is not None
     if run.state.is_cancelled():
         return run.state.name == "Waiting"  # one that could not be suspended
-    if run.state.is_final():
+    if run.state.is_final() or _is_stuck(run):
         return True
-    return run.state.is_running() and ended is not None and datetime.now(UTC) - ended > GONE
+    return run.state.is_running() and idle
 
 
-async def _begin_again(client: PrefectClient, run: FlowRun, run_id: str) -> bool:
+def _is_stuck(run: FlowRun) -> bool:
+    """Whether a worker took a flow run and did not begin it: it died before, and no other takes it up."""
+    return run.state is not None and run.state.is_pending() and _is_old(run.state)
+
+
+def _is_old(state: State[Any]) -> bool:
+    """By the clock that Prefect's times are of."""
+    return datetime.now(UTC) - state.timestamp > GONE
+
+
+async def _begin_again(client: PrefectClient, run: FlowRun, run_id: str, *, idle: bool) -> Woken:
     """Another flow run of the deployment at once, unless there is one already."""
     now = datetime.now(UTC)
+    await _close_dead(client, run)
     waking = await client.read_flow_runs(flow_run_filter=_waking(run_id, [*_ON_THE_WAY, StateType.RUNNING]))
     for other in waking:
-        due = other.expected_start_time is None or other.expected_start_time <= now + 2 * SOON
-        if other.id != run.id and due:
-            return True
+        if other.id == run.id or other.state is None:
+            continue
+        # One that works on the run would hold it, and the run would not be due.
+        if _is_stuck(other) or (other.state.is_running() and idle and _is_old(other.state)):
+            await _close_dead(client, other)
+        elif other.expected_start_time is None or other.expected_start_time <= now + 2 * SOON:
+            return "on its way"
     last = await client.read_flow_runs(
         flow_run_filter=_waking(run_id, _ENDED), sort=FlowRunSort.END_TIME_DESC, limit=1
     )
     # Two that ask at once get the same one; after that has ended in vain, another one may be asked for.
     await _create(client, run, run_id, now, f"wake-{run_id}-after-{(*last, run)[0].id}")
-    return True
+    return "begun"
+
+
+async def _close_dead(client: PrefectClient, run: FlowRun) -> None:
+    """Shows a flow run as it is whose process died: else it would keep its place at the worker for ever."""
+    if run.state is not None and (run.state.is_running() or run.state.is_pending()):
+        state: State[Any] = Crashed(message="its process ended; the run goes on in another flow run")
+        await client.set_flow_run_state(run.id, state, force=True)
 
 
 async def _create(client: PrefectClient, run: FlowRun, run_id: str, at: datetime, key: str) -> None:

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from blocks.ledger.clock import now_utc
+from blocks.ledger.clock import day_of, now_us
 from tasks.durable import Durable
 from workflows.core.errors import PhaselineError
 from workflows.core.plan import AgentPlan, BudgetPlan
@@ -90,7 +90,7 @@ class Budgets:
         """The budget of an agent's day, when it has one; its id, else ""."""
         if agent.tokens_per_day is None:
             return ""
-        budget_id = f"agent/{agent.id}/{now_utc():%Y-%m-%d}"
+        budget_id = f"agent/{agent.id}/{day_of(now_us())}"
         limits = {"tokens": agent.tokens_per_day}
         await self.durable.ledger.budgets.set_limits(self.durable.lease, budget_id, limits)
         return budget_id

@@ -25,6 +25,7 @@ from blocks.patience import PROVIDER, Patience
 from tasks import admission
 from tasks.admission import Leeway, Place
 from tasks.provider_limits import SECOND, Need
+from tasks.provider_queue import ProviderQueue, Standing
 from tasks.requests import OnEvent, ignore_event
 from workflows.core.models.skill import ProviderLimits
 
@@ -34,6 +35,7 @@ _LOOK = 1.0  # seconds after which a waiting request looks again
 _TOLD = 1.0  # seconds: a longer wait is told
 _OF_ALL = ("rate_limit", "overloaded", "connection", "server")  # faults that meet every request
 _REFUSED = ("rate_limit", "overloaded")  # nothing was read
+OUT_OF_ORDER = "it is out of order, and one request at a time goes to see"
 _SPREAD = 0.1  # of a cool-down, and at most two seconds: requests do not all come back at once
 
 
@@ -101,7 +103,9 @@ class Governor:
     Of one event loop. `after` and `failed` are called in the asyncio task that called `before`. Events, to
     `on_event`:
 
-    - `provider.waiting`: seconds, reason (a request waits longer than one second)
+    - `provider.waiting`: waiting (how many requests do so for longer than one second), reason, seconds and
+      until (ISO 8601 in UTC), of the one that waits longest: its place, or in an outage the end of patience
+    - `provider.passed`: none does any more
     - `provider.parked`: until (ISO 8601 in UTC), reason
     """
 
@@ -122,6 +126,7 @@ class Governor:
         self._limits = limits or ProviderLimits()
         self._on_event = on_event
         self._chance = chance
+        self._queue = ProviderQueue(on_event)
         self._view: _View | None = None
         self._asked: list[tuple[Need, asyncio.Future[Place | _Parked]]] = []
         self._unasked: list[tuple[int, Need]] = []
@@ -169,6 +174,7 @@ class Governor:
 
     async def close(self) -> None:
         """Write what is still to be written. Raises LedgerError when that is not possible."""
+        self._queue.close()
         await self._written()
         if self._looking is not None:
             await asyncio.gather(self._looking, return_exceptions=True)
@@ -190,16 +196,19 @@ class Governor:
 
     async def _take_place(self, need: Need) -> None:
         """Waits for a place, and behind an outage for another one: only the first that comes goes at once."""
-        while True:
-            place = await self._ask(need)
-            try:
-                place = await self._wait(place)
-            except BaseException:
+        try:
+            while True:
+                place = await self._ask(need)
+                try:
+                    place = await self._wait(place)
+                except BaseException:
+                    self._report(_Report(need, used=0))
+                    raise
+                if place.reason != admission.COOL_DOWN or not self._away:
+                    return
                 self._report(_Report(need, used=0))
-                raise
-            if place.reason != admission.COOL_DOWN or not self._away:
-                return
-            self._report(_Report(need, used=0))
+        finally:
+            self._queue.leave(_task())
 
     @property
     def _away(self) -> bool:
@@ -218,7 +227,7 @@ class Governor:
     async def _wait(self, place: Place) -> Place:
         """Sleep until the place comes, heeding what becomes known meanwhile; gives the place it was."""
         view = self._view
-        told, away = False, self._away
+        away = self._away
         while view is not None:
             state, now = view.state, view.now
             if state.parked(now):
@@ -228,12 +237,18 @@ class Governor:
             if seconds <= 0 or (away and place.reason == admission.COOL_DOWN and not self._away):
                 return place
             away = self._away
-            if seconds > _TOLD and not told:
-                self._on_event("provider.waiting", {"seconds": round(seconds, 1), "reason": place.reason})
-                told = True
+            if seconds > _TOLD:
+                self._queue.stand(_task(), self._standing(place, state, now))
             await asyncio.sleep(min(seconds, _LOOK))
             view = await self._look()
         return place
+
+    def _standing(self, place: Place, state: CredentialState, now: int) -> Standing:
+        """What people are told of a request at its place."""
+        until, reason = place.at, place.reason
+        if outage := state.limits.get(admission.OUTAGE):
+            until, reason = outage[0] + round(self._patience.seconds * SECOND), OUT_OF_ORDER
+        return Standing(reason, datetime.fromtimestamp(until / SECOND, UTC), (place.at - now) / SECOND)
 
     def _held(self, place: Place, state: CredentialState, now: int) -> Place:
         """The place behind a cool-down that was noted since it was taken; spread a little."""

@@ -12,7 +12,7 @@ from typing import TypeVar
 from sqlalchemy import Connection
 
 from blocks.cut_off import using
-from blocks.ledger.clock import LedgerClock
+from blocks.ledger.clock import Clock
 from blocks.ledger.engine import Database
 from blocks.ledger.errors import InDoubt
 from blocks.ledger.reader import LedgerReader
@@ -28,13 +28,9 @@ _READERS = 4
 class Access:
     """Shared by the parts of one ledger. See writer.py for what an operation must be like."""
 
-    def __init__(
-        self, database: Database, vigil: Vigil | None = None, clock: LedgerClock | None = None
-    ) -> None:
-        """`clock`: of a database that goes by this host's."""
+    def __init__(self, database: Database, vigil: Vigil | None = None, clock: Clock | None = None) -> None:
         # That the ledger is closed, or was away for too long, is no concern of the run's other parts.
         self._vigil = (vigil or Vigil.of_command()).apart()
-        self.clock = clock
         self.reader = LedgerReader(database, self._vigil, clock)
         self._writer = Writer(database, self._vigil, clock)
         self._readers: ThreadPoolExecutor | None = None

@@ -7,7 +7,10 @@ on from where it was: nothing is decided by the difference until a person says t
 where nothing waits for a time at all, now or later, such a clock is believed without a word. A clock that is
 behind what was seen takes that back: else whoever was ahead once could be ahead as far again.
 
-A database that machines share goes by its own server's clock.
+A database that machines share goes by its own server's clock (server_clock.py).
+
+Whatever decides by time asks `now_us` or the database, and never the host: tests/unit/test_asking_the_host.py
+names who else may ask that.
 """
 
 from __future__ import annotations
@@ -20,10 +23,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
+from typing import Protocol
 
 from sqlalchemy import Column, ColumnElement, Connection, func, select
 
-from blocks.ledger.schema import reservation, run, seen_time, wait
+from blocks.ledger.schema import budget, reservation, run, seen_time, wait
 from workflows.core.errors import UsageError
 from workflows.core.units import parse_duration
 
@@ -61,13 +65,14 @@ class SeenTime:
 @dataclass(frozen=True, slots=True)
 class Due:
     """What a clock that is far ahead would decide: waits by deadline, runs that wake, runs whose lease it
-    ends, and requests whose reservation it forfeits."""
+    ends, requests whose reservation it forfeits, and agents who may spend what they have a day once more."""
 
     waits: tuple[tuple[str, str], ...] = ()
     """(wait_id, what its deadline does)."""
     wakes: tuple[str, ...] = ()
     leases: tuple[str, ...] = ()
     reservations: int = 0
+    agents: tuple[str, ...] = ()
 
     @property
     def nothing(self) -> bool:
@@ -99,7 +104,23 @@ class ClockAhead:
         told += [f"{run_id}: it would be free for others to take over" for run_id in self.due.leases]
         if self.due.reservations:
             told.append(f"{self.due.reservations} requests would count as paid in full")
+        told += [f"{agent}: its budget of the day would begin anew" for agent in self.due.agents]
         return told
+
+
+class Clock(Protocol):
+    """What a ledger goes by. `ahead`: the host's clock where that is not believed."""
+
+    @property
+    def ahead(self) -> ClockAhead | None: ...
+
+    def look(self, connection: Connection) -> None: ...
+
+    def keep(self, connection: Connection, *, confirmed: bool = False) -> None: ...
+
+    def long_ago(self) -> bool: ...
+
+    def now(self) -> int: ...
 
 
 class LedgerClock:
@@ -147,7 +168,7 @@ class LedgerClock:
         confirmed: whatever the clock says; a person answers for it.
         """
         here = SeenTime.now()
-        offset = here.latest - (here.since_boot or time.monotonic_ns() // 1000)
+        offset = here.latest - passed_us()
         stepped = abs(offset - self._kept_offset) > _STEPPED_US
         if not confirmed and not stepped and time.monotonic() - self._kept < _KEEP_EVERY_S:
             return
@@ -167,11 +188,13 @@ class LedgerClock:
 # ---------------------------------------------------------------- which one counts here
 
 _of_thread = threading.local()
-_of_process: list[LedgerClock] = []
+_of_process: list[Clock] = []
+_closed: list[Clock] = []
+"""That of the ledger which was closed last: what it knew still holds for what is decided afterwards."""
 
 
 @contextlib.contextmanager
-def counting(clock: LedgerClock) -> Iterator[None]:
+def counting(clock: Clock) -> Iterator[None]:
     """Within it, in this thread, that clock is the ledger's."""
     before = getattr(_of_thread, "clock", None)
     _of_thread.clock = clock
@@ -181,20 +204,21 @@ def counting(clock: LedgerClock) -> Iterator[None]:
         _of_thread.clock = before
 
 
-def opened(clock: LedgerClock) -> None:
+def opened(clock: Clock) -> None:
     """The clock of a ledger that this process has opened: for moments that are made outside of a query."""
     _of_process.append(clock)
 
 
-def closed(clock: LedgerClock) -> None:
-    """As it was before `opened`."""
+def closed(clock: Clock) -> None:
+    """As it was before `opened`; where that was the only one, it goes on counting."""
     with contextlib.suppress(ValueError):
         _of_process.remove(clock)
+        _closed[:] = [clock]
 
 
 def now_us() -> int:
     """Microseconds since 1970, as the ledger of this process has it."""
-    clock = getattr(_of_thread, "clock", None) or (_of_process[-1] if _of_process else None)
+    clock = getattr(_of_thread, "clock", None) or next(reversed(_of_process or _closed), None)
     return clock.now() if clock is not None else _wall()
 
 
@@ -235,12 +259,35 @@ def _due(connection: Connection, clock: int, latest: int) -> Due:
     stopped = select(run.c.run_id).where(run.c.state == "stopped", between(run.c.wake_at))
     held = select(run.c.run_id).where(run.c.state == "running", between(run.c.lease_until))
     reserved = select(func.count()).where(reservation.c.state == "held", between(reservation.c.expires))
+    used = select(budget.c.budget_id).where(
+        budget.c.budget_id.like(f"agent/%/{day_of(latest)}"),
+        budget.c.tokens_spent + budget.c.tokens_reserved > 0,
+    )
+    anew = clock == _FOREVER or day_of(clock) != day_of(latest)
+    days = connection.execute(used.order_by(budget.c.budget_id)).scalars() if anew else ()
     return Due(
         tuple((row.wait_id, row.on_timeout) for row in waits),
         tuple(connection.execute(stopped.order_by(run.c.wake_at)).scalars()),
         tuple(connection.execute(held.order_by(run.c.run_id)).scalars()),
         int(connection.execute(reserved).scalar_one()),
+        tuple(budget_id.split("/", 1)[1].rpartition("/")[0] for budget_id in days),
     )
+
+
+def day_of(moment: int) -> str:
+    """The day (UTC) of a moment, as budgets by day are named."""
+    return datetime.fromtimestamp(moment // 1_000_000, UTC).strftime("%Y-%m-%d")
+
+
+def wall_us() -> int:
+    """Microseconds since 1970 as this host has it: for a clock to begin with, and for no decision."""
+    return _wall()
+
+
+def passed_us() -> int:
+    """Microseconds that this machine has counted, whatever its clock was set to; only differences say
+    something."""
+    return _since_boot() or time.monotonic_ns() // 1000
 
 
 def _wall() -> int:

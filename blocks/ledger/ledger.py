@@ -19,7 +19,7 @@ from blocks.file_locks import StillHeld
 from blocks.ledger.access import Access, run_order
 from blocks.ledger.budgets import BudgetLedger
 from blocks.ledger.bystanders import read_holders, refuse_from_within
-from blocks.ledger.clock import ClockAhead, LedgerClock
+from blocks.ledger.clock import Clock, ClockAhead, LedgerClock
 from blocks.ledger.credentials import CredentialLedger
 from blocks.ledger.documents import RUN_LIMIT, labels_text, plain, to_text, to_text_or_none
 from blocks.ledger.effects import EffectLedger
@@ -38,6 +38,7 @@ from blocks.ledger.records import (
     RunStart,
     StepRecord,
 )
+from blocks.ledger.server_clock import ServerClock
 from blocks.ledger.steering import SteeringLedger, finish_cancelled
 from blocks.ledger.time_budgets import TimeBudgetLedger
 from blocks.ledger.waits import WaitLedger
@@ -60,7 +61,7 @@ class Ledger:
     def __init__(
         self, database: Database, lease_seconds: float, ahead_seconds: float, vigil: Vigil | None = None
     ) -> None:
-        self._clock = LedgerClock(ahead_seconds) if database.sqlite else None
+        self._clock: Clock = LedgerClock(ahead_seconds) if database.sqlite else ServerClock()
         self.access = Access(database, vigil, self._clock)
         self.reader = self.access.reader
         self.journal = JournalLedger(self.access)
@@ -96,9 +97,8 @@ class Ledger:
         starting = (vigil or Vigil.of_command()).at_start()
         starting.outwait(LEDGER, ready, passing, lambda fault, *_: fault)
         ledger = cls(database, lease_seconds, ahead, vigil)
-        if ledger._clock is not None:
-            ledger.reader.read(ledger._clock.look)
-            clock.opened(ledger._clock)
+        ledger.reader.read(ledger._clock.look)
+        clock.opened(ledger._clock)
         return ledger
 
     def __repr__(self) -> str:
@@ -115,15 +115,12 @@ class Ledger:
 
     def clock_ahead(self) -> ClockAhead | None:
         """The clock that is not believed: far ahead, and it would decide something; else None. Blocks."""
-        if self._clock is None:
-            return None
         self.reader.read(self._clock.look)
         return self._clock.ahead
 
     def confirm_clock(self) -> None:
         """Go by the clock from here on, whatever was seen before: a person says that it is right. Blocks."""
-        if self._clock is not None:
-            self.access.write_now(partial(self._clock.keep, confirmed=True), "clock")
+        self.access.write_now(partial(self._clock.keep, confirmed=True), "clock")
 
     def refuse_from_within(self) -> None:
         """Raises AnsweredFromWithin when a run at work has started this process: people decide. Blocks."""
@@ -131,7 +128,7 @@ class Ledger:
 
     def note_time(self) -> None:
         """Have the ledger see the time, so that days on which nothing happens are seen to pass. Blocks."""
-        if self._clock is not None and self._clock.long_ago():
+        if self._clock.long_ago():
             self.access.write_now(lambda _: None, "clock")
 
     def stopped_holder(self) -> StillHeld | None:
@@ -141,8 +138,7 @@ class Ledger:
     def close(self) -> None:
         """Write what is queued and give everything back. Harmless when repeated."""
         self.access.close()
-        if self._clock is not None:
-            clock.closed(self._clock)
+        clock.closed(self._clock)
 
     def __enter__(self) -> Ledger:
         return self

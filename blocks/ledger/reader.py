@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from typing import TypeVar
 
 import blocks.ledger.rows as rows
-from blocks.ledger.clock import LedgerClock, counting
+from blocks.ledger.clock import Clock, counting
 from blocks.ledger.engine import Database, explained, make_engine
 from blocks.ledger.errors import LedgerAway
 from blocks.ledger.faults import away, passing
@@ -23,9 +23,7 @@ T = TypeVar("T")
 class LedgerReader:
     """Reads without an event loop, as the command line does. Safe to use from several threads."""
 
-    def __init__(
-        self, database: Database, vigil: Vigil | None = None, clock: LedgerClock | None = None
-    ) -> None:
+    def __init__(self, database: Database, vigil: Vigil | None = None, clock: Clock | None = None) -> None:
         self._database = database
         self._vigil = vigil or Vigil.of_command()
         self._clock = clock

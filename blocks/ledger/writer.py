@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from blocks.ledger.clock import LedgerClock, counting
+from blocks.ledger.clock import Clock, counting
 from blocks.ledger.engine import Database, Turns, explanation, make_engine
 from blocks.ledger.errors import InDoubt, LedgerAway, LedgerBusy, LedgerError
 from blocks.ledger.faults import away, is_lost, passing
@@ -54,7 +54,7 @@ class _Item:
 class Writer:
     """Starts its thread with the first operation. Works only in the process that made it."""
 
-    def __init__(self, database: Database, vigil: Vigil, clock: LedgerClock | None = None) -> None:
+    def __init__(self, database: Database, vigil: Vigil, clock: Clock | None = None) -> None:
         self._database = database
         self._vigil = vigil
         self._clock = clock

@@ -26,7 +26,8 @@ from deployments.model_keys import say_keys
 from deployments.questions import print_lines, wait_lines
 from deployments.raising import raise_budgets, raised_limits
 from deployments.recorded import TENANT, find_run, opened, settings_of
-from deployments.running import Start, parked, run_here
+from deployments.running import run_here
+from deployments.start import Start, parked
 from deployments.sweep import sweep
 from flows.launch import refuse_ungiven
 from flows.preview import dependants

@@ -18,7 +18,8 @@ from deployments.display import Out
 from deployments.earlier_inputs import require_inputs
 from deployments.given import GivenFile, read_inputs
 from deployments.model_keys import say_keys
-from deployments.running import Start, parked, run_here
+from deployments.running import run_here
+from deployments.start import Start, parked
 from workflows.core.catalog import Catalog
 from workflows.core.connectors import DEFAULT_KEY
 from workflows.core.errors import UsageError

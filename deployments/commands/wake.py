@@ -107,9 +107,13 @@ class _Waker:
         return [*again, *self.ledger.steering.due(TENANT)]
 
     def _on_its_worker(self, row: RunRow) -> dict[str, Any]:
-        if wake_deployed(row, self.home, self.out):
+        how = wake_deployed(row, self.home, self.out)
+        if how == "begun" and row.state == "interrupted":
+            self._counted(row)  # afterwards: should this process be killed first, the flow run is there
+        if how:
             return self._told(row, "resumed", 0, None)
-        return self._told(row, row.state, 1, None)
+        cure = f"start a worker and a server it knows, or continue it here: {resuming((), row.run_id)}"
+        return self._told(row, row.state, 1, {"message": "no worker goes on with it", "cure": cure})
 
     def _here(self, row: RunRow) -> dict[str, Any]:
         # Each finds the catalog it began with; only where that was not recorded does ours serve.

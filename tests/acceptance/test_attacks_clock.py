@@ -17,15 +17,9 @@ from blocks.ledger import Amount, Ledger, Owner, RunStart, StepRecord
 from blocks.ledger.clock import now_us
 from blocks.ledger.waits import WaitStart
 from tests.support.command import Answer, User
+from tests.support.durable import Desk
+from tests.support.ledgers import DAY, make_older
 
-HOUR = 3600 * 1_000_000
-DAY = 24 * HOUR
-MOVED = {
-    "run": ("created", "updated", "heartbeat", "ended", "lease_until", "wake_at"),
-    "wait": ("created", "deadline", "remind_at"),
-    "reservation": ("created", "expires"),
-    "seen_time": ("latest",),
-}
 RULES = ("approve", "reject", "fail", "escalate")
 
 
@@ -69,23 +63,8 @@ async def _begun(ledger: Ledger) -> None:
 
 
 def let_pass(user: User, days: float, *, boot: str | None = None, asleep: bool = False) -> None:
-    """Everything in the ledger is that much older.
-
-    boot: the machine was started anew. asleep: it ran on, or slept, for as long.
-    """
-    back = int(days * DAY)
-
-    def move(connection: Connection) -> None:
-        for table, columns in MOVED.items():
-            moved = ", ".join(f"{c} = {c} - {back}" for c in columns)
-            connection.execute(text(f"UPDATE {table} SET {moved}"))
-        if boot is not None:
-            connection.execute(text("UPDATE seen_time SET boot = :boot"), {"boot": boot})
-        if asleep:
-            connection.execute(text(f"UPDATE seen_time SET since_boot = since_boot - {back}"))
-
-    with Ledger.open(user.home / "ledger.db") as ledger:
-        ledger.access.write_now(move, "test")
+    """Everything in the user's ledger is that much older."""
+    make_older(user.home / "ledger.db", days, boot=boot, asleep=asleep)
 
 
 def states(user: User) -> dict[str, str]:
@@ -224,3 +203,23 @@ def test_a_clock_that_goes_back_does_no_harm(user: User) -> None:
         answer = user.phaseline(*words)
         assert answer.code == 0 and "nothing is decided" not in answer.err, answer
     assert states(user)["elsewhere"] == "running"
+
+
+def test_a_run_that_goes_on_and_what_wakes_by_itself_do_not_decide_by_it(
+    newcomer: User,
+) -> None:
+    """A question whose deadline approves: continued by its id, by `resume`, and woken in the background."""
+    desk = Desk.make(newcomer.with_variables(PHASELINE_WAKE="on"))
+    asked = "  - {id: ask, approval: {ask: Ship?, deadline: 2d, on_timeout: approve}}\n"
+    desk.write("ship", asked, desk.step("shipped", "depends_on: ask"))
+    assert desk.run("ship").code == 3
+    let_pass(desk.user, 5)
+    for words in (desk.words("ship"), ["resume", "ship", "--use", "stored"]):
+        answer = desk.user.phaseline(*words)
+        assert answer.code == 3, answer
+    again = desk.user.phaseline("runs")
+    assert "nothing is decided by time" in again.err and "in the background" not in again.err, again
+    assert desk.user.phaseline("wake", "ship", "--json").document["woken"] == []
+    assert desk.marks == []
+    woken = desk.json("wake", "--confirm-clock")
+    assert [run["run_id"] for run in woken["woken"]] == ["ship"] and desk.marks == ["shipped"]

@@ -30,6 +30,7 @@ from flows.compiled import catalog_flow
 from flows.wakes import GONE, WAKE_TAG, end_held, schedule_wake, wake_flow_run
 from flows.workflow import run_workflow
 from tests.support.flows import FLOW_MARKS, Bench, agent, steps
+from tests.support.ledgers import make_older
 from tests.support.messages_api import MessagesApi
 
 pytestmark = FLOW_MARKS
@@ -321,6 +322,28 @@ def test_a_run_whose_flow_run_has_ended_goes_on_by_another(tmp_path: Path, monke
     bench.do(main)
 
 
+def test_a_flow_run_whose_worker_died_is_closed_and_followed_by_one(tmp_path: Path, monkeypatch: Any) -> None:
+    """Running or only taken: Prefect would show it so for ever, and count its place at the worker."""
+    bench = Deployed(tmp_path, monkeypatch, '  - {id: done, approval: {ask: "?"}}\n')
+    run_id = f"lost-{uuid.uuid4().hex[:8]}"
+
+    async def main(client: PrefectClient) -> None:
+        run = await bench.create(client, run_id)
+        await client.set_flow_run_state(run.id, Running(), force=True)
+        assert await wake_flow_run(run_id, str(run.id), lost=True) == "begun"
+        assert (await state_of(client, run.id)).is_crashed()
+        assert await wake_flow_run(run_id, str(run.id), lost=True) == "on its way"
+        (first,) = await waking(client, run_id)
+        await client.set_flow_run_state(first.id, Pending(), force=True)
+        assert await wake_flow_run(run_id, str(run.id), lost=True) == "on its way"
+        monkeypatch.setattr("flows.wakes.GONE", timedelta(0))  # as if it had been so for minutes
+        assert await wake_flow_run(run_id, str(run.id), lost=True) == "begun"
+        assert (await state_of(client, first.id)).is_crashed()
+        assert len(await waking(client, run_id)) == 2
+
+    bench.do(main)
+
+
 def test_a_fault_before_anything_ran_leaves_a_due_run_due(bench: Deployed) -> None:
     """Here of the storage, where the definition is; it passes, and the run goes on."""
     manifest = Path(bench.storage) / "default" / "runs" / "r" / "run.json"
@@ -347,3 +370,26 @@ def test_a_fault_before_anything_ran_leaves_a_due_run_due(bench: Deployed) -> No
 
     bench.do(main)
     assert bench.row().state == "completed"
+
+
+def test_a_worker_whose_clock_is_far_ahead_decides_nothing_by_it(tmp_path: Path, monkeypatch: Any) -> None:
+    """Woken too early it waits again, for as long as the ledger still counts, and not at once."""
+    asked = "  - {id: agreed, approval: {ask: Go?, deadline: 2d, on_timeout: approve}}\n"
+    bench, run_id = Deployed(tmp_path, monkeypatch, asked), f"ahead-{uuid.uuid4().hex[:8]}"
+
+    async def main(client: PrefectClient) -> None:
+        await bench.work(client, (await bench.create(client, run_id)).id)
+        (first,) = await waking(client, run_id)
+        make_older(Path(bench.settings.database), 5)
+        for _ in range(2):
+            assert (await bench.work(client, first.id)).name == "Suspended"
+        moments = [run.expected_start_time for run in await waking(client, run_id) if run.id != first.id]
+        assert moments and all(
+            at is not None and at > datetime.now(UTC) + timedelta(days=1) for at in moments
+        )
+
+    bench.do(main)
+    with Ledger.open(bench.settings.database) as ledger:
+        assert [wait.state for wait in ledger.waits.of_run("default", run_id)] == ["open"]
+        ledger.confirm_clock()
+        assert [wait.state for wait in ledger.waits.expire_due("default")] == ["answered"]

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,8 @@ from blocks.anthropic_api import AnthropicConnection
 from blocks.ledger import CredentialRow, Ledger, LedgerError
 from blocks.models import Answer, ModelError, QuotaExhausted, Request
 from blocks.patience import Patience
-from tasks.admission import OUTAGE
-from tasks.governor import Governor
+from tasks.admission import COOL_DOWN, OUTAGE
+from tasks.governor import OUT_OF_ORDER, Governor
 from tasks.requests import ask
 from tests.support.ledgers import DATABASES, new_address
 from tests.support.messages_api import MessagesApi
@@ -326,8 +326,15 @@ def test_one_request_goes_to_see_whether_an_overload_is_over(ledger: Ledger, api
     async def use() -> None:
         async with client(api, ledger) as one:
             api.rule("", {"fault": "overloaded"}, times=9)
+            began = datetime.now(UTC)
             await asyncio.gather(*(one.ask(Patience(30.0)) for _ in range(8)))
-            assert one.told("provider.waiting")
+            told = one.told("provider.waiting")
+            assert max(event["waiting"] for event in told) > 1, told
+            assert {event["reason"] for event in told} <= {OUT_OF_ORDER, COOL_DOWN}
+            until = max(datetime.fromisoformat(event["until"]) for event in told)
+            assert until < began + timedelta(minutes=12), "as long as there is patience"
+            names = [name for name, _ in one.events]
+            assert names.count("provider.waiting") > names.count("provider.passed")
 
     run(use)
     # Eight met it at once; then a single one looked, found it still so, and another one found it over.

@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 
 import blocks.ledger.clock as clock
-from blocks.ledger import Ledger, RunStart, StepRecord
+from blocks.ledger import Amount, Ledger, RunStart, StepRecord
 from blocks.ledger.waits import WaitStart
-
-DAY = 24 * 3600 * 1_000_000
+from tests.support.ledgers import DAY, new_address
 
 
 class Machine:
@@ -47,6 +46,16 @@ class Machine:
     def state(self) -> str:
         with Ledger.open(self.file) as ledger:
             return ledger.waits.of_run("default", "asked")[0].state
+
+
+async def _spent_today(ledger: Ledger) -> None:
+    """An agent has used some of what it may on one day."""
+    lease = await ledger.begin_run(RunStart(run_id="earlier", workflow="w"))
+    budget = f"agent/team/ann/{clock.day_of(clock.now_us())}"
+    await ledger.budgets.set_limits(lease, budget, {"tokens": 1000})
+    await ledger.budgets.reserve(lease, "request", [budget], Amount(tokens=500), "s", DAY)
+    await ledger.budgets.settle(lease, "request", Amount(tokens=500))
+    await ledger.finish_run(lease, "completed")
 
 
 async def _one_run(ledger: Ledger) -> None:
@@ -142,3 +151,40 @@ def test_with_a_question_open_a_person_is_asked_once(
     machine.command(Ledger.confirm_clock)
     assert machine.command()
     assert machine.state == "open"
+
+
+def test_what_an_agent_may_spend_a_day_does_not_begin_anew(machine: Machine) -> None:
+    machine.command(lambda ledger: asyncio.run(_spent_today(ledger)))
+    today = clock.day_of(machine.wall())
+    machine.ahead = 5
+    with Ledger.open(machine.file) as ledger:
+        found = ledger.clock_ahead()
+        assert clock.day_of(clock.now_us()) == today
+    assert found is not None and "team/ann: its budget of the day would begin anew" in found.lines()
+    machine.command(Ledger.confirm_clock)
+    assert machine.command(), "a person has said that it is right"
+    assert clock.day_of(clock.now_us()) != today
+
+
+def test_what_a_ledger_knew_of_the_clock_holds_after_it_was_closed(machine: Machine) -> None:
+    """A deployed run says when it is to go on once its ledger is closed."""
+    machine.asks(2)
+    machine.ahead = 5
+    machine.command()
+    assert abs(clock.now_us() - time.time_ns() // 1000) < DAY
+
+
+@pytest.mark.cluster
+@pytest.mark.parametrize("days", [-3, 5])
+def test_a_shared_ledger_goes_by_its_server_and_by_no_host(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, days: float
+) -> None:
+    """A host that was behind by more than a question's time had its deadline decide at once."""
+    address = new_address(request, "postgresql", tmp_path)
+    monkeypatch.setattr(clock, "_wall", lambda: time.time_ns() // 1000 + int(days * DAY))
+    with Ledger.open(address, migrate=True) as ledger:
+        assert abs(clock.now_us() - time.time_ns() // 1000) < DAY // 100
+        assert ledger.clock_ahead() is None
+        asyncio.run(_asked(ledger, clock.now_us() + 2 * DAY))
+        ledger.waits.expire_due("default")
+        assert [row.state for row in ledger.waits.of_run("default", "asked")] == ["open"]

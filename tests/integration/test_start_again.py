@@ -18,7 +18,7 @@ from deployments.commands.resume import start_of
 from deployments.display import Out
 from deployments.going_on import going_on
 from deployments.raising import raise_budgets, raised_limits
-from deployments.running import Start
+from deployments.start import Start
 from tests.support.flows import FLOW_MARKS, Bench, agent, steps
 from workflows.core.cures import anew
 from workflows.core.errors import UsageError

@@ -31,7 +31,7 @@ from deployments.commands.resume import start_of
 from deployments.definitions import compile_named, open_catalog
 from deployments.display import Out
 from deployments.recorded import wakes
-from deployments.running import Start
+from deployments.start import Start
 from deployments.sweep import sweep
 from deployments.waking import can_wake, elsewhere, own_command, wake_in_background
 from tests.support.catalogs import make_catalog

@@ -59,3 +59,10 @@ def examined(root: Path, name: str = "w") -> Findings:
     """What is wrong with a catalog's workflow."""
     catalog = Catalog.load(root)
     return examine(catalog.find_workflow(name), catalog)[1]
+
+
+def resume_by_itself(catalog: Path) -> None:
+    """Has a catalog say so of runs whose process died."""
+    folder = catalog / "orchestrator"
+    folder.mkdir(exist_ok=True)
+    (folder / "agent.yml").write_text("resume: auto\n")

@@ -16,6 +16,15 @@ from tests.support.postgres import Cluster, missing
 
 DATABASES = ["sqlite", pytest.param("postgresql", marks=pytest.mark.cluster)]
 
+DAY = 24 * 3600 * 1_000_000
+"""In microseconds, as the ledger counts."""
+_MOVED = {
+    "run": ("created", "updated", "heartbeat", "ended", "lease_until", "wake_at"),
+    "wait": ("created", "deadline", "remind_at"),
+    "reservation": ("created", "expires"),
+    "seen_time": ("latest",),
+}
+
 _numbers = itertools.count()
 
 
@@ -36,3 +45,19 @@ def mark_deployed(database: Path, run_id: str) -> None:
         flow_run, labels = connection.execute(query, (run_id,)).fetchone()
         changed = json.dumps({**json.loads(labels), DEPLOYED: flow_run})
         connection.execute("UPDATE run SET labels = ? WHERE run_id = ?", (changed, run_id))
+
+
+def make_older(database: Path, days: float, *, boot: str | None = None, asleep: bool = False) -> None:
+    """Everything in a ledger of SQLite is that much older: as if this machine's clock had been set ahead.
+
+    boot: the machine was started anew. asleep: it ran on, or slept, for as long.
+    """
+    back = int(days * DAY)
+    with contextlib.closing(sqlite3.connect(database)) as connection, connection:
+        for table, columns in _MOVED.items():
+            moved = ", ".join(f"{c} = {c} - {back}" for c in columns)
+            connection.execute(f"UPDATE {table} SET {moved}")
+        if boot is not None:
+            connection.execute("UPDATE seen_time SET boot = ?", (boot,))
+        if asleep:
+            connection.execute("UPDATE seen_time SET since_boot = since_boot - ?", (back,))

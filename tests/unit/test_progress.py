@@ -100,6 +100,27 @@ def test_a_terminal_gets_one_table() -> None:
     assert "asks again" not in last
 
 
+def test_how_many_requests_wait_for_the_provider_and_until_when() -> None:
+    """Elsewhere than on a terminal not with each that comes or goes."""
+    lines, screen = io.StringIO(), Screen()
+    waiting = {"reason": "it is out of order", "until": "2026-01-01T10:00:00+00:00", "seconds": 3.0}
+    for stream in (lines, screen):
+        with Progress(Out(False, io.StringIO(), stream), delivery()) as progress:
+            for count in (1, 8, 9, 7, 20):
+                progress.on_event("provider.waiting", {"waiting": count, **waiting})
+            if stream is lines:
+                progress.on_event("provider.passed", {})
+    told = lines.getvalue().splitlines()
+    assert [line.split(" for ")[0] for line in told[:3]] == [
+        "1 request waits",
+        "8 requests wait",
+        "20 requests wait",
+    ]
+    assert "the provider: it is out of order (until " in told[0]
+    assert told[3:] == ["no request waits for the provider any more"]
+    assert "20 requests wait for the provider" in " ".join(screen.getvalue().split())
+
+
 def test_a_step_the_plan_does_not_know_is_shown_too() -> None:
     out = Out(False, io.StringIO(), stderr := io.StringIO())
     with Progress(out, delivery()) as progress:
