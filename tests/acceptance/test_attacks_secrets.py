@@ -212,3 +212,11 @@ def test_a_secret_among_the_words_of_a_server_is_a_warning(scene: Scene) -> None
     (told,) = [w for w in warnings if "CRM_LICENCE" in w["message"]]
     assert told["file"] == "agents/ann/tools-config.json" and told["path"].startswith("mcpServers.crm.args")
     assert "`ps`" in told["message"] and "`env`" in told["cure"]
+
+
+def test_no_new_run_is_named_after_a_secret(scene: Scene) -> None:
+    """Folders and rows are called by its id, which is not masked."""
+    words = ("run", "fails", "--run-id", "x-ghp_plant04QxZ81kd9", "-i", "note=plain", "--json")
+    refused = scene.phaseline(*words)
+    assert refused.code == 2 and "tells a secret" in refused.out and "[secret GH_PAT]" in refused.out
+    scene.assert_nothing_told()
