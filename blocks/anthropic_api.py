@@ -17,6 +17,7 @@ from weakref import WeakKeyDictionary
 
 from blocks.message_stream import MessageFold, checked_message
 from blocks.models import Answer, Malformed, ModelError, OnProgress, Request, Retryable, credential_id
+from workflows.core.cut_text import cut
 from workflows.core.errors import UsageError
 from workflows.core.usage import Usage
 
@@ -148,7 +149,7 @@ def _parsed(body: bytes) -> Any:
     try:
         return json.loads(body)
     except (ValueError, RecursionError):
-        start = body[:80].decode("utf-8", "replace")
+        start = cut(body[:400].decode("utf-8", "replace"), 80)
         raise Malformed(f"the answer is not JSON; it begins with {start!r}", foreign=True) from None
 
 

@@ -23,6 +23,7 @@ from blocks.models import (
     Retryable,
     Terminal,
 )
+from workflows.core.cut_text import cut
 
 _RETRYABLE_TYPES = {
     "overloaded_error": "overloaded",
@@ -145,7 +146,7 @@ def _label(error: anthropic.APIStatusError) -> str:
 def _said(error: anthropic.APIStatusError) -> str:
     """The provider's own words, or the first of the body."""
     text = error.api_message or (error.body if isinstance(error.body, str) else "") or error.message
-    return " ".join(str(text).split())[:300]
+    return cut(" ".join(str(text).split()), 300)
 
 
 def _should_retry(error: anthropic.APIStatusError) -> bool | None:

@@ -18,6 +18,7 @@ from functools import lru_cache
 from typing import Any
 
 from blocks.schema_references import reference_fault
+from workflows.core.cut_text import cut, cut_before
 from workflows.core.patterns import TakesTooLong, UnusablePattern, found_in, schema_pattern_fault
 
 UNITS = 200_000
@@ -104,11 +105,13 @@ def spending(budget: Budget) -> Iterator[None]:
     except RecursionError:
         raise UnusableSchema("the schema leads in a circle, or something is nested too deeply") from None
     except Unresolvable as fault:
-        raise UnusableSchema(f"the schema's reference {str(fault.ref)[:100]!r} leads to nothing") from None
+        raise UnusableSchema(
+            f"the schema's reference {cut(str(fault.ref), 100)!r} leads to nothing"
+        ) from None
     except UnusablePattern as fault:
         raise UnusableSchema(str(fault)) from None
     except (UnknownType, UndefinedTypeCheck) as fault:
-        raise UnusableSchema(f"it names a type that there is not: {str(fault.type)[:100]}") from None
+        raise UnusableSchema(f"it names a type that there is not: {cut(str(fault.type), 100)}") from None
     except (AttributeError, KeyError, TypeError, ValueError) as fault:
         # What the library says of keywords of the wrong kind when it was not asked to check them first.
         raise UnusableSchema(f"a keyword of it is not what it should be ({type(fault).__name__})") from None
@@ -139,7 +142,7 @@ def foreign_problems(schema: Any, value: Any) -> list[str]:
     """At most five problems, cut, for a schema that nobody has looked at yet. Raises Unchecked."""
     if (fault := schema_fault(schema)) is not None:
         raise UnusableSchema(fault)
-    return [problem[:300] for problem in problems_of(schema, value)[:5]]
+    return [cut(problem, 300) for problem in problems_of(schema, value)[:5]]
 
 
 def schema_fault(schema: Any) -> str | None:
@@ -156,10 +159,10 @@ def schema_fault(schema: Any) -> str | None:
     except Unchecked as fault:
         return str(fault)
     if error is not None:
-        return f"{error.json_path}: {error.message}"[:300]
+        return cut(f"{error.json_path}: {error.message}", 300)
     if (wrong := reference_fault(schema)) is not None:
         return wrong
-    return next((f"{where}: {wrong}"[:300] for where, wrong in _pattern_faults(schema)), None)
+    return next((cut(f"{where}: {wrong}", 300) for where, wrong in _pattern_faults(schema)), None)
 
 
 def _pattern_faults(schema: Any) -> Iterator[tuple[str, str]]:
@@ -177,7 +180,9 @@ def _pattern_faults(schema: Any) -> Iterator[tuple[str, str]]:
         for pattern in by_pattern if isinstance(by_pattern, Mapping) else ():
             if fault := schema_pattern_fault(str(pattern)):
                 yield f"{where}.patternProperties", fault
-        waiting += [(f"{where}.{name}"[-300:], inner) for name, inner in part.items() if name not in _VALUES]
+        waiting += [
+            (cut_before(f"{where}.{name}", 300), inner) for name, inner in part.items() if name not in _VALUES
+        ]
 
 
 def parts_of(value: Any, most: int) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 
 from blocks.ledger.clock import now_us
 from blocks.models import Malformed, OnProgress, ProviderHeaders, Truncated
+from workflows.core.cut_text import cut
 from workflows.core.usage import Usage
 
 _TEXT_DELTAS = {
@@ -139,7 +140,7 @@ class MessageFold:
 def limits_of(headers: Mapping[str, str]) -> ProviderHeaders:
     """What the headers of a response that has just come say of the provider's limits; {} when nothing."""
     found = {
-        name.lower().removeprefix(_LIMIT_HEADER): value[:100]
+        name.lower().removeprefix(_LIMIT_HEADER): cut(value, 100)
         for name, value in headers.items()
         if name.lower().startswith(_LIMIT_HEADER)
     }

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from workflows.core.cut_text import cut
 from workflows.core.output_schemas import REFERENCES
 
 _IN_PLACE = ("allOf", "anyOf", "oneOf", "not", "if", "then", "else")
@@ -25,7 +26,7 @@ def reference_fault(schema: Any) -> str | None:
     found = list(dict.fromkeys(references(schema)))
     outside = next((reference for reference in found if not reference.startswith("#")), None)
     if outside is not None:
-        return f"it refers to something outside of it: {outside[:200]}"
+        return f"it refers to something outside of it: {cut(outside, 200)}"
     if sum("/" not in reference for reference in found) > _MOST_NAMED:
         return f"it has more than {_MOST_NAMED} references by name"
     if not found or "$id" in _keywords(schema):
@@ -37,11 +38,11 @@ def reference_fault(schema: Any) -> str | None:
             leads[reference] = list(_in_place(resolver.lookup(reference).contents))
         except (Unresolvable, AttributeError, KeyError, TypeError, ValueError):
             # The latter are what the library says where a keyword on the way is of the wrong kind.
-            return f"it refers to nothing: {reference[:200]}"
+            return f"it refers to nothing: {cut(reference, 200)}"
         except RecursionError:
             return "it is nested too deeply"
     circle = _circle(leads)
-    return None if circle is None else f"it refers to itself for ever: {circle[:200]}"
+    return None if circle is None else f"it refers to itself for ever: {cut(circle, 200)}"
 
 
 def references(schema: Any) -> Iterator[str]:

@@ -23,6 +23,10 @@ _NESTED = 4
 """How deep JSON may stand as a text in JSON: an answer that quotes a tool's result, in a request."""
 _LONG_ENOUGH = 8
 """Characters from which on a value is looked for in hexadecimal and base64 too."""
+_LEAST_HALF = 4
+"""Characters of a value that was cut from which on they are hidden."""
+_CUT_MARKS = ("...", "\N{HORIZONTAL ELLIPSIS}", "[cut")
+_CUT = re.compile(r"['\"]?\s{0,2}(?:\.\.\.|\N{HORIZONTAL ELLIPSIS}|\[cut)")
 _WIDE = ("utf-16-le", "utf-16-be")
 
 
@@ -92,13 +96,24 @@ class Replacer:
         self._patterns: dict[str, re.Pattern[bytes]] = {}
 
     def text(self, text: str) -> str:
-        """The text without the values."""
+        """The text without the values, and without what a cut left of one: a third of a spelling, or more,
+        that stands right beside the mark of a cut.
+        """
         # Nearly every text holds none: this search is many times faster than the pattern's.
-        if not any(form in text for form in self._marks):
-            return text
-        if self._pattern is None:
-            self._pattern = re.compile(_alternatives(self._marks))
-        return self._pattern.sub(lambda found: self._marks.get(found[0], found[0]), text)
+        if any(form in text for form in self._marks):
+            if self._pattern is None:
+                self._pattern = re.compile(_alternatives(self._marks))
+            text = self._pattern.sub(lambda found: self._marks.get(found[0], found[0]), text)
+        return self._without_halves(text) if any(mark in text for mark in _CUT_MARKS) else text
+
+    def _without_halves(self, text: str) -> str:
+        for form, mark in self._marks.items():
+            least = max(_LEAST_HALF, -(-len(form) // 3))
+            if form[:least] in text:
+                text = _without_cut(text, form, least, mark)
+            if form[-least:] in text:  # the same from behind
+                text = _without_cut(text[::-1], form[::-1], least, mark[::-1])[::-1]
+        return text
 
     def body(self, body: bytes) -> bytes:
         """The same for bytes, whatever they are; in UTF-16 too, where a text has bytes of zero."""
@@ -119,6 +134,20 @@ class Replacer:
             return self._marks.get(form, form).encode(encoding, "surrogatepass")
 
         return self._patterns[encoding].sub(marked, body)
+
+
+def _without_cut(text: str, form: str, least: int, mark: str) -> str:
+    """The text without beginnings of `form` that are at least so long and end at a cut."""
+    out, done, at = [], 0, text.find(form[:least])
+    while at >= 0:
+        end = at + least
+        while end - at < len(form) and text[end : end + 1] == form[end - at]:
+            end += 1
+        if _CUT.match(text, end):
+            out += [text[done:at], mark]
+            done = end
+        at = text.find(form[:least], end)
+    return "".join([*out, text[done:]])
 
 
 def _alternatives(forms: Iterable[str]) -> str:

@@ -45,7 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         provenance.refuse_intruders()
         return _main(words, argv is None, json_mode)
     except provenance.Intruder as wrong:
-        _report_intruder(*wrong.args, json_mode)
+        message, cure = wrong.args
+        _report_intruder(message, cure, json_mode)
         return INVALID
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from blocks.ledger.clock import now_utc
 from blocks.patience import SECONDS, PrefectAway
 from deployments.local_server import ServerInfo, status
+from workflows.core.cut_text import cut
 from workflows.core.errors import PhaselineError
 
 _SHOWN = 300
@@ -37,7 +38,7 @@ def server_fault(error: BaseException, server: ServerInfo | None = None) -> Phas
     where = f"the Prefect server at {PREFECT_API_URL.value()}"
     response = getattr(cause, "response", None)
     code = response.status_code if response is not None else 0
-    shown = (str(cause) or type(cause).__name__).splitlines()[0][:_SHOWN]
+    shown = cut((str(cause) or type(cause).__name__).splitlines()[0], _SHOWN)
     cure = "check PREFECT_API_URL and PREFECT_API_AUTH_STRING, or unset both to use a local server"
     if code in (401, 403):
         return PhaselineError(f"{where} refused our login", cure)

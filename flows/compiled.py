@@ -46,6 +46,7 @@ from workflows.core.errors import PhaselineError
 from workflows.core.models.skill import ProviderLimits
 from workflows.core.plan import InputPlan, Plan
 from workflows.core.refs import Ref
+from workflows.core.secret_names import variables_of_catalog
 
 LAUNCH: ContextVar[Launch | None] = ContextVar("phaseline_launch", default=None)
 """Set by a caller in this process; a worker's run is launched from its environment."""
@@ -257,9 +258,18 @@ def final_state(outcome: RunOutcome) -> Any:
 
 def catalog_flow(name: str) -> Flow[..., Any]:
     """The flow of a workflow of the catalog, and of no other file. Raises UsageError or InvalidDefinition."""
-    catalog = Catalog.load(Settings.read(os.environ).catalog)
+    catalog = _own_catalog()
     plan = masked_plan(compile_workflow(catalog.find_own_workflow(name), catalog))
     return build_flow(plan, Rates.of(catalog))
+
+
+def _own_catalog() -> Catalog:
+    """The catalog of this process. What any of its agents takes from the environment is secret from here on,
+    as it is to every command: the names of one plan alone leave others open, and make other keys.
+    """
+    root = Settings.read(os.environ).catalog
+    secrets.learn(variables_of_catalog(root))
+    return Catalog.load(root)
 
 
 def price_table(catalog: Catalog) -> dict[str, dict[str, float]]:
@@ -275,7 +285,7 @@ def __getattr__(name: str) -> Any:
     """The flow of the workflow whose name, with underscores, is `name`."""
     if name.startswith("__"):
         raise AttributeError(name)
-    catalog = Catalog.load(Settings.read(os.environ).catalog)
+    catalog = _own_catalog()
     for workflow in catalog.workflows:
         if python_name(workflow) == name:
             return catalog_flow(workflow)

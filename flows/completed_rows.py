@@ -12,8 +12,9 @@ from flows.inputs import known_value
 from flows.items import item_parts
 from tasks.context import RunContext
 from tasks.results import StepResult
-from tasks.values import Value, argument, evaluate, lone_expression
+from tasks.values import Value, argument, evaluate
 from workflows.core.errors import PhaselineError
+from workflows.core.expressions import lone_expression
 from workflows.core.plan import Plan, StepPlan, UndoPlan
 from workflows.core.refs import Ref
 from workflows.core.undo import OUTPUT

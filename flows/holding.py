@@ -28,6 +28,7 @@ from blocks.ledger.wait_documents import wait_document
 from blocks.settings import Settings
 from flows.wakes import resume, schedule_wake
 from tasks.secrets import Secrets, scrub_value
+from workflows.core.cut_text import cut
 from workflows.core.errors import UsageError
 
 FROM_PREFECT = "prefect"
@@ -50,7 +51,7 @@ async def hold(run_id: str, waits: Sequence[Mapping[str, Any]]) -> None:
     state: State[Any] = (Suspended if deployed else Paused)(
         timeout_seconds=None,
         pause_key=f"{base}-{uuid.uuid4().hex[:8]}",
-        message="; ".join(str(w["ask"]) for w in waits)[:1000] or "waiting",
+        message=cut("; ".join(str(w["ask"]) for w in waits), 1000) or "waiting",
     )
     # Before it is shown as suspended: killed in between, it would sleep through its deadline.
     deadlines = [d for w in waits if (d := _moment(w.get("deadline"))) is not None]

@@ -19,7 +19,8 @@ from tasks.failures import StepFailed, TimedOut, ending
 from tasks.options import is_final, retries_left, retry_waits
 from tasks.outputs_stored import store_output
 from tasks.results import StepResult
-from tasks.values import Value, argument, lone_expression
+from tasks.values import Value, argument
+from workflows.core.expressions import lone_expression
 from workflows.core.plan import Plan, StepPlan
 
 Descend = Callable[[Scope], Awaitable[BaseException | None]]

@@ -11,6 +11,7 @@ from prefect.settings import PREFECT_API_URL
 
 from blocks.patience import ORCHESTRATION, PrefectAway, Vigil, Wait
 from flows.launch import Launch
+from workflows.core.cut_text import cut
 
 T = TypeVar("T")
 
@@ -33,7 +34,7 @@ def passing(error: BaseException) -> str | None:
     code = fault.response.status_code if isinstance(fault, httpx.HTTPStatusError) else 0
     if code and code < 500 and code not in _PASSING:
         return None
-    told = (str(fault) or type(fault).__name__).splitlines()[0][:300]
+    told = cut((str(fault) or type(fault).__name__).splitlines()[0], 300)
     return f"Prefect's server cannot be used: {told}"
 
 

@@ -14,6 +14,7 @@ import math
 import re
 from typing import Any
 
+from workflows.core.cut_text import cut
 from workflows.core.markdown_tables import is_rule, row_cells
 
 _STRING = re.compile(r'"[^"\\\x00-\x1f]*+(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*+)*+"')
@@ -169,5 +170,5 @@ def _refuse_constant(name: str) -> Any:
 def _number(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
-        raise NoNumber(f"the number {text[:40]} is beyond the range of a JSON number; write it as a text")
+        raise NoNumber(f"the number {cut(text, 40)} is beyond the range of a JSON number; write it as a text")
     return number

@@ -6,6 +6,7 @@ a character. A journal keeps what was answered; a conversation is made of what c
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,12 +14,17 @@ from typing import Any
 
 from blocks.models import Answer
 from tasks.tools import ToolResult
+from workflows.core.prompts import enclosed
 
 _UNSAYABLE = re.compile("[\x00\ud800-\udfff]")
 """Half characters, which are no UTF-8, and NUL."""
 _THINKING = ("thinking", "redacted_thinking")
+_UNSEALED = "unsealed_thinking"
+"""In the journal alone: thinking in which a secret was masked, so that its signature fits no more."""
 _NOT_OF_NAMES = re.compile(r"[^a-zA-Z0-9_-]")
 _NAME_LENGTH, _ID_LENGTH = 64, 128
+
+_RETOLD = "You called these tools just now. They were called, and this is what they gave:"
 
 Block = dict[str, Any]
 
@@ -77,6 +83,22 @@ def _heard(block: Block, ids: set[str]) -> Block:
     return {**block, "name": name, "id": own, "input": given}
 
 
+def unsealed(clean: Answer, answer: Answer) -> Answer:
+    """The answer without its secrets, `clean`, with no signature on thinking that was changed by it."""
+    content = [
+        {"type": _UNSEALED, "thinking": str(new.get("thinking", ""))}
+        if new != old and old["type"] in _THINKING
+        else new
+        for new, old in zip(clean.content, answer.content, strict=True)
+    ]
+    return replace(clean, message={**clean.message, "content": content})
+
+
+def is_sealed(answer: Answer) -> bool:
+    """Whether its thinking can be told again. Where it cannot, the provider takes its calls back neither."""
+    return not any(block["type"] == _UNSEALED or _is_unsayable(block) for block in answer.content)
+
+
 def echoed(answer: Answer, *, calls: bool = False, paused: bool = False) -> dict[str, Any]:
     """The answer as a message of the conversation; its content may be empty, and then cannot be sent.
 
@@ -84,7 +106,8 @@ def echoed(answer: Answer, *, calls: bool = False, paused: bool = False) -> dict
     and calls that are not made (`calls`: they are, and their results come next). `paused`: the answer goes
     on where it stopped.
     """
-    content = [b for b in answer.content if _is_taken_back(b, answer, calls=calls, paused=paused)]
+    kept = [b for b in answer.content if _is_taken_back(b, answer, calls=calls, paused=paused)]
+    content = kept if is_sealed(answer) else [b for b in kept if b["type"] not in _THINKING]
     while content and content[-1]["type"] in _THINKING:
         content.pop()
     if paused and content and content[-1]["type"] == "text":
@@ -98,13 +121,19 @@ def _is_taken_back(block: Block, answer: Answer, *, calls: bool, paused: bool) -
         return not is_blank(block)
     if kind == "tool_use":
         return calls
+    if kind == _UNSEALED:
+        return False
     if kind == "thinking":
-        return bool(block["signature"]) and not _UNSAYABLE.search(block["thinking"])
+        return bool(block["signature"]) and not _is_unsayable(block)
     if kind == "redacted_thinking":
         return bool(block["data"])
     if kind == "server_tool_use" and not paused:
         return any(other.get("tool_use_id") == block.get("id") for other in answer.content)
     return True
+
+
+def _is_unsayable(block: Block) -> bool:
+    return block["type"] == "thinking" and bool(_UNSAYABLE.search(block["thinking"]))
 
 
 def is_open(message: dict[str, Any]) -> bool:
@@ -116,6 +145,21 @@ def result_block(call: Block, result: ToolResult) -> Block:
     """A call's result as a block of the user's."""
     block = {"type": "tool_result", "tool_use_id": call["id"], "content": _result_content(result)}
     return {**block, "is_error": True} if result.is_error else block
+
+
+def retold(calls: Sequence[Block], results: Sequence[Block]) -> list[Block]:
+    """Calls and their results in words of the user's, where the turn that made them cannot be told again."""
+    out: list[Block] = [{"type": "text", "text": _RETOLD}]
+    for call, result in zip(calls, results, strict=True):
+        content = result["content"]
+        blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
+        text = "\n".join(block["text"] for block in blocks if block["type"] == "text")
+        failed = "failed" if result.get("is_error") else "result"
+        told = enclosed("document", text or "(see below)", name=f"{failed}: {call['name']}")
+        given = json.dumps(call["input"], ensure_ascii=False)
+        out.append({"type": "text", "text": f"{call['name']} {given}\n{told}"})
+        out += [block for block in blocks if block["type"] != "text"]
+    return out
 
 
 def _result_content(result: ToolResult) -> Any:

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from tasks.tools import Effect, ToolError
+from workflows.core.cut_text import cut
 from workflows.core.plan import DecidersPlan
 from workflows.core.refs import digest
 
@@ -108,7 +109,7 @@ def brief(value: Any, depth: int = _DEPTH) -> Any:
     if isinstance(value, (dict, list, tuple)) and depth == 0:
         return "..."
     if isinstance(value, Mapping):
-        kept = {str(k)[:_TEXT]: brief(v, depth - 1) for k, v in list(value.items())[:_ITEMS]}
+        kept = {cut(str(k), _TEXT): brief(v, depth - 1) for k, v in list(value.items())[:_ITEMS]}
         return kept | ({"...": f"{len(value)} in all"} if len(value) > _ITEMS else {})
     if isinstance(value, (list, tuple)):
         more = [f"... ({len(value)} in all)"] if len(value) > _ITEMS else []

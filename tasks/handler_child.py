@@ -130,7 +130,9 @@ def _described(exc: BaseException, folder: Path) -> dict[str, Any]:
     frames = []
     for frame in traceback.extract_tb(exc.__traceback__):
         if Path(frame.filename).parent == folder:
-            frames.append(f"{Path(frame.filename).name}:{frame.lineno} in {frame.name}: {frame.line}"[:3_000])
+            frames.append(
+                _cut(f"{Path(frame.filename).name}:{frame.lineno} in {frame.name}: {frame.line}", 3_000)
+            )
     return {"type": type(exc).__name__, "message": _text(exc), "frames": frames[-_FRAMES:]}
 
 
@@ -139,7 +141,12 @@ def _text(exc: BaseException) -> str:
         text = str(exc)
     except Exception:  # noqa: BLE001  a handler's own exception class may be broken
         text = "(its message cannot be shown)"
-    return text[:_MESSAGE_CHARS]
+    return _cut(text, _MESSAGE_CHARS)
+
+
+def _cut(text: str, most: int) -> str:
+    """Its beginning and a mark, as workflows.core.cut_text has it, which is not there in this process."""
+    return text if len(text) <= most else f"{text[: most - 3]}..."
 
 
 def _pack(answer: dict[str, Any]) -> bytes:

@@ -8,6 +8,7 @@ import socket
 from typing import TYPE_CHECKING
 
 from tasks.effect_calls import Refused
+from workflows.core.cut_text import cut
 
 if TYPE_CHECKING:
     import httpx2
@@ -58,11 +59,11 @@ async def public_addresses(host: str) -> list[str]:
     try:
         found = await loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
-        raise Refused(f"{host[:200]} has no address.") from None
+        raise Refused(f"{cut(host, 200)} has no address.") from None
     addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
     public = [address for address in addresses if is_public(address)]
     if not public:
-        raise Refused(f"{host[:200]} is an address inside this network.")
+        raise Refused(f"{cut(host, 200)} is an address inside this network.")
     return public[:_TRIED]
 
 

@@ -15,6 +15,7 @@ from tasks.effect_tools import ActingTool
 from tasks.http_addresses import at_address, public_addresses
 from tasks.http_answers import body_of, exchange, judge, text_of
 from tasks.tools import Effect, ToolError, ToolResult
+from workflows.core.cut_text import cut
 from workflows.core.plan import HttpPlan, ToolRulePlan
 from workflows.core.tool_rules import ENDPOINT, HTTP_REQUEST, rule_of
 
@@ -162,9 +163,9 @@ class HttpAccess:
             url = httpx2.URL(written)
             host = url.raw_host.decode("ascii")
         except (httpx2.InvalidURL, ValueError):
-            raise Refused(f"{written[:200]} is no address.") from None
+            raise Refused(f"{cut(written, 200)} is no address.") from None
         if url.scheme not in _PORTS or not host or "%" in host:
-            raise Refused(f"{written[:200]} is no http:// or https:// address.")
+            raise Refused(f"{cut(written, 200)} is no http:// or https:// address.")
         if url.userinfo:
             raise Refused("An address may not hold a user name or password.")
         if self._keeps(method) and _overrides(_fields(url.query.decode("latin-1"))):

@@ -21,6 +21,7 @@ from blocks.models import Answer
 from blocks.storage_errors import ArtifactCorrupt, ArtifactMissing
 from tasks.context import INLINE_BYTES, RunContext
 from tasks.earlier_work import EarlierWork, done_by, told_work
+from tasks.echo import unsealed
 from tasks.effect_record import intended
 from tasks.secrets import scrub_value
 from tasks.tools import ToolResult
@@ -132,7 +133,7 @@ class StepJournal:
         self.answered = True
         reached("turn.answered", self.path, f"{self.conversation}:{index}")
         # What is kept must be what is said from here on, or the next request would not be the same again.
-        clean = Answer.from_json(scrub_value(answer.to_json(), self.context.secrets))
+        clean = unsealed(Answer.from_json(scrub_value(answer.to_json(), self.context.secrets)), answer)
         self._used[index] = await self._keep(
             index,
             "answer",

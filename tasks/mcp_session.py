@@ -23,6 +23,7 @@ from tasks.mcp_attempts import ANSWER_BYTES, ATTEMPT, Attempt, WatchedHttp, plai
 from tasks.secrets import Secrets, scrub_text, scrub_value
 from tasks.stdio_server import StdioServer
 from tasks.tools import ToolError
+from workflows.core.cut_text import cut
 from workflows.core.errors import PhaselineError
 from workflows.core.models.agent import McpServer
 
@@ -259,7 +260,7 @@ class Session:
         return ToolError(f"{who} answered with an error: {told} ({error.code})")
 
     def _clean(self, text: str) -> str:
-        return scrub_text(text, self._secrets)[:_SAID]
+        return cut(scrub_text(text, self._secrets), _SAID)
 
 
 async def _decline(context: Any, params: Any) -> types.ElicitResult:

@@ -16,6 +16,7 @@ from tasks.effects import EffectGate
 from tasks.secrets import scrub_text, scrub_value
 from tasks.tools import Effect, ToolError, ToolResult
 from workflows.core.agent_skills import BUILT_IN
+from workflows.core.cut_text import cut
 from workflows.core.errors import UsageError, did_you_mean
 from workflows.core.plan import AgentPlan, ServerPlan, ToolRulePlan
 from workflows.core.refs import digest
@@ -132,7 +133,7 @@ def _acting(
     about = scrub_text(tool.description or tool.title or tool.name, known).strip()
     return ActingTool(
         name=served_name(plan.name, tool.name),
-        description=about[:DESCRIPTION],
+        description=cut(about, DESCRIPTION),
         input_schema=schema,
         kind="mcp",
         send=send,

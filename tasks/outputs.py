@@ -24,6 +24,7 @@ from tasks.answer_data import (
     markdown_rows,
 )
 from tasks.schema_dialect import Inexpressible, loses, strict_schema
+from workflows.core.cut_text import cut
 from workflows.core.errors import UsageError
 from workflows.core.fences import fenced_blocks
 from workflows.core.plan import OutputPlan
@@ -177,7 +178,7 @@ def _schema_problems(schema: dict[str, Any], data: Any) -> list[str]:
     if not schema:
         return []
     try:
-        return [problem[:400] for problem in problems_of(schema, data)[:_MAX_PROBLEMS]]
+        return [cut(problem, 400) for problem in problems_of(schema, data)[:_MAX_PROBLEMS]]
     except TooMuchWork as fault:
         return [f"$: {fault}; give a shorter or simpler value"]
     except UnusableSchema as error:
@@ -206,7 +207,8 @@ def _key_problems(rows: list[dict[str, Any]]) -> list[str]:
             if keys
         ]
         if said:
-            problems.append(f"$[{n}]: a row {' and '.join(said)}; every row has the keys of the first"[:400])
+            told = f"$[{n}]: a row {' and '.join(said)}; every row has the keys of the first"
+            problems.append(cut(told, 400))
     return problems[:_MAX_ROWS]
 
 

@@ -67,7 +67,22 @@ def scrub_error(error: BaseException, secrets: Mapping[str, str]) -> None:
 
 
 def without_secret(error: Exception, secrets: Mapping[str, str]) -> Exception:
-    """An error of any kind, or, where it would tell a secret, what it says without it."""
-    told = f"{error!s} {error!r}"
+    """An error of any kind, or, where it would tell a secret, what it says without it.
+
+    It tells with what it carries, which is pickled with it, and with the errors it came from or holds.
+    """
+    told = " ".join(f"{each!s} {each!r} {vars(each)!r}" for each in _chain(error))
     clean = _of(secrets).text(told)
     return error if clean == told else RuntimeError(_of(secrets).text(f"{type(error).__name__}: {error}"))
+
+
+def _chain(error: BaseException) -> list[BaseException]:
+    """The error, what it came from, and what a group of them holds; each once."""
+    found: dict[int, BaseException] = {}
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        each = waiting.pop()
+        if each is not None and id(each) not in found:
+            found[id(each)] = each
+            waiting += [each.__cause__, each.__context__, *getattr(each, "exceptions", ())]
+    return list(found.values())

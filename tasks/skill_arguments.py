@@ -8,8 +8,9 @@ from typing import Any
 
 from tasks.context import RunContext
 from tasks.tools import argument_problems
-from tasks.values import Value, argument, lone_expression
+from tasks.values import Value, argument
 from workflows.core.errors import PhaselineError
+from workflows.core.expressions import lone_expression
 from workflows.core.handlers import with_documents
 from workflows.core.plan import HandlerPlan
 

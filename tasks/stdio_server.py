@@ -25,6 +25,7 @@ from mcp.shared.message import SessionMessage
 from blocks.privacy import WITHIN_RUN
 from tasks.mcp_attempts import ANSWER_BYTES
 from tasks.process_keeper import kill_escaped
+from workflows.core.cut_text import MARK, cut_before
 from workflows.core.models.agent import McpServer
 
 GRACE = 2.0
@@ -79,8 +80,9 @@ class StdioServer:
         if self._tasks:
             await asyncio.wait({self._tasks[0]}, timeout=_FLUSH_SECONDS)
         lines = [line.strip() for line in self._said.decode("utf-8", "replace").splitlines() if line.strip()]
-        whole = lines[1:] if len(self._said) >= _SAID_BYTES and len(lines) > 1 else lines  # the first was cut
-        return clean(" / ".join(whole[-3:]))[-_SAID_CHARS:]
+        if len(self._said) >= _SAID_BYTES:  # the first was cut
+            lines = lines[1:] if len(lines) > 1 else [MARK + line for line in lines]
+        return cut_before(clean(" / ".join(lines[-3:])), _SAID_CHARS)
 
     @contextlib.asynccontextmanager
     async def _process(self, folder: Path) -> AsyncIterator[asyncio.subprocess.Process]:

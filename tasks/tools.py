@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from blocks.json_schemas import Unchecked, UnusableSchema, problems_of
+from workflows.core.cut_text import cut
 from workflows.core.errors import PhaselineError
 from workflows.core.refs import digest
 
@@ -198,7 +199,7 @@ def _sameness(call: Mapping[str, Any]) -> str:
 def argument_problems(schema: dict[str, Any], arguments: dict[str, Any]) -> list[str]:
     """What is wrong with a call's arguments, at most five sentences."""
     try:
-        return [problem[:300] for problem in problems_of(schema, arguments)[:5]]
+        return [cut(problem, 300) for problem in problems_of(schema, arguments)[:5]]
     except UnusableSchema as fault:
         return [f"the tool's own schema cannot be used ({fault}), so that it cannot be called"]
     except Unchecked as fault:

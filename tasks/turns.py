@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from blocks.cut_off import SETTLE_SECONDS, outlive
 from blocks.models import Answer, ModelConnection, ModelError, Request, RequestRefused
 from tasks import requests
-from tasks.echo import echoed, heard, is_open, result_block, said, sayable
+from tasks.echo import echoed, heard, is_open, is_sealed, result_block, retold, said, sayable
 from tasks.failures import (
     AnswerTooLong,
     ContextExceeded,
@@ -230,7 +230,7 @@ class _Loop:
                 if self.repaired >= self.repairs or self.turns >= self.max_turns:
                     raise _rejected_for_good(rejected, self.repaired) from None
                 self.repaired += 1
-                self._append(answer, _repair_text(rejected.problems, self.last_text))
+                self._append(answer, _text(_repair_text(rejected.problems, self.last_text)))
             else:
                 return self._finished(answer, accepted)
 
@@ -325,9 +325,12 @@ class _Loop:
         if answer.stop_reason == "tool_use" and answer.tool_calls:
             self._need_another_turn(f"{len(answer.tool_calls)} tool calls were not run")
             results = await self._call_tools(answer.tool_calls)
-            self.begun = ""
-            message = echoed(answer, calls=True)
-            self.history = [*self.history, message, {"role": "user", "content": results}]
+            if is_sealed(answer):
+                self.begun = ""
+                message = echoed(answer, calls=True)
+                self.history = [*self.history, message, {"role": "user", "content": results}]
+            else:
+                self._append(answer, *retold(answer.tool_calls, results))
             return True
         if answer.stop_reason == "pause_turn":
             self._need_another_turn("the model had paused")
@@ -341,11 +344,11 @@ class _Loop:
     def _pause(self, answer: Answer) -> None:
         """The provider goes on by itself where it stopped in its own tool's call; else it is told to."""
         message = echoed(answer, paused=True)
-        if is_open(message):
+        if is_open(message) and is_sealed(answer):
             self.begun = self.last_text
             self.history = [*self.history, message]
         else:
-            self._append(answer, _GO_ON)
+            self._append(answer, _text(_GO_ON), begun=self.last_text)
 
     def _need_another_turn(self, state: str) -> None:
         if self.turns >= self.max_turns:
@@ -365,17 +368,16 @@ class _Loop:
         self._need_another_turn("its answer was cut off by max_tokens")
         self.continuations += 1
         self.on_event("answer.continued", {"turn": self.turns, "characters": len(self.last_text)})
-        self._append(answer, _CONTINUE)
+        self._append(answer, _text(_CONTINUE), begun=self.last_text)
 
-    def _append(self, answer: Answer, text: str) -> None:
+    def _append(self, answer: Answer, *said: dict[str, Any], begun: str = "") -> None:
         """Echo the answer and say something to it. What cannot be echoed (an empty answer) is left out."""
-        self.begun = self.last_text if text in (_CONTINUE, _GO_ON) else ""
-        said = {"type": "text", "text": text}
+        self.begun = begun
         message = echoed(answer)
         if any(block["type"] == "text" for block in message["content"]):
-            self.history = [*self.history, message, {"role": "user", "content": [said]}]
+            self.history = [*self.history, message, {"role": "user", "content": list(said)}]
         else:
-            self.history = with_blocks(self.history, [said])
+            self.history = with_blocks(self.history, list(said))
 
     async def _call_tools(self, calls: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """All calls of one answer at once; every one ends before an error of one ends the step."""
@@ -439,6 +441,10 @@ class _Loop:
             offline=answer.offline,
             messages=[*self.history, echoed(answer)],
         )
+
+
+def _text(text: str) -> dict[str, Any]:
+    return {"type": "text", "text": text}
 
 
 def _ignore_cost(usage: Usage, model: str) -> None:

@@ -11,7 +11,7 @@ from blocks.storage import ArtifactStore
 from tasks.handler_files import DocumentFile
 from workflows.core.csv_table import UnreadableTable, read_csv
 from workflows.core.errors import PhaselineError
-from workflows.core.expressions import Expression, Template
+from workflows.core.expressions import Expression, Template, lone_expression
 from workflows.core.refs import Ref, canonical_json, digest
 
 
@@ -106,15 +106,6 @@ async def render(
     """A template's text."""
     parsed = Template.parse(source)
     return parsed.render({**await load_scope(parsed.names, values, store), **extra})
-
-
-def lone_expression(text: str) -> str | None:
-    """The inner of `{{ inner }}` when nothing stands around it: such an argument keeps its type."""
-    stripped = text.strip()
-    if not (stripped.startswith("{{") and stripped.endswith("}}")):
-        return None
-    inner = stripped[2:-2].strip(" -\n\t")
-    return inner if inner and "{{" not in inner and "}}" not in inner and "{%" not in inner else None
 
 
 async def argument(

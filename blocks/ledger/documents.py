@@ -8,6 +8,7 @@ from typing import Any
 
 from blocks import secrets
 from blocks.ledger.errors import LedgerError
+from workflows.core.cut_text import cut
 
 STEP_LIMIT = 64 * 1024
 RUN_LIMIT = 1024 * 1024
@@ -93,5 +94,7 @@ def address(text: str) -> str:
 def checked_path(step_path: str) -> str:
     """A step path itself; LedgerError when it could not be a key of the table."""
     if len(step_path) > 1000 or not step_path.isprintable():
-        raise LedgerError(f"not a step path: {step_path[:100]!r}", "give the step a shorter, printable id")
+        raise LedgerError(
+            f"not a step path: {cut(step_path, 100)!r}", "give the step a shorter, printable id"
+        )
     return step_path

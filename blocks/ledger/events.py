@@ -21,6 +21,7 @@ from blocks.ledger.records import Document, Lease
 from blocks.ledger.rows import clock, this
 from blocks.ledger.runs import Values, fenced
 from blocks.ledger.schema import event, run
+from workflows.core.cut_text import cut
 
 Entry = tuple[str, str, Document]
 """An event's name, the path of its step ("" for one of the whole run), its data (at most 64 KB as JSON)."""
@@ -122,7 +123,7 @@ class _Append:
 
 def _event_values(tenant: str, run_id: str, name: str, step_path: str, data: Document) -> Values:
     if not 0 < len(name) <= _NAME_LENGTH or not name.isprintable():
-        raise LedgerError(f"not an event's name: {name[:100]!r}", "use a short, printable name")
+        raise LedgerError(f"not an event's name: {cut(name, 100)!r}", "use a short, printable name")
     return {
         "tenant": tenant,
         "run_id": run_id,

@@ -20,6 +20,7 @@ from blocks.ledger.fence import held_at, held_insert
 from blocks.ledger.records import Document, Lease
 from blocks.ledger.runs import Values, fenced
 from blocks.ledger.schema import turn
+from workflows.core.cut_text import cut
 
 _PART = re.compile(r"answer|tool:[0-9]{1,9}|input:.{1,200}")
 _KINDS = ("answer", "input", "tool")
@@ -153,7 +154,9 @@ _COLUMNS = (
 
 def _checked_part(part: str) -> str:
     if not _PART.fullmatch(part) or not part.isprintable():
-        raise LedgerError(f"not a part of a turn: {part[:100]!r}", "answer, input:<name> or tool:<number>")
+        raise LedgerError(
+            f"not a part of a turn: {cut(part, 100)!r}", "answer, input:<name> or tool:<number>"
+        )
     return part
 
 

@@ -16,6 +16,7 @@ from blocks.ledger.records import Document
 from blocks.ledger.schema import vote
 from blocks.ledger.tally import counting, first_proposal, outcome
 from blocks.ledger.wait_rows import WaitRow, change, clock, locked, shown_time, tell
+from workflows.core.cut_text import cut
 from workflows.core.errors import UsageError, did_you_mean
 from workflows.core.refs import digest
 
@@ -59,7 +60,7 @@ class OtherProposal(UsageError):
 def unknown_wait(wait_id: str, known: Sequence[str]) -> UnknownWait:
     """The refusal of an id; `known` are those of open waits."""
     cure = did_you_mean(wait_id, known) if known else "nothing waits for an answer: phaseline inbox"
-    return UnknownWait(f"there is no wait {plain(wait_id)[:100]!r}", cure)
+    return UnknownWait(f"there is no wait {cut(plain(wait_id), 100)!r}", cure)
 
 
 def refusal(row: WaitRow, voter: str, at: int, account: str = "") -> UsageError | None:
@@ -162,7 +163,7 @@ def make_ballot(
 ) -> Ballot:
     """A vote that may count. UsageError for what is wrong with it; LedgerError for data that is too large."""
     if not 0 < len(voter) <= _VOTER_LENGTH or not voter.isprintable():
-        raise UsageError(f"not an identity: {plain(voter)[:100]!r}", "give a name with --as")
+        raise UsageError(f"not an identity: {cut(plain(voter), 100)!r}", "give a name with --as")
     if decided not in SAID:
         raise UsageError(f"not a decision: {decided!r}", did_you_mean(decided, SAID))
     if len(note) > _NOTE_LENGTH:

@@ -27,6 +27,7 @@ from blocks.ledger.wait_rows import (
     read_waits,
     tell,
 )
+from workflows.core.cut_text import cut
 from workflows.core.errors import UsageError, did_you_mean
 from workflows.core.refs import digest
 
@@ -140,7 +141,7 @@ def _mistakes(start: WaitStart) -> Iterator[tuple[str, str]]:
     if start.kind not in _KINDS:
         yield f"not a kind of wait: {start.kind!r}", did_you_mean(start.kind, _KINDS)
     if not 0 < len(start.wait_key) <= _KEY_LENGTH or not start.wait_key.isprintable():
-        yield f"not the key of a wait: {start.wait_key[:100]!r}", "use a short, printable text"
+        yield f"not the key of a wait: {cut(start.wait_key, 100)!r}", "use a short, printable text"
     if not isinstance(start.form, Mapping):
         checked_form(start.form)
     if start.kind == "event" and not start.event_type:

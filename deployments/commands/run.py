@@ -109,7 +109,18 @@ def _before(settings: Settings, args: argparse.Namespace, out: Out) -> RunRow | 
     settings.prepare()
     with Ledger.open(settings.database) as ledger:
         sweep(ledger, out, args.home, args.places, but=args.run_id or "")
-        return ledger.reader.get_run(TENANT, args.run_id) if args.run_id is not None else None
+        row = ledger.reader.get_run(TENANT, args.run_id) if args.run_id is not None else None
+        if row is None and args.run_id is not None:
+            _refuse_secret(args.run_id)
+        return row
+
+
+def _refuse_secret(run_id: str) -> None:
+    """Folders and rows are named after a new run, and no name is masked. An ordinary word is none."""
+    from blocks.secrets import known
+
+    if known().value({run_id: None}, ours=True) != {run_id: None}:
+        raise UsageError(f"the run id {run_id} tells a secret", "name the run otherwise in --run-id")
 
 
 def answers_offline(

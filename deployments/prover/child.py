@@ -249,7 +249,7 @@ def run_once(subject: Subject, place: Place, process: int, kill: Boundary | None
         place.fault.write_text(secrets.known().text(_told(away)), "utf-8")
         return AWAY
     if faults and isinstance(faults[0], PrefectAway):
-        place.fault.write_text(_told(faults[0]), "utf-8")
+        place.fault.write_text(secrets.known().text(_told(faults[0])), "utf-8")
         return AWAY
     if faults:
         raise faults[0]

@@ -15,6 +15,7 @@ from blocks.settings import Settings
 from blocks.spilled import whole
 from blocks.storage import ArtifactStore
 from deployments.recorded import TENANT
+from workflows.core.cut_text import cut
 from workflows.core.refs import Ref
 
 CASE = "{case}"
@@ -70,7 +71,7 @@ def _digested(body: bytes, varying: Mapping[str, str]) -> dict[str, str]:
     raw = text.encode("utf-8", "surrogateescape")
     return {
         "sha256": hashlib.sha256(raw).hexdigest(),
-        "shown": raw.decode("utf-8", "replace")[:SHOWN],
+        "shown": cut(raw.decode("utf-8", "replace"), SHOWN),
     }
 
 

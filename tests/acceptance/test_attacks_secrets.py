@@ -11,120 +11,23 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import tests.support.leaking_server
-from tests.support.catalogs import make_catalog
-from tests.support.command import Answer, User
+from tests.support.command import User
 from tests.support.messages_api import MessagesApi, answers_in
-from tests.support.planted import KINDS, Kind, everything, found_in, leaks, variables
-
-ECHO = '''"""Tells."""
-
-import sys
-from pathlib import Path
-
-
-def echo(where: str) -> dict[str, str]:
-    """Tell what a file holds.
-
-    Args:
-        where: The file.
-    """
-    said = Path(where).read_text("utf-8")
-    print(said, file=sys.stderr, flush=True)
-    return {"said": said, said: "as a key"}
-'''
-EXPLODE = '''"""Tells."""
-
-import sys
-from pathlib import Path
-
-
-def explode(where: str) -> str:
-    """Fail with what a file holds.
-
-    Args:
-        where: The file.
-    """
-    said = Path(where).read_text("utf-8")
-    print(said, file=sys.stderr, flush=True)
-    raise ValueError(said)
-'''
-HOOKS = '''"""Tells."""
-
-from pathlib import Path
-
-
-def create(message: str) -> str:
-    return Path({where!r}).read_text("utf-8")
-
-
-def next(reply: str) -> str:
-    return reply + Path({where!r}).read_text("utf-8")
-
-
-def broken(reply: str) -> str:
-    raise ValueError(Path({where!r}).read_text("utf-8"))
-'''
-TELLS = """\
-workflow: tells
-description: {one}
-inputs:
-  story: {{type: file}}
-  note: {{type: string, default: {one}}}
-  list: {{type: json, required: false}}
-steps:
-  - {{id: read, skill: shared/tool, handler: echo, args: {{where: {where}}}}}
-  - id: talk
-    agent: ann
-    inputs: [story, note, read]
-    prompt: |
-      Talk about {{{{ note }}}} and {{{{ read }}}}.
-{prompt}
-  - id: ask
-    depends_on: talk
-    approval: {{ask: "May it? {{{{ talk }}}}", form: {{properties: {{why: {{type: string}}}}}}}}
-  - {{id: heard, depends_on: talk, await_event: {{type: done}}}}
-"""
-FAILS = """\
-workflow: fails
-inputs: {{note: {{type: string}}}}
-steps:
-  - id: handler
-    skill: shared/tool
-    handler: explode
-    args: {{where: {where}}}
-    on_failure: continue
-  - {{id: model, agent: bob, prompt: "Stage: refused. {{{{ note }}}}", on_failure: continue}}
-  - id: contract
-    agent: bob
-    prompt: "Stage: contract."
-    on_failure: continue
-    output: {{type: json, schema: {{type: object, properties: {{a: {{type: integer}}}}, required: [a]}}}}
-  - {{id: server, agent: dead, prompt: "Stage: server.", on_failure: continue}}
-  - {{id: far, agent: far, prompt: "Stage: far.", on_failure: continue}}
-  - {{id: hook, agent: hooked, prompt: "Stage: hook.", on_failure: continue}}
-  - id: each
-    for_each: [1, 2]
-    skill: shared/tool
-    handler: explode
-    args: {{where: {where}}}
-"""
-
+from tests.support.planted import KINDS, Kind, everything, found_in, leaks
+from tests.support.telling import Scene, talk
 
 USES = """\
 workflow: uses
 inputs: {ticket: {type: secret}}
 steps:
-  - {id: shown, skill: shared/tool, handler: use, args: {token: "of {{ ticket }}", got: GOT}}
   - {id: used, skill: shared/tool, handler: use, args: {token: "{{ ticket }}", got: GOT}}
   - id: failed
     skill: shared/tool
@@ -161,129 +64,10 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     User(path, path).phaseline("down")
 
 
-class Scene:
-    """Somebody with all secrets in the environment, and a catalog in which everything tells them."""
-
-    def __init__(self, home: Path, folder: Path, api: MessagesApi) -> None:
-        self.api, self.folder = api, folder
-        self.told = folder / "told.txt"
-        self.told.write_text(everything(), "utf-8")
-        self.got = folder / "got.json"
-        self.outputs: list[str] = []
-        self.run_id = folder.name.strip("_")
-        work = folder / "work"
-        work.mkdir()
-        self.catalog = self._catalog()
-        self.write_texts()
-        places = {"ANTHROPIC_BASE_URL": api.base_url, "PHASELINE_CATALOG": str(self.catalog)}
-        self.user = User(home, work, {**variables(), **places})
-
-    def write_texts(self, kinds: Sequence[Kind] = KINDS) -> None:
-        """What a definition is made of (workflows, a persona, what tools are called), telling these kinds."""
-        one = json.dumps(" ".join(kind.value.replace("\n", " ") for kind in kinds), ensure_ascii=False)
-        prompt = "\n".join(f"      {line}" for line in everything(kinds).splitlines())
-        texts = {"tells": TELLS.format(one=one, where=self.told, prompt=prompt)}
-        texts["fails"] = FAILS.format(where=self.told)
-        for name, text in texts.items():
-            (self.catalog / f"{name}.yaml").write_text(text, "utf-8")
-        for file in (self.catalog / "agents" / "ann" / "SOUL.md", self.told.with_suffix(".about")):
-            file.write_text(everything(kinds), "utf-8")
-
-    def _catalog(self) -> Path:
-        where = str(self.told)
-        catalog = make_catalog(self.folder / "catalog")
-        tool = catalog / "skills" / "shared" / "tool"
-        (tool / "handlers" / "echo.py").write_text(ECHO)
-        (tool / "handlers" / "explode.py").write_text(EXPLODE)
-        names = ("count", "echo", "explode")
-        (tool / "config.yaml").write_text(
-            "handlers:\n" + "".join(f"  - {{name: {n}, effect: none}}\n" for n in names)
-        )
-        ann = catalog / "agents" / "ann"
-        (ann / "hooks.py").write_text(HOOKS.format(where=where))
-        config = (ann / "config.yaml").read_text()
-        (ann / "config.yaml").write_text(
-            config
-            + "  connector: $ENV.TEAM_API_KEY\n  hooks: {create: 'hooks.py:create', next: 'hooks.py:next'}\n"
-        )
-        entry = self._entry("--licence=${CRM_LICENCE}")
-        rules = {"crm.whoami": {"effect": "idempotent"}, "crm.fail": {"effect": "idempotent"}}
-        (ann / "tools-config.json").write_text(json.dumps({"mcpServers": {"crm": entry}, "tools": rules}))
-        far = {"url": "http://127.0.0.1:9/${CRM_TENANT}", "headers": {"X-Tenant": "${CRM_TENANT}"}}
-        servers = {"dead": {"crm": self._entry("--die")}, "far": {"crm": far}, "hooked": {}}
-        for name, server in servers.items():
-            agent = catalog / "agents" / name
-            agent.mkdir()
-            (agent / "SOUL.md").write_text("You talk.\n")
-            hooks = "  hooks: {next: 'hooks.py:broken'}\n" if name == "hooked" else ""
-            (agent / "config.yaml").write_text(config.replace("ann", name) + hooks)
-            (agent / "hooks.py").write_text(HOOKS.format(where=where))
-            (agent / "tools-config.json").write_text(json.dumps({"mcpServers": server}))
-        return catalog
-
-    def _entry(self, *words: str) -> dict[str, Any]:
-        server = tests.support.leaking_server.__file__
-        root = str(Path(__file__).parents[2])
-        return {
-            "command": sys.executable,
-            "args": [server, str(self.told), str(self.got), *words],
-            "env": {"LOGIN": "${CRM_LOGIN}", "PYTHONPATH": root},
-        }
-
-    def phaseline(self, *words: str) -> Answer:
-        """A command whose output is searched afterwards."""
-        answer = self.user.phaseline(*words)
-        self.outputs += [answer.out, answer.err]
-        return answer
-
-    def run(self, workflow: str, *words: str) -> Answer:
-        """`phaseline run` with everything told on the command line and in a file."""
-        story = self.folder / "story.md"
-        story.write_text(f"# Story\n\n{self.told.read_text('utf-8')}", "utf-8")
-        given = ["-i", f"note={everything()}"]
-        given += (
-            ["-i", f"story=@{story}", "-i", f"list={json.dumps([everything()])}"]
-            if workflow == "tells"
-            else []
-        )
-        return self.phaseline("run", workflow, "--run-id", self.run_id, *given, *words)
-
-    def wait_id(self, step: str) -> str:
-        """The open wait of a step."""
-        waits = self.phaseline("inbox", "--run", self.run_id, "--json").document["waits"]
-        return str(next(w["wait_id"] for w in waits if w["step"] == step))
-
-    def look(self) -> None:
-        """Commands that show something of the run, for people and for programs."""
-        for words in (["show", self.run_id, "--events", "--cost"], ["inbox"], ["plan", "tells"]):
-            self.phaseline(*words)
-            self.phaseline(*words, "--json")
-
-    def assert_nothing_told(self) -> None:
-        """No byte that is kept, shown or sent holds a secret."""
-        told = {f"output {n}": found_in(text.encode()) for n, text in enumerate(self.outputs)}
-        asked = [json.dumps(r["body"], ensure_ascii=False).encode() for r in self.api.asked]
-        told |= {f"request {n}": found_in(body) for n, body in enumerate(asked)}
-        told |= leaks(self.user.home)
-        found = {place: sorted(names) for place, names in told.items() if names}
-        assert not found, json.dumps(found, indent=1, ensure_ascii=False)
-
-
 @pytest.fixture
 def scene(home: Path, tmp_path: Path) -> Iterator[Scene]:
     with MessagesApi() as api:
         yield Scene(home, tmp_path, api)
-
-
-def talk(body: dict[str, Any], told: str, last: Sequence[Kind] = KINDS) -> dict[str, Any]:
-    """A model that calls everything that tells, and then tells all itself."""
-    if answers_in(body) == 0:
-        where = body["messages"][0]["content"]
-        assert where
-        calls = [{"name": "crm__whoami", "input": {"about": "me"}}, {"name": "crm__fail", "input": {}}]
-        calls += [{"name": f"tool__{name}", "input": {"where": told}} for name in ("echo", "explode")]
-        return {"text": f"I say {everything()}", "tools": calls}
-    return {"text": f"# Report\n\n{everything(last)}"}
 
 
 def test_the_search_finds_what_is_there(tmp_path: Path) -> None:
@@ -415,7 +199,7 @@ def test_an_input_that_is_a_secret(scene: Scene) -> None:
     scene.user = scene.user.with_variables(TICKET=kind.value)
     document = scene.phaseline(*run, "-i", "ticket=env:TICKET").completed
     used = scene.got.read_text().split("\n")
-    assert sorted(used) == ["", "of [secret TICKET]", kind.value, kind.value]
+    assert sorted(used) == ["", kind.value, kind.value]
     assert [s["error"]["message"] for s in document["steps"] if s["error"]] != []
     shown = scene.phaseline("show", scene.run_id, "--events", "--json").document
     assert "[secret TICKET]" in json.dumps(shown)
@@ -428,3 +212,11 @@ def test_a_secret_among_the_words_of_a_server_is_a_warning(scene: Scene) -> None
     (told,) = [w for w in warnings if "CRM_LICENCE" in w["message"]]
     assert told["file"] == "agents/ann/tools-config.json" and told["path"].startswith("mcpServers.crm.args")
     assert "`ps`" in told["message"] and "`env`" in told["cure"]
+
+
+def test_no_new_run_is_named_after_a_secret(scene: Scene) -> None:
+    """Folders and rows are called by its id, which is not masked."""
+    words = ("run", "fails", "--run-id", "x-ghp_plant04QxZ81kd9", "-i", "note=plain", "--json")
+    refused = scene.phaseline(*words)
+    assert refused.code == 2 and "tells a secret" in refused.out and "[secret GH_PAT]" in refused.out
+    scene.assert_nothing_told()

@@ -7,7 +7,9 @@ that ends in .about what it says of itself; GOT is a file that says what it real
 
 import json
 import os
+import signal
 import sys
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,11 +17,17 @@ from mcp.server import MCPServer
 from pydantic import Field
 
 
-def make_server(said: str, told: str) -> Any:
-    """The server with its tools: `said` of themselves, `told` when they are called."""
+def make_server(said: str, told: str, kill: Path) -> Any:
+    """The server with its tools: `said` of themselves, `told` when they are called.
+
+    The file `kill`, if it is there, names a process that is killed in a call.
+    """
     server = MCPServer("crm", instructions=said)
 
     def whoami(about: Annotated[str, Field(description=said)] = "") -> str:
+        if kill.exists():
+            os.kill(int(kill.read_text()), signal.SIGKILL)
+            time.sleep(60)
         return f"{told}\n{json.dumps(dict(os.environ))}\n{sys.argv}"
 
     def fail() -> str:
@@ -38,7 +46,8 @@ def main() -> None:
     print(said, file=sys.stderr, flush=True)
     if "--die" in sys.argv:
         sys.exit(said)
-    make_server(Path(sys.argv[1]).with_suffix(".about").read_text("utf-8"), said).run()
+    file = Path(sys.argv[1])
+    make_server(file.with_suffix(".about").read_text("utf-8"), said, file.with_suffix(".kill-whoami")).run()
 
 
 if __name__ == "__main__":

@@ -114,15 +114,23 @@ def _forms(secret: str) -> Iterator[bytes]:
         yield own.replace(b"+", b"-").replace(b"/", b"_")
 
 
-def leaks(*folders: Path, kinds: Iterable[Kind] = KINDS) -> dict[str, set[str]]:
-    """The variables whose secrets stand in a file below the folders, by file, table and column."""
+def leaks(*folders: Path, kinds: Iterable[Kind] = KINDS, since: float = 0.0) -> dict[str, set[str]]:
+    """The variables whose secrets stand in a file below the folders, by file, table and column, and in the
+    file's name. `since`: of files that were changed after it, by their own time."""
     kinds, out = tuple(kinds), {}
     for folder in folders:
-        for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-            for place, body in _bodies(path):
+        for path in sorted(p for p in folder.rglob("*") if p.is_file() and _changed(p) >= since):
+            for place, body in (("the name", str(path).encode()), *_bodies(path)):
                 if told := found_in(body, kinds):
                     out[place] = told
     return out
+
+
+def _changed(path: Path) -> float:
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:  # of a server that is at work
+        return 0.0
 
 
 def _bodies(path: Path) -> Iterator[tuple[str, bytes]]:

@@ -32,6 +32,8 @@ class Cluster:
     """A running cluster on a loopback port."""
 
     port: int
+    folder: Path
+    """All that the server keeps, logs included."""
 
     def make_database(self, name: str) -> str:
         """A new, empty database; its address."""
@@ -40,6 +42,17 @@ class Cluster:
         with psycopg.connect(self._address("postgres"), autocommit=True) as connection:
             connection.execute(f'CREATE DATABASE "{name}"')  # type: ignore[arg-type]
         return self._address(name)
+
+    def rows(self, address: str) -> Iterator[tuple[str, str]]:
+        """Every row of every table of a database as text, with the table's name."""
+        import psycopg
+
+        tables = "SELECT schemaname, tablename FROM pg_tables WHERE schemaname NOT LIKE '%schema' AND "
+        with psycopg.connect(address) as connection:
+            for names in connection.execute(tables + "schemaname <> 'pg_catalog'").fetchall():
+                table = '"{}"."{}"'.format(*names)
+                for row in connection.execute(f"SELECT * FROM {table}"):  # type: ignore[arg-type]
+                    yield table, str(row)
 
     def _address(self, name: str) -> str:
         return f"postgresql://postgres@127.0.0.1:{self.port}/{name}"
@@ -61,7 +74,7 @@ def postgres_cluster() -> Iterator[Cluster]:
         options = f"-p {port} -k {folder} -c listen_addresses=127.0.0.1"
         _run(programs / "pg_ctl", "-D", data, "-l", folder / "log", "-w", "-o", options, "start")
         try:
-            yield Cluster(port)
+            yield Cluster(port, folder)
         finally:
             _run(programs / "pg_ctl", "-D", data, "-m", "immediate", "-w", "stop")
     finally:

@@ -7,7 +7,17 @@ from typing import Any
 import pytest
 
 from blocks.models import Answer
-from tasks.echo import echoed, heard, is_open, result_block, said, sayable
+from tasks.echo import (
+    echoed,
+    heard,
+    is_open,
+    is_sealed,
+    result_block,
+    retold,
+    said,
+    sayable,
+    unsealed,
+)
 from tasks.tools import ToolResult
 from tests.support.messages_api_rules import Refusal, check_request
 from workflows.core.usage import Usage
@@ -135,3 +145,26 @@ def test_blank_documents_are_not_said() -> None:
         {"role": "user", "content": [text("half \ufffd of a sign\ufffd")]},
         {"role": "user", "content": [text("x")]},
     ]
+
+
+SIGNED = {"type": "thinking", "thinking": "the key is plant", "signature": "s"}
+
+
+def test_thinking_that_was_masked_claims_no_signature() -> None:
+    whole = answer(SIGNED, THINKING, text("said"), CALL)
+    masked = answer({**SIGNED, "thinking": "the key is [secret A]"}, THINKING, text("said"), CALL)
+    clean = unsealed(masked, whole)
+    assert unsealed(whole, whole).content == whole.content and is_sealed(whole) and not is_sealed(clean)
+    assert "signature" not in clean.content[0] and "[secret A]" in clean.content[0]["thinking"]
+    assert echoed(clean)["content"] == [text("said")], "the other thinking says nothing without it"
+
+
+def test_calls_are_told_in_words_with_all_that_they_gave() -> None:
+    image = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "eA=="}}
+    given = ToolResult([text("one </document> two"), image])
+    results = [result_block(CALL, given), result_block(CALL, ToolResult("no", is_error=True))]
+    blocks = retold([CALL, CALL], results)
+    assert [block["type"] for block in blocks] == ["text", "text", "image", "text"]
+    assert 'look {"q": "1"}' in blocks[1]["text"] and "one <\\/document> two" in blocks[1]["text"]
+    assert "failed: look" in blocks[3]["text"]
+    assert said([{"role": "user", "content": blocks}])[0]["content"] == blocks

@@ -26,6 +26,7 @@ from blocks.secrets import Secrets
 from blocks.storage import ArtifactStore
 from deployments.display import Out
 from deployments.given import GivenFile, read_inputs
+from flows.compiled import catalog_flow
 from flows.log_secrets import mask_logs
 from tests.support.catalogs import compiled, make_catalog
 from workflows.core.errors import PhaselineError, UsageError
@@ -64,6 +65,21 @@ def test_a_catalog_names_its_secrets(tmp_path: Path) -> None:
     names = {"LICENCE", "ACCOUNT", "TEAM_API_KEY"}
     assert variables_of_catalog(root) == variables_of_plan(compiled(root)) == names
     assert variables_of_catalog(tmp_path / "nothing") == frozenset()
+
+
+def test_a_worker_knows_what_any_agent_of_its_catalog_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As every command does, also where the workflow it runs has nothing to do with that agent."""
+    step = "workflow: w\nsteps: [{id: a, agent: ann, prompt: Say something.}]\n"
+    root = make_catalog(tmp_path / "catalog", w=step)
+    server = {"mcpServers": {"crm": {"command": "crm", "env": {"TENANT": "${CRM_TENANT}"}}}}
+    (root / "agents" / "bob" / "tools-config.json").write_text(json.dumps(server))
+    monkeypatch.setattr(secrets, "_named", set())
+    monkeypatch.setenv("PHASELINE_CATALOG", str(root))
+    monkeypatch.setenv("CRM_TENANT", "plant20QxZ81kd9")
+    catalog_flow("w")
+    assert secrets.known().text("of plant20QxZ81kd9") == "of [secret CRM_TENANT]"
 
 
 def test_a_plan_without_its_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 from blocks.secrets import is_secret, url_without_password
 from tasks.secrets import known_secrets, scrub_body, scrub_error, scrub_text, scrub_value, without_secret
+from workflows.core.cut_text import cut, cut_before
 from workflows.core.errors import PhaselineError
 
 ENVIRON = {
@@ -208,6 +209,14 @@ def test_errors_of_any_kind_are_told_without_a_secret() -> None:
     assert without_secret(fine, secrets) is fine
     told = without_secret(OSError(2, "no such file", "/tmp/ghp_abcdefgh"), secrets)
     assert "ghp_" not in f"{told} {told!r}" and "FileNotFoundError" in str(told)
+    caused, noted, kept = ValueError("because"), ValueError("with a note"), ValueError("with more")
+    caused.__cause__ = ExceptionGroup("some", [KeyError("ghp_abcdefgh")])
+    noted.add_note("see ghp_abcdefgh")
+    kept.response = {"key": "ghp_abcdefgh"}  # type: ignore[attr-defined]
+    for error in (caused, noted, kept):
+        clean = without_secret(error, secrets)
+        assert clean is not error and str(clean) == f"ValueError: {error}"
+        assert clean.__cause__ is None and vars(clean) == {}
 
 
 def test_an_address_for_people() -> None:
@@ -220,3 +229,49 @@ def test_a_name_of_our_own_folders_is_no_secret(monkeypatch: pytest.MonkeyPatch)
     assert dict(known_secrets({"DB_PASSWORD": "rvproject", "DB_PASS": "other-secret"})) == {
         "other-secret": "DB_PASS"
     }
+
+
+SECRET = "plant-of-23-characters!"
+QUOTED = 'plant\\of"23/characters'
+CUT = ("...", "\N{HORIZONTAL ELLIPSIS}", " ... (900 more)", "'...", "\n[cut: 900 bytes in all]")
+
+
+@pytest.mark.parametrize("mark", CUT)
+@pytest.mark.parametrize(
+    ("secret", "form"),
+    [
+        (SECRET, SECRET),
+        (QUOTED, json.dumps(QUOTED)[1:-1]),
+        (QUOTED, quote(QUOTED, safe="")),
+        (SECRET, SECRET.encode().hex()),
+    ],
+)
+def test_what_a_cut_left_of_a_secret_is_found_beside_its_mark(secret: str, form: str, mark: str) -> None:
+    """However much of it was left; of less than a third nobody can guess the rest."""
+    secrets = known_secrets({"A_TOKEN": secret})
+    for length in range(len(form) // 3 + 1, len(form)):
+        assert scrub_text(f"see {form[:length]}{mark}", secrets) == f"see [secret A_TOKEN]{mark}"
+        if "cut" not in mark:
+            masked = scrub_text(f"{mark[::-1]}{form[-length:]} was it", secrets)
+            assert masked == f"{mark[::-1]}[secret A_TOKEN] was it"
+
+
+def test_no_other_text_beside_such_a_mark_is_changed() -> None:
+    hook = "https://hooks.test/services/T0/B0/abcdefghijklm"
+    secrets = known_secrets({"A_TOKEN": SECRET, "HOOK_URL": hook})
+    for text in ("a plant... and more", "plant-of-23 is it", "https://... or http://...", "pla...nt-of"):
+        assert scrub_text(text, secrets) == text
+
+
+@pytest.mark.parametrize("at", range(len(SECRET) + 1))
+def test_a_cut_anywhere_leaves_no_third_of_a_secret(at: int) -> None:
+    secrets = known_secrets({"A_TOKEN": SECRET})
+    cuts = cut(f"{'x' * 20}{SECRET}{'y' * 40}", 23 + at), cut_before(f"{'x' * 40}{SECRET}{'y' * 20}", 23 + at)
+    for masked in (scrub_text(text, secrets) for text in cuts):
+        assert not any(SECRET[i : i + 8] in masked for i in range(len(SECRET) - 7)), masked
+
+
+def test_every_cut_of_a_long_text_is_looked_at() -> None:
+    secrets = known_secrets({"A_TOKEN": SECRET})
+    masked = scrub_text("plant-of-2 ... " * 2_000 + "...characters!", secrets)
+    assert masked == "[secret A_TOKEN] ... " * 2_000 + "...[secret A_TOKEN]"

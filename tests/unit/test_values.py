@@ -12,7 +12,8 @@ from blocks.storage import ArtifactStore
 from tasks.documents import WHOLE_CHARS, message_blocks, read_input_tool
 from tasks.outputs_stored import summary_of
 from tasks.tools import ToolError
-from tasks.values import UnreadableValue, Value, argument, lone_expression, parse_body
+from tasks.values import UnreadableValue, Value, argument, parse_body
+from workflows.core.expressions import lone_expression
 from workflows.core.refs import digest
 
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from workflows.core.cut_text import cut
 from workflows.core.files import FileTooLarge, NoRegularFile, read_file, read_text
 from workflows.core.findings import Findings, holding, inside, is_file, shown, stands
 from workflows.core.models.agent import Agent, AgentFile, Manifest, Model, Prompt, ToolsConfig
@@ -167,7 +168,7 @@ def _text(root: Path, file: Path, findings: Findings) -> str | None:
             f"longer than {MAX_TEXT} characters; the rest is not used",
             "move know-how into a skill",
         )
-    return text[:MAX_TEXT].strip()
+    return cut(text, MAX_TEXT).strip()
 
 
 def _identity(root: Path, file: Path, findings: Findings) -> tuple[tuple[str, str], ...]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from workflows.core.agent_skills import owns
 from workflows.core.bindings import Binder
 from workflows.core.errors import did_you_mean
+from workflows.core.expressions import lone_expression
 from workflows.core.findings import Findings
 from workflows.core.models.workflow import Step, Undo
 from workflows.core.plan import HandlerPlan, Plan, SkillPlan
@@ -86,13 +87,26 @@ class Calls:
                 self._error(place, wrong, "add it under `args:`")
 
 
-def check_inputs(source: Source, at: Key, args: Mapping[str, Any], called: Plan, findings: Findings) -> None:
-    """Records arguments that a called workflow has no input for, and inputs it needs that are not given."""
+def check_inputs(
+    source: Source,
+    at: Key,
+    args: Mapping[str, Any],
+    called: Plan,
+    findings: Findings,
+    secrets: Collection[str] = (),
+) -> None:
+    """Records arguments that a called workflow has no input for, inputs it needs that are not given, and
+    `secrets` that are handed on to an input that takes none.
+    """
     known = {i.name: i for i in called.inputs}
-    for given in args:
+    for given, value in args.items():
         if given not in known:
             wrong = f"'{called.workflow}' has no input '{given}'"
             findings.error(source, (*at, "args", given), wrong, did_you_mean(given, known), of_key=True)
+        elif known[given].type != "secret" and isinstance(value, str) and lone_expression(value) in secrets:
+            wrong = f"'{lone_expression(value)}' is a secret, and '{given}' of '{called.workflow}' is none"
+            cure = f"declare it there as one: {given}: {{type: secret}}"
+            findings.error(source, (*at, "args", given), wrong, cure)
     for needed in known.values():
         if needed.required and needed.name not in args:
             wrong = f"the input '{needed.name}' of '{called.workflow}' is missing"

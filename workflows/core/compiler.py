@@ -223,6 +223,7 @@ class _Compilation:
             made_by=made_by,
             upstream=before.get(step.id, frozenset()),
             own_output=output.name,
+            secrets=frozenset(i.name for i in inputs if i.type == "secret"),
         )
         prompt = step.prompt or ""
         if not prompt and (step.agent or step.agents):
@@ -275,7 +276,7 @@ class _Compilation:
         if step.agents is not None:
             return {"kind": "panel", "agents": self._present(at, tuple(self._members(at, step)))}
         if step.workflow is not None:
-            return {"kind": "workflow", "workflow": self._nested(at, step)}
+            return {"kind": "workflow", "workflow": self._nested(at, step, scope)}
         if step.approval is not None or step.await_event is not None:
             return wait_fields(step)
         calls = Calls(self.binder, self.findings, lambda name, place: scope.check(name, place, self.findings))
@@ -317,7 +318,7 @@ class _Compilation:
         agent = self._silent(agent) if agent else None
         return MergePlan(agent=agent, prompt=merge_instruction(step.name or step.id, step.merge.prompt))
 
-    def _nested(self, at: Key, step: Step) -> Plan | None:
+    def _nested(self, at: Key, step: Step, scope: Scope) -> Plan | None:
         name = step.workflow or ""
         place = (*at, "workflow")
         file = self.catalog.workflows.get(name)
@@ -349,7 +350,7 @@ class _Compilation:
             )
             return None
         self.nested[name] = plan
-        check_inputs(self.source, at, step.args, plan, self.findings)
+        check_inputs(self.source, at, step.args, plan, self.findings, scope.secrets)
         return plan
 
     def _output(self, at: Key, step: Step) -> OutputPlan:

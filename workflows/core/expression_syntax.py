@@ -12,6 +12,7 @@ from jinja2.meta import find_undeclared_variables
 from jinja2.parser import Parser
 from jinja2.visitor import NodeTransformer
 
+from workflows.core.cut_text import cut
 from workflows.core.errors import did_you_mean
 from workflows.core.expression_filters import FILTERS, TESTS
 from workflows.core.expression_meter import RANGE
@@ -119,7 +120,7 @@ def _message(exc: TemplateSyntaxError) -> str:
     tag = re.search(r"Encountered unknown tag '(\w+)'", text)
     if tag:
         return f"the tag {{% {tag[1]} %}} is not known here"
-    return text.rstrip(".")[:300]
+    return cut(text.rstrip("."), 300)
 
 
 def _syntax_cure(source: str, expression: bool) -> str:

@@ -27,6 +27,7 @@ from jinja2 import Template as Compiled
 from jinja2 import nodes
 from jinja2.exceptions import SecurityError, TemplateError, UndefinedError
 
+from workflows.core.cut_text import cut
 from workflows.core.errors import PhaselineError, did_you_mean
 from workflows.core.expression_meter import METER, Meter, TooMuch, plain
 from workflows.core.expression_sandbox import environment
@@ -172,7 +173,18 @@ def _guarded(source: str, scope: Mapping[str, Any], run: Callable[[], Any]) -> A
         detail = (
             "it is nested too deeply" if isinstance(exc, RecursionError) else str(exc) or type(exc).__name__
         )
-        raise ExpressionError(f"{_shown(source)}: {detail[:500]}", "mend the source or its values") from None
+        raise ExpressionError(
+            f"{_shown(source)}: {cut(detail, 500)}", "mend the source or its values"
+        ) from None
+
+
+def lone_expression(text: str) -> str | None:
+    """The inner of `{{ inner }}` when nothing stands around it: such an argument keeps its type."""
+    stripped = text.strip()
+    if not (stripped.startswith("{{") and stripped.endswith("}}")):
+        return None
+    inner = stripped[2:-2].strip(" -\n\t")
+    return inner if inner and "{{" not in inner and "}}" not in inner and "{%" not in inner else None
 
 
 def _missing(source: str, exc: UndefinedError, scope: Iterable[str]) -> ExpressionError:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
+from workflows.core.cut_text import cut
 from workflows.core.graph_layout import MANY, Box, Layout, arrange
 from workflows.core.graph_picture import Edge, Node, Picture, colours
 
@@ -368,7 +369,7 @@ def _tip(node: Node) -> str:
 
 def _summary(picture: Picture) -> str:
     steps = [node.title for node in picture.nodes if node.kind not in ("input", "finally")]
-    return f"{len(steps)} steps: {', '.join(steps)}"[:2_000]
+    return cut(f"{len(steps)} steps: {', '.join(steps)}", 2_000)
 
 
 def _xml(text: str) -> str:

@@ -6,6 +6,8 @@ import ast
 from dataclasses import dataclass, replace
 from typing import Any
 
+from workflows.core.cut_text import cut
+
 DOCUMENT = "Takes the name of an input document."
 """What is added to the description of a parameter annotated `Path`."""
 
@@ -48,7 +50,7 @@ class Type:
 def spelt(node: ast.expr) -> str:
     """The annotation as it is written, shortened."""
     try:
-        return ast.unparse(node)[:120]
+        return cut(ast.unparse(node), 120)
     except RecursionError:
         return "..."
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from workflows.core.edges import as_written, shown_id
 from workflows.core.errors import did_you_mean
-from workflows.core.expressions import Expression, ExpressionError, Template
+from workflows.core.expressions import Expression, ExpressionError, Template, lone_expression
 from workflows.core.findings import Findings
 from workflows.core.models.workflow import Step
 from workflows.core.source import Key, Source
@@ -23,6 +23,8 @@ class Scope:
     made_by: Mapping[str, str]
     upstream: frozenset[str]
     own_output: str
+    secrets: frozenset[str] = frozenset()
+    """Those of the inputs that name a secret."""
 
     def check(
         self,
@@ -34,6 +36,8 @@ class Scope:
         read_by: Expression | Template | None = None,
     ) -> bool:
         """Whether a name may be read here; what may not is recorded, where `read_by` reads it."""
+        if name in self.secrets and read_by is None and name not in local:
+            self.refuse_secret(name, place, findings)  # as a document
         if name in local or name in self.inputs:
             return True
         maker = self.made_by.get(name)
@@ -59,6 +63,24 @@ class Scope:
             )
         return False
 
+    def check_secret(
+        self, name: str, place: Key, findings: Findings, read_by: Expression | Template, args: Key
+    ) -> None:
+        """Whether a secret may be read here: by `when`, or by one of the arguments at `args` that is nothing
+        else. Elsewhere its name alone would be read.
+        """
+        whole = len(place) == len(args) + 1 and place[:-1] == args
+        if place[-1] != "when" and not (whole and lone_expression(read_by.source) == name):
+            self.refuse_secret(name, place, findings, within=read_by.locate(name))
+
+    def refuse_secret(
+        self, name: str, place: Key, findings: Findings, *, within: tuple[int, int] | None = None
+    ) -> None:
+        """Records that a secret is read where it does not go."""
+        message = f"'{name}' is a secret, which does not go here: its name would be read, not its value"
+        cure = f'give it whole ("{{{{ {name} }}}}") to an argument of a handler, or to a secret input'
+        findings.error(self.source, place, message, cure, within=within)
+
     def check_step(
         self, step_id: str, place: Key, findings: Findings, read_by: Expression | Template
     ) -> None:
@@ -81,6 +103,9 @@ def step_names(step: Step, at: Key, scope: Scope, findings: Findings) -> tuple[s
     """
     local = frozenset(["steps", *_local(step)])
     reads: dict[str, None] = dict.fromkeys(step.inputs)
+    if step.skill is None:  # a handler's `undo` may need what its step names
+        for name in sorted(scope.secrets.intersection(step.inputs)):
+            scope.refuse_secret(name, (*at, "inputs"), findings)
     for place, text, is_expression, counts in _sources(step, at):
         try:
             parsed = Expression.parse(text) if is_expression else Template.parse(text)
@@ -90,6 +115,8 @@ def step_names(step: Step, at: Key, scope: Scope, findings: Findings) -> tuple[s
         own = frozenset([scope.own_output]) if place[-1] == "until" else frozenset()
         for name in sorted(parsed.names):
             known = scope.check(name, place, findings, local | own, read_by=parsed)
+            if name in scope.secrets - local:
+                scope.check_secret(name, place, findings, parsed, (*at, "args"))
             if known and counts and name not in local | own:
                 reads[name] = None
         for step_id in sorted(parsed.steps):

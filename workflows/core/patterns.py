@@ -12,6 +12,8 @@ from functools import lru_cache
 
 import regex
 
+from workflows.core.cut_text import cut
+
 PATTERN_CHARS = 1_000
 SCHEMA_PATTERN_CHARS = 8_000
 SEARCH_SECONDS = 0.5
@@ -66,7 +68,7 @@ def found_in(pattern: str, text: str, seconds: float = SEARCH_SECONDS, *, whole:
     """
     fault = _schema_fault(pattern)
     if fault is not None:
-        raise UnusablePattern(f"the pattern {pattern[:60]!r} cannot be used: {fault}")
+        raise UnusablePattern(f"the pattern {cut(pattern, 60)!r} cannot be used: {fault}")
     if seconds <= 0:
         raise TakesTooLong(pattern)
     try:

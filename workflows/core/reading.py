@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from workflows.core.cut_text import cut
 from workflows.core.errors import Mistake
 from workflows.core.files import FileTooLarge, NoRegularFile, read_file
 from workflows.core.source import Source, Unreadable
@@ -139,7 +140,7 @@ def _parse_json(text: str, file: str) -> Source:
             file, "half a surrogate pair (\\ud800 to \\udfff)", "write the character itself"
         ) from None
     except ValueError as fault:  # digits beyond Python's limit, NaN
-        raise _unreadable(file, f"not JSON: {fault}"[:120], "write a finite, shorter number") from None
+        raise _unreadable(file, cut(f"not JSON: {fault}", 120), "write a finite, shorter number") from None
     except RecursionError:
         raise _unreadable(file, "nested too deeply", "flatten the file") from None
     try:

@@ -60,6 +60,8 @@ class _Names:
                 continue
             for name in sorted(parsed.names):
                 self.check(name, at, parsed)
+                if name in self.scope.secrets:
+                    self.scope.check_secret(name, at, self.findings, parsed, place)
 
     def check(self, name: str, place: Key, read_by: Template | None = None) -> None:
         """Records a name that is not known, where `read_by` reads it."""

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from workflows.core.cut_text import cut
 from workflows.core.models.written import Duration, Positive, Text, Written, listed
 
 PERSON = r"^[A-Za-z0-9_\u4e00-\u9fff][A-Za-z0-9_.@+:/\u4e00-\u9fff-]*$"
@@ -16,7 +17,7 @@ PERSON = r"^[A-Za-z0-9_\u4e00-\u9fff][A-Za-z0-9_.@+:/\u4e00-\u9fff-]*$"
 def _person(value: str) -> str:
     if len(value) > 120 or not re.match(PERSON, value):
         raise ValueError(
-            f"'{value[:60]}' names no person; write a user's name such as alice or alice@example.com"
+            f"'{cut(value, 60)}' names no person; write a user's name such as alice or alice@example.com"
         )
     return value
 
