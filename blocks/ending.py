@@ -50,6 +50,19 @@ class _Watch:
     thread: threading.Thread | None = None
     ended: threading.Event = field(default_factory=threading.Event)
 
+    def start(self) -> None:
+        """Begins to watch, in a thread of its own."""
+        self.ended.clear()
+        self.thread = threading.Thread(target=self.run, name="ending", daemon=True)
+        self.thread.start()
+
+    def stop(self) -> None:
+        """Ends the thread; signals are noted all the same, for the next `start`."""
+        self.ended.set()
+        os.write(self.writing, b"\0")
+        if self.thread is not None:
+            self.thread.join()
+
     def run(self) -> None:
         """Reads signals; ends the process when one was not obeyed in time."""
         while not self.ended.is_set():
@@ -98,8 +111,7 @@ def ending_in_time(*, stays: bool) -> Iterator[None]:
     os.set_blocking(writing, False)
     watch = _Watch(reading, writing, signal.set_wakeup_fd(writing, warn_on_full_buffer=False))
     _watches.append(watch)
-    watch.thread = thread = threading.Thread(target=watch.run, name="ending", daemon=True)
-    thread.start()
+    watch.start()
     before = signal.signal(signal.SIGTERM, _leave)
     try:
         yield
@@ -107,26 +119,40 @@ def ending_in_time(*, stays: bool) -> Iterator[None]:
         if signal.getsignal(signal.SIGTERM) is _leave:
             signal.signal(signal.SIGTERM, before)
         if not (stays and watch.first):
-            watch.ended.set()
             _watches.remove(watch)
             signal.set_wakeup_fd(watch.before)
-            os.write(writing, b"\0")
-            thread.join()
+            watch.stop()
             os.close(reading)
             os.close(writing)
 
 
-def stop_watching() -> None:
-    """Ends the watching thread for a process that forks, which must have none.
+@contextlib.contextmanager
+def unwatched() -> Iterator[None]:
+    """For the moment of a fork, which needs a process without threads. Signals are heard after it.
 
-    SIGTERM leaves as before, through every `with`; nothing ends the process hard any more.
+    A forked child stays unwatched: its parent is to end it.
     """
     for watch in _watches:
-        watch.ended.set()
-        signal.set_wakeup_fd(-1)
-        os.write(watch.writing, b"\0")
-        if watch.thread is not None:
-            watch.thread.join()
+        watch.stop()
+    try:
+        yield
+    finally:
+        for watch in _watches:
+            watch.start()
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Within it signals interrupt nothing, such as the removal of what is private; the hard end stays."""
+    mine = threading.current_thread() is threading.main_thread()
+    before = {number: signal.getsignal(number) for number in NUMBERS if mine}
+    for number in before:
+        signal.signal(number, lambda *_: None)  # ignored ones would not reach the wakeup file
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from blocks.patience import STORE, Vigil
 from blocks.storage_errors import StorageError, StoreAway
-from blocks.storage_root import Root
+from blocks.storage_root import MOST_BODY, Root
 
 T = TypeVar("T")
 
@@ -32,8 +32,8 @@ class PatientRoot:
     def place(self, key: str) -> str:
         return self._root.place(key)
 
-    def read(self, key: str) -> bytes:
-        return self._outwait(lambda: self._root.read(key))
+    def read(self, key: str, most: int = MOST_BODY) -> bytes:
+        return self._outwait(lambda: self._root.read(key, most))
 
     def write(self, key: str, body: bytes, *, media_type: str = "", durable: bool = False) -> None:
         self._outwait(lambda: self._root.write(key, body, media_type=media_type, durable=durable))

@@ -21,11 +21,14 @@ from pydantic import Field, PrivateAttr
 from blocks.privacy import close_worker
 from blocks.result_records import ForeignResult, checked_record
 from blocks.storage import ArtifactStore
+from blocks.storage_errors import BodyTooLarge
 from blocks.storage_root import Root, open_root
 
 close_worker()
 
 _FOLDER = "_results"
+_MOST_RECORD = 64 * 2**20
+"""Bytes of a record; it holds refs, not bodies."""
 _TRIES = 4  # type, schema and block may each come in between once
 
 
@@ -50,9 +53,12 @@ class ResultStorage(WritableFileSystem):
         FileNotFoundError when there is none; ValueError for an unfit key, and for a record that was not
         written here (ForeignResult), which Prefect then takes for none.
         """
-        body = await asyncio.to_thread(self._root().read, f"{_FOLDER}/{path}")
         try:
+            body = await asyncio.to_thread(self._root().read, f"{_FOLDER}/{path}", _MOST_RECORD)
             return self._checked(path, body)
+        except BodyTooLarge:
+            self._refused[path] = "it is larger than any that is written here"
+            raise ForeignResult(self._refused[path]) from None
         except ForeignResult as fault:
             self._refused[path] = str(fault)
             raise

@@ -23,9 +23,12 @@ from botocore.exceptions import (  # type: ignore[import-untyped]
     NoCredentialsError,
     SSLError,
 )
+from fsspec.asyn import sync  # type: ignore[import-untyped]
+from s3fs.core import _error_wrapper  # type: ignore[import-untyped]
 
 from blocks.names import checked_key
 from blocks.storage_errors import StorageError
+from blocks.storage_root import MOST_BODY, too_large
 from workflows.core.errors import UsageError
 
 _BUCKET = re.compile(r"[a-z0-9A-Z][A-Za-z0-9._-]{1,61}[A-Za-z0-9]")
@@ -140,12 +143,13 @@ class S3Root:
     def place(self, key: str) -> str:
         return self.address(key)
 
-    def read(self, key: str) -> bytes:
-        # max_concurrency=1 is one request; more would ask for the size first.
-        path = f"{self._bucket}/{self._key(key)}"
+    def read(self, key: str, most: int = MOST_BODY) -> bytes:
+        client = self._client()
         with self._faults("read", key):
-            body: bytes = self._client().cat_file(path, max_concurrency=1)
-            return body
+            body: bytes | None = sync(client.loop, _read, client, self._bucket, self._key(key), most)
+        if body is None:
+            raise too_large(self.address(key), most)
+        return body
 
     def write(self, key: str, body: bytes, *, media_type: str = "", durable: bool = False) -> None:
         path = f"{self._bucket}/{self._key(key)}"
@@ -221,6 +225,25 @@ class S3Root:
         reason = str(error) or ("no answer" if isinstance(error, TimeoutError) else type(error).__name__)
         told = f"{message}: {self._connection.scrub(reason)}"
         return StorageError(told, cure, passing=_is_passing(error))
+
+
+async def _read(client: Any, bucket: str, key: str, most: int) -> bytes | None:
+    """The object by one request; None, before any of it is read, where it is larger than that.
+
+    `cat_file` of s3fs takes whatever comes.
+    """
+
+    async def call() -> bytes | None:
+        answer = await client._call_s3("get_object", Bucket=bucket, Key=key)
+        stream = answer["Body"]
+        try:
+            # What comes is what was announced: the HTTP client ends there.
+            return None if answer.get("ContentLength", most + 1) > most else await stream.read()
+        finally:
+            stream.close()
+
+    body: bytes | None = await _error_wrapper(call, retries=client.retries)
+    return body
 
 
 def _content_type(media_type: str) -> dict[str, str]:

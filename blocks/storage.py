@@ -30,8 +30,8 @@ from blocks.patience import Vigil
 from blocks.patient_root import PatientRoot
 from blocks.plan_secrets import masked_manifest
 from blocks.recent_bodies import RecentBodies
-from blocks.storage_errors import ArtifactCorrupt, ArtifactMissing, StorageError
-from blocks.storage_root import Root, open_root
+from blocks.storage_errors import ArtifactCorrupt, ArtifactMissing, BodyTooLarge, StorageError
+from blocks.storage_root import MOST_BODY, Root, open_root
 from workflows.core.refs import Ref, digest_bytes
 
 __all__ = ["ArtifactCorrupt", "ArtifactMissing", "ArtifactStore", "StorageError", "suffix_of"]
@@ -44,6 +44,7 @@ MANIFEST_VERSION = 1
 _THREADS = 8
 _LARGE = 64 * 2**20
 """Bytes: larger bodies are published one at a time, since each is held in memory."""
+_MOST_MANIFEST = 256 * 2**20
 _SUMMARY = 400
 _SUFFIXES = {
     "text/markdown": "md",
@@ -253,26 +254,31 @@ class ArtifactStore:
 
     def _keep(self, key: str, body: bytes, media_type: str) -> None:
         try:
-            if self._root.read(key) == body:
+            if self._root.read(key, len(body)) == body:
                 return
-        except FileNotFoundError:
-            pass  # the usual case: a new body
+        except (FileNotFoundError, BodyTooLarge):
+            pass  # the first is the usual case: a new body
         self._root.write(key, body, media_type=media_type, durable=True)
 
     def _read(self, ref: Ref) -> bytes:
         key = _blob_key(ref.tenant, ref.sha256)
         self._recent.drop(key)
         try:
-            body = self._root.read(key)
+            body = self._root.read(key, min(ref.size, MOST_BODY))
         except FileNotFoundError:
             raise self._missing(ref) from None
+        except BodyTooLarge:
+            raise self._corrupt(ref) from None
         if digest_bytes(body) != ref.sha256:
-            raise ArtifactCorrupt(
-                f"the body of {ref.kind} ({ref.sha256[:12]}) was changed in {self.describe()}",
-                "run the same command again: the step that made it runs anew",
-            )
+            raise self._corrupt(ref)
         self._recent.add(key, body)
         return body
+
+    def _corrupt(self, ref: Ref) -> ArtifactCorrupt:
+        return ArtifactCorrupt(
+            f"the body of {ref.kind} ({ref.sha256[:12]}) was changed in {self.describe()}",
+            "run the same command again: the step that made it runs anew",
+        )
 
     def _missing(self, ref: Ref) -> ArtifactMissing:
         return ArtifactMissing(
@@ -290,7 +296,7 @@ class ArtifactStore:
 
     def _manifest(self, key: str) -> dict[str, Any] | None:
         try:
-            document = json.loads(self._root.read(key))
+            document = json.loads(self._root.read(key, _MOST_MANIFEST))
         except FileNotFoundError:
             return None
         except (ValueError, RecursionError) as error:

@@ -24,6 +24,10 @@ class StoreAway(PatienceOver, StorageError):
         self.passing = False
 
 
+class BodyTooLarge(StorageError):
+    """Under a key lies more than its reader takes; nothing of it was read."""
+
+
 class ArtifactMissing(StorageError):
     """No body is stored under a ref's tenant and digest."""
 

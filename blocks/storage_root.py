@@ -18,12 +18,13 @@ from urllib.parse import unquote, urlsplit
 
 from blocks.home import make_folder
 from blocks.names import checked_key
-from blocks.storage_errors import StorageError
+from blocks.storage_errors import BodyTooLarge, StorageError
 from workflows.core.errors import UsageError
-from workflows.core.files import read_file
+from workflows.core.files import FileTooLarge, read_file
 
 _READ_ONLY = 0o444
-_MOST_BODY = 2**30
+MOST_BODY = 2**30
+"""Bytes of a body whose size is not known."""
 _TEMPORARY = "_tmp"
 
 
@@ -43,8 +44,8 @@ class Root(Protocol):
     def place(self, key: str) -> str:
         """Where a person finds a key: a path, or an s3:// address."""
 
-    def read(self, key: str) -> bytes:
-        """The bytes of a key."""
+    def read(self, key: str, most: int = MOST_BODY) -> bytes:
+        """The bytes of a key. Raises FileNotFoundError, and BodyTooLarge where there are more than `most`."""
 
     def write(self, key: str, body: bytes, *, media_type: str = "", durable: bool = False) -> None:
         """Put `body` under a key in one step. `durable`: it also survives a power cut from then on."""
@@ -100,12 +101,14 @@ class FolderRoot:
     def place(self, key: str) -> str:
         return str(self._path(key))
 
-    def read(self, key: str) -> bytes:
+    def read(self, key: str, most: int = MOST_BODY) -> bytes:
         path = self._path(key)
         try:
-            return read_file(path, _MOST_BODY)
+            return read_file(path, most)
         except FileNotFoundError:
             raise
+        except FileTooLarge:
+            raise too_large(str(path), most) from None
         except OSError as error:
             raise _fault(error, "read", path) from error
 
@@ -209,6 +212,13 @@ _CURES = {
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.ENOTDIR: "a file stands where a folder is needed: name another folder in PHASELINE_STORAGE",
 }
+
+
+def too_large(place: str, most: int) -> BodyTooLarge:
+    """What is said of a body that is larger than expected."""
+    return BodyTooLarge(
+        f"{place} holds more than the {most:,} bytes that are read", "see who may write to the storage"
+    )
 
 
 def _fault(error: OSError, action: str, path: Path) -> StorageError:

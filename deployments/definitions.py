@@ -42,8 +42,6 @@ def referred_mistakes(catalog: Catalog) -> list[Mistake]:
 
 
 def _once(mistakes: list[Mistake]) -> list[Mistake]:
-    seen: list[Mistake] = []
-    for mistake in mistakes:
-        if mistake not in seen:
-            seen.append(mistake)
-    return seen
+    # Without the value, which may be a list: it is the one at this place.
+    found = {(m.file, m.line, m.column, m.path, m.message, m.cure): m for m in reversed(mistakes)}
+    return list(reversed(found.values()))

@@ -121,13 +121,16 @@ def status(home: Path) -> ServerInfo | None:
     return _answering(folder_of(home))
 
 
-def down(home: Path) -> bool:
-    """End the server of `home` and forget that it was to be kept. True if anything was running."""
+def down(home: Path, *, grace: float = shared.GRACE) -> bool:
+    """End the server of `home` and forget that it was to be kept. True if anything was running.
+
+    grace: seconds it may take to end by itself; 0 kills it.
+    """
     folder = folder_of(home)
     if not folder.is_dir():
         return False
     (folder / shared.KEEP).unlink(missing_ok=True)
-    return end_all(folder)
+    return end_all(folder, grace)
 
 
 def in_use(home: Path) -> bool:

@@ -135,10 +135,10 @@ def alone(folder: Path) -> Iterator[bool]:
         yield mine
 
 
-def end_all(folder: Path) -> bool:
-    """End supervisor and server, whichever of them lives. True if any did."""
-    supervisor = _end(folder / shared.SUPERVISOR_LOCK, shared.GRACE + 3)
-    server = _end(folder / shared.SERVER_LOCK, shared.GRACE)
+def end_all(folder: Path, grace: float = shared.GRACE) -> bool:
+    """End supervisor and server, whichever of them lives, after `grace` seconds hard. True if any did."""
+    supervisor = _end(folder / shared.SUPERVISOR_LOCK, grace and grace + 3)
+    server = _end(folder / shared.SERVER_LOCK, grace)
     return supervisor or server
 
 

@@ -36,7 +36,7 @@ from tasks.results import StepResult
 from tasks.secrets import scrub_value, without_secrets
 from tasks.toolbox import HANDLER_TIMEOUT, SkillChanged, without_known_secrets
 from tasks.tools import ToolSet
-from tasks.turns import Conversation, Notice, converse
+from tasks.turns import Ask, Conversation, Notice, converse
 from tasks.values import Value, render
 from workflows.core.agents import hook_digest, hook_sources
 from workflows.core.errors import PhaselineError
@@ -122,43 +122,13 @@ async def _answered(
 ) -> StepResult:
     """What one conversation comes to."""
     started = time.monotonic()
-    blocks, cut = await message_blocks(attached, instruction, context.store)
-    # Handlers may open what the step reads, whether or not it is attached to the message.
-    readable = {v.name: v for v in [*attached, *(values[n] for n in step.reads if n in values)]}
-    earlier = journal.earlier if journal is not None else None
-    continued = journal is not None and journal.begun
-    offered = await step_tools(
-        step, agent, readable, attached, cut, context, path, earlier=earlier, continued=continued
-    )
-    tools = ToolSet(tuple(without_known_secrets(t, context) for t in offered))
-    if journal is not None:
-        said = await journal.definitions(tools.definitions(), foreign=bool(agent.servers))
-        tools = tools.as_told(said)
-        blocks = _with_earlier(blocks, journal.told())
-    messages = await _created(agent, [{"role": "user", "content": blocks}], context, journal)
+    messages, tools = await _begin(step, agent, instruction, attached, values, context, path, journal)
     connection = context.connection(agent)  # first: from here on its credential is a known secret
     gates, notice = await _gates(agent, context, path)
-    opening = _Opening(context)
-
-    patience = context.patience_of(step.patience)
-
-    async def ask(to: ModelConnection, request: Request, on_event: OnEvent) -> Answer:
-        with context.waiting_out(path, on_event) as telling:
-            outage = context.outage(to)
-            return await requests.ask(
-                to,
-                opening.masked(request),
-                patience,
-                telling,
-                gate=gates,
-                outage=outage,
-                sleep=partial(_stand, context, path),
-            )
-
     with without_secrets(context.secrets):
         conversation = await converse(
             connection,
-            ask=ask,
+            ask=_asking(step, context, path, gates),
             notice=notice,
             model=agent.model,
             system=agent.system,
@@ -183,6 +153,54 @@ async def _answered(
         offline=conversation.offline,
         seconds=time.monotonic() - started,
     )
+
+
+async def _begin(
+    step: StepPlan,
+    agent: AgentPlan,
+    instruction: str,
+    attached: Sequence[Value],
+    values: Mapping[str, Value],
+    context: RunContext,
+    path: str,
+    journal: StepJournal | None,
+) -> tuple[list[dict[str, Any]], ToolSet]:
+    """What a conversation opens with, and its tools: those it was told of when it began."""
+    blocks, cut = await message_blocks(attached, instruction, context.store)
+    # Handlers may open what the step reads, whether or not it is attached to the message.
+    readable = {v.name: v for v in [*attached, *(values[n] for n in step.reads if n in values)]}
+    earlier = journal.earlier if journal is not None else None
+    continued = journal is not None and journal.begun
+    offered = await step_tools(
+        step, agent, readable, attached, cut, context, path, earlier=earlier, continued=continued
+    )
+    tools = ToolSet(tuple(without_known_secrets(t, context) for t in offered))
+    if journal is not None:
+        said = await journal.definitions(tools.definitions(), foreign=bool(agent.servers))
+        tools = tools.as_told(said)
+        blocks = _with_earlier(blocks, journal.told())
+    return await _created(agent, [{"role": "user", "content": blocks}], context, journal), tools
+
+
+def _asking(step: StepPlan, context: RunContext, path: str, gates: Gates) -> Ask:
+    """How the step's requests are made: masked, behind its gates, for as long as its patience."""
+    opening = _Opening(context)
+    patience = context.patience_of(step.patience)
+
+    async def ask(to: ModelConnection, request: Request, on_event: OnEvent) -> Answer:
+        with context.waiting_out(path, on_event) as telling:
+            outage = context.outage(to)
+            return await requests.ask(
+                to,
+                opening.masked(request),
+                patience,
+                telling,
+                gate=gates,
+                outage=outage,
+                sleep=partial(_stand, context, path),
+            )
+
+    return ask
 
 
 async def _stand(context: RunContext, path: str, seconds: float) -> None:

@@ -7,6 +7,7 @@ run for long.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any
 
 from blocks.json_schemas import TooMuchWork, UnusableSchema, errors_of, schema_fault
@@ -16,6 +17,8 @@ FREE_FIELD = "text"
 """The one field of a wait that gives no form."""
 
 _SHOWN = 5
+_PROBLEMS = 200
+"""That are looked for: each may cost a look at all fields."""
 _OPENING = (
     *("additionalProperties", "unevaluatedProperties", "patternProperties", "propertyNames"),
     *("$ref", "$dynamicRef", "allOf", "anyOf", "oneOf", "if", "dependentSchemas"),
@@ -91,7 +94,11 @@ def _problems(form: Mapping[str, Any], data: dict[str, Any]) -> list[str]:
         raise UnfitAnswer(f"the form itself cannot be used: {fault}", "reject with a note") from None
     except TooMuchWork as fault:
         raise UnfitAnswer(f"the answer cannot be checked: {fault}", "give a shorter text") from None
-    return list(dict.fromkeys(_cut(line) for error in errors for line in _lines(error)))
+    # One error stands for each missing field, and each tells of all of them.
+    told = {(error.validator, tuple(error.absolute_path), error.message): error for error in errors}
+    once = {key[:2] if key[0] == "required" else key: error for key, error in told.items()}
+    lines = (_cut(line) for error in once.values() for line in _lines(error))
+    return list(dict.fromkeys(islice(lines, _PROBLEMS)))
 
 
 def _lines(error: Any) -> Iterator[str]:

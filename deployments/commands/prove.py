@@ -7,7 +7,6 @@ import contextlib
 import fnmatch
 import os
 import shlex
-import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,13 +14,14 @@ from typing import Any
 
 from blocks import secrets
 from blocks.boundaries import BOUNDARIES
-from blocks.ending import stop_watching
+from blocks.ending import uninterrupted
 from blocks.paths import expanded, full_path
 from deployments import local_server
 from deployments.definitions import compile_named, open_catalog
 from deployments.display import Out
 from deployments.given import read_inputs
-from deployments.prover.child import Subject, preload
+from deployments.prover.apart import run_apart
+from deployments.prover.child import Subject, preload, remove_folder
 from deployments.prover.reach import refuse_far_reaching
 from workflows.core.catalog import Catalog
 from workflows.core.errors import UsageError, did_you_mean
@@ -30,6 +30,8 @@ from workflows.core.plan import Plan
 _IDLE = "120"
 """Seconds after which a server whose prover was killed ends by itself."""
 _WIDTH = 2
+_SERVER = "server"
+"""Home of the cases' Prefect server, below the folder of all cases."""
 
 
 def execute(args: argparse.Namespace, out: Out) -> int:
@@ -44,9 +46,15 @@ def execute(args: argparse.Namespace, out: Out) -> int:
     if not args.allow_effects:
         refuse_far_reaching(plan)
     report = _writable(args.report)
-    stop_watching()  # cases are forked
-    with _folder(args.keep) as root, _server(root, out):
-        return _proved(args, _subject(args, catalog, plan, given, answers), root, report, out)
+
+    root = _folder(args.keep)
+
+    def work() -> int:
+        with _cleared(root, args.keep), _server(root / _SERVER, out):
+            return _proved(args, _subject(args, catalog, plan, given, answers), root, report, out)
+
+    with _cleared(root, args.keep):  # here too: who proves may be killed
+        return run_apart(work, out)
 
 
 def _proved(args: argparse.Namespace, subject: Subject, root: Path, report: Path | None, out: Out) -> int:
@@ -116,27 +124,32 @@ class _Progress:
             self._out.note(case_line(verdict, self._done, self._total), style)  # type: ignore[arg-type]
 
 
-@contextlib.contextmanager
-def _folder(keep: str | None) -> Iterator[Path]:
-    """Where everything is kept; removed afterwards, but for the cases that differ when it was named."""
+def _folder(keep: str | None) -> Path:
+    """Where everything is kept. Raises UsageError."""
     if keep is None:
-        root = Path(tempfile.mkdtemp(prefix="phaseline-prove-"))
-    else:
-        root = full_path(keep, "--keep")
-        root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if any(root.iterdir()):
-            raise UsageError(f"the folder {keep} is not empty", "name a new one in --keep")
-    try:
-        yield root
-    finally:
-        if keep is None:
-            shutil.rmtree(root, ignore_errors=True)
+        return Path(tempfile.mkdtemp(prefix="phaseline-prove-"))
+    root = full_path(keep, "--keep")
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if any(root.iterdir()):
+        raise UsageError(f"the folder {keep} is not empty", "name a new one in --keep")
+    return root
 
 
 @contextlib.contextmanager
-def _server(root: Path, out: Out) -> Iterator[None]:
+def _cleared(root: Path, keep: str | None) -> Iterator[None]:
+    """Afterwards server and folder are gone; of one that was named, the cases that differ stay."""
+    try:
+        yield
+    finally:
+        with uninterrupted():
+            if (root / _SERVER).is_dir():
+                local_server.down(root / _SERVER, grace=0)
+            remove_folder(root / _SERVER if keep is not None else root)
+
+
+@contextlib.contextmanager
+def _server(home: Path, out: Out) -> Iterator[None]:
     """A Prefect server for the cases alone. Prefect is imported while it starts, and knows no other one."""
-    home = root / "server"
     environ = {**os.environ, "PHASELINE_SERVER_IDLE": _IDLE}
     out.note("starting a Prefect server of its own")
 
@@ -144,13 +157,9 @@ def _server(root: Path, out: Out) -> Iterator[None]:
         _point_prefect(info, home)
         preload()
 
-    try:
-        with local_server.busy(home):
-            local_server.ensure(home, lifetime="command", environ=environ, meanwhile=meanwhile)
-            yield
-    finally:
-        local_server.down(home)
-        shutil.rmtree(home, ignore_errors=True)
+    with local_server.busy(home):
+        local_server.ensure(home, lifetime="command", environ=environ, meanwhile=meanwhile)
+        yield
 
 
 def _point_prefect(info: local_server.ServerInfo, home: Path) -> None:

@@ -15,6 +15,7 @@ import json
 import os
 import shutil
 import signal
+import stat
 import sys
 import tempfile
 import threading
@@ -295,3 +296,14 @@ def make_ledger(file: Path) -> int:
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with Ledger.open(file):
         return 0
+
+
+def remove_folder(folder: Path) -> None:
+    """Removes a folder of cases, also what a killed handler left in it without the right to write."""
+    for place, folders, _ in os.walk(folder):
+        for name in folders:
+            inner = Path(place, name)
+            with contextlib.suppress(OSError):
+                if not inner.is_symlink() and not inner.stat().st_mode & stat.S_IWUSR:
+                    inner.chmod(0o700)
+    shutil.rmtree(folder, ignore_errors=True)

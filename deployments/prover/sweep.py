@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import shutil
 import signal
-import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -15,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from deployments.prover.cases import Case, Choice, Ended, choose
-from deployments.prover.child import Place, Subject, ended, forked, make_ledger
+from deployments.prover.child import Place, Subject, ended, forked, make_ledger, remove_folder
 from deployments.prover.compare import Verdict, differences, judge, together
 from deployments.prover.recording import Boundary, boundaries_of
 from workflows.core.errors import PhaselineError
@@ -130,7 +128,7 @@ class Sweep:
         for running, end in self._ends():
             ends.append((running.place.folder, end))
             self._patience = max(_LEAST_PATIENCE, _SLOWER * (time.monotonic() - running.began))
-            _remove(running.place.folder)
+            remove_folder(running.place.folder)
         (_, base), (_, again) = sorted(ends, key=lambda end: end[0])
         for end in (base, again):
             if end.trouble or end.status != "completed":
@@ -166,7 +164,7 @@ class Sweep:
         if verdict.differences and self.wanted.keep and verdict.boundary not in self._folders:
             self._folders[verdict.boundary] = running.place.folder
         else:
-            _remove(running.place.folder)
+            remove_folder(running.place.folder)
 
     def _begin(self, boundary: Boundary | None) -> None:
         place = Place(self.root / f"case-{self._count:05d}")  # all of one length, so texts with it are too
@@ -214,13 +212,3 @@ def _read(running: _Running, code: int) -> Ended:
     except (OSError, ValueError):
         return Ended(running.boundary, (), {}, trouble=f"the case's own process ended with {code}")
     return Ended.from_json(running.boundary, value)
-
-
-def _remove(folder: Path) -> None:
-    """Removes a case's folder, also what a killed handler left in it without the right to write."""
-    for place, folders, _ in os.walk(folder):
-        for name in folders:
-            inner = Path(place, name)
-            if not inner.is_symlink() and not inner.stat().st_mode & stat.S_IWUSR:
-                inner.chmod(0o700)
-    shutil.rmtree(folder, ignore_errors=True)

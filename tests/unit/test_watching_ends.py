@@ -5,14 +5,27 @@ from __future__ import annotations
 import signal
 import threading
 
-from blocks.ending import ending_in_time, stop_watching
+import pytest
+
+from blocks.ending import ending_in_time, uninterrupted, unwatched
 
 
-def test_who_forks_watches_no_more_and_still_ends_well() -> None:
+def test_who_forks_has_no_thread_beside_it_and_is_watched_afterwards() -> None:
     before, handler = threading.active_count(), signal.getsignal(signal.SIGTERM)
     with ending_in_time(stays=False):
         assert threading.active_count() == before + 1
-        stop_watching()
-        assert threading.active_count() == before
+        with unwatched():
+            assert threading.active_count() == before
+        assert threading.active_count() == before + 1
         assert signal.getsignal(signal.SIGTERM) is not handler, "it still leaves through every `with`"
+    assert threading.active_count() == before
     assert signal.getsignal(signal.SIGTERM) is handler
+
+
+def test_what_is_private_is_removed_whatever_signal_comes() -> None:
+    with ending_in_time(stays=False):
+        with uninterrupted():
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)

@@ -75,7 +75,7 @@ def _check_binding(
     skill = skills.get(binding.skill_id)
     if skill is None:
         if not findings.any_below(f"skills/{binding.skill_id}/"):
-            cure = did_you_mean(binding.skill_id, skills) or f"add skills/{binding.skill_id}/SKILL.md"
+            cure = findings.near(binding.skill_id, skills) or f"add skills/{binding.skill_id}/SKILL.md"
             findings.error(agent.source, (*place, "skill_id"), f"unknown skill '{binding.skill_id}'", cure)
         return
     if skill.visibility == "private" and not owns(agent, skill):

@@ -8,7 +8,6 @@ from workflows.core.agent_skills import owns
 from workflows.core.agents import CatalogAgent
 from workflows.core.catalog import Catalog
 from workflows.core.connectors import check_connector
-from workflows.core.errors import did_you_mean
 from workflows.core.findings import Findings
 from workflows.core.models.agent import THINKING, Model, SkillBinding
 from workflows.core.models.workflow import Step
@@ -31,6 +30,7 @@ class Binder:
         # A thousand steps share a handful of agents; each is built once, so that plans stay small too.
         self._agents: dict[tuple[str, tuple[str, ...]], AgentPlan] = {}
         self._skill_plans: dict[tuple[str, float | None], SkillPlan] = {}
+        self._unknown: set[tuple[Key, str]] = set()
 
     def agent(
         self, agent_id: str, place: Key, step: Step, at: Key, *, panel: tuple[str, ...] = ()
@@ -39,7 +39,10 @@ class Binder:
         agent = self.catalog.find_agent(agent_id)
         if agent is None:
             self.findings.error(
-                self.source, place, f"unknown agent '{agent_id}'", did_you_mean(agent_id, self.catalog.agents)
+                self.source,
+                place,
+                f"unknown agent '{agent_id}'",
+                self.findings.near(agent_id, self.catalog.agents),
             )
             return None
         self._report_files(agent)
@@ -107,7 +110,7 @@ class Binder:
                     source,
                     (*base, "name"),
                     f"unknown model '{model.name}'",
-                    did_you_mean(model.name, [*table.families, *table.models]),
+                    self.findings.near(model.name, [*table.families, *table.models]),
                 )
             return model.name
         if model.version in ("", "latest"):
@@ -118,7 +121,7 @@ class Binder:
                 source,
                 (*base, "version"),
                 f"{model.name} has no version '{model.version}' in models.yaml",
-                did_you_mean(model.version, ["latest", *family.versions]),
+                self.findings.near(model.version, ["latest", *family.versions]),
             )
             return family.latest
         return known
@@ -132,7 +135,7 @@ class Binder:
                 source,
                 (*base, "thinking"),
                 f"unknown thinking '{model.thinking}'",
-                did_you_mean(word, THINKING),
+                self.findings.near(word, THINKING),
             )
             return None
         return cast(Effort | None, THINKING[word])
@@ -154,11 +157,10 @@ class Binder:
         return tuple(out)
 
     def _unknown_skill(self, skill_id: str, place: Key) -> None:
-        mistake = self.source.mistake(
-            place, f"unknown skill '{skill_id}'", did_you_mean(skill_id, self.catalog.skills)
-        )
-        if mistake not in self.findings.errors:
-            self.findings.errors.append(mistake)
+        if (place, skill_id) not in self._unknown:  # members of a panel share a step's skills
+            self._unknown.add((place, skill_id))
+            near = self.findings.near(skill_id, self.catalog.skills)
+            self.findings.error(self.source, place, f"unknown skill '{skill_id}'", near)
 
     def _bound(self, agent: CatalogAgent, skill_id: str, binding: SkillBinding) -> SkillPlan | None:
         skill = self.catalog.skills.get(skill_id)

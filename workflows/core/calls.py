@@ -8,7 +8,6 @@ from typing import Any
 
 from workflows.core.agent_skills import owns
 from workflows.core.bindings import Binder
-from workflows.core.errors import did_you_mean
 from workflows.core.expressions import lone_expression
 from workflows.core.findings import Findings
 from workflows.core.models.workflow import Step, Undo
@@ -49,7 +48,9 @@ class Calls:
         catalog = self.binder.catalog
         skill = catalog.skills.get(skill_id)
         if skill is None:
-            self._error(place, f"unknown skill '{skill_id}'", did_you_mean(skill_id, catalog.skills))
+            self._error(
+                place, f"unknown skill '{skill_id}'", self.binder.findings.near(skill_id, catalog.skills)
+            )
             return None
         agents = [a for name in owners if (a := catalog.find_agent(name)) is not None]
         if skill.visibility == "private" and not any(owns(agent, skill) for agent in agents):
@@ -68,7 +69,7 @@ class Calls:
         if found is None:
             wrong = f"'{skill.id}' has no handler '{name}'" if name else "which handler?"
             at = (*place, "handler" if name else "skill")
-            self._error(at, wrong, did_you_mean(name or "", by_name) or "add a handler")
+            self._error(at, wrong, self.binder.findings.near(name or "", by_name) or "add a handler")
         return found
 
     def _arguments(self, place: Key, handler: HandlerPlan, args: Mapping[str, Any]) -> None:
@@ -77,7 +78,7 @@ class Calls:
             at = (*place, "args", name)
             if name not in known:
                 wrong = f"'{handler.handler}' takes no argument '{name}'"
-                self._error(at, wrong, did_you_mean(name, known), of_key=True)
+                self._error(at, wrong, self.binder.findings.near(name, known), of_key=True)
             elif name in handler.documents:
                 for given in document_names(value):
                     self.check_name(given, at)
@@ -102,7 +103,7 @@ def check_inputs(
     for given, value in args.items():
         if given not in known:
             wrong = f"'{called.workflow}' has no input '{given}'"
-            findings.error(source, (*at, "args", given), wrong, did_you_mean(given, known), of_key=True)
+            findings.error(source, (*at, "args", given), wrong, findings.near(given, known), of_key=True)
         elif known[given].type != "secret" and isinstance(value, str) and lone_expression(value) in secrets:
             wrong = f"'{lone_expression(value)}' is a secret, and '{given}' of '{called.workflow}' is none"
             cure = f"declare it there as one: {given}: {{type: secret}}"

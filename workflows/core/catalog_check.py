@@ -10,7 +10,7 @@ from workflows.core.agents import CatalogAgent
 from workflows.core.bindings import Binder
 from workflows.core.catalog import Catalog, RobotFile, WorkflowFile, python_name
 from workflows.core.compiler import examine
-from workflows.core.errors import InvalidDefinition, Mistake, did_you_mean
+from workflows.core.errors import InvalidDefinition, Mistake
 from workflows.core.findings import Findings
 from workflows.core.reading import read_source
 from workflows.core.route_check import check_routes
@@ -101,7 +101,7 @@ def _check_registry(catalog: Catalog, found: Findings) -> None:
     for index, entry in enumerate(source.data.get("agents") or ()):
         agent_id = str(entry.get("id"))
         if agent_id not in catalog.agents and not catalog.findings.any_below("agents/"):
-            near = did_you_mean(agent_id, catalog.agents)
+            near = found.near(agent_id, catalog.agents)
             cure = near if near.startswith("did you mean") else f"add agents/{agent_id}/config.yaml"
             found.warn(source, ("agents", index, "id"), f"the agent '{agent_id}' has no folder", cure)
     for agent in catalog.agents.values():
@@ -131,7 +131,7 @@ def _check_owners(catalog: Catalog, found: Findings) -> None:
                 source,
                 (*place, "owner"),
                 f"the owner '{skill.owner}' is no agent's id or folder",
-                did_you_mean(skill.owner, words),
+                found.near(skill.owner, words),
             )
 
 
@@ -182,7 +182,7 @@ def _known_agent(
 ) -> CatalogAgent | None:
     agent = catalog.find_agent(agent_id)
     if agent is None and not catalog.findings.any_below("agents/"):
-        cure = did_you_mean(agent_id, catalog.agents) or f"add agents/{agent_id}/config.yaml"
+        cure = found.near(agent_id, catalog.agents) or f"add agents/{agent_id}/config.yaml"
         found.error(source, place, f"unknown agent '{agent_id}'", cure)
     return agent
 

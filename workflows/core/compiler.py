@@ -31,7 +31,7 @@ from workflows.core.edges import (
     upstream,
 )
 from workflows.core.effects import check_effect_key
-from workflows.core.errors import InvalidDefinition, did_you_mean
+from workflows.core.errors import InvalidDefinition
 from workflows.core.findings import Findings
 from workflows.core.inputs import compile_inputs
 from workflows.core.models.workflow import NOT_YET, Output, Step, Workflow
@@ -42,7 +42,6 @@ from workflows.core.people import check_condition, check_end, check_wait, guards
 from workflows.core.plan import (
     AgentPlan,
     ForEachPlan,
-    InputPlan,
     MergePlan,
     OutputPlan,
     Plan,
@@ -126,8 +125,9 @@ class _Compilation:
         else:
             before = upstream(after, order)
             before |= {k: v | everyone for k, v in upstream(after_last, order_last).items()}
-        steps = tuple(self._step(*placed[i], after[i], before, inputs, made_by) for i in order)
-        finals = tuple(self._step(*placed[i], after_last[i], before, inputs, made_by) for i in order_last)
+        given = frozenset(i.name for i in inputs)
+        steps = tuple(self._step(*placed[i], after[i], before, given, made_by) for i in order)
+        finals = tuple(self._step(*placed[i], after_last[i], before, given, made_by) for i in order_last)
         self._outputs(made_by)
         self._budget((*steps, *finals))
         if not cycle:
@@ -202,7 +202,7 @@ class _Compilation:
                     self.source,
                     ("outputs", index),
                     f"no step makes '{name}'",
-                    did_you_mean(name, as_written(made_by)),
+                    self.findings.near(name, as_written(made_by)),
                 )
 
     def _step(
@@ -211,7 +211,7 @@ class _Compilation:
         step: Step,
         depends_on: tuple[str, ...],
         before: Mapping[str, frozenset[str]],
-        inputs: tuple[InputPlan, ...],
+        inputs: frozenset[str],
         made_by: Mapping[str, str],
     ) -> StepPlan | None:
         if len(step.doers) != 1:
@@ -219,7 +219,7 @@ class _Compilation:
         output = self._output(at, step)
         scope = Scope(
             source=self.source,
-            inputs=frozenset(i.name for i in inputs),
+            inputs=inputs,
             made_by=made_by,
             upstream=before.get(step.id, frozenset()),
             own_output=output.name,
@@ -234,40 +234,25 @@ class _Compilation:
         fields = self._doer(at, step, scope)
         reads = tuple(dict.fromkeys((*reads, *documents(step, fields.get("handler")))))
         plan = StepPlan(
-            id=step.id,
-            name=step.name or step.id,
             prompt=prompt,
-            args=plain(step.args),
-            inputs=step.inputs,
             reads=reads,
             depends_on=depends_on,
-            requires=step.requires,
-            when=_condition(step),
-            for_each=ForEachPlan(items=plain(step.for_each), max_concurrent=step.max_concurrent)
-            if step.for_each is not None
-            else None,
-            repeat=RepeatPlan(until=step.repeat.until, max=step.repeat.max) if step.repeat else None,
             output=output,
             merge=self._merge(at, step),
-            timeout=step.timeout,
-            patience=step.patience,
-            retries=RetryPlan(**step.retries.model_dump()),
-            cache=step.cache,
-            ttl=step.ttl,
-            on_failure=step.on_failure,
-            budget=budget_plan(step.budget),
             undo=undo_plan(self.binder, at, step, scope, reads, self.findings),
-            effect_key=step.effect_key,
-            people=deciders_plan(step.people),
             guards=guards(step, depends_on, self.approvals),
+            **_own_fields(step),
             **fields,
         )
+        self._check_step(at, step, plan)
+        return plan.model_copy(update={"definition": definition(plan, self.agent_digests)})
+
+    def _check_step(self, at: Key, step: Step, plan: StepPlan) -> None:
         check_shared(self.source, at, plan, self.findings)
         check_effect_key(self.source, at, step, plan, self.findings)
         check_step_people(self.source, at, step, plan, self.catalog.agents, self.findings)
         if at[0] == "finally":
             check_end(self.source, at, plan, self.findings)
-        return plan.model_copy(update={"definition": definition(plan, self.agent_digests)})
 
     def _doer(self, at: Key, step: Step, scope: Scope) -> dict[str, Any]:
         if step.agent is not None:
@@ -294,13 +279,16 @@ class _Compilation:
 
     def _members(self, at: Key, step: Step) -> Iterator[Any]:
         panel = step.agents or ()
+        named: dict[str, str] = {}
+        seen: set[str] = set()
         for index, agent_id in enumerate(panel):
             place = (*at, "agents", index)
-            if agent_id in panel[:index]:
+            same = named.setdefault(member("", agent_id), agent_id)
+            if agent_id in seen:
                 self.findings.error(self.source, place, f"'{agent_id}' is twice in the panel", "name it once")
                 continue
-            same = next((one for one in panel[:index] if member("", one) == member("", agent_id)), None)
-            if same is not None:
+            seen.add(agent_id)
+            if same != agent_id:
                 message = f"'{agent_id}' and '{same}' are one part of the panel: '/' counts as '.'"
                 self.findings.error(self.source, place, message, "rename one of the agents")
                 continue
@@ -324,7 +312,10 @@ class _Compilation:
         file = self.catalog.workflows.get(name)
         if file is None:
             self.findings.error(
-                self.source, place, f"unknown workflow '{name}'", did_you_mean(name, self.catalog.workflows)
+                self.source,
+                place,
+                f"unknown workflow '{name}'",
+                self.findings.near(name, self.catalog.workflows),
             )
             return None
         if name in self.calling:
@@ -374,3 +365,27 @@ def _condition(step: Step) -> str | None:
     if step.when is None or step.when is True:
         return None
     return "false" if step.when is False else str(step.when)
+
+
+def _own_fields(step: Step) -> dict[str, Any]:
+    """What a plan takes from the written step alone."""
+    items = None if step.for_each is None else plain(step.for_each)
+    return {
+        "id": step.id,
+        "name": step.name or step.id,
+        "args": plain(step.args),
+        "inputs": step.inputs,
+        "requires": step.requires,
+        "when": _condition(step),
+        "for_each": None if items is None else ForEachPlan(items=items, max_concurrent=step.max_concurrent),
+        "repeat": RepeatPlan(until=step.repeat.until, max=step.repeat.max) if step.repeat else None,
+        "timeout": step.timeout,
+        "patience": step.patience,
+        "retries": RetryPlan(**step.retries.model_dump()),
+        "cache": step.cache,
+        "ttl": step.ttl,
+        "on_failure": step.on_failure,
+        "budget": budget_plan(step.budget),
+        "effect_key": step.effect_key,
+        "people": deciders_plan(step.people),
+    }

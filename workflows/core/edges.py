@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import heapq
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from workflows.core.errors import did_you_mean
 from workflows.core.findings import Findings
 from workflows.core.models.workflow import Step
 from workflows.core.source import Key, Source
@@ -15,9 +14,9 @@ MADE_UP = "#"
 """In ids that nobody wrote: they stand for one that is wrong, so that its step is looked at as well."""
 
 
-def as_written(names: Iterable[str]) -> list[str]:
+def as_written(names: Iterable[str]) -> Iterator[str]:
     """Ids and names that somebody wrote, without made-up ones."""
-    return [name for name in names if MADE_UP not in name]
+    return (name for name in names if MADE_UP not in name)
 
 
 def shown_id(step_id: str) -> str:
@@ -100,7 +99,7 @@ def edges(
                 )
             else:
                 findings.error(
-                    source, place, f"unknown step '{written}'", did_you_mean(written, as_written(ids))
+                    source, place, f"unknown step '{written}'", findings.near(written, as_written(ids))
                 )
         for name in step.inputs:
             maker = made_by.get(name)

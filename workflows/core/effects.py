@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from workflows.core.errors import did_you_mean
 from workflows.core.findings import Findings
 from workflows.core.models.workflow import Step
 from workflows.core.plan import AgentPlan, SkillPlan, StepPlan
@@ -63,7 +62,7 @@ def check_effect_key(source: Source, at: Key, step: Step, plan: StepPlan, findin
             findings.error(source, place, f"'{name}' is named twice", "name it once")
         elif name not in known and not elsewhere:
             wrong = f"{whose} takes no argument '{name}'" if handler else f"{whose} takes '{name}'"
-            findings.error(source, place, wrong, did_you_mean(name, known))
+            findings.error(source, place, wrong, findings.near(name, known))
 
 
 def _arguments(plan: StepPlan) -> set[str]:

@@ -241,8 +241,16 @@ def _lone_name(source: str) -> str | None:
 
 def _lines_reading(source: str, expression: bool, name: str) -> list[int]:
     """The lines in which a checked source reads or sets a name."""
-    found = parse(source, expression).find_all(nodes.Name)
-    return sorted({node.lineno for node in found if node.name == name})
+    return sorted(_names_read(source, expression).get(name, ()))
+
+
+@lru_cache(maxsize=4)
+def _names_read(source: str, expression: bool) -> dict[str, set[int]]:
+    """The lines of each name: a source with a thousand wrong ones is parsed once."""
+    found: dict[str, set[int]] = {}
+    for node in parse(source, expression).find_all(nodes.Name):
+        found.setdefault(node.name, set()).add(node.lineno)
+    return found
 
 
 def _locate(source: str, word: str, line: int) -> tuple[int, int]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from workflows.core.errors import Mistake
+from workflows.core.errors import Mistake, did_you_mean
 from workflows.core.reading import read_source
 from workflows.core.source import Key, Position, Source, Unreadable
 from workflows.core.validation import M, read_model
 
 _NONE_KNOWN = "nothing of that kind is declared: add it, or remove this"
+_MOST_DETAILED = 200
+_MANY = "mend the mistakes before it first, then check again"
 
 
 @dataclass
@@ -38,6 +40,15 @@ class Findings:
     def warn(self, source: Source, path: Key, message: str, cure: str) -> None:
         """Records what was assumed where a file contradicts itself or says too little."""
         self.warnings.append(source.mistake(path, message, cure or _NONE_KNOWN))
+
+    @property
+    def detailed(self) -> bool:
+        """Whether so few things are wrong yet that each is looked at closely, among all that is known."""
+        return len(self.errors) + len(self.warnings) < _MOST_DETAILED
+
+    def near(self, word: str, known: Iterable[str]) -> str:
+        """The cure for a word that is not known: `did_you_mean`, for the first mistakes."""
+        return did_you_mean(word, known) if self.detailed else _MANY
 
     def any_below(self, folder: str) -> bool:
         """Whether files below a folder are wrong, so that what they declare only seems to be missing."""

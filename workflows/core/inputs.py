@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 from pydantic import BaseModel
@@ -74,7 +75,7 @@ def compile_inputs(
             if not _allowed(source, name, (*at, "inputs", step.inputs.index(name)), findings):
                 out[name] = InputPlan(name=name, type="file", declared=False)  # told once
                 continue
-            near = did_you_mean(name, as_written([*out, *made_by]))
+            near = findings.near(name, as_written(chain(out, made_by))) if workflow.inputs else ""
             if workflow.inputs and near.startswith("did you mean"):
                 findings.error(source, (*at, "inputs"), f"nothing makes or declares '{name}'", near)
                 continue

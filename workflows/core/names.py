@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from workflows.core.edges import as_written, shown_id
-from workflows.core.errors import did_you_mean
 from workflows.core.expressions import Expression, ExpressionError, Template, lone_expression
 from workflows.core.findings import Findings
 from workflows.core.models.workflow import Step
@@ -43,7 +43,7 @@ class Scope:
         maker = self.made_by.get(name)
         if maker is not None and maker in self.upstream:
             return True
-        within = read_by.locate(name) if read_by is not None else None
+        within = read_by.locate(name) if read_by is not None and findings.detailed else None
         if maker is not None:
             findings.error(
                 self.source,
@@ -53,12 +53,12 @@ class Scope:
                 within=within,
             )
         else:
-            known = [*self.inputs, *local, *(n for n, m in self.made_by.items() if m in self.upstream)]
+            made = (n for n, m in self.made_by.items() if m in self.upstream)
             findings.error(
                 self.source,
                 place,
                 f"unknown name '{name}'",
-                did_you_mean(name, as_written(known)),
+                findings.near(name, as_written(chain(self.inputs, local, made))),
                 within=within,
             )
         return False
@@ -90,8 +90,8 @@ class Scope:
                 self.source,
                 place,
                 f"the step '{step_id}' does not come before this one",
-                did_you_mean(step_id, as_written(self.upstream)) or f"add '{step_id}' to depends_on",
-                within=read_by.locate(step_id, after="steps"),
+                findings.near(step_id, as_written(self.upstream)) or f"add '{step_id}' to depends_on",
+                within=read_by.locate(step_id, after="steps") if findings.detailed else None,
             )
 
 

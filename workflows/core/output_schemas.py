@@ -170,7 +170,7 @@ class _Check:
             return
         for name in names:
             if name not in properties:
-                cure = did_you_mean(name, properties)
+                cure = self.findings.near(name, properties)
                 self.error((*path, "required"), f"no property is called '{name}'", cure)
 
     def reference(self, path: Key, schema: dict[str, Any]) -> None:
@@ -187,7 +187,7 @@ class _Check:
         if target is None:
             named = self.root.get("$defs") if isinstance(self.root, dict) else None
             known = [f"#/$defs/{name}" for name in named] if isinstance(named, dict) else []
-            cure = did_you_mean(written, known) or "declare it below `$defs:` of this schema"
+            cure = self.findings.near(written, known) or "declare it below `$defs:` of this schema"
             self.error((*path, word), f"'{written}' leads to nothing", cure)
             return
         self.same_value.setdefault(path, []).append(target[0])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from workflows.core.catalog import Catalog, WorkflowFile
 from workflows.core.compiler import examine
-from workflows.core.errors import did_you_mean
 from workflows.core.findings import Findings
 from workflows.core.models.registry import RoutingRule
 from workflows.core.models.workflow import Step, Workflow
@@ -85,7 +84,7 @@ def _check_named(catalog: Catalog, source: Source, place: Key, rule: RoutingRule
     file = catalog.workflows.get(name)
     if file is None:
         if not any(m.file.rpartition(".")[0] == name for m in catalog.findings.errors):
-            cure = did_you_mean(name, catalog.workflows) or f"add {name}.yaml"
+            cure = found.near(name, catalog.workflows) or f"add {name}.yaml"
             found.error(source, (*place, "workflow"), f"unknown workflow '{name}'", cure)
         return
     _compare_times(source, place, rule, file, found)

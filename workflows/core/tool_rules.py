@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from workflows.core.errors import Mistake, did_you_mean
+from workflows.core.errors import Mistake
 from workflows.core.findings import Findings
 from workflows.core.mcp_servers import VARIABLE, VARIABLE_NAME
 from workflows.core.models.agent import McpServer, Permissions, ToolRule, ToolsConfig
@@ -184,7 +184,7 @@ def _check_declared(
 
 def _check_rule(source: Source, name: str, rule: ToolRule, tools: ToolsConfig, findings: Findings) -> None:
     server, dot, tool = name.partition(".")
-    for message, cure in _rule_mistakes(server, tool, tools) if dot else ():
+    for message, cure in _rule_mistakes(server, tool, tools, findings) if dot else ():
         findings.error(source, ("tools", name), message, cure, of_key=True)
     if rule.effect_key and rule.effect == "none":
         findings.warn(
@@ -202,14 +202,16 @@ def _check_rule(source: Source, name: str, rule: ToolRule, tools: ToolsConfig, f
         )
 
 
-def _rule_mistakes(server: str, tool: str, tools: ToolsConfig) -> Iterator[tuple[str, str]]:
+def _rule_mistakes(
+    server: str, tool: str, tools: ToolsConfig, findings: Findings
+) -> Iterator[tuple[str, str]]:
     if server not in tools.mcpServers:
-        near = did_you_mean(server, tools.mcpServers)
+        near = findings.near(server, tools.mcpServers)
         yield f"unknown server '{server}'", near or "add it below mcpServers, or remove the rule"
     elif not tool:
         yield f"'{server}.' names no tool", "write server.tool"
     elif (offered := tools.mcpServers[server].tools) and tool not in offered:
-        yield f"'{tool}' is not among the tools of '{server}'", did_you_mean(tool, offered)
+        yield f"'{tool}' is not among the tools of '{server}'", findings.near(tool, offered)
 
 
 def check_endpoints(source: Source, base: Key, given: Permissions, findings: Findings) -> None:

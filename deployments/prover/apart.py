@@ -1,0 +1,101 @@
+"""Proving in a process of its own, beside the one that was started.
+
+Who proves forks, so that no thread can watch it. The started command stays outside instead: it hears signals,
+ends the process that proves and all below it, and removes what that left, in the seconds it has.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import NoReturn
+
+from blocks.ending import uninterrupted, unwatched
+from blocks.privacy import adopt_orphans
+from deployments.display import Out, OutputClosed
+from workflows.core.errors import PhaselineError
+
+_ASKED_S = 1.0
+"""Seconds in which it may end its cases by itself."""
+_PR_SET_PDEATHSIG = 1
+
+
+def run_apart(work: Callable[[], int], out: Out) -> int:
+    """The exit code of `work`, done in another process. Whatever leaves here, that one is ended before.
+
+    Errors of `work` are told there. Raises PhaselineError when somebody killed it.
+    """
+    out.flush()
+    parent = os.getpid()
+    with unwatched(), uninterrupted():
+        pid = os.fork()
+        if not pid:
+            _work_and_end(work, out, parent)
+    try:
+        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    except BaseException:
+        with uninterrupted():
+            end_process(pid)
+        raise
+    if code < 0:
+        raise PhaselineError(
+            f"the process that proves was killed (signal {-code})", "see whether memory was short; try again"
+        )
+    return code
+
+
+def end_process(pid: int, seconds: float = _ASKED_S) -> None:
+    """Asks a child to end, and kills it after `seconds`."""
+    deadline = time.monotonic() + seconds
+    number = signal.SIGTERM
+    with contextlib.suppress(ProcessLookupError, ChildProcessError):
+        os.kill(pid, number)
+        while not os.waitpid(pid, os.WNOHANG)[0]:
+            if time.monotonic() > deadline:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+                return
+            time.sleep(0.01)
+
+
+def _work_and_end(work: Callable[[], int], out: Out, parent: int) -> NoReturn:
+    code = 1
+    try:
+        # Ctrl-C reaches both; the parent is the one that decides. It asks by SIGTERM, and so does its death.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, _leave_once)
+        _end_with(parent)
+        adopt_orphans()
+        code = work()
+        out.flush()
+    except PhaselineError as fault:
+        code = fault.exit_code
+        with contextlib.suppress(OutputClosed):
+            out.error(fault)
+            out.flush()
+    except (OutputClosed, SystemExit):
+        pass
+    except BaseException as fault:  # noqa: BLE001 - the fork must not go on with its parent's stack
+        sys.excepthook(type(fault), fault, fault.__traceback__)
+    finally:
+        with contextlib.suppress(OSError):
+            sys.stderr.flush()
+        os._exit(code)
+
+
+def _leave_once(number: int, _frame: object) -> None:
+    signal.signal(number, signal.SIG_IGN)
+    raise SystemExit(1)
+
+
+def _end_with(parent: int) -> None:
+    """SIGTERM when the parent dies, however it does. Linux only."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
+    if os.getppid() != parent:
+        raise SystemExit(1)
