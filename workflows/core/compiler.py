@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from workflows.core.available import check_available
@@ -125,9 +125,15 @@ class _Compilation:
         else:
             before = upstream(after, order)
             before |= {k: v | everyone for k, v in upstream(after_last, order_last).items()}
-        given = frozenset(i.name for i in inputs)
-        steps = tuple(self._step(*placed[i], after[i], before, given, made_by) for i in order)
-        finals = tuple(self._step(*placed[i], after_last[i], before, given, made_by) for i in order_last)
+        known = Scope(
+            source=self.source,
+            inputs=frozenset(i.name for i in inputs),
+            made_by=made_by,
+            upstream=frozenset(),
+            secrets=frozenset(i.name for i in inputs if i.type == "secret"),
+        )
+        steps = tuple(self._step(*placed[i], after[i], before, known) for i in order)
+        finals = tuple(self._step(*placed[i], after_last[i], before, known) for i in order_last)
         self._outputs(made_by)
         self._budget((*steps, *finals))
         if not cycle:
@@ -211,20 +217,12 @@ class _Compilation:
         step: Step,
         depends_on: tuple[str, ...],
         before: Mapping[str, frozenset[str]],
-        inputs: frozenset[str],
-        made_by: Mapping[str, str],
+        known: Scope,
     ) -> StepPlan | None:
         if len(step.doers) != 1:
             return None
         output = self._output(at, step)
-        scope = Scope(
-            source=self.source,
-            inputs=inputs,
-            made_by=made_by,
-            upstream=before.get(step.id, frozenset()),
-            own_output=output.name,
-            secrets=frozenset(i.name for i in inputs if i.type == "secret"),
-        )
+        scope = replace(known, upstream=before.get(step.id, frozenset()), own_output=output.name)
         prompt = step.prompt or ""
         if not prompt and (step.agent or step.agents):
             prompt = default_instruction(step.name or step.id, step.description, output.name, output.type)

@@ -22,7 +22,7 @@ class Scope:
     inputs: frozenset[str]
     made_by: Mapping[str, str]
     upstream: frozenset[str]
-    own_output: str
+    own_output: str = ""
     secrets: frozenset[str] = frozenset()
     """Those of the inputs that name a secret."""
 
