@@ -13,11 +13,15 @@ import ast
 import asyncio
 import contextlib
 import importlib
+import importlib.util
+import inspect
 import itertools
 import json
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from functools import cache
@@ -30,7 +34,8 @@ from workflows.core.errors import PhaselineError
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("workflows/core", "blocks", "tasks", "flows", "deployments")
-HANG_S = 500
+SKILLS = ROOT / "workflows" / "skills"
+HANG_S = 1_200
 BOMB_S = 60
 """Processor time for one text that is made to take long; the limits allow some seconds."""
 
@@ -50,6 +55,7 @@ def _parsers() -> dict[str, Work]:
     from tasks.answer_data import csv_rows, embedded_json, markdown_rows
     from workflows.core.csv_table import read_csv
     from workflows.core.fences import fenced_blocks, without_fences
+    from workflows.core.graph_svg import _shorten, _wrap
     from workflows.core.markdown_tables import is_rule, row_cells
     from workflows.core.reading import parse_source
 
@@ -96,6 +102,9 @@ def _parsers() -> dict[str, Work]:
         "YAML digits": (yaml, lambda n: "a: 0x" + "f" * n),
         "JSON digits": (as_json, lambda n: "[" + "9" * n + "]"),
         "JSON keys twice": (as_json, lambda n: "{" + '"a":1,' * (n // 6)),
+        "a title of one word": (lambda t: _wrap(t, 100, 2, False), lambda n: "a" * n),
+        "a title of words": (lambda t: _wrap(t, 100, 2, False), lambda n: "a " * (n // 2)),
+        "a label in a picture": (lambda t: _shorten(t, 12, 100), lambda n: "语" * n),
         "documents that open only": (offline, lambda n: '<document name="a" type="b">' * (n // 28)),
         "tags that open only": (offline, lambda n: '<document name="a" type="b"' * (n // 27)),
         "contexts": (offline, lambda n: "<context>" * (n // 9)),
@@ -121,6 +130,112 @@ def _over(read: Callable[[str], Any], make: Callable[[int], str]) -> Work:
     def work(n: int) -> Callable[[], Any]:
         text = make(n)
         return lambda: read(text)
+
+    return work
+
+
+# ------------------------------------------------------------------ handlers of the default catalog
+
+
+def _lines(text: str) -> Callable[[int], str]:
+    """As many lines as fit; `{n}` is their number."""
+    return lambda size: "".join(text.format(n=n) + "\n" for n in range(size // (len(text) + 1)))
+
+
+TEXTS: dict[str, Callable[[int], str]] = {
+    "blanks": lambda n: " " * n + "x",
+    "line ends": lambda n: "\n" * n,
+    "one word": lambda n: "a" * n,
+    "digits": lambda n: "- [ ] " + "1" * n + "周",
+    "digits and commas": lambda n: "延迟 " + "1," * (n // 2),
+    "digits and blanks": lambda n: "响应 1" + "1" * (n // 2) + " " * (n // 2) + "月",
+    "headings": lambda n: "# a\n" * (n // 4),
+    "a heading of blanks": lambda n: "# a" + " " * n + "x",
+    "a heading of marks": lambda n: "# a" + "#" * n + "x",
+    "boxes": lambda n: "- [ ] " + "[x] " * (n // 4),
+    "stars": lambda n: " " * (n // 2) + "*" * (n // 2) + "TODO",
+    "owners": lambda n: "- [ ] " + "由" * n,
+    "many voices": _lines("n{n}: said thing {n}"),
+    "one voice": lambda n: "## a\n" + _lines("- thing {n} not")(n),
+    "requirements": _lines("必须支持{n}号功能"),
+    "equal requirements": _lines("必须支持同一功能"),
+    "links": lambda n: "](" * (n // 2),
+    "open quotes": lambda n: "「" * n,
+    "quotes": _lines('"quote number {n}"'),
+    "block quotes": _lines("> aaaa {n}"),
+    "a rule of pipes": lambda n: "a|b\n" + "|-" * (n // 2) + "x",
+    "a rule of blanks": lambda n: "a|b\n--|" + " " * n + "x",
+    "lines that return": _lines("line {n}"),
+}
+TABLES: dict[str, Callable[[int], str]] = {
+    "a wide head.csv": lambda n: ",".join(f"c{i}" for i in range(n // 8)) + "\n" + "1\n" * (n // 8),
+    "a long table.csv": lambda n: "text,who,rating,severity\n" + _lines("must {n},w{n},{n},s{n}")(n),
+    "equal rows.csv": lambda n: "text,who\n" + "a,b\n" * (n // 4),
+    "an open quote.csv": lambda n: 'text,who\n"' + "a\n" * (n // 2),
+    "a large cell.csv": lambda n: "t,v\n" + "1" * n + ",1\n2,2\n",
+    "a key for each row.json": lambda n: "[" + ",".join(f'{{"k{i}":1}}' for i in range(n // 12)) + "]",
+    "brackets.json": _deep,
+}
+GIVEN = {"query": "a thing", "by": "who", "time": "rating", "value": "rating"}
+"""What else handlers want to know."""
+HANDLER_S = 60
+"""Processor time of one call. A handler that takes longer than its own timeout is ended besides."""
+
+
+@cache
+def _handler(file: Path) -> Any:
+    """A handler's module, loaded as the product loads it: by its path, with its folder on the search path."""
+    sys.dont_write_bytecode = True
+    before = list(sys.path)
+    sys.path.insert(0, str(file.parent))
+    try:
+        for name in [n for n in sys.modules if n.startswith("_") and (file.parent / f"{n}.py").exists()]:
+            del sys.modules[name]
+        spec = importlib.util.spec_from_file_location(f"skill_{file.stem}", file)
+        assert spec and spec.loader
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[spec.name] = module
+        spec.loader.exec_module(module)
+        return module
+    finally:
+        sys.path[:] = before
+
+
+def _handlers() -> dict[str, Work]:
+    """Every handler that reads a document, with every text."""
+    found: dict[str, Work] = {}
+    for file in sorted(SKILLS.rglob("handlers/*.py")):
+        function = None if file.stem.startswith("_") else getattr(_handler(file), file.stem)
+        wanted = inspect.signature(function).parameters if function else {}
+        documents = [name for name, given in wanted.items() if given.annotation is Path]
+        for name, make in (TEXTS | TABLES).items() if documents else ():
+            given = {
+                n: GIVEN.get(n, "a") for n, p in wanted.items() if p.default is p.empty and n not in documents
+            }
+            found[f"{file.stem}: {name}"] = _reads(function, documents, given, name, make)
+    return found
+
+
+def _reads(
+    function: Any, documents: list[str], given: dict[str, str], name: str, make: Callable[[int], str]
+) -> Work:
+    def work(size: int) -> Callable[[], Any]:
+        folder, text = Path(tempfile.mkdtemp()), make(size)
+        paths = [folder / f"{n}{Path(name).suffix or '.md'}" for n in range(len(documents))]
+        for number, path in enumerate(paths):
+            # Of two documents the second one has every other line changed.
+            changed = "\n".join(line + "z" * (n % 2) for n, line in enumerate(text.splitlines()))
+            path.write_text(changed if number else text, "utf-8")
+
+        def call() -> None:
+            try:
+                function(**dict(zip(documents, paths, strict=True)), **given)
+            except RecursionError:
+                pass  # an error of the handler, as any other; nothing is recovered from it
+            finally:
+                shutil.rmtree(folder)
+
+        return call
 
     return work
 
@@ -280,14 +395,17 @@ class Use:
 
 @cache
 def uses() -> tuple[Use, ...]:
-    """Every use of `re` in the packages. `made` is its pattern where that is fixed, else None."""
+    """Every use of `re` in the packages and skills. `made` is its pattern where that is fixed, else None."""
     found: list[Use] = []
-    for package in PACKAGES:
-        for path in sorted((ROOT / package).rglob("*.py")):
-            file = path.relative_to(ROOT).as_posix()
-            if "/migrations/" not in file:
-                found += _uses_of(file, ast.parse(path.read_text("utf-8")))
+    for path in sources():
+        found += _uses_of(path.relative_to(ROOT).as_posix(), ast.parse(path.read_text("utf-8")))
     return tuple(found)
+
+
+def sources() -> list[Path]:
+    """Every Python file of the packages, and of the skills of the default catalog."""
+    folders = [*(ROOT / package for package in PACKAGES), SKILLS]
+    return [p for folder in folders for p in sorted(folder.rglob("*.py")) if "migrations" not in p.parts]
 
 
 def _uses_of(file: str, tree: ast.Module) -> Iterator[Use]:
@@ -330,7 +448,8 @@ def _is_use(node: ast.AST) -> bool:
 
 def _made(file: str, call: ast.Call) -> re.Pattern[str] | None:
     """The compiled pattern of a call whose pattern needs nothing but its module."""
-    module = importlib.import_module(file.removesuffix(".py").replace("/", "."))
+    path = ROOT / file
+    module = _handler(path) if path.is_relative_to(SKILLS) else importlib.import_module(_dotted(file))
     arguments = {k.arg: k.value for k in call.keywords}
     position = {"sub": 4, "subn": 4, "split": 3}.get(getattr(call.func, "attr", ""), 2)
     if getattr(call.func, "attr", "") == "compile":
@@ -341,6 +460,10 @@ def _made(file: str, call: ast.Call) -> re.Pattern[str] | None:
         return re.compile(pattern, flag or 0)
     except (NameError, TypeError):
         return None
+
+
+def _dotted(file: str) -> str:
+    return file.removesuffix(".py").replace("/", ".")
 
 
 def _evaluated(part: ast.expr | None, module: Any) -> Any:
@@ -397,6 +520,12 @@ def _measure(kind: str) -> None:
         for name, work in _parsers().items():
             print(json.dumps(["begun", name]), flush=True)
             print(json.dumps([name, _time(work(40_000)), _time(work(160_000))]), flush=True)
+    elif kind == "handlers":
+        for name, work in _handlers().items():
+            print(json.dumps(["begun", name]), flush=True)
+            long = _time(work(1_000_000))
+            short = _time(work(200_000)) if long > 1 else long
+            print(json.dumps([name, short, long]), flush=True)
     elif kind == "bombs":
         for name, run in _bombs().items():
             print(json.dumps(["begun", name]), flush=True)
@@ -454,6 +583,16 @@ def test_no_parser_takes_longer_than_its_text_is_long() -> None:
         name: times
         for name, times in measured("parsers").items()
         if times[1] > 0.3 and times[1] > 8 * max(times[0], 0.01)
+    }
+    assert wrong == {}
+
+
+def test_no_handler_of_the_catalog_takes_longer_than_its_document_is_long() -> None:
+    """At five times the text: what is beyond a limit of the handler is refused, which is fast."""
+    wrong = {
+        name: times
+        for name, times in measured("handlers").items()
+        if times[1] > HANDLER_S or (times[1] > 1 and times[1] > 10 * max(times[0], 0.02))
     }
     assert wrong == {}
 
@@ -528,6 +667,18 @@ def test_the_timeout_of_a_step_fires_while_foreign_text_is_checked() -> None:
         "output_config": {"format": {"schema": choices}},
     }
     assert asyncio.run(_ticks_during(OfflineModel().send(request))) > 5
+
+
+def test_no_file_hides_its_patterns() -> None:
+    """They are found by the word `re.`."""
+    hidden = {
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in sources()
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if (isinstance(node, ast.ImportFrom) and node.module in ("re", "regex"))
+        or (isinstance(node, ast.Import) and any(a.name in ("re", "regex") and a.asname for a in node.names))
+    }
+    assert hidden == set()
 
 
 @pytest.mark.parametrize("kind", ["parsers", "bombs", "patterns"])

@@ -24,6 +24,8 @@ _INK, _GREY, _LINE = "#1f2328", "#57606a", "#7d8590"
 _MARGIN = 24.0
 _PAD = 12.0
 _CARD = (130.0, 280.0)
+_MOST_SHOWN = 2_000
+"""Characters of a text that are measured: more fit nowhere."""
 _TITLE, _SMALL = 13.0, 11.5
 _GAP = 32.0
 _BEND = 10.0
@@ -198,7 +200,7 @@ def _rows(node: Node) -> tuple[_Row, ...]:
 def _wrap(text: str, room: float, most: int, bold: bool) -> list[str]:
     """A title in at most `most` lines: broken at blanks and hyphens, between Chinese characters anywhere."""
     lines, line = [], ""
-    for piece in _pieces(" ".join(text.split())):
+    for piece in _pieces(_start(text)):
         if line and text_width(line + piece, _TITLE, bold) > room:
             lines.append(line.rstrip())
             line = piece.lstrip()
@@ -208,6 +210,11 @@ def _wrap(text: str, room: float, most: int, bold: bool) -> list[str]:
     if len(lines) > most:
         lines = [*lines[: most - 1], " ".join(lines[most - 1 :])]
     return [_shorten(line, _TITLE, room, bold) for line in lines] or [""]
+
+
+def _start(text: str) -> str:
+    """As much of a text as might fit anywhere, on one line."""
+    return " ".join(text[:_MOST_SHOWN].split())
 
 
 def _pieces(text: str) -> list[str]:
@@ -222,7 +229,7 @@ def _pieces(text: str) -> list[str]:
 
 
 def _shorten(text: str, size: float, room: float, bold: bool = False) -> str:
-    text = " ".join(text.split())
+    text = _start(text)
     if text_width(text, size, bold) <= room:
         return text
     while text and text_width(text + "…", size, bold) > room:

@@ -9,6 +9,8 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+MOST_CELLS = 1_000_000
+"""Cells of a table, those counted that short rows leave empty."""
 LARGEST = 20_000
 """Most rows used; plain Python would take minutes beyond this."""
 
@@ -45,7 +47,7 @@ def read_dataset(path: Path, label: str = "") -> Dataset:
     Empty cells become the column's median. Raises ValueError on what cannot be learnt from.
     """
     body = path.read_bytes()
-    records = list(csv.DictReader(io.StringIO(body.decode("utf-8-sig"))))[:LARGEST]
+    records = _csv_rows(body.decode("utf-8-sig"))[:LARGEST]
     if len(records) < 20:
         raise ValueError(
             f"{len(records)} rows are too few to learn from; give a CSV table of 20 rows or more"
@@ -123,3 +125,17 @@ def _numeric(cells: list[str]) -> tuple[list[float], int] | None:
         return None
     middle = known[len(known) // 2]
     return [middle if n is None else n for n in numbers], len(numbers) - len(known)
+
+
+def _csv_rows(text: str) -> list[dict[str, str]]:
+    """The rows of a CSV text. Raises ValueError for one that is none, or too wide and long."""
+    rows, cells = [], 0
+    try:
+        for row in csv.DictReader(io.StringIO(text)):
+            cells += len(row)  # those counted that a short row leaves empty
+            if cells > MOST_CELLS:
+                raise ValueError(f"the table has more than {MOST_CELLS:,} cells; give a part of it")
+            rows.append(row)
+    except csv.Error as fault:
+        raise ValueError(f"this CSV cannot be read: {fault}") from None
+    return rows

@@ -53,6 +53,12 @@ _VAGUE = re.compile(
 )
 _NUMBER = re.compile(r"\d")
 _SENTENCE = re.compile(r"(?<=[。!?;\uff1b\uff01\uff1f])|\n")
+MOST = 1_000
+"""Different sentences that are held against each other."""
+LONGEST = 500
+"""Characters of a sentence that are compared."""
+MOST_CELLS = 1_000_000
+"""Cells of a table, those counted that short rows leave empty."""
 _TEXT_COLUMNS = ("text", "feedback", "comment", "content", "message", "反馈", "内容")
 
 
@@ -84,15 +90,23 @@ class Requirement:
 def read_requirements(path: Path) -> list[Requirement]:
     """The requirements of a document, must before should before could; like sentences are one."""
     found: list[tuple[Strength, str, list[str]]] = []
+    compared: list[set[str]] = []
+    twins: dict[str, int] = {}
     for source, sentence in _sentences(path):
         strength = next((name for name, cue in _CUES if cue.search(sentence)), None)
         if strength is None or len(sentence) < 6:
             continue
-        twin = next((entry for entry in found if _alike(entry[1], sentence)), None)
-        if twin:
-            twin[2].append(source)
-        else:
-            found.append((strength, sentence, [source]))
+        if sentence not in twins:
+            if len(twins) == MOST:
+                raise ValueError(f"more than {MOST:,} different requirements; give the document in parts")
+            pairs = _pairs(sentence)
+            twins[sentence] = next(
+                (n for n, other in enumerate(compared) if _alike(other, pairs)), len(found)
+            )
+        if twins[sentence] == len(found):
+            found.append((strength, sentence, []))
+            compared.append(pairs)
+        found[twins[sentence]][2].append(source)
     order = ("must", "should", "could")
     found.sort(key=lambda entry: order.index(entry[0]))
     return [
@@ -117,7 +131,7 @@ def read_rows(path: Path) -> list[dict[str, str]]:
         records = value if isinstance(value, list) else []
         rows = [{str(k): str(v) for k, v in r.items()} for r in records if isinstance(r, dict)]
     else:
-        rows = [{k: v or "" for k, v in r.items() if k} for r in csv.DictReader(io.StringIO(text))]
+        rows = [{k: v or "" for k, v in r.items() if k} for r in _csv_rows(text)]
     if not rows:
         raise ValueError("no rows found; give a CSV table or a JSON list of objects")
     return rows
@@ -148,6 +162,23 @@ def _bare(line: str) -> str:
     return re.sub(r"^[\s>]*(?:[-*+]|\d+[.、)\uff09])?\s*|\*\*", "", line)
 
 
-def _alike(one: str, other: str) -> bool:
-    a, b = ({t[i : i + 2] for i in range(len(t) - 1)} for t in (one, other))
+def _pairs(text: str) -> set[str]:
+    return {text[i : i + 2] for i in range(min(len(text), LONGEST) - 1)}
+
+
+def _alike(a: set[str], b: set[str]) -> bool:
     return bool(a and b) and len(a & b) / len(a | b) >= 0.6
+
+
+def _csv_rows(text: str) -> list[dict[str, str]]:
+    """The rows of a CSV text. Raises ValueError for one that is none, or too wide and long."""
+    rows, cells = [], 0
+    try:
+        for row in csv.DictReader(io.StringIO(text)):
+            cells += len(row)  # those counted that a short row leaves empty
+            if cells > MOST_CELLS:
+                raise ValueError(f"the table has more than {MOST_CELLS:,} cells; give a part of it")
+            rows.append(row)
+    except csv.Error as fault:
+        raise ValueError(f"this CSV cannot be read: {fault}") from None
+    return rows

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+MOST = 1_000
+"""Features; what depends on others is looked at once more for each of them that is taken."""
 _NEEDED = ("reach", "impact", "confidence", "effort")
 
 
@@ -18,8 +20,10 @@ def prioritise_features(features: list[dict[str, Any]], capacity: float = 0.0) -
     entries = [_checked(number, feature) for number, feature in enumerate(features, 1)]
     if not entries:
         raise ValueError("no features given")
-    names = [entry["name"] for entry in entries]
-    if len(set(names)) < len(names):
+    if len(entries) > MOST:
+        raise ValueError(f"{len(entries)} features are too many to choose from; give {MOST:,} at most")
+    names = {entry["name"] for entry in entries}
+    if len(names) < len(entries):
         raise ValueError("two features have one name")
     entries.sort(key=lambda entry: (-entry["rice"], entry["name"]))
     for entry, following in zip(entries, [*entries[1:], None], strict=True):

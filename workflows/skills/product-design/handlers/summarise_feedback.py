@@ -1,5 +1,6 @@
 """Feedback rows by topic: how many, how bad, whose, with quotations."""
 
+from collections import Counter
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -76,5 +77,5 @@ def _ratings(rows: list[dict[str, str]]) -> list[float]:
 
 
 def _counts(rows: list[dict[str, str]], column: str) -> dict[str, int]:
-    values = [row[column] for row in rows if row.get(column)]
-    return {value: values.count(value) for value in sorted(set(values), key=lambda v: (-values.count(v), v))}
+    values = Counter(row[column] for row in rows if row.get(column))
+    return dict(sorted(values.items(), key=lambda pair: (-pair[1], pair[0])))

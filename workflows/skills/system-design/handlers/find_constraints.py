@@ -14,11 +14,11 @@ QUALITIES = {
     "privacy": re.compile(r"脱敏|隐私|出境|个人信息|泄露|训练.{0,8}模型|privacy|GDPR", re.I),
     "retention": re.compile(r"(?:日志|数据|记录)?保留\s*\d|留存|归档|retention|\bTTL\b", re.I),
     "cost": re.compile(r"成本|价格|每坐席|预算|上限.{0,6}元|cost|budget|price", re.I),
-    "time_to_market": re.compile(r"\d+\s*周|上线|灰度|期限|deadline|milestone", re.I),
+    "time_to_market": re.compile(r"\d\s*周|上线|灰度|期限|deadline|milestone", re.I),
 }
 _AMOUNT = re.compile(
-    r"(?:P9\d(?:\.\d+)?\s*)?(?:不低于|不高于|不超过|低于|高于|小于|大于|超过|至少|最多|[<>≤≥]=?)?\s*"
-    r"\d[\d,]*(?:\.\d+)?\s*(?:%|毫秒|秒|分钟|小时|天|周|个月|元|万元|万条|万|条|家|ms|s\b|MB|GB|QPS|req/\w+)",
+    r"(?:P9\d(?:\.\d{1,9})?\s*+)?(?:(?:不低于|不高于|不超过|低于|高于|小于|大于|超过|至少|最多|[<>≤≥]=?)\s*+)?"
+    r"(?<!\d)(?<!\d,)\d++(?:,\d++)*+(?:\.\d++)?\s*+(?:%|毫秒|秒|分钟|小时|天|周|个月|元|万元|万条|万|条|家|ms|s\b|MB|GB|QPS|req/\w+)",
     re.I,
 )
 

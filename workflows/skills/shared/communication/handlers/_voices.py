@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-_HEADING = re.compile(r"#{1,6}\s+(.+?)\s*#*\s*")
-_BULLET = re.compile(r"\s*(?:[-*+]|\d+[.、)\uff09])\s+(?:\[[ xX]\]\s*)?(.+)")
+_BULLET = re.compile(r"\s*+(?:[-*+]|\d++[.、)\uff09])\s++(?:\[[ xX]\]\s*)?(.+)")
 _SPOKEN = re.compile(r"\*{0,2}([\w·/ -]{1,30}?)\*{0,2}\s*[:\uff1a]\s*(\S.+)")
+LONGEST = 500
+"""Characters of a statement that are compared."""
+MOST_CELLS = 1_000_000
+"""Cells of a table, those counted that short rows leave empty."""
 _WHO = ("who", "speaker", "author", "reviewer", "agent", "from", "channel", "user_segment")
 _WHAT = ("text", "comment", "feedback", "statement", "content", "message")
 
@@ -31,7 +34,7 @@ def read_statements(path: Path) -> list[Statement]:
     """
     text = path.read_text(encoding="utf-8-sig")
     if path.suffix == ".csv":
-        found = _from_rows([dict(row) for row in csv.DictReader(io.StringIO(text))])
+        found = _from_rows(_csv_rows(text))
     elif path.suffix == ".json":
         found = _from_json(json.loads(text))
     else:
@@ -43,15 +46,15 @@ def read_statements(path: Path) -> list[Statement]:
     return found
 
 
-def likeness(one: str, other: str) -> float:
-    """How alike two statements are, 0 to 1: shared character pairs against the shorter one's."""
-    a, b = _pairs(one), _pairs(other)
+def likeness(a: frozenset[str], b: frozenset[str]) -> float:
+    """How alike two statements are by their `pairs`, 0 to 1: those shared against the shorter one's."""
     return len(a & b) / min(len(a), len(b)) if a and b else 0.0
 
 
-def _pairs(text: str) -> set[str]:
-    plain = re.sub(r"[\W_]+", "", text.lower())
-    return {plain[i : i + 2] for i in range(len(plain) - 1)}
+def pairs(text: str) -> frozenset[str]:
+    """The pairs of neighbouring letters in the first characters of a text."""
+    plain = re.sub(r"[\W_]+", "", text[:LONGEST].lower())
+    return frozenset(plain[i : i + 2] for i in range(len(plain) - 1))
 
 
 def _from_rows(rows: list[dict[str, Any]]) -> list[Statement]:
@@ -80,9 +83,9 @@ def _from_json(value: Any) -> list[Statement]:
 
 def _from_markdown(text: str) -> list[Statement]:
     found, who = [], ""
-    headed = any(_HEADING.fullmatch(line) for line in text.splitlines())
+    headed = any(_heading(line) for line in text.splitlines())
     for line in text.splitlines():
-        title = _HEADING.fullmatch(line)
+        title = _heading(line)
         bullet = _BULLET.fullmatch(line)
         spoken = _SPOKEN.fullmatch(bullet[1] if bullet else line.strip())
         if title:
@@ -92,3 +95,26 @@ def _from_markdown(text: str) -> list[Statement]:
         elif headed and who and line.strip() and not line.lstrip().startswith(("|", "```", ">")):
             found.append(Statement(who, bullet[1].strip() if bullet else line.strip()))
     return found
+
+
+def _heading(line: str) -> tuple[int, str] | None:
+    """Level and title of a Markdown heading."""
+    level = len(line) - len(line.lstrip("#"))
+    title = line[level:].strip()
+    if not 1 <= level <= 6 or not title or not line[level].isspace():
+        return None
+    return level, title.rstrip("#").rstrip() or "#"
+
+
+def _csv_rows(text: str) -> list[dict[str, str]]:
+    """The rows of a CSV text. Raises ValueError for one that is none, or too wide and long."""
+    rows, cells = [], 0
+    try:
+        for row in csv.DictReader(io.StringIO(text)):
+            cells += len(row)  # those counted that a short row leaves empty
+            if cells > MOST_CELLS:
+                raise ValueError(f"the table has more than {MOST_CELLS:,} cells; give a part of it")
+            rows.append(row)
+    except csv.Error as fault:
+        raise ValueError(f"this CSV cannot be read: {fault}") from None
+    return rows

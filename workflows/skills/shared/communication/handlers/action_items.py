@@ -5,23 +5,23 @@ from pathlib import Path
 from typing import Any
 
 # \uff0c \uff1a \uff1b \uff09 are the full-width comma, colon, semicolon and bracket of Chinese text.
-_TASK = re.compile(r"\s*(?:[-*+]|\d+[.、)\uff09])?\s*\[([ xX])\]\s*(.+)")
+_TASK = re.compile(r"\s*+(?:(?:[-*+]|\d++[.、)\uff09])\s*+)?\[([ xX])\]\s*(.+)")
 _MARKED = re.compile(
-    r"\s*(?:[-*+]|\d+[.、)\uff09])?\s*"
-    r"\**(待办|行动项|下一步|TODO|Action(?: item)?|跟进)\**\s*[:\uff1a]\s*(.+)",
+    r"\s*+(?:(?:[-*+]|\d++[.、)\uff09])\s*+)?"
+    r"\**+(待办|行动项|下一步|TODO|Action(?: item)?|跟进)\**+\s*+[:\uff1a]\s*(.+)",
     re.IGNORECASE,
 )
-_BULLET = re.compile(r"\s*(?:[-*+]|\d+[.、)\uff09])\s+(.+)")
+_BULLET = re.compile(r"\s*+(?:[-*+]|\d++[.、)\uff09])\s+(.+)")
 _OWNER = re.compile(
     r"@([\w·-]+)|(?:由|负责人[:\uff1a]\s*|owner[:\uff1a]\s*)([\w·-]{1,20}?)(?=负责|完成|跟进|提供|确认|[,\uff0c。;\uff1b)\uff09\s]|$)",
     re.IGNORECASE,
 )
 _DUE = re.compile(
     r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}\s*月\s*\d{1,2}\s*日|(?:本|下)?周[一二三四五六日天末]"
-    r"|\d+\s*(?:个)?(?:工作日|小时|天|周)(?:之?内)|(?:月|季度|年)底|today|tomorrow|by \w+day",
+    r"|(?<!\d)\d++\s*+(?:个)?(?:工作日|小时|天|周)(?:之?内)|(?:月|季度|年)底|today|tomorrow|by \w+day",
     re.IGNORECASE,
 )
-_SECTION = re.compile(r"#{1,6}\s+.*(待办|行动|下一步|next steps|action items|to-?do)", re.IGNORECASE)
+_SECTION = re.compile(r"#{1,6}\s++.*(待办|行动|下一步|next steps|action items|to-?do)", re.IGNORECASE)
 
 
 def action_items(document: Path) -> dict[str, Any]:

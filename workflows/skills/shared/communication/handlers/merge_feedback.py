@@ -1,14 +1,18 @@
 """Many voices in one list of points that still says who said what."""
 
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from _voices import Statement, likeness, read_statements
+from _voices import Statement, likeness, pairs, read_statements
 
 _AGAINST = re.compile(
     r"不同意|反对|驳回|不通过|否决|不应|没必要|disagree|reject|oppose|\bnot\b|\bno\b", re.IGNORECASE
 )
+
+MOST = 1_000
+"""Statements; each is held against every point."""
 
 
 def merge_feedback(feedback: Path, alike: float = 0.5, top: int = 30) -> dict[str, Any]:
@@ -23,18 +27,20 @@ def merge_feedback(feedback: Path, alike: float = 0.5, top: int = 30) -> dict[st
         top: Points returned, those with most voices first.
     """
     statements = read_statements(feedback)
-    points: list[list[Statement]] = []
+    if len(statements) > MOST:
+        raise ValueError(f"{len(statements)} statements are too many to compare; give {MOST:,} at most")
+    points: list[tuple[frozenset[str], list[Statement]]] = []
     for statement in statements:
-        near = max(points, key=lambda p: likeness(p[0].text, statement.text), default=None)
-        if near is not None and likeness(near[0].text, statement.text) >= alike:
-            near.append(statement)
+        said = pairs(statement.text)
+        near = max(points, key=lambda p: likeness(p[0], said), default=None)
+        if near is not None and likeness(near[0], said) >= alike:
+            near[1].append(statement)
         else:
-            points.append([statement])
-    merged = [_point(group) for group in points]
+            points.append((said, [statement]))
+    merged = [_point(group) for _, group in points]
     merged.sort(key=lambda p: (-len(p["voices"]), -p["times"]))
-    voices = list(dict.fromkeys(s.who for s in statements))
     return {
-        "voices": {who: sum(s.who == who for s in statements) for who in voices},
+        "voices": dict(Counter(s.who for s in statements)),
         "statements": len(statements),
         "points": merged[: max(1, top)],
         "left_out": max(0, len(merged) - max(1, top)),

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 Kind = Literal["number", "date", "word", "text", "empty"]
+MOST_CELLS = 1_000_000
+"""Cells of a table, those counted that short rows leave empty."""
 _DATE = re.compile(r"(\d{4})[-/.](\d{1,2})[-/.](\d{1,2})(?:[T ].*)?")
 _WEEK = re.compile(r"\d{4}-?W\d{1,2}")
 
@@ -58,6 +60,8 @@ def read_table(path: Path) -> Table:
         raise ValueError(
             f"no table with rows in this {path.suffix or 'file'}; give CSV, JSON rows or a Markdown table"
         )
+    if len(columns) * len(rows) > MOST_CELLS:
+        raise ValueError(f"the table has more than {MOST_CELLS:,} cells; give a part of it")
     return Table(tuple(columns), tuple({c: row.get(c, "").strip() for c in columns} for row in rows))
 
 
@@ -108,9 +112,9 @@ def tidy(number: float) -> float | int:
 
 
 def _from_csv(text: str, comma: str) -> tuple[list[str], list[dict[str, str]]]:
-    reader = csv.DictReader(io.StringIO(text), delimiter=comma, restkey="", restval="")
-    columns = [name.strip() for name in reader.fieldnames or [] if name and name.strip()]
-    return columns, [{(k or "").strip(): v for k, v in row.items() if isinstance(v, str)} for row in reader]
+    rows = _csv_rows(text, comma)
+    columns = [name.strip() for name in (rows[0] if rows else {}) if name and name.strip()]
+    return columns, [{(k or "").strip(): v for k, v in row.items() if isinstance(v, str)} for row in rows]
 
 
 def _from_json(value: Any) -> tuple[list[str], list[dict[str, str]]]:
@@ -131,7 +135,7 @@ def _cell(value: Any) -> str:
 def _from_markdown(text: str) -> tuple[list[str], list[dict[str, str]]]:
     lines = [line.strip() for line in text.splitlines()]
     for place, line in enumerate(lines[1:], 1):
-        if re.fullmatch(r"\|?\s*:?-+:?\s*(\|\s*:?-+:?\s*)+\|?", line) and "|" in lines[place - 1]:
+        if _is_rule(line) and "|" in lines[place - 1]:
             columns = _cells(lines[place - 1])
             rows = []
             for below in lines[place + 1 :]:
@@ -144,3 +148,24 @@ def _from_markdown(text: str) -> tuple[list[str], list[dict[str, str]]]:
 
 def _cells(line: str) -> list[str]:
     return [cell.strip().strip("*`") for cell in line.strip("|").split("|")]
+
+
+def _is_rule(line: str) -> bool:
+    """Whether it is the line under the head of a table of two columns or more."""
+    inner = line.removeprefix("|").removesuffix("|")
+    cells = [cell.strip().removeprefix(":").removesuffix(":") for cell in inner.split("|")]
+    return len(cells) > 1 and all(cell and not cell.strip("-") for cell in cells)
+
+
+def _csv_rows(text: str, comma: str) -> list[dict[str, str]]:
+    """The rows of a CSV text. Raises ValueError for one that is none, or too wide and long."""
+    rows, cells = [], 0
+    try:
+        for row in csv.DictReader(io.StringIO(text), delimiter=comma, restkey="", restval=""):
+            cells += len(row)  # those counted that a short row leaves empty
+            if cells > MOST_CELLS:
+                raise ValueError(f"the table has more than {MOST_CELLS:,} cells; give a part of it")
+            rows.append(row)
+    except csv.Error as fault:
+        raise ValueError(f"this CSV cannot be read: {fault}") from None
+    return rows

@@ -7,6 +7,9 @@ from typing import Any, Literal
 
 from _table import Table, as_number, read_table
 
+MOST = 5_000_000
+"""Pairs of columns times rows."""
+
 
 def correlate(
     table: Path,
@@ -28,6 +31,11 @@ def correlate(
     names = data.numeric()
     if target and target not in names:
         raise ValueError(f"'{target}' is no numeric column; numeric: {', '.join(names) or 'none'}")
+    count = len(names) - 1 if target else len(names) * (len(names) - 1) // 2
+    if count * len(data.rows) > MOST:
+        raise ValueError(
+            f"{count:,} pairs of {len(data.rows):,} rows are too many; name a target, or fewer columns"
+        )
     pairs = []
     for left, right in combinations(names, 2):
         if target and target not in (left, right):

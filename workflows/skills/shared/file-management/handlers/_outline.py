@@ -3,7 +3,6 @@
 import re
 from dataclasses import dataclass
 
-_HEADING = re.compile(r"(#{1,6})\s+(.+?)\s*#*\s*")
 _FENCE = re.compile(r"\s*(```|~~~)")
 _NUMBERED = re.compile(
     r"(第[一二三四五六七八九十百]+[章节部分]|[一二三四五六七八九十]+、|\d+(?:\.\d+)*[、.]\s)\s*\S.{0,60}"
@@ -41,10 +40,19 @@ def _marked(lines: list[str]) -> list[tuple[int, int, str]]:
     for place, line in enumerate(lines):
         if _FENCE.match(line):
             fenced = not fenced
-        match = None if fenced else _HEADING.fullmatch(line)
-        if match:
-            starts.append((place, len(match[1]), match[2]))
+        heading = None if fenced else _heading(line)
+        if heading:
+            starts.append((place, *heading))
     return starts
+
+
+def _heading(line: str) -> tuple[int, str] | None:
+    """Level and title of a Markdown heading."""
+    level = len(line) - len(line.lstrip("#"))
+    title = line[level:].strip()
+    if not 1 <= level <= 6 or not title or not line[level].isspace():
+        return None
+    return level, title.rstrip("#").rstrip() or "#"
 
 
 def _numbered(lines: list[str]) -> list[tuple[int, int, str]]:

@@ -31,7 +31,10 @@ def inspect_document(document: Path) -> dict[str, Any]:
 
 def _structure(suffix: str, text: str) -> dict[str, Any]:
     if suffix == ".csv":
-        rows = list(csv.reader(io.StringIO(text)))
+        try:
+            rows = list(csv.reader(io.StringIO(text)))
+        except csv.Error:
+            return {}
         return {"columns": rows[0] if rows else [], "rows": max(0, len(rows) - 1)}
     if suffix == ".json":
         try:
@@ -45,10 +48,19 @@ def _structure(suffix: str, text: str) -> dict[str, Any]:
         } | ({"keys": keys} if keys else {})
     return {
         "headings": len(re.findall(r"(?m)^#{1,6}\s", text)),
-        "tables": len(re.findall(r"(?m)^\|?\s*:?-{2,}:?\s*\|", text)),
-        "links": len(re.findall(r"\]\([^)]+\)", text)),
+        "tables": len(re.findall(r"(?m)^\|?[ \t]*+:?-{2,}+:?[ \t]*+\|", text)),
+        "links": _links(text),
         "code_blocks": len(re.findall(r"(?m)^```", text)) // 2,
     }
+
+
+def _links(text: str) -> int:
+    """How often `](address)` stands there."""
+    count, start = 0, text.find("](")
+    while start >= 0 and (end := text.find(")", start)) >= 0:
+        count += end > start + 2
+        start = text.find("](", end)
+    return count
 
 
 def _problems(suffix: str, body: bytes, text: str) -> list[str]:
@@ -67,7 +79,10 @@ def _problems(suffix: str, body: bytes, text: str) -> list[str]:
         except ValueError as error:
             found.append(f"not valid JSON: {error}")
     if suffix == ".csv":
-        rows = [row for row in csv.reader(io.StringIO(text)) if row]
+        try:
+            rows = [row for row in csv.reader(io.StringIO(text)) if row]
+        except csv.Error as error:
+            return [*found, f"not valid CSV: {error}"]
         odd = [n for n, row in enumerate(rows, 1) if len(row) != len(rows[0])]
         if odd:
             found.append(

@@ -1,5 +1,6 @@
 """The headings of a document, so that one need not read it whole."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ def outline_document(document: Path, depth: int = 3) -> dict[str, Any]:
     """
     sections = read_sections(document.read_text(encoding="utf-8-sig"))
     titled = [s for s in sections if s.level]
+    times = Counter(s.path for s in titled)
     return {
         "title": titled[0].title if titled else "",
         "sections": [
@@ -33,5 +35,5 @@ def outline_document(document: Path, depth: int = 3) -> dict[str, Any]:
             for s, following in zip(titled, [*titled[1:], None], strict=True)
             if not s.body.strip() and (following is None or following.level <= s.level)
         ],
-        "repeated_titles": sorted({s.title for s in titled if sum(o.path == s.path for o in titled) > 1}),
+        "repeated_titles": sorted({s.title for s in titled if times[s.path] > 1}),
     }

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from _bm25 import rank, read_passages, terms
+from _bm25 import Index, read_passages, terms
 
 
 def search_corpus(corpus: Path, query: str, top: int = 5) -> dict[str, Any]:
@@ -18,9 +18,10 @@ def search_corpus(corpus: Path, query: str, top: int = 5) -> dict[str, Any]:
         top: Passages returned, 1 to 20.
     """
     passages = read_passages(corpus)
-    if not terms(query):
+    wanted = list(dict.fromkeys(terms(query)))
+    if not wanted:
         raise ValueError("the query holds no word to search for; give key words in Chinese or English")
-    hits = rank(query, passages)[: max(1, min(top, 20))]
+    hits = Index(passages).rank(query)[: max(1, min(top, 20))]
     return {
         "source": "local",
         "note": "searched in the given document only; no web access",
@@ -32,10 +33,13 @@ def search_corpus(corpus: Path, query: str, top: int = 5) -> dict[str, Any]:
                 "score": round(score, 3),
                 "place": passages[index].place,
                 "text": passages[index].text,
-                "terms_found": [
-                    t for t in dict.fromkeys(terms(query)) if t in set(terms(passages[index].text))
-                ],
+                "terms_found": _found(wanted, passages[index].text),
             }
             for place, (score, index) in enumerate(hits, 1)
         ],
     }
+
+
+def _found(wanted: list[str], text: str) -> list[str]:
+    held = set(terms(text))
+    return [term for term in wanted if term in held]

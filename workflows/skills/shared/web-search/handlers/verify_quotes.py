@@ -6,9 +6,11 @@ from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
 
-from _bm25 import Passage, rank, read_passages
+from _bm25 import LONGEST, Index, Passage, read_passages
 
 _QUOTED = re.compile(r"「([^」]{6,300})」|“([^”]{6,300})”|\"([^\"\n]{6,300})\"")
+MOST = 100
+"""Quotations; each is held against the five passages that are most like it."""
 _SKIP = re.compile(r"[\s*_`>|]+")
 
 
@@ -25,28 +27,30 @@ def verify_quotes(report: Path, corpus: Path, close: float = 0.85) -> dict[str, 
     """
     passages = read_passages(corpus)
     whole = _plain("".join(p.text for p in passages))
-    checked = [
-        _check(quote, passages, whole, close) for quote in _quotes(report.read_text(encoding="utf-8-sig"))
-    ]
+    quotes = _quotes(report.read_text(encoding="utf-8-sig"))
+    if len(quotes) > MOST:
+        raise ValueError(f"{len(quotes)} quotations are too many to check; give {MOST} at most")
+    index = Index(passages)
+    checked = [_check(quote, passages, index, whole, close) for quote in quotes]
     counts = {kind: sum(c["found"] == kind for c in checked) for kind in ("exact", "close", "not_found")}
     return {"quotes": len(checked), **counts, "checked": checked}
 
 
 def _quotes(text: str) -> list[str]:
     found = [next(filter(None, match)) for match in _QUOTED.findall(text)]
-    blocks = [line.lstrip("> ").strip() for line in text.splitlines() if line.startswith(">")]
+    blocks = [line.lstrip("> ").strip()[:300] for line in text.splitlines() if line.startswith(">")]
     found += [block for block in blocks if len(block) >= 6 and not _QUOTED.search(block)]
     return list(dict.fromkeys(found))
 
 
-def _check(quote: str, passages: list[Passage], whole: str, close: float) -> dict[str, Any]:
+def _check(quote: str, passages: list[Passage], index: Index, whole: str, close: float) -> dict[str, Any]:
     if _plain(quote) in whole:
         return {"quote": quote, "found": "exact", "likeness": 1.0}
     best, place = 0.0, ""
-    for _, index in rank(quote, passages)[:5]:
-        likeness = _likeness(_plain(quote), _plain(passages[index].text))
+    for _, number in index.rank(quote)[:5]:
+        likeness = _likeness(_plain(quote), _plain(passages[number].text[:LONGEST]))
         if likeness > best:
-            best, place = likeness, passages[index].place
+            best, place = likeness, passages[number].place
     return {
         "quote": quote,
         "found": "close" if best >= close else "not_found",
