@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.command import User, phaseline
 from tests.support.evidence import pytest_runtest_makereport, pytest_runtest_setup  # noqa: F401 - hooks
+from tests.support.messages_api import MessagesApi
 from tests.support.prefect_api import PrefectApi
 
 
@@ -52,3 +53,10 @@ def newcomer(tmp_path: Path, exports: dict[str, str]) -> User:
     folder.mkdir()
     names = ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING")
     return User(tmp_path / "new-home", folder, {name: exports[name] for name in names})
+
+
+@pytest.fixture
+def api() -> Iterator[MessagesApi]:
+    """A provider that says what the test wants."""
+    with MessagesApi() as running:
+        yield running

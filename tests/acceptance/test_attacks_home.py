@@ -19,7 +19,7 @@ from deployments.arguments import HOMELESS, LATER, build
 from deployments.provenance import PACKAGES, RUN_BY_PATH
 from deployments.working_folder import EMPTY
 from tests.support.catalogs import make_catalog
-from tests.support.command import ROOT, Answer, clean_environment, phaseline
+from tests.support.command import ROOT, Answer, clean_environment, phaseline, refused
 from tests.support.other_user import NOBODY, need_other_user, phaseline_as
 
 ASK = 'workflow: asks\nsteps:\n  - {id: ask, approval: {ask: "Go on?", quorum: 2}}\n'
@@ -72,13 +72,6 @@ def open_to_others(folder: Path) -> list[str]:
     found = [folder, *folder.rglob("*")]
     modes = {path: path.lstat().st_mode for path in found if not path.is_symlink()}
     return [f"{path} {stat.filemode(mode)}" for path, mode in modes.items() if mode & 0o077]
-
-
-def refused(answer: Answer, *words: str) -> None:
-    assert answer.code == 2, answer
-    assert "cure: " in answer.err and "Traceback" not in answer.err, answer
-    for word in words:
-        assert word in answer.err, answer
 
 
 # ---------------------------------------------------------------- modes

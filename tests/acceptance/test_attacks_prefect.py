@@ -44,12 +44,6 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture
-def api() -> Iterator[MessagesApi]:
-    with MessagesApi() as running:
-        yield running
-
-
-@pytest.fixture
 def user(home: Path, api: MessagesApi, tmp_path: Path) -> User:
     catalog = make_catalog(tmp_path / "catalog", two=TWO)
     variables = {

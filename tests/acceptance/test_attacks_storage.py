@@ -18,7 +18,7 @@ import pytest
 from blocks.storage import ArtifactStore
 from blocks.storage_root import Root
 from tests.support.catalogs import compiled
-from tests.support.command import Answer, User
+from tests.support.command import Answer, User, refused
 from tests.support.durable import CONFIG, Desk, statuses
 from tests.support.s3 import S3Server, s3_server
 from workflows.core.plan import content_key
@@ -125,14 +125,6 @@ def listed(address: str, environ: Mapping[str, str]) -> list[str]:
     with urllib.request.urlopen(f"{environ['AWS_ENDPOINT_URL']}/{bucket}?list-type=2", timeout=30) as answer:
         keys = re.findall(r"<Key>([^<]+)</Key>", answer.read().decode())
     return [key.removeprefix(f"{prefix}/") for key in keys]
-
-
-def refused(answer: Answer, *words: str) -> None:
-    """Exit code 2 with what to do about it, and no traceback."""
-    assert answer.code == 2, answer
-    assert "cure: " in answer.err and "Traceback" not in answer.err + answer.out
-    for word in words:
-        assert word in answer.err, answer
 
 
 def asked(scene: Scene) -> None:

@@ -8,16 +8,16 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.support.catalogs import make_catalog
-from tests.support.command import User, clean_environment
+from tests.support.command import User
+from tests.support.durable import eventually
 from tests.support.messages_api import MessagesApi, answers_in
 
 SLOW = "^(a|aa)+$"
@@ -60,12 +60,6 @@ for line in sys.stdin:
         result = {{"content": [{{"type": "text", "text": "looked"}}]}}
     print(json.dumps({{"jsonrpc": "2.0", "id": asked["id"], "result": result}}), flush=True)
 """
-
-
-@pytest.fixture
-def api() -> Iterator[MessagesApi]:
-    with MessagesApi() as running:
-        yield running
 
 
 @pytest.fixture
@@ -244,7 +238,7 @@ BUSY = {
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("what", BUSY)
 def test_a_signal_ends_a_command_that_does_not_hear_it(
-    tmp_path: Path, what: str, number: signal.Signals
+    stranger: User, what: str, number: signal.Signals
 ) -> None:
     """Whatever the main thread does. Five seconds are the promise; more are the machine's."""
     code = (
@@ -256,24 +250,12 @@ def test_a_signal_ends_a_command_that_does_not_hear_it(
         "sys.argv = ['phaseline', 'robots']\n"
         "sys.exit(cli.main())\n"
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", code],
-        env=clean_environment(tmp_path),
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    with process:
-        try:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "busy\n"
-            time.sleep(0.3)  # into what it is busy with
-            begun = time.monotonic()
-            process.send_signal(number)
-            _, err = process.communicate(timeout=60)
-            assert time.monotonic() - begun < 10
-        finally:
-            process.kill()
-    assert process.returncode in (1, 128 + number), err
-    assert "Traceback" not in err
+    with stranger.started("-c", code) as process:
+        eventually(lambda: stranger.log.read_text() == "busy\n")
+        time.sleep(0.3)  # into what it is busy with
+        begun = time.monotonic()
+        process.send_signal(number)
+        process.wait(60)
+        assert time.monotonic() - begun < 10
+    assert process.returncode in (1, 128 + number), stranger.log.read_text()
+    assert "Traceback" not in stranger.log.read_text()

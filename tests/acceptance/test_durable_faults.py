@@ -36,12 +36,6 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[User]:
 
 
 @pytest.fixture
-def api() -> Iterator[MessagesApi]:
-    with MessagesApi() as running:
-        yield running
-
-
-@pytest.fixture
 def user(shared: User, api: MessagesApi, tmp_path: Path) -> User:
     """Somebody with a home and a catalog of their own, whose only step takes many turns."""
     catalog = make_catalog(tmp_path / "catalog", work=WORK)

@@ -40,6 +40,14 @@ class Answer:
         return self.document
 
 
+def refused(answer: Answer, *words: str) -> None:
+    """A person's error: exit code 2, what to do about it, no traceback."""
+    assert answer.code == 2, answer
+    assert "cure: " in answer.err and "Traceback" not in answer.err + answer.out, answer
+    for word in words:
+        assert word in answer.err, answer
+
+
 @dataclass(frozen=True)
 class Ended:
     """A command that was run to its end, or up to its timeout (`code` is None)."""

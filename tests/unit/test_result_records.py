@@ -110,6 +110,11 @@ def test_bytes_that_are_no_record(body: bytes) -> None:
         checked_record(body, KEY, None)
 
 
+def test_a_record_of_our_form_may_be_too_large() -> None:
+    with pytest.raises(ForeignResult, match="is the most"):
+        checked_record(spelt({**record(), "result": json.dumps("x" * LARGEST)}), KEY, None)
+
+
 def test_of_two_values_of_one_name_the_checked_one_is_handed_on() -> None:
     pickled = '"serializer": {"type": "pickle"}'
     ours = json.dumps(record()).replace('"serializer": {', f'{pickled}, "serializer": {{')
