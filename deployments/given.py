@@ -21,6 +21,7 @@ from workflows.core.inputs import (
     coerce,
     input_of,
     missing_inputs,
+    named_secrets,
     read_json,
     unreadable_suffix,
     variable_of,
@@ -61,7 +62,9 @@ def read_inputs(
     """
     given: dict[str, Any] = dict(_from_file(inputs_file)) if inputs_file else {}
     given.update(_from_words(pairs))
-    # First of all, since what is told of an unfit value holds the beginning of it.
+    # First of all, since what is told of an unfit value holds the beginning of it. What a secret names is
+    # known before, since another input may hold its value.
+    secrets.learn(named_secrets(plan.inputs, given))
     given = secrets.known().values_of(given)
     read: dict[str, Any] = dict(routed or {})
     faults = []

@@ -7,12 +7,14 @@ import contextlib
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from blocks.ledger import Ledger, LedgerReader, RunRow
 from blocks.secrets import learn
 from blocks.settings import Settings
 from deployments.again import catalog_of
 from workflows.core.errors import UsageError, did_you_mean
+from workflows.core.inputs import variable_of
 from workflows.core.secret_names import variables_of_catalog
 
 TENANT = "default"
@@ -51,10 +53,15 @@ def opened(settings: Settings, *, decides: bool = False) -> Iterator[Ledger]:
 
 
 def learn_secrets_of(row: RunRow | None) -> None:
-    """What the run's own catalog takes from the environment is secret here too."""
+    """What the run's inputs name, and what its own catalog takes from the environment, is secret here too."""
+    learn(variable for kept in (row.inputs if row else {}).values() if (variable := _variable_of(kept)))
     folder = catalog_of(row.labels) if row is not None else None
     if folder is not None:
         learn(variables_of_catalog(Path(folder)))
+
+
+def _variable_of(kept: Any) -> str:
+    return variable_of(kept.get("value")) if isinstance(kept, Mapping) else ""
 
 
 def find_run(reader: LedgerReader, run_id: str, settings: Settings) -> RunRow:

@@ -43,6 +43,7 @@ from tasks.secrets import without_secret
 from workflows.core.catalog import Catalog, python_name
 from workflows.core.compiler import compile_workflow
 from workflows.core.errors import PhaselineError
+from workflows.core.inputs import named_secrets
 from workflows.core.models.skill import ProviderLimits
 from workflows.core.plan import InputPlan, Plan
 from workflows.core.refs import Ref
@@ -139,6 +140,7 @@ def _own_parameters() -> list[inspect.Parameter]:
 
 async def _body(plan: Plan, rates: Rates, parameters: dict[str, Any]) -> Any:
     run_id, offline = parameters.pop("run_id", None), parameters.pop("offline", False)
+    secrets.learn(named_secrets(plan.inputs, parameters))
     given = {n: secrets.known().value(v) for n, v in parameters.items() if v is not None}
     own = LAUNCH.get()
     launch = own or _from_environment(plan, run_id, offline, rates)
@@ -258,9 +260,13 @@ def final_state(outcome: RunOutcome) -> Any:
 
 def catalog_flow(name: str) -> Flow[..., Any]:
     """The flow of a workflow of the catalog, and of no other file. Raises UsageError or InvalidDefinition."""
+    return build_flow(*catalog_plan(name))
+
+
+def catalog_plan(name: str) -> tuple[Plan, Rates]:
+    """The same before a flow is made of it."""
     catalog = _own_catalog()
-    plan = masked_plan(compile_workflow(catalog.find_own_workflow(name), catalog))
-    return build_flow(plan, Rates.of(catalog))
+    return masked_plan(compile_workflow(catalog.find_own_workflow(name), catalog)), Rates.of(catalog)
 
 
 def _own_catalog() -> Catalog:

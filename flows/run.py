@@ -20,6 +20,7 @@ from blocks.ledger.records import ANNOUNCED, DEPLOYED, UNGIVEN
 from blocks.models import QuotaExhausted
 from blocks.patience import PatienceOver, Tell, Vigil
 from blocks.plan_secrets import masked_plan
+from blocks.secrets import learn
 from blocks.spilled import spill, spilled
 from blocks.storage import MANIFEST_VERSION, ArtifactStore
 from flows.earlier import RESTORED, Earlier, earlier_start, kept_plan
@@ -48,6 +49,7 @@ from tasks.durable import Durable
 from tasks.secrets import known_secrets
 from tasks.values import Value
 from workflows.core.errors import PhaselineError, UsageError
+from workflows.core.inputs import named_secrets
 from workflows.core.plan import Plan
 from workflows.core.plan_agents import agents_of
 from workflows.core.stored_plan import proved_document
@@ -101,6 +103,7 @@ async def run_plan(plan: Plan, given: Mapping[str, Any], launch: Launch, storage
     is in the outcome. Raises CancelledError for a cancelled run, after `finally` and `on_outcome`.
     """
     launch.settings.prepare()
+    learn(named_secrets(plan.inputs, given))
     plan, given = masked_plan(plan), known_secrets(launch.environ, launch.connections).values_of(given)
     where, environ = launch.settings.storage, launch.environ
     vigil = Vigil(launch.patience, _teller(launch), launch.hurry)

@@ -9,10 +9,11 @@ from prefect.exceptions import Pause
 from prefect.states import Failed
 
 from blocks import secrets
-from flows.compiled import catalog_flow, run_id_of
+from flows.compiled import build_flow, catalog_plan, run_id_of
 from flows.holding import hold, open_waits
 from flows.wakes import ROOT, own_flow_run
 from workflows.core.errors import PhaselineError
+from workflows.core.inputs import named_secrets
 
 
 @flow(name="run-workflow", persist_result=False)
@@ -28,13 +29,15 @@ async def run_workflow(
         offline: Let the offline model answer, at no cost.
     """
     try:
-        inner: Any = catalog_flow(workflow)
+        plan, rates = catalog_plan(workflow)
     except PhaselineError as fault:
         return Failed(message=str(fault))  # raised, Prefect would pickle it to a place of its own
     # By this flow run, not by the inner one: woken after a wait it begins again, and the run must go on.
     known, token = run_id or run_id_of(workflow), ROOT.set(own_flow_run())
     try:
+        secrets.learn(named_secrets(plan.inputs, inputs or {}))
         given = secrets.known().value(inputs or {})
+        inner: Any = build_flow(plan, rates)
         return await inner(**given, run_id=known, offline=offline, return_state=True)
     except Pause:
         await hold(known, await open_waits(known))

@@ -26,7 +26,7 @@ from tests.support.telling import Scene, talk
 
 USES = """\
 workflow: uses
-inputs: {ticket: {type: secret}}
+inputs: {note: {type: string}, more: {type: file}, ticket: {type: secret}}
 steps:
   - {id: used, skill: shared/tool, handler: use, args: {token: "{{ ticket }}", got: GOT}}
   - id: failed
@@ -192,12 +192,15 @@ def test_an_input_that_is_a_secret(scene: Scene) -> None:
         config.write("  - {name: use, effect: once}\n")
     (scene.catalog / "uses.yaml").write_text(USES.replace("GOT", str(scene.got)))
     kind = Kind("TICKET", "plant28QxZ81kd9")
+    story = scene.folder / "more.md"
+    story.write_text(f"# More\n\nI know {kind.value}\n")
     run = ("run", "uses", "--run-id", scene.run_id, "--offline", "--json")
     for wrong in ("plant28QxZ81kd9", "env:NOBODY"):
         refused = scene.phaseline(*run, "-i", f"ticket={wrong}")
         assert refused.code == 2 and any(told in refused.out for told in ("env:NAME", "NOBODY"))
     scene.user = scene.user.with_variables(TICKET=kind.value)
-    document = scene.phaseline(*run, "-i", "ticket=env:TICKET").completed
+    told = ("-i", f"note=I know {kind.value}", "-i", f"more=@{story}")  # before it is said what that is
+    document = scene.phaseline(*run, *told, "-i", "ticket=env:TICKET").completed
     used = scene.got.read_text().split("\n")
     assert sorted(used) == ["", kind.value, kind.value]
     assert [s["error"]["message"] for s in document["steps"] if s["error"]] != []

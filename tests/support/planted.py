@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from urllib.parse import quote, quote_plus
 
@@ -94,7 +95,12 @@ def found_in(body: bytes, kinds: Iterable[Kind] = KINDS) -> set[str]:
     return {k.variable for k in kinds for secret in k.hidden if any(form in body for form in _forms(secret))}
 
 
-def _forms(secret: str) -> Iterator[bytes]:
+@lru_cache(maxsize=1024)
+def _forms(secret: str) -> tuple[bytes, ...]:
+    return tuple(dict.fromkeys(_spelt(secret)))
+
+
+def _spelt(secret: str) -> Iterator[bytes]:
     body = secret.encode()
     yield body
     if part := re.search(r"plant\d\d", secret):

@@ -6,7 +6,7 @@ import json
 import keyword
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from typing import Any
@@ -231,6 +231,11 @@ def variable_of(reference: Any) -> str:
     """The variable that a secret's reference names; empty for anything else."""
     found = _REFERENCE.fullmatch(reference) if isinstance(reference, str) else None
     return (found[1] or found[2]) if found else ""
+
+
+def named_secrets(inputs: Iterable[InputPlan], given: Mapping[str, Any]) -> frozenset[str]:
+    """The variables that secrets among the given inputs name."""
+    return frozenset(name for i in inputs if i.type == "secret" and (name := variable_of(given.get(i.name))))
 
 
 def _shown(value: Any) -> str:
