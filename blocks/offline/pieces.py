@@ -1,240 +1,314 @@
-"""The material in pieces: each one thing that can be shown under a heading, with what it is about."""
+"""The material in pieces: what can stand under a heading, as it is written there, and what has a name."""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
 from typing import Any, Literal
 
-from blocks.offline.document import TABULAR, Document, Part
-from blocks.offline.material import Material
-from blocks.offline.tables import Row, cell_text, json_value, number_or_text, rows_of, split_row
-from blocks.offline.words import plain, terms
+from blocks.offline.material import Document, Material
+from blocks.offline.words import NOTE_MARK, PHRASES, plain, terms
+from workflows.core.fences import without_fences
+from workflows.core.markdown_tables import is_rule, row_cells
 
-_DEPTH = 3
-_FLAT = 6
-_ROW_LIMIT = 400
-_PROSE = 12
-"""A cell of so many characters is something said, not a value."""
-_ABSENT = re.compile(r"(?:no|not|missing|without)_|.*_without_|to_clarify|unclear|warnings$")
-_LONG_LIST = 4
-"""More numbers than these in a row are the inside of something."""
+Row = dict[str, Any]
+TABULAR = ("text/csv", "text/tab-separated-values")
+_READ_CHARS, _PASSAGE_CHARS, _PLACE_CHARS, _FACT_CHARS, _CELL_CHARS = 400_000, 400, 120, 240, 160
+_MOST_PIECES, _MOST_ROWS, _MOST_CELLS, _COLUMNS = 2_000, 1_000, 100_000, 8
+_DEPTH, _FLAT = 4, 6
+"""How deep objects are taken apart; members of one that a line says."""
+_LONG_LIST, _KIND_CHARS = 4, 20
+"""More numbers than these are the inside of something; a cell so short says of what kind a row is."""
+_HEADING = re.compile(r"#{1,6}[ \t]++(\S.*)")
+_BULLET = re.compile(r"[ \t]*+(?:[-*+>]|\d{1,9}[.)、])[ \t]++\S")
+_SENTENCE = re.compile(r"(?<=[。！？!?])(?=[^」』”’\"）)])|(?<=\.)\s")
+_ORIGIN = re.compile(r"(?<!\s)\s*+〔[^〔〕]{1,400}〕$")
+_OWN_ENDS = (*PHRASES["rest"], *PHRASES["open"], *PHRASES["appendix"])
+_OWN_REMARK = re.compile(rf"_.*_|〔.*〕|>.*{NOTE_MARK}.*")
+_FACT = re.compile(r"(?:[-*+]\s++)?[\"'`]?([\w一-鿿 .-]{1,40}?)[\"'`]?\s{0,20}[:：]\s*+(\S.*)")
+_LETTERS = re.compile(r"[^a-z0-9一-鿿]")
+_NUMBER = re.compile(r"-?(?:0|[1-9]\d{0,14})(\.\d{1,15})?")
 
 
 @dataclass(frozen=True)
 class Piece:
     """One thing of the material.
 
-    `source` names the document or tool, `place` the heading or key it stands under. A fact has a `key` and
-    its value as `text`; a table its `rows`; a passage or a table's row its `text`; a gap is a heading with
-    nothing below it. `label` holds the terms of what it is called, `body` those of what it says.
+    `place` is the heading or the keys it stands under. A fact has a `key` and its value as `text`, a table
+    its `rows`, a passage its `text`. `label` are the terms of what it is called, `body` those of its members.
     """
 
-    kind: Literal["fact", "table", "passage", "row", "gap"]
+    kind: Literal["fact", "table", "passage"]
     source: str
     place: str
     text: str = ""
     key: str = ""
-    value: Any = None
     rows: tuple[Row, ...] = ()
-    count: int = 0
-    """Rows of the table before those that say the same were left out."""
-    tool: bool = False
-    repeated: bool = False
-    """Whether the offline model wrote it down before, so that a reader has seen it."""
     label: frozenset[str] = frozenset()
     body: frozenset[str] = frozenset()
 
-    @property
-    def inner(self) -> bool:
-        """Whether it is the inside of something (a row of weights), which no heading asks for."""
-        return (
-            self.kind == "fact"
-            and isinstance(self.value, list)
-            and len(self.value) > _LONG_LIST
-            and all(isinstance(item, (int, float)) for item in self.value)
+    @cached_property
+    def kinds(self) -> list[list[frozenset[str]]]:
+        """Per row, the terms of each short cell: such cells say of what kind a row is."""
+        cells = (
+            [c for item in row.values() for c in (item if isinstance(item, list) else [item])]
+            for row in self.rows
         )
-
-    @property
-    def said(self) -> str:
-        """The words of a passage or row, without the short values beside them; empty for data."""
-        if self.kind == "row":
-            return str(self.value)
-        return self.text if self.kind == "passage" else ""
+        return [
+            [terms(c) for c in row if isinstance(c, str) and len(c) <= 30 and c.count(" ") < 2]
+            for row in cells
+        ]
 
 
-def pieces_of(material: Material) -> list[Piece]:
-    """All pieces: of the tool results first, then of the documents; facts that tools repeat only once."""
-    found: dict[tuple[str, ...], Piece] = {}
-    for n, piece in enumerate(_all(material)):
-        same = (
-            (piece.key, piece.text)
-            if piece.kind == "fact" and piece.tool
-            else (piece.source, piece.text, str(n))
-        )
-        found.setdefault(same if piece.kind != "passage" else (piece.source, piece.text), piece)
-    return list(found.values())
+def result_pieces(material: Material) -> list[Piece]:
+    """What the tools' results say as data, the same fact once, and the documents that are data."""
+    sources = [(name, text, "") for name, text, is_error in material.results if not is_error]
+    sources += [(d.name, d.body, d.name) for d in material.documents if "json" in d.media_type]
+    found = (
+        piece for name, text, called in sources for piece in _of_value(_as_written(text), name, "", called)
+    )
+    once: dict[tuple[str, ...], Piece] = {}
+    for n, piece in enumerate(islice(found, _MOST_PIECES)):
+        once.setdefault((piece.key, piece.text) if piece.key else (str(n),), piece)
+    return list(once.values())
 
 
-def _all(material: Material) -> Iterator[Piece]:
-    for name, text, is_error in material.results:
-        value = None if is_error else _parsed(text)
-        if isinstance(value, (dict, list)):
-            yield from _of_value(value, name, "", tool=True)
+def document_pieces(document: Document) -> list[Piece]:
+    """A document's tables, bullets and sentences in order, each under its heading."""
+    if document.media_type in TABULAR:
+        return [_table(csv_rows(document.body), document.name, "", "")]
+    if "json" in document.media_type:
+        return list(islice(_of_value(_as_written(document.body), document.name, "", ""), _MOST_PIECES))
+    return list(_of_markdown(document.body, document.name))
+
+
+def left_open_in(document: Document) -> list[str]:
+    """What the offline model left open when it wrote the document."""
+    begun = tuple(f"_{said.strip('_').split('{}')[0]}" for said in PHRASES["nothing"])
+    lines = document.body.splitlines() if NOTE_MARK in document.body else []
+    return [line.strip("_") for line in lines if line.startswith(begun)][:1]
+
+
+def _as_written(text: str) -> Any:
+    """A JSON value whose numbers stay as they are written; None for what is none."""
+    try:
+        return json.loads(text, parse_int=str, parse_float=str, parse_constant=str)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _of_value(value: Any, source: str, place: str, called: str) -> Iterator[Piece]:
+    """A value by the keys it stands under; `called` are names that count like keys."""
+    if rows := _rows_in(value, place):
+        yield _table(rows, source, place, called)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            below = (f"{place}.{key}" if place else key)[-_PLACE_CHARS:]
+            nested = isinstance(item, dict) and not _is_flat(item) and below.count(".") < _DEPTH
+            if isinstance(item, str) and "\n" in item:
+                yield from _of_markdown(item, f"{source}.{key[:_PLACE_CHARS]}")
+            elif nested or _rows_in(item, key):
+                yield from _of_value(item, source, below, called)
+            elif not (isinstance(item, list) and len(item) > _LONG_LIST and all(map(_is_number, item))):
+                yield from _fact(key, item, source, place, called)
+    else:
+        yield from _fact("", value, source, place, called)
+
+
+def _is_number(item: Any) -> bool:
+    return isinstance(item, str) and bool(_NUMBER.fullmatch(item))
+
+
+def _is_flat(value: Row) -> bool:
+    return len(value) <= _FLAT and not any(isinstance(item, dict) for item in value.values())
+
+
+def _rows_in(value: Any, name: str) -> list[Row]:
+    """The rows of a list of objects, of an object of flat objects, or of one with many members."""
+    if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+        return value
+    if not name or not isinstance(value, dict) or len(value) < 2:
+        return []
+    name = name.rpartition(".")[2]
+    if all(isinstance(item, dict) and _is_flat(item) for item in value.values()):
+        return [{name: key, **item} for key, item in value.items()]
+    many = len(value) > _FLAT and not any(isinstance(item, dict) for item in value.values())
+    return [{name: key, " ": item} for key, item in value.items()] if many else []
+
+
+def _fact(key: str, value: Any, source: str, place: str, called: str) -> Iterator[Piece]:
+    if (text := cell_text(value, _FACT_CHARS)).strip("; "):
+        label = terms(f"{called} {place} {key[:_PLACE_CHARS]}")
+        members = terms(" ".join(value)) if isinstance(value, dict) else frozenset()
+        yield Piece("fact", source, place, text, key[:_PLACE_CHARS], label=label, body=members)
+
+
+def _table(rows: Sequence[Row], source: str, place: str, called: str) -> Piece:
+    columns = terms(" ".join(str(column) for row in rows[:20] for column in row))
+    return Piece("table", source, place, rows=tuple(rows), label=terms(f"{called} {place}"), body=columns)
+
+
+def csv_rows(text: str) -> list[Row]:
+    """The rows of a CSV text, as far as they can be read; cells as they are written."""
+    text = text[:_READ_CHARS].lstrip("\ufeff")
+    head = text.partition("\n")[0]
+    reader = csv.reader(io.StringIO(text), delimiter=max(",;\t", key=head.count))
+    rows: list[Row] = []
+    try:
+        columns = next(reader, [])
+        # Under a wide head a few thousand rows are a very large table.
+        room = min(_MOST_ROWS, _MOST_CELLS // max(1, len(columns)))
+        for cells in islice(reader, room):
+            rows.append(dict(zip(columns, cells, strict=False)))
+    except csv.Error:  # such as a cell of 200,000 characters
+        pass
+    return rows
+
+
+def _of_markdown(text: str, source: str) -> Iterator[Piece]:
+    place, paragraph, table = "", "", list[str]()
+    lines = [line.strip() for line in without_fences(text[:_READ_CHARS]).splitlines()]
+    for line in (*(_without_remarks(lines) if NOTE_MARK in text else lines), ""):
+        heading, bullet = _HEADING.fullmatch(line), _BULLET.match(line)
+        if table and not line.startswith("|"):
+            yield from _markdown_table(table, source, place)
+            table = []
+        if line.startswith("|"):
+            table.append(line)
+        elif line and not heading and not bullet:
+            paragraph = f"{paragraph} {line}"
+            continue
+        for said in (*_SENTENCE.split(paragraph), *([line] if bullet else [])):
+            text = shorten(plain(_ORIGIN.sub("", said.strip())), _PASSAGE_CHARS)
+            yield from [Piece("passage", source, place, text)] if text.strip("-*_| ") else []
+        paragraph = ""
+        place = shorten(plain(heading[1].rstrip(" \t#")), _PLACE_CHARS) if heading else place
+
+
+def _without_remarks(lines: Sequence[str]) -> list[str]:
+    """The lines without what the offline model says itself: note, remarks, what no heading asked for."""
+    ends = (n for n, line in enumerate(lines) if line.startswith("#") and line.lstrip("# ") in _OWN_ENDS)
+    return [line for line in lines[: next(ends, len(lines))] if not _OWN_REMARK.fullmatch(line)]
+
+
+def _markdown_table(lines: Sequence[str], source: str, place: str) -> Iterator[Piece]:
+    if len(lines) > 1 and is_rule(lines[1], 3):
+        head = [plain(cell) for cell in row_cells(lines[0])]
+        room = min(_MOST_ROWS, _MOST_CELLS // max(1, len(head)))
+        rows = [dict(zip(head, map(plain, row_cells(line)), strict=False)) for line in lines[2 : 2 + room]]
+        yield _table(rows, source, place, "")
+
+
+def shorten(text: str, limit: int) -> str:
+    """One line of at most so many characters."""
+    text = " ".join(text.split())
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def cell_text(value: Any, limit: int = _CELL_CHARS) -> str:
+    """A value in one line: `a: 1, b: 2` for an object, the items of a list, empty for nothing."""
+    return "" if value in (None, [], {}) else shorten(_inline(value), limit)
+
+
+def _inline(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key}: {_inline(item)}" for key, item in value.items())
+    if isinstance(value, list):
+        items = (": ".join(map(_inline, i.values())) if isinstance(i, dict) else _inline(i) for i in value)
+        return "; ".join(items)
+    if isinstance(value, str) and value.startswith("|"):
+        return max(row_cells(value), key=len)  # the line of a table: what it says is its longest cell
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def row_text(row: Row) -> str:
+    """The longest thing that a row says; empty where that is a word or two."""
+    cells = [cell_text(cell, _FACT_CHARS) for cell in row.values() if isinstance(cell, str)]
+    said = max(cells, key=len, default="")
+    return said if len(said) > _KIND_CHARS else ""
+
+
+def table_lines(rows: Sequence[Row], limit: int) -> list[str]:
+    """A Markdown table of the first rows and of the columns that hold most."""
+    shown = [{str(name): cell_text(cell) for name, cell in row.items()} for row in rows[:limit]]
+    filled = Counter(name for row in shown for name, cell in row.items() if cell)
+    fullest = {name for name, _ in filled.most_common(_COLUMNS)}
+    columns = list(dict.fromkeys(name for row in shown for name in row if name in fullest))
+    cells = [columns, ["---"] * len(columns), *([row.get(name, "") for name in columns] for row in shown)]
+    cells += [["…"] * len(columns)] if len(rows) > limit else []
+    lines = ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in cells]
+    return lines if columns else []
+
+
+def facts_of(material: Material) -> dict[str, Any]:
+    """Values by the letters of their keys; the instruction's word comes first, then the tools'."""
+    facts = told_in(material.instruction)
+    values = [_parsed(text) for _, text, is_error in material.results if not is_error]
     for document in material.documents:
-        value = json_value(document)
-        if value is not None:
-            yield from _of_value(value, document.name, "", tool=False)
-        elif document.media_type in TABULAR:
-            yield from _said_rows(rows_of(document), document.name, "")
-        else:
-            found = _of_document(document)
-            yield from (replace(piece, repeated=True) for piece in found) if document.ours else found
+        value = _parsed(document.body) if "json" in document.media_type else None
+        values.append(told_in(document.body) if value is None else value)
+    for key, item in (member for value in values for member in _members(value)):
+        facts.setdefault(fact_key(key), item)
+    facts.pop("", None)
+    return facts
+
+
+def told_in(text: str) -> dict[str, Any]:
+    """Values of the lines that say `key: value`, by the key's letters; the first of a key counts."""
+    found = (_FACT.fullmatch(line.strip()) for line in reversed(text.splitlines()))
+    return {fact_key(fact[1]): fact[2] for fact in found if fact}
+
+
+def fact_key(name: str) -> str:
+    """A name as facts are compared by: its letters and digits, without case."""
+    return _LETTERS.sub("", name.casefold())
+
+
+def rows_of(document: Document) -> list[Row]:
+    """The rows of a CSV or of a JSON list of objects (also as the only list of an object); else none."""
+    if document.media_type in TABULAR:
+        return [{key: number_or_text(cell) for key, cell in row.items()} for row in csv_rows(document.body)]
+    value = _parsed(document.body) if "json" in document.media_type else None
+    lists = (
+        [item for item in value.values() if isinstance(item, list)] if isinstance(value, dict) else [value]
+    )
+    return _rows_in(lists[0], "") if len(lists) == 1 else []
+
+
+def rows_like(item: dict[str, Any], documents: Iterable[Document]) -> Iterator[Row]:
+    """Rows of the first table that has every required column of a schema's items, cut to their keys."""
+    columns = item.get("properties", {})
+    required = set(item.get("required", [])) or set(columns)
+    tables = (rows for document in documents if columns and (rows := rows_of(document)))
+    for row in next((rows for rows in tables if required <= rows[0].keys()), []):
+        texts = {
+            name for name, part in columns.items() if isinstance(part, dict) and part.get("type") == "string"
+        }
+        yield {name: str(row[name]) if name in texts else row[name] for name in columns if name in row}
+
+
+def number_or_text(value: Any) -> Any:
+    """A cell as the number it spells, else as it is."""
+    number = _NUMBER.fullmatch(value.strip()) if isinstance(value, str) else None
+    return (float if number[1] else int)(number[0]) if number else value
 
 
 def _parsed(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 
-def _of_document(document: Document) -> Iterator[Piece]:
-    for part in document.parts:
-        if part.kind == "table":
-            rows = _table_rows(part)
-            yield _table(rows, document.name, part.place, tool=False)
-            yield from _said_rows(rows, document.name, part.place)
-        elif part.kind == "gap":
-            yield Piece("gap", document.name, part.place, part.text, label=_terms("open issue " + part.place))
-        elif part.kind == "passage":
-            yield _of_passage(part, document)
-
-
-def _of_passage(part: Part, document: Document) -> Piece:
-    """A passage, or the fact that a short `key: value` is."""
-    head, colon, value = part.text.replace("：", ":", 1).partition(":")
-    labelled = colon and len(head) <= 30 and not re.search(r"[。；;，,]", head)
-    label = _terms(f"{part.place} {head if labelled else ''}")
-    if labelled and re.fullmatch(r"[a-z][a-z0-9_. -]*", head) and len(value) <= 200:
-        text = value.strip()
-        number = number_or_text(text)
-        return Piece("fact", document.name, part.place, text, head, number, label=label, body=_terms(text))
-    body = frozenset(document.passage_terms[part.text])
-    return Piece("passage", document.name, part.place, part.text, label=label, body=body)
-
-
-def _table_rows(part: Part) -> list[Row]:
-    head, _, *lines = (split_row(line) for line in part.lines)
-    names = [plain(name) or f"column {n + 1}" for n, name in enumerate(head)]
-    return [
-        {name: number_or_text(plain(cell)) for name, cell in zip(names, line, strict=False)}
-        for line in lines[:_ROW_LIMIT]
-    ]
-
-
-def _of_value(value: Any, source: str, place: str, *, tool: bool) -> Iterator[Piece]:
-    """A JSON value as facts and tables, by the keys they stand under."""
-    rows = _rows(value, place.rpartition(" › ")[2])
-    if rows:
-        yield _table(rows, source, place, tool=tool)
-        yield from _said_rows(rows, source, place, tool=tool)
-        return
-    if not isinstance(value, dict):
-        yield from [_fact("", value, source, place, tool)] if value not in (None, "", [], {}) else []
-        return
-    for key, item in value.items():
-        below = f"{place} › {key}".removeprefix(" › ")
-        if _rows(item, key) or (isinstance(item, dict) and not _flat(item) and below.count("›") < _DEPTH):
-            yield from _of_value(item, source, below, tool=tool)
-        elif item not in (None, "", [], {}):
-            yield _fact(key, item, source, place, tool)
-
-
-def _rows(value: Any, name: str) -> list[Row]:
-    """The rows of a list of objects, or of an object whose values are objects with shared keys."""
-    if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
-        return value
-    if not name or not isinstance(value, dict) or len(value) < 2:
-        return []
-    if all(isinstance(item, dict) and _flat(item) for item in value.values()):
-        return [{name: key, **item} for key, item in value.items()]
-    if len(value) > _FLAT and all(_plain(item) for item in value.values()):
-        return [{name: key, "value": item} for key, item in value.items()]
-    return []
-
-
-def _flat(value: Mapping[str, Any]) -> bool:
-    """An object of a few plain values: one line says it."""
-    return len(value) <= _FLAT and all(_plain(item) for item in value.values())
-
-
-def _plain(item: Any) -> bool:
-    short = isinstance(item, list) and len(item) <= 3 and not any(isinstance(i, (dict, list)) for i in item)
-    return short or not isinstance(item, (dict, list))
-
-
-def _fact(key: str, value: Any, source: str, place: str, tool: bool) -> Piece:
-    words = f"{key} {place}"
-    if isinstance(value, list) and len(value) == 2 and all(isinstance(item, (int, float)) for item in value):
-        words += " interval"
-    words += " open limitation" if _ABSENT.match(key) and value else ""
-    # The keys of an object say what it holds; the items of a list are only values.
-    inner = (
-        " ".join(value) if isinstance(value, dict) else "" if isinstance(value, list) else cell_text(value)
-    )
-    inner += f" {_handler(source)}" if tool else ""
-    return Piece(
-        "fact",
-        source,
-        place,
-        cell_text(value, 240),
-        key,
-        value,
-        tool=tool,
-        label=_terms(words),
-        body=_terms(inner),
-    )
-
-
-def _table(rows: Sequence[Row], source: str, place: str, *, tool: bool) -> Piece:
-    columns = " ".join(str(column) for column in dict.fromkeys(key for row in rows[:20] for key in row))
-    words = f"{place} {'open limitation' if _ABSENT.match(place) else ''}"
-    body = _terms(f"{columns} {_handler(source) if tool else source}")
-    once = {_longest(row) or str(n): row for n, row in reversed(list(enumerate(rows)))}
-    kept = tuple(reversed(once.values()))
-    return Piece(
-        "table", source, place, rows=kept, count=len(rows), tool=tool, label=_terms(words), body=body
-    )
-
-
-def _longest(row: Row) -> str:
-    """What a row says in words; empty for a row of values."""
-    said = max((item for item in row.values() if isinstance(item, str)), key=len, default="")
-    return cell_text(said) if len(said) >= _PROSE and not re.fullmatch(r"[\w.-]+", said) else ""
-
-
-def _said_rows(rows: Sequence[Row], source: str, place: str, *, tool: bool = False) -> Iterator[Piece]:
-    """The rows that say something in words, as passages: short values before the longest cell."""
-    for row in rows[:_ROW_LIMIT]:
-        cells = [text for item in row.values() if (text := cell_text(item, 160)) not in ("", "—")]
-        said = max((cell for cell in cells if re.search(r"[^\W\d_]", cell)), key=len, default="")
-        if len(said) < _PROSE or re.fullmatch(r"[\w.-]+", said):
-            continue
-        # A number without its column's name says nothing.
-        shown = [cell for cell in cells if cell == said or (len(cell) <= 16 and re.search(r"[^\W\d_]", cell))]
-        text = " · ".join(shown if len(shown) <= 4 else [*[cell for cell in shown if cell != said][:3], said])
-        yield Piece("row", source, place, text, value=said, tool=tool, label=_terms(place), body=_terms(text))
-
-
-def _handler(name: str) -> str:
-    """A tool's own name without its skill's."""
-    return name.rpartition("__")[2]
-
-
-@lru_cache(maxsize=64)  # the same headings and names again and again
-def _terms(text: str) -> frozenset[str]:
-    return frozenset(terms(text))
+def _members(value: Any, depth: int = 0) -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict) and depth < _DEPTH:
+        yield from value.items()
+        for item in value.values():
+            yield from _members(item, depth + 1)

@@ -1,163 +1,226 @@
-"""The document the offline model writes: what its material holds, laid out as the instruction asks."""
+"""The document the offline model writes: what its material holds, under the headings asked for.
+
+A tool's result stands under the heading that most of its name's words are in, a row also under the one that
+names its kind, a passage under the one whose words it holds. What is found for no heading is said to be left
+open; what a document of the offline model left open is passed on.
+"""
 
 from __future__ import annotations
 
-from blocks.offline.answering import Answered, answer_sections, piece_lines, section_lines
-from blocks.offline.document import TABULAR, Document
-from blocks.offline.matching import Index, is_told
-from blocks.offline.material import Material
-from blocks.offline.outline import requested_sections
-from blocks.offline.phrases import Phrases
-from blocks.offline.pieces import Piece, pieces_of
-from blocks.offline.tables import describe, markdown_table, rows_of, rows_table
-from blocks.offline.words import plain, terms
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 
-_RESULT_LIMIT = 1500
-_REST_FACTS = 24
-_MORE = 10
+from blocks.offline.material import Document, Material
+from blocks.offline.outline import parts_of, requested_sections
+from blocks.offline.pieces import Piece, document_pieces, left_open_in, result_pieces, row_text, table_lines
+from blocks.offline.words import phrase, plain, terms
+
+_PASSAGES = 4
+"""Passages under one heading, and under one heading of an input that is shown for itself."""
+_KINDRED_ROWS = 5
+_ROWS, _FEW_ROWS = 20, 5
+_HEADINGS, _FACTS = 12, 40
+_RESULT_CHARS, _TASK_CHARS = 1500, 800
+
+
+@dataclass
+class Topic:
+    """A heading and the things listed after it; `taken` is what stands there, `rows` lines by their text."""
+
+    name: str
+    closed: bool = False
+    below: list[Topic] = field(default_factory=list)
+    taken: list[Piece] = field(default_factory=list)
+    rows: dict[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def parts(self) -> list[tuple[str, frozenset[str]]]:
+        """Each thing that it names, and its terms; none where people have to decide."""
+        return [(part.casefold(), terms(part)) for part in parts_of(self.name) if not self.closed]
+
+    @property
+    def said(self) -> bool:
+        return bool(self.taken or self.rows)
+
+    @property
+    def empty(self) -> bool:
+        return not self.said and all(topic.empty for topic in self.below)
 
 
 def write_document(material: Material) -> str:
-    """The answer as Markdown, or as plain text when the contract asks for that. Begins with the note.
-
-    The sections asked for come first, then what of the tool results and documents none of them shows, and
-    last how the answer came about. Without such sections each document and tool result is shown in turn.
-    """
-    say = Phrases(material.chinese)
-    index = Index(pieces_of(material), material.speaker, material.persona)
-    answered = answer_sections(requested_sections(material.instruction), index)
-    # In the note's own line, which later steps do not quote.
-    by = f" {say('speaker')}: {material.speaker}" if material.speaker else ""
-    lines = [f"> {say('note')}{by}", "", f"# {material.output_name or material.title or say('answer')}", ""]
-    for one in answered:
-        lines += [f"## {one.section.name}", "", *section_lines(one, answered, index, say), ""]
-    taken = {n for one in answered for n in one.taken}
-    lines += _tool_results(material, index, taken, say, partly=bool(answered))
-    lines += _more(material, index, taken, say) if answered else _documents(material, index, say)
-    lines += [] if _asks_open(answered) else _open_questions(index, taken, say)
-    text = "\n".join([*lines, *_appendix(material, say, partly=bool(answered))]).strip() + "\n"
+    """The answer as Markdown, or as plain text when the contract asks for that. Begins with the note."""
+    chinese = material.chinese
+    sections = requested_sections(material.instruction)
+    topics = [Topic(one.name, one.decides, [Topic(name) for name in one.details]) for one in sections]
+    every = [topic for one in topics for topic in (one, *one.below)]
+    rest = _place_results(every, result_pieces(material))
+    pieces = {document.name: document_pieces(document) for document in material.documents}
+    for document in material.documents:
+        if "json" not in document.media_type:
+            _place_passages(every, pieces[document.name])
+    by = f" {phrase('speaker', chinese)}: {material.speaker}" if material.speaker else ""
+    lines = [f"> {phrase('note', chinese)}{by}", "", f"# {material.title or phrase('answer', chinese)}", ""]
+    for topic in topics:
+        lines += _section(topic, 2)
+    if results := _further_results(material, rest, every):
+        lines += [f"## {phrase('rest' if topics else 'tools', chinese)}", "", *results]
+    if all(topic.empty for topic in topics) and material.documents:
+        lines += [f"## {phrase('inputs', chinese)}", "", *_inputs(material, pieces, bool(topics))]
+    text = "\n".join([*lines, *_left_open(material, topics), *_appendix(material)]).strip() + "\n"
     return _as_plain(text) if material.output_type == "text" else text
 
 
-def _tool_results(
-    material: Material, index: Index, taken: set[int], say: Phrases, *, partly: bool
-) -> list[str]:
-    """What no section shows of the tool results, by tool; what is not JSON as it is."""
-    lines: list[str] = []
-    of_tools = [piece for n, piece in enumerate(index.pieces) if piece.tool and n not in taken]
-    for name, text, is_error in material.results:
-        pieces = [piece for piece in of_tools if piece.source == name and piece.kind != "row"]
-        if pieces and not is_error:
-            lines += [f"### {name}", "", *_of_source(pieces, say), ""]
-        elif is_error or not any(piece.tool and piece.source == name for piece in index.pieces):
-            shortened = text if len(text) <= _RESULT_LIMIT else text[:_RESULT_LIMIT] + "\n..."
-            failed = f" ({say('failed')})" if is_error else ""
-            lines += [f"### {name}{failed}", "", "~~~text", shortened.replace("~~~", "~ ~ ~"), "~~~", ""]
-    return [f"## {say('rest' if partly else 'tools')}", "", *lines] if lines else []
-
-
-def _of_source(pieces: list[Piece], say: Phrases) -> list[str]:
-    """Facts and tables of one source, without saying again where they stand."""
-    lines = [
-        f"- {'.'.join([*piece.place.split(' › '), piece.key]).strip('.')}: {piece.text}"
-        for piece in [piece for piece in pieces if piece.kind == "fact"][:_REST_FACTS]
-    ]
+def _place_results(topics: Sequence[Topic], pieces: Sequence[Piece]) -> list[Piece]:
+    """Gives each piece to the topic that names it best; the others are returned."""
+    spread = Counter(term for piece in pieces for term in piece.label | piece.body)
+    left: list[Piece] = []
     for piece in pieces:
-        if piece.kind == "table":
-            lines += ["", *([f"{piece.place}:", ""] if piece.place else []), *rows_table(piece.rows, 20, 80)]
+        best = max(topics, key=lambda topic: _likeness(topic, piece, spread), default=None)
+        placed = best is not None and _likeness(best, piece, spread) > 0
+        (best.taken if best and placed else left).append(piece)
+        for topic in topics if piece.kind == "table" else ():
+            if topic is not best or not placed:
+                _place_rows(topic, piece)
+    return left
+
+
+def _likeness(topic: Topic, piece: Piece, spread: Counter[str]) -> float:
+    """How much of the rarer half of what a heading's part says is said of the piece; 0 for less."""
+    best = 0.0
+    for _, words in topic.parts:
+        known = {term: 1 / spread[term] for term in words if spread[term]}
+        shared = sum(known[term] for term in known if term in piece.label or term in piece.body)
+        if known.keys() & piece.label and 2 * shared >= sum(known.values()):
+            best = max(best, shared)
+    return best
+
+
+def _place_rows(topic: Topic, table: Piece) -> None:
+    """Gives it the rows whose kind it names too."""
+    named = [words for _, words in topic.parts if words]
+    for row, kinds in zip(table.rows, table.kinds, strict=True):
+        if len(topic.rows) < _KINDRED_ROWS and any(words <= kind for words in named for kind in kinds):
+            text = row_text(row)
+            topic.rows |= {text: f"- {text} {_origin(table)}"} if text and text not in topic.rows else {}
+
+
+def _place_passages(topics: Sequence[Topic], pieces: Sequence[Piece]) -> None:
+    """Gives what stands under a heading of that name, and else passages that hold it, each to one topic."""
+    texts = [*enumerate(_Text(piece.place) for piece in pieces), *enumerate(_Text(p.text) for p in pieces)]
+    gone: set[int] = set()
+    for topic in topics:
+        room = _PASSAGES
+        for n, text in texts if topic.parts else ():
+            if room and n not in gone and any(text.holds(part, words) for part, words in topic.parts):
+                gone.add(n)
+                topic.taken.append(pieces[n])
+                room -= 1
+
+
+class _Text:
+    """A text that is looked into often."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text.casefold()
+
+    @cached_property
+    def _terms(self) -> frozenset[str]:
+        return terms(self._text)
+
+    def holds(self, part: str, words: frozenset[str]) -> bool:
+        """Whether it says all of what a heading's part says."""
+        return bool(words) and words <= self._terms if part.isascii() else part in self._text
+
+
+def _section(topic: Topic, level: int) -> list[str]:
+    if topic.empty:
+        return []
+    said = [(f"`{piece.key}`: " if piece.key else "") + piece.text for piece in topic.taken]
+    pairs = [*zip(topic.taken, said, strict=True)]
+    lines = [f"- {text} {_origin(piece)}" for piece, text in pairs if piece.kind != "table"]
+    lines += [line for row, line in topic.rows.items() if not any(row in text for text in said)]
+    for piece in topic.taken:
+        table = table_lines(piece.rows, _ROWS) if piece.kind == "table" else []
+        lines += [*([""] if lines else []), _origin(piece), "", *table] if table else []
+    told = [f"{'#' * level} {topic.name}", "", *lines, *([""] if lines else [])]
+    return told + [line for below in topic.below for line in _section(below, level + 1)]
+
+
+def _origin(piece: Piece) -> str:
+    """Where something stands; later steps read their documents without these marks."""
+    return f"〔{' · '.join(part for part in (piece.source, piece.place) if part)}〕"
+
+
+def _further_results(material: Material, rest: Sequence[Piece], topics: Sequence[Topic]) -> list[str]:
+    """What no heading asked for of the tools' results, by tool; what is not data as it is."""
+    lines: list[str] = []
+    placed = {piece.source for topic in topics for piece in topic.taken}
+    for name, text, is_error in material.results:
+        found = [piece for piece in rest if piece.source == name]
+        if found and not is_error:
+            lines += [f"### {name}", "", *_by_place(found, _ROWS)]
+        elif is_error or name not in placed:
+            shown = text if len(text) <= _RESULT_CHARS else text[:_RESULT_CHARS] + "\n..."
+            failed = f" ({phrase('failed', material.chinese)})" if is_error else ""
+            lines += [f"### {name}{failed}", "", "~~~text", shown.replace("~~~", "~ ~ ~"), "~~~", ""]
     return lines
 
 
-def _more(material: Material, index: Index, taken: set[int], say: Phrases) -> list[str]:
-    """What stands out in the documents and no section shows."""
-    told = [said for n in sorted(taken) if (said := index.pieces[n].said)]
-    weights = {
-        (document.name, passage): weight
-        for document in material.documents
-        if not document.ours
-        for passage, weight in zip(document.passages, document.weights, strict=True)
-    }
-    left = [
-        (n, piece)
-        for n, piece in enumerate(index.pieces)
-        if n not in taken and not piece.repeated and _stands_alone(piece) and not is_told(piece, told)
-    ]
-    left.sort(key=lambda item: -weights.get((item[1].source, item[1].text), 99.0) * index.factor(item[0]))
-    chosen = [piece for _, piece in sorted(left[:_MORE], key=lambda item: item[0])]
-    lines = piece_lines([piece for piece in chosen if piece.kind != "table"], say)
-    for piece in chosen:
-        if piece.kind == "table":
-            # Below a heading of its own, so that later steps know what it is about.
-            lines += ["", f"### {piece.place or piece.source}", "", *piece_lines([piece], say)]
-    return [f"## {say('more')}", "", *(lines if lines[:1] != [""] else lines[1:]), ""] if lines else []
+def _by_place(pieces: Sequence[Piece], rows: int, *, placed: bool = True) -> list[str]:
+    """Facts with their keys and passages, then the tables; `placed`: below the names of their places."""
+    keys = [(".".join(part for part in (p.place, p.key) if part), p) for p in pieces if p.kind == "fact"]
+    lines = [f"- `{key}`: {piece.text}" if key else f"- {piece.text}" for key, piece in keys[:_FACTS]]
+    lines += [f"- {piece.text}" for piece in pieces if piece.kind == "passage"][:_PASSAGES]
+    for piece in pieces:
+        place = [f"{piece.place}:", ""] if piece.place and placed else []
+        table = table_lines(piece.rows, rows)
+        lines += [*([""] if lines else []), *place, *table] if table else []
+    return [*lines, ""]
 
 
-def _stands_alone(piece: Piece) -> bool:
-    """A passage, or a small table of a document."""
-    return piece.kind == "passage" or (piece.kind == "table" and not piece.tool and len(piece.rows) <= _MORE)
-
-
-def _documents(material: Material, index: Index, say: Phrases) -> list[str]:
-    """Each document in turn, for an instruction that names no sections; the nearest to who answers first."""
+def _inputs(material: Material, pieces: dict[str, list[Piece]], asked: bool) -> list[str]:
+    """The inputs for themselves; of several, where headings were asked for, the nearest to who answers."""
+    nearness = {d.name: len(terms(material.speaker) & terms(d.name)) for d in material.documents}
     lines: list[str] = []
     for document in material.documents:
-        lines += [f"### {document.name}", "", *_about(document, index, say)]
-    return [f"## {say('points')}", "", *lines] if lines else []
-
-
-def _about(document: Document, index: Index, say: Phrases) -> list[str]:
-    rows = rows_of(document)
-    if document.media_type in TABULAR and rows:
-        return [*describe(rows, say.chinese), "", *rows_table(rows, 5), ""]
-    own = [piece for piece in index.pieces if piece.source == document.name and not piece.tool]
-    if "json" in document.media_type:
-        return [*_of_source(own, say), ""]
-    lines = (
-        [f"{say('outline')}:", "", *(f"- {h}" for h in document.headings[:12]), ""]
-        if document.headings
-        else []
-    )
-    points = document.key_points(8)
-    return [*lines, *([f"{say('points')}:", "", *(f"- {point}" for point in points), ""] if points else [])]
-
-
-def _asks_open(answered: list[Answered]) -> bool:
-    return any("#open" in terms(topic.name) for one in answered for topic in one.topics)
-
-
-def _open_questions(index: Index, taken: set[int], say: Phrases) -> list[str]:
-    """Questions and things undecided, wherever they stand."""
-    found = [
-        piece
-        for n, piece in enumerate(index.pieces)
-        if n not in taken and piece.said and (piece.said.endswith(("?", "？")) or "#open" in piece.body)
-    ]
-    return [f"## {say('open')}", "", *piece_lines(found[:8], say), ""] if found else []
-
-
-def _appendix(material: Material, say: Phrases, *, partly: bool) -> list[str]:
-    """The task and the inputs: later steps and readers know what the answer came from."""
-    lines = [f"## {say('appendix')}", ""]
-    first = material.instruction.split("\n\n")[0].strip()
-    if first:
-        lines += [f"### {say('task')}", "", *(f"> {line}" for line in first[:800].splitlines()), ""]
-    lines += [f"### {say('inputs')}", "", *(_overview(material) or [say("none")]), ""]
-    for document in material.documents if partly and not material.results else ():
-        rows = rows_of(document) if document.media_type in TABULAR else []
-        lines += [f"#### {document.name}", "", *describe(rows, say.chinese), ""] if rows else []
+        if not asked or nearness[document.name] == max(nearness.values()):
+            lines += [f"### {document.name}", "", *_shown(document, pieces[document.name])]
     return lines
 
 
-def _overview(material: Material) -> list[str]:
-    if not material.documents:
-        return []
+def _shown(document: Document, pieces: Sequence[Piece]) -> list[str]:
+    if "json" in document.media_type:
+        return _by_place(pieces, _ROWS)
+    lines: list[str] = []
+    for place in list(dict.fromkeys(piece.place for piece in pieces))[:_HEADINGS]:
+        below = [piece for piece in pieces if piece.place == place]
+        lines += [*([f"#### {place}", ""] if place else []), *_by_place(below, _FEW_ROWS, placed=False)]
+    return lines
+
+
+def _left_open(material: Material, topics: Sequence[Topic]) -> list[str]:
+    # Where a heading has something itself, nobody can tell whether that answers what is listed after it.
+    asked = [([topic] if topic.empty else [] if topic.said else topic.below) for topic in topics]
+    names = [topic.name for below in asked for topic in below if topic.empty]
+    lines = [phrase("nothing", material.chinese, "; ".join(names))] if names else []
+    for document in material.documents:
+        lines += [f"- {document.name}: {left}" for left in left_open_in(document)]
+    return [f"## {phrase('open', material.chinese)}", "", *lines, ""] if lines else []
+
+
+def _appendix(material: Material) -> list[str]:
+    """The task and the inputs: what the answer came from."""
     chinese = material.chinese
-    head = ["名称", "类型", "字符", "标题数"] if chinese else ["name", "type", "characters", "headings"]
-    rows = [[d.name, d.media_type, str(len(d.body)), str(len(d.headings))] for d in material.documents]
-    return markdown_table(head, rows)
+    task = material.instruction.split("\n\n")[0].strip()[:_TASK_CHARS].splitlines()
+    given = [f"- {document.name} ({document.media_type})" for document in material.documents]
+    lines = [f"## {phrase('appendix', chinese)}", ""]
+    lines += [f"### {phrase('task', chinese)}", "", *(f"> {line}" for line in task), ""] if task else []
+    return [*lines, f"### {phrase('given', chinese)}", "", *(given or [phrase("none", chinese)])]
 
 
 def _as_plain(text: str) -> str:
     """Without Markdown marks, for an output of type text."""
-    lines = [plain(line) if not line.startswith("|") else line.strip("| ") for line in text.splitlines()]
+    lines = [line.strip("| ") if line.startswith("|") else plain(line) for line in text.splitlines()]
     return "\n".join(lines).strip() + "\n"

@@ -9,7 +9,7 @@ from typing import Any
 from blocks.boundaries import reached
 from blocks.ledger import Ledger, WaitRow
 from blocks.offline.material import Material
-from blocks.offline.values import ValueMaker
+from blocks.offline.values import fill_schema
 from deployments.prover.facts import CASE, label_of, varying_texts
 from deployments.recorded import TENANT
 from workflows.core.errors import PhaselineError, UsageError
@@ -62,7 +62,7 @@ def told(truth: str, outcome: str) -> dict[str, Any]:
 
 def filled(wait: WaitRow) -> dict[str, Any]:
     """Values for the form, taken from the question's own words where names match."""
-    made = ValueMaker(Material(instruction=wait.ask, documents=()), wait.form).value(wait.form)
+    made = fill_schema(wait.form, Material(instruction=wait.ask))
     return made if isinstance(made, dict) else {}
 
 

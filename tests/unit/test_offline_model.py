@@ -1,4 +1,4 @@
-"""The offline model: deterministic, from the request alone, honest about itself."""
+"""The offline model: deterministic, from the request alone; it calls what it is told to, and marks itself."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ import re
 from typing import Any
 
 import pytest
-from jsonschema import Draft202012Validator
 
 from blocks.connections import connect
 from blocks.models import Answer
 from blocks.offline import OfflineModel
-from blocks.offline.patterns import match_for
 from tasks.outputs import Contract
 from workflows.core.errors import UsageError
 from workflows.core.plan import OutputPlan
@@ -24,7 +22,6 @@ REPORT = """# Market report
 ## Demand
 The team must answer within 3 seconds. Customers like blue.
 - Risk: the export fails for large accounts.
-- Should we support fax? To be decided.
 
 ## Price
 The price is 40 per month.
@@ -37,149 +34,46 @@ def documents(*given: tuple[str, str, str]) -> str:
 
 
 def request(text: str, **more: Any) -> dict[str, Any]:
-    return {
-        "model": "claude-opus-5-5",
-        "max_tokens": 100,
-        "messages": [{"role": "user", "content": text}],
-        **more,
-    }
+    return {"model": "m", "max_tokens": 100, "messages": [{"role": "user", "content": text}], **more}
 
 
 def answer(asked: dict[str, Any]) -> Answer:
     return asyncio.run(OfflineModel().send(asked))
 
 
-def schema_answer(schema: dict[str, Any], text: str = "Make it.") -> Any:
-    asked = request(text, output_config={"format": {"type": "json_schema", "schema": schema}})
-    value = json.loads(answer(asked).text)
-    Draft202012Validator(schema).validate(value)
-    return value
+def note(type_: str, name: str = "out") -> str:
+    return Contract(OutputPlan(name=name, type=type_)).note  # type: ignore[arg-type]
 
 
 def test_it_is_a_pure_function_of_the_request_and_free() -> None:
     asked = request(documents(("report", "text/markdown", REPORT)) + "Write a summary of `report`.")
     one, two = answer(asked), answer(json.loads(json.dumps(asked)))
     assert one == two
-    assert one.offline
-    assert one.usage == Usage()
-    assert one.stop_reason == "end_turn"
+    assert (one.offline, one.usage, one.stop_reason) == (True, Usage(), "end_turn")
 
 
-def test_the_document_begins_with_the_note_and_holds_what_the_inputs_hold() -> None:
-    given = documents(("report", "text/markdown", REPORT), ("sales", "text/csv", SALES))
-    text = answer(request(given + "Write the plan. Include: demand, price and staffing.")).text
-    assert text.startswith("> Made by phaseline's offline model")
-    assert "No language model was asked" in text.splitlines()[0]
-    assert "must answer within 3 seconds" in text
-    assert "| units | 3 | 10 | 30 | 20 |" in text
-    assert "north x2, south x1" in text
-    assert re.search(r"## price\n\n- The price is 40 per month", text)
-    assert re.search(r"## staffing\n\n_The inputs and tool results hold nothing about this._", text)
-    assert "Should we support fax?" in text
-
-
-def test_chinese_instructions_get_a_chinese_document() -> None:
-    body = "# 调研\n\n## 关键要求\n- 必须在 3 秒内给出结果。\n- 预算待确认。\n"
-    text = answer(
-        request(documents(("research", "text/markdown", body)) + "写方案。\n\n依次包含：关键要求、预算。")
-    ).text
-    assert text.startswith("> 本文由 phaseline 的离线模型 (offline model)")
-    assert "## 关键要求" in text
-    assert "必须在 3 秒内给出结果" in text
-    assert "## 输入" in text
-
-
-def test_its_own_notes_are_not_quoted_by_later_steps() -> None:
-    first = answer(request("Say something about trees.")).text
-    second = answer(request(documents(("first", "text/markdown", first)) + "Sum up `first`.")).text
-    assert second.count("Made by phaseline's") == 1
-
-
-def test_plain_text_has_no_markdown_marks() -> None:
-    note = Contract(OutputPlan(name="memo", type="text")).note
-    text = answer(request(documents(("r", "text/markdown", REPORT)) + "Write a memo.\n" + note)).text
-    assert "offline model" in text.splitlines()[0]
-    assert not re.search(r"^(#|>|- )", text, re.M)
+@pytest.mark.parametrize("type_", ["markdown", "text"])
+def test_a_document_says_first_that_no_model_was_asked(type_: str) -> None:
+    text = answer(request("Write a memo.\n" + note(type_))).text
+    assert "offline model" in text.splitlines()[0] and "no language model was asked" in text.splitlines()[0]
 
 
 def test_data_without_a_schema() -> None:
     given = documents(("sales", "text/csv", SALES))
-    table = answer(request(given + "List it." + Contract(OutputPlan(name="t", type="table")).note)).text
-    assert json.loads(table)[0] == {"region": "north", "units": 10, "price": 1.5}
-    value = answer(request(given + "Give it." + Contract(OutputPlan(name="j", type="json")).note)).text
-    assert json.loads(value)["documents"][0]["name"] == "sales"
+    table = json.loads(answer(request(given + "List it." + note("table"))).text)
+    assert table[0] == {"region": "north", "units": 10, "price": 1.5} and len(table) == 3
+    value = json.loads(answer(request(given + "Give it." + note("json"))).text)
+    assert value["made_by"] == "offline model" and value["documents"] == [
+        {"name": "sales", "type": "text/csv"}
+    ]
 
 
 @pytest.mark.parametrize(
-    "schema",
-    [
-        {"type": "object", "properties": {"a": {"type": "integer", "minimum": 3}}, "required": ["a"]},
-        {"type": "object", "required": ["x"], "additionalProperties": {"type": "number"}, "minProperties": 3},
-        {"type": "array", "items": {"type": "string"}, "minItems": 5, "uniqueItems": True},
-        {"type": "array", "items": {"enum": ["a", "b"]}, "minItems": 2, "maxItems": 2, "uniqueItems": True},
-        {"type": "array", "items": {"type": "integer"}, "minItems": 4, "uniqueItems": True},
-        {"type": "array", "prefixItems": [{"type": "integer"}, {"type": "string"}], "minItems": 2},
-        {"type": "string", "pattern": "^[A-Z]{2}-\\d{3}$"},
-        {"type": "string", "pattern": "^(low|high)$"},
-        {"type": "string", "minLength": 300},
-        {"type": "string", "maxLength": 3},
-        {"type": "string", "format": "date"},
-        {"type": "string", "format": "date-time"},
-        {"type": "number", "exclusiveMinimum": 0, "maximum": 1},
-        {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 0.5},
-        {"type": "integer", "exclusiveMinimum": 4, "multipleOf": 5},
-        {"type": "integer", "maximum": -3},
-        {"type": ["null", "integer"]},
-        {"anyOf": [{"type": "null"}, {"type": "string", "minLength": 2}]},
-        {"oneOf": [{"type": "string", "maxLength": 5}, {"type": "integer"}]},
-        {"allOf": [{"type": "object", "required": ["a"]}, {"properties": {"a": {"const": 4}}}]},
-        {"type": "boolean"},
-        {"type": "null"},
-        {
-            "$defs": {"P": {"type": "object", "properties": {"n": {"type": "string"}}, "required": ["n"]}},
-            "type": "object",
-            "properties": {"people": {"type": "array", "items": {"$ref": "#/$defs/P"}, "minItems": 1}},
-            "required": ["people"],
-        },
-        {
-            "$defs": {"T": {"type": "object", "properties": {"next": {"$ref": "#/$defs/T"}}}},
-            "$ref": "#/$defs/T",
-        },
-    ],
+    ("name", "title"), [("product_spec", "Product spec"), ("q3-plan", "Q3 plan"), ("", "Write a memo")]
 )
-def test_schemas_are_satisfied(schema: dict[str, Any]) -> None:
-    note = f'<output_contract name="x" type="json"><output_schema>{json.dumps(schema)}</output_schema>'
-    note += "</output_contract>"
-    text = answer(request(documents(("report", "text/markdown", REPORT)) + "Make it." + note)).text
-    Draft202012Validator(schema).validate(json.loads(text))
-
-
-def test_values_come_from_where_the_names_match() -> None:
-    schema = {
-        "type": "object",
-        "properties": {
-            "id": {"type": "string", "description": "the ticket number"},
-            "price": {"type": "number"},
-            "owner": {"type": "string"},
-            "urgency": {"enum": ["later", "now"]},
-        },
-        "required": ["id", "price", "owner", "urgency"],
-    }
-    facts = documents(("order", "application/json", '{"price": 12.5, "who": {"owner": "Lin"}}'))
-    made = schema_answer(schema, facts + "Classify.\n- ticket number: T-77\n- urgency: now\n")
-    assert made == {"id": "T-77", "price": 12.5, "owner": "Lin", "urgency": "now"}
-
-
-def test_rows_come_from_the_table_with_these_columns() -> None:
-    row = {
-        "type": "object",
-        "properties": {"region": {"type": "string"}, "units": {"type": "integer"}},
-        "required": ["region", "units"],
-        "additionalProperties": False,
-    }
-    schema = {"type": "object", "properties": {"rows": {"type": "array", "items": row, "maxItems": 2}}}
-    made = schema_answer(schema, documents(("sales", "text/csv", SALES)) + "List.")
-    assert made["rows"] == [{"region": "north", "units": 10}, {"region": "south", "units": 30}]
+def test_a_title_is_no_name_of_a_variable(name: str, title: str) -> None:
+    text = answer(request("Write a memo. Be brief.\n" + (note("markdown", name) if name else ""))).text
+    assert f"\n# {title}\n" in text
 
 
 def tool(name: str, **properties: Any) -> dict[str, Any]:
@@ -187,30 +81,36 @@ def tool(name: str, **properties: Any) -> dict[str, Any]:
     return {"name": name, "description": "", "input_schema": schema}
 
 
-def test_named_tools_are_called_once_with_arguments_from_their_schema() -> None:
-    table = {"type": "string", "enum": ["report", "sales"]}
+def calls(asked: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    return [(call["name"], call["input"]) for call in answer(asked).tool_calls]
+
+
+TABLE = {"type": "string", "enum": ["report", "sales"]}
+GIVEN = documents(("report", "text/markdown", REPORT), ("sales", "text/csv", SALES))
+
+
+def test_named_tools_are_called_once_in_the_order_of_the_instruction() -> None:
     tools = [
         tool("ghost"),
-        tool("data__group", table=table, by={"type": "string"}),
-        tool("data__count", table=table),
+        tool("data__group", table=TABLE, by={"type": "string"}),
+        tool("data__count", table=TABLE),
     ]
-    text = documents(("report", "text/markdown", REPORT), ("sales", "text/csv", SALES))
-    text += "1. Use `data__count` on report.\n2. Then `group` the rows.\nby: region\n"
+    text = GIVEN + "1. Use `data__count` on report.\n2. Then `group` the rows.\nby: region\n"
     asked = request(text, tools=tools, system="You may use ghost.")
     first = answer(asked)
     assert first.stop_reason == "tool_use"
-    assert [(call["name"], call["input"]) for call in first.tool_calls] == [
+    assert calls(asked) == [
         ("data__count", {"table": "report"}),
         ("data__group", {"table": "sales", "by": "region"}),
     ]
     results = [
-        {"type": "tool_result", "tool_use_id": first.tool_calls[0]["id"], "content": '{"rows": 3}'},
         {
             "type": "tool_result",
-            "tool_use_id": first.tool_calls[1]["id"],
-            "content": "broken",
-            "is_error": True,
-        },
+            "tool_use_id": call["id"],
+            "content": content,
+            "is_error": content == "broken",
+        }
+        for call, content in zip(first.tool_calls, ('{"rows": 3}', "broken"), strict=True)
     ]
     asked["messages"] += [
         {"role": "assistant", "content": first.content},
@@ -218,18 +118,35 @@ def test_named_tools_are_called_once_with_arguments_from_their_schema() -> None:
     ]
     second = answer(asked)
     assert second.stop_reason == "end_turn"
-    assert "### data__count\n\n- rows: 3" in second.text
+    assert "### data__count\n\n- `rows`: 3\n" in second.text
     assert "### data__group (failed)\n\n~~~text\nbroken" in second.text
 
 
 def test_tools_are_called_when_the_request_demands_them() -> None:
     tools = [tool("one"), tool("two")]
-    assert answer(request("Hello.", tools=tools)).tool_calls == []
-    forced = answer(request("Hello.", tools=tools, tool_choice={"type": "tool", "name": "two"}))
-    assert [call["name"] for call in forced.tool_calls] == ["two"]
-    any_ = answer(request("Hello.", tools=tools, tool_choice={"type": "any"}))
-    assert [call["name"] for call in any_.tool_calls] == ["one"]
-    assert not answer(request("Use `one`.", tools=tools, tool_choice={"type": "none"})).tool_calls
+    assert calls(request("Hello.", tools=tools)) == []
+    assert calls(request("Hello.", tools=tools, tool_choice={"type": "tool", "name": "two"})) == [("two", {})]
+    assert calls(request("Hello.", tools=tools, tool_choice={"type": "any"})) == [("one", {})]
+    assert calls(request("Use `one`.", tools=tools, tool_choice={"type": "none"})) == []
+
+
+def test_optional_arguments_are_given_only_for_a_document_that_the_line_names() -> None:
+    one = tool("one", table=TABLE, other={"type": "string"})
+    one["input_schema"]["required"] = []
+    assert calls(request(GIVEN + "Use `one` on sales.", tools=[one])) == [("one", {"table": "sales"})]
+    assert calls(request(GIVEN + "Use `one`. Then look at sales.", tools=[one])) == [
+        ("one", {"table": "sales"})
+    ]
+    assert calls(request(GIVEN + "Use `one`.\nThen look at sales.", tools=[one])) == [("one", {})]
+
+
+def test_arguments_come_from_the_naming_line_or_a_fact_and_are_not_cut_out_of_anything() -> None:
+    amount, number = {"type": "number"}, {"type": "string", "pattern": "^FB-\\d{3}$"}
+    asked = [tool("book", amount=amount, number=number, question={"type": "string"})]
+    told = calls(request("Settle it.\nUse `book` for FB-007.\namount: 12.5\n", tools=asked))
+    assert told == [("book", {"amount": 12.5, "number": "FB-007", "question": "Settle it"})]
+    ((_, made),) = calls(request("Use `book`.\nFB-999 costs SO-88213.\namount: SO-88213\n", tools=asked))
+    assert (made["amount"], made["number"]) == (0, "FB-000")
 
 
 @pytest.mark.parametrize("text", ["", "?", "<document", "x" * 50_000, "\x00\ud800", "- " * 2000])
@@ -237,20 +154,16 @@ def test_odd_requests_are_answered(text: str) -> None:
     assert answer(request(text)).text.startswith("> ")
 
 
-@pytest.mark.parametrize(
-    ("pattern", "expected"),
-    [
-        (r"^FB-\d{3}$", "FB-007"),
-        (r"^[a-z]+(-[a-z]+)?$", "one"),
-        (r"^v\d+\.\d+$", "v0.0"),
-        (r"^(?:AB|CD)x{2,3}$", "ABxx"),
-        (r"^[^a]$", "0"),
-        (r"^(?=x)y$", None),
-        (r"(", None),
-    ],
-)
-def test_texts_for_patterns(pattern: str, expected: str | None) -> None:
-    assert match_for(pattern, ["one FB-007 x-1"]) == expected
+def test_its_own_words_are_not_quoted_by_later_steps() -> None:
+    ask = "Say something. Include: trees, demand, staffing."
+    first = answer(request(documents(("report", "text/markdown", REPORT)) + ask)).text
+    second = answer(
+        request(documents(("first", "text/markdown", first)) + "Include: demand, tasks, rules.")
+    ).text
+    assert second.count("Made by phaseline's") == 1
+    assert re.search(r"## demand\n\n- The team must answer within 3 seconds. 〔first · demand〕\n", second)
+    assert "〔report" not in second and "> Say something" not in second
+    assert "- first: The fixed rules found nothing for: trees; staffing" in second
 
 
 def test_connect_chooses_by_environment() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from blocks.offline import OfflineModel
+from blocks.offline.schemas import FORMATS, texts_for
 from tasks.turns import converse
 from workflows.core.plan import ModelPlan, OutputPlan
 
@@ -20,17 +22,29 @@ REPORT = """# Market report
 score: 77
 name: a name that is much longer than some of the schemas below allow
 """
-MESSAGE = f'<document name="report" type="text/markdown">\n{REPORT}\n</document>\nRate the report.'
+SALES = "region,units\nnorth,10\nsouth,30\n"
+MESSAGE = f"""<document name="report" type="text/markdown">
+{REPORT}
+</document>
+<document name="sales" type="text/csv">
+{SALES}</document>
+<document name="order" type="application/json">
+{{"owner": "Lin", "who": {{"floor": 3}}, "tags": ["a", "b"]}}
+</document>
+Rate the report, now or later.
+- ticket number: SO-88213
+- level: later
+"""
 
 
-def made(schema: dict[str, Any], type_: str = "json") -> Any:
+def made(schema: dict[str, Any], type_: str = "json", message: str = MESSAGE) -> Any:
     """What a step with this contract gets without a model, at the first try."""
     output = OutputPlan(name="out", type=type_, schema=schema, repair=0)  # type: ignore[arg-type]
     talk = converse(
         OfflineModel(),
         model=ModelPlan(family="claude-opus", id="claude-opus-5-5", max_tokens=1000),
         system="",
-        messages=[{"role": "user", "content": MESSAGE}],
+        messages=[{"role": "user", "content": message}],
         output=output,
     )
     return asyncio.run(talk).data
@@ -171,6 +185,107 @@ def test_rows_keep_the_limits_of_their_columns() -> None:
     )
     assert rows
     assert all(row["n"] >= 4 for row in rows)
+
+
+LEFT_OPEN = "(left open by the offline model)"
+
+
+def test_values_come_from_where_the_names_match_and_from_nowhere_else() -> None:
+    text = {"type": "string"}
+    asked = thing(
+        id={"type": "string", "description": "The ticket number"},
+        score={"type": "number"},
+        owner=text,
+        floor={"type": "integer"},
+        tags={"type": "array", "items": text},
+        level={"enum": ["now", "later"]},
+        title=text,
+        reason=text,
+        notes={"type": "array", "items": text},
+    )
+    asked["properties"] |= {
+        "ticketNumber": text,
+        "due": {"type": "string", "format": "date"},
+        "amount": {"type": "number"},
+    }
+    assert made(asked) == {
+        "id": "SO-88213",
+        "score": 77,
+        "owner": "Lin",
+        "floor": 3,
+        "tags": ["a", "b"],
+        "level": "later",
+        "title": "Rate the report, now or later",
+        "reason": LEFT_OPEN,
+        "notes": [LEFT_OPEN],
+        "ticketNumber": "SO-88213",
+    }
+
+
+def test_what_cannot_say_that_it_is_a_placeholder_is_named_beside_it() -> None:
+    kind, amount = {"enum": ["refund", "other"]}, {"type": "number", "exclusiveMinimum": 0}
+    inner = thing(date={"type": "string", "format": "date"}, ok={"type": "boolean"})
+    value = made(
+        thing(kind=kind, amount=amount, owner={"type": "string"}, reason={"type": "string"}, inner=inner)
+    )
+    assert value["reason"] == f"{LEFT_OPEN} (placeholders of the offline model: kind, amount, inner)"
+    assert (value["kind"], value["owner"]) == ("other", "Lin")
+    assert made(thing(kind=kind, owner={"type": "string"}))["owner"] == (
+        "Lin (placeholders of the offline model: kind)"
+    )
+
+
+def test_what_may_be_null_is_left_open_so() -> None:
+    optional = {"anyOf": [{"type": "string"}, {"type": "null"}]}
+    asked = thing(
+        owner=optional,
+        reason=optional,
+        size={"type": ["integer", "null"]},
+        who={"anyOf": [thing(floor={}), {"type": "null"}]},
+    )
+    assert made(asked) == {"owner": "Lin", "reason": None, "size": None, "who": {"floor": 3}}
+
+
+def test_a_text_that_is_the_document_holds_the_document() -> None:
+    body = made(thing(body={"type": "string", "description": "Markdown"}))["body"]
+    assert body.startswith("> Made by phaseline's offline model") and "The price is 40 per month" in body
+
+
+def test_rows_come_from_the_table_with_these_columns() -> None:
+    row = thing(region={"type": "string"}, units={"type": "integer"}) | {"additionalProperties": False}
+    asked = thing(rows={"type": "array", "items": row, "maxItems": 1})
+    assert made(asked) == {"rows": [{"region": "north", "units": 10}]}
+    assert made({"type": "array", "items": thing(units={"type": "string"})}) == [
+        {"units": "10"},
+        {"units": "30"},
+    ]
+
+
+@pytest.mark.parametrize("format_", sorted(FORMATS))
+def test_formats_are_held(format_: str) -> None:
+    value = made(thing(at={"type": "string", "format": format_}))["at"]
+    Draft202012Validator({"format": format_}, format_checker=Draft202012Validator.FORMAT_CHECKER).validate(
+        value
+    )
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text"),
+    [
+        (r"^FB-\d{3}$", "FB-000"),
+        (r"^[a-z]+(-[a-z]+)?$", "a"),
+        (r"^v\d+\.\d+$", "v0.0"),
+        (r"^(?:AB|CD)x{2,3}$", "ABxx"),
+        (r"^[^a]$", "0"),
+        (r"^(?!a)\w\s\S$", None),
+        (r"^(?=x)y$", None),
+        (r"(((a{256}){256}){256}){256}", None),
+        (r"(", None),
+    ],
+)
+def test_texts_for_patterns(pattern: str, text: str | None) -> None:
+    found = next(texts_for(pattern, 0, 100), None)
+    assert found == text or (text is None and found is not None and re.search(pattern, found))
 
 
 def ranges(least: int, most: int) -> st.SearchStrategy[tuple[int, int]]:

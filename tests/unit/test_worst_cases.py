@@ -122,6 +122,24 @@ def _parsers() -> dict[str, Work]:
         "an offline listing": (offline, lambda n: "include: " + "a、" * (n // 2)),
         "offline brackets": (offline, lambda n: "include: " + "(a、" * (n // 3)),
         "offline line ends": (offline, lambda n: "include: a" + "\n" * n + "b"),
+        "offline listings": (offline, lambda n: "include: a " * (n // 11)),
+        "offline sentences": (offline, lambda n: "include: a, b, c.\n" + document("a. " * (n // 3))),
+        "offline quoted lines": (offline, lambda n: document("offline model\n" + "_〔" * (n // 2))),
+        "an offline heading": (offline, lambda n: document("# " + "a" * n + "\n- a" * (n // 40))),
+        "offline words": (offline, lambda n: "include: a b, c d.\n" + document("- a b c\n" * (n // 8))),
+        "offline Chinese": (offline, lambda n: "包含：成本、隐私。\n" + document("成本价格" * (n // 4))),
+        "an offline table's line": (offline, lambda n: document(json.dumps(["|" * n]), "application/json")),
+        "offline keys": (
+            offline, lambda n: document(json.dumps({f"k{i}": i for i in range(n // 9)}), "application/json")
+        ),
+        "a long offline key": (
+            offline,
+            lambda n: document(json.dumps({"k" * (n // 2): {f"k{i}": {} for i in range(n // 20)}}), "a/json"),
+        ),
+        "offline rows": (
+            offline,
+            lambda n: "include: a, b, c\n" + document(json.dumps([{"a": "b"}] * (n // 12)), "x/json"),
+        ),
     }  # fmt: skip
     return {name: _over(read, make) for name, (read, make) in texts.items()}
 
@@ -331,6 +349,8 @@ def _bombs() -> dict[str, Callable[[], Any]]:
         "an output of references": lambda: contract(doubling, '{"a": 1}'),
         "a schema for the provider": lambda: strict_schema(doubling),
         "an offline value": lambda: offline(doubling),
+        "an offline pattern of stars": lambda: offline({"pattern": "(((((a*)*)*)*)*){9999}", "minLength": 9}),
+        "an offline alternative": lambda: offline({"type": "string", "pattern": "(a|b)" * 1_500}),
         "an offline pattern": lambda: offline({"type": "string", "pattern": "(((a{256}){256}){256}){256}"}),
         "an offline list": lambda: offline({"type": "array", "minItems": 10**9, "items": {}}),
         "an offline text": lambda: offline({"type": "string", "minLength": 10**12}),
