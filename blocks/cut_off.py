@@ -1,13 +1,13 @@
-"""Work that is cut off by a timeout or a signal: what it has in hand is finished first, and it is known what
-of ledger and store it was waiting for."""
+"""Work that waits for ledger or store, which is none of its own time, and work that is cut off: what it has
+in hand is finished first, and it is known what it was waiting for."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from collections.abc import Collection, Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Coroutine, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -29,6 +29,8 @@ class CutOff:
     """What a unit's work waited for when it was cut off, in words; "" for nothing."""
 
     reason: str = ""
+    standing: Callable[[], AbstractContextManager[None]] = nullcontext
+    """Around the time for which it waits."""
 
 
 @dataclass
@@ -41,9 +43,9 @@ _HAND: ContextVar[_Hand | None] = ContextVar("phaseline_in_hand", default=None)
 
 
 @contextmanager
-def watching() -> Iterator[CutOff]:
-    """Within it is found out what the work waits for."""
-    token = _WATCH.set(watch := CutOff())
+def watching(standing: Callable[[], AbstractContextManager[None]] = nullcontext) -> Iterator[CutOff]:
+    """Within it is found out what the work waits for, and for how long: `standing` is entered then."""
+    token = _WATCH.set(watch := CutOff(standing=standing))
     try:
         yield watch
     finally:
@@ -53,12 +55,20 @@ def watching() -> Iterator[CutOff]:
 @contextmanager
 def using(part: str) -> Iterator[None]:
     """Around a use of the `part` (ledger, store) that takes long only while that is out of order."""
-    began = time.monotonic()
+    began, watch, waiting = time.monotonic(), _WATCH.get(), ExitStack()
+    timer = None
+    if watch is not None:
+        enter = waiting.enter_context
+        timer = asyncio.get_running_loop().call_later(LONG, lambda: enter(watch.standing()))
     try:
         yield
     except asyncio.CancelledError:
         _note(part, began)
         raise
+    finally:
+        if timer is not None:
+            timer.cancel()
+            waiting.close()
 
 
 def take_in_hand() -> None:

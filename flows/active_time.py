@@ -1,8 +1,9 @@
 """How long a run and its steps really work, where a budget bounds it: counted, kept, and stopped at its end.
 
 A step's time runs while at least one unit of it works. A unit that stands in a queue (for a place among
-`max_concurrent`, at the limits of the provider or of a budget) does not work, and neither does a finished
-one that is taken over as it is.
+`max_concurrent`, at the limits of the provider or of a budget), or waits for a part that is out of order
+(provider, ledger, store), does not work, and neither does a finished one that is taken over as it is. A
+step's `timeout` counts the same: patience bounds what is waited for.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import math
 import shlex
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
+
+from anyio import CancelScope, fail_after
 
 from blocks.ledger import Fenced, LedgerError
 from tasks.budget import BudgetSpent, TimeLeft
@@ -108,6 +111,7 @@ class ActiveTime:
         self._meters: list[Meter] = []
         self._at_work: set[str] = set()
         self._standing: set[str] = set()
+        self._timeouts: dict[str, CancelScope] = {}
 
     @contextlib.asynccontextmanager
     async def of_run(self, limit: float | None, spent: float, error: BudgetSpent) -> AsyncIterator[None]:
@@ -173,8 +177,36 @@ class ActiveTime:
             self._at_work.discard(path)
 
     @contextlib.contextmanager
+    def bounded(self, path: str, seconds: float | None) -> Iterator[None]:
+        """An attempt of a unit, cut off with TimeoutError once it has worked for so long."""
+        if seconds is None:
+            yield
+            return
+        # It cancels again and again, as what was asked to end may not have heard it.
+        with fail_after(seconds) as scope:
+            self._timeouts[path] = scope
+            try:
+                yield
+            finally:
+                del self._timeouts[path]
+
+    @contextlib.contextmanager
+    def _paused(self, path: str) -> Iterator[None]:
+        """The timeout of a unit does not go on."""
+        scope = self._timeouts.get(path)
+        if scope is None:
+            yield
+            return
+        loop = asyncio.get_running_loop()
+        left, scope.deadline = scope.deadline - loop.time(), math.inf
+        try:
+            yield
+        finally:
+            scope.deadline = loop.time() + left
+
+    @contextlib.contextmanager
     def standing(self, path: str) -> Iterator[None]:
-        """A unit at work stands in a queue: that is no work."""
+        """A unit at work stands in a queue, or waits for what is out of order: that is no work."""
         if path not in self._at_work or path in self._standing:
             yield
             return
@@ -183,7 +215,8 @@ class ActiveTime:
         for meter in meters:
             meter.leave()
         try:
-            yield
+            with self._paused(path):
+                yield
         finally:
             for meter in meters:
                 meter.enter()

@@ -60,6 +60,7 @@ class Execution:
         assert self.context.durable is not None
         self.time = ActiveTime(self.context.durable, self.stop)
         self.context.standing = self.time.standing
+        self.context.bounded = self.time.bounded
         self.context.time_left = self.time.left
         self.context.departed = self.departures.departed
 

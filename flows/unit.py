@@ -167,7 +167,8 @@ async def attempted(unit: Unit, context: RunContext) -> StepResult:
     started = unit.started or now()
     if not unit.collects:
         context.on_event("step.started", {"step": unit.path, "agent": unit.agent, "attempt": attempt})
-    with watching() as cut_off:
+    limit = None if unit.collects else unit.step.timeout
+    with watching(lambda: context.standing(unit.path)) as cut_off, context.bounded(unit.path, limit):
         try:
             result = await unit.work()
         except asyncio.CancelledError:
@@ -208,7 +209,6 @@ async def run_unit(
         retries=left,
         on_retry=lambda error: _again(unit, context, error, waits, on_retry, tried),
         is_away=lambda error: _away(unit, context, error) is not None,
-        limited=not unit.collects,
         member=unit.member,
     )
     # Tasks run in this process and context: the unit is found by its path, so that what travels through
@@ -324,8 +324,7 @@ async def run_directly(unit: Unit, context: RunContext, on_retry: OnRetry) -> Ou
     left, waits = retries_left(unit.step.retries, before), retry_waits(unit.step.retries, before)
     for attempt in range(1, left + 2):
         try:
-            async with asyncio.timeout(unit.step.timeout):
-                result = await attempted(unit, context)
+            result = await attempted(unit, context)
         except Exception as error:  # noqa: BLE001 - whatever the unit fails with is its outcome
             away = _away(unit, context, error)
             if away is not None or is_final(error) or attempt > left:

@@ -122,7 +122,9 @@ class RunContext:
     """What was paid, by unit path: now, and before by units that did not finish; failed attempts included."""
     connections: dict[str, ModelConnection] = field(default_factory=dict)
     standing: Callable[[str], AbstractContextManager[None]] = lambda path: nullcontext()
-    """Around what the unit at a path only waits in a queue for: that is no active time of it."""
+    """Around what the unit at a path only waits for: that is no active time of it."""
+    bounded: Callable[[str, float | None], AbstractContextManager[None]] = lambda path, seconds: nullcontext()
+    """Around an attempt of the unit at a path, which has so many seconds of active time."""
     time_left: Callable[[str], TimeLeft | None] = lambda path: None
     """What the unit at a path has left of the budget of time that ends first; None where there is none."""
     departed: Callable[[str], None] = lambda path: None

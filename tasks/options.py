@@ -39,14 +39,13 @@ def task_options(
     retries: int,
     on_retry: Callable[[BaseException], Awaitable[None]],
     is_away: Callable[[BaseException], bool] = lambda error: False,
-    limited: bool = True,
     member: str = "",
 ) -> dict[str, Any]:
     """Arguments of `Task.with_options` for one unit of a step.
 
     The cache key is also the path of the result below the storage's root. `refresh` runs the unit even if
     a result is stored. `waits` are the seconds before each of the `retries` that are left (see
-    `retry_waits`); `limited` is False for what only collects finished parts: it has no timeout of its own.
+    `retry_waits`). A timeout is none of them: it counts active time (flows.active_time).
     """
     shared = step.cache == "always"
     place = result_path(step, path, key, context)
@@ -62,7 +61,6 @@ def task_options(
         "retries": retries,
         "retry_delay_seconds": list(waits) or 0,
         "retry_condition_fn": _condition(on_retry, is_away) if retries else None,
-        "timeout_seconds": float(step.timeout) if limited and step.timeout else None,
     }
 
 

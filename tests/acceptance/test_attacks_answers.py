@@ -11,6 +11,7 @@ import pytest
 from blocks.ledger import Ledger, RunStart, StepRecord
 from blocks.ledger.waits import WaitStart
 from tests.support.command import User
+from tests.support.ledgers import user_with
 
 FORM = {"properties": {"limit": {"type": "integer"}}, "required": ["limit"]}
 
@@ -18,12 +19,7 @@ FORM = {"properties": {"limit": {"type": "integer"}}, "required": ["limit"]}
 @pytest.fixture
 def user(tmp_path: Path) -> User:
     """Somebody whose run awaits the payment of two orders, an amount, and a plain yes."""
-    home, folder = tmp_path / "home", tmp_path / "empty"
-    home.mkdir(mode=0o700)
-    folder.mkdir()
-    with Ledger.open(home / "ledger.db") as ledger:
-        asyncio.run(_begun(ledger))
-    return User(home, folder)
+    return user_with(tmp_path, _begun)
 
 
 async def _begun(ledger: Ledger) -> None:

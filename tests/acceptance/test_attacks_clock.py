@@ -5,7 +5,6 @@ The clock of this machine is left alone: what the ledger has seen is moved back 
 
 from __future__ import annotations
 
-import asyncio
 import socket
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from blocks.ledger.clock import now_us
 from blocks.ledger.waits import WaitStart
 from tests.support.command import Answer, User
 from tests.support.durable import Desk
-from tests.support.ledgers import DAY, make_older
+from tests.support.ledgers import DAY, make_older, user_with
 
 RULES = ("approve", "reject", "fail", "escalate")
 
@@ -26,12 +25,7 @@ RULES = ("approve", "reject", "fail", "escalate")
 @pytest.fixture
 def user(tmp_path: Path) -> User:
     """Somebody whose runs wait for two days at most: for people, for a quota, for another machine."""
-    home, folder = tmp_path / "home", tmp_path / "empty"
-    home.mkdir(mode=0o700)
-    folder.mkdir()
-    with Ledger.open(home / "ledger.db", lease_seconds=2 * 24 * 3600) as ledger:
-        asyncio.run(_begun(ledger))
-    return User(home, folder)
+    return user_with(tmp_path, _begun, lease_seconds=2 * 24 * 3600)
 
 
 async def _begun(ledger: Ledger) -> None:

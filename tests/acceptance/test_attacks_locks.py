@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import subprocess
@@ -17,6 +16,7 @@ from blocks.ledger import Ledger, RunStart, StepRecord
 from blocks.ledger.waits import WaitStart
 from tests.support.command import ROOT, User, clean_environment
 from tests.support.durable import eventually
+from tests.support.ledgers import user_with
 from tests.support.stopped import is_stopped, stopped_in_a_write, stopped_with_a_lock
 
 READING = [("runs",), ("show", "w"), ("inbox",)]
@@ -26,12 +26,7 @@ WRITING = [("answer", "WAIT"), ("cancel", "w"), ("event", "paid", "--key", "4711
 @pytest.fixture
 def user(tmp_path: Path) -> User:
     """Somebody with a run that waits for an answer, and whose deadline for another one has passed."""
-    home, folder = tmp_path / "home", tmp_path / "empty"
-    home.mkdir(mode=0o700)
-    folder.mkdir()
-    with Ledger.open(home / "ledger.db") as ledger:
-        asyncio.run(_begun(ledger))
-    return User(home, folder)
+    return user_with(tmp_path, _begun)
 
 
 async def _begun(ledger: Ledger) -> None:

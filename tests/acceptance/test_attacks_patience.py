@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 import signal
+import sqlite3
 import threading
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,17 +19,16 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.support.catalogs import make_catalog
-from tests.support.command import User
-from tests.support.flows import HANDLERS
+from tests.support.catalogs import resume_by_itself
+from tests.support.command import Answer, User
 from tests.support.line import Line
-from tests.support.messages_api import MessagesApi, answers_in
+from tests.support.messages_api import MessagesApi
+from tests.support.outages import WORK, Refusals, answer_in_turns, user_at_work, user_of_server
 from tests.support.postgres import missing, postgres_cluster
 from tests.support.prefect_server import wait_until
 from tests.support.s3 import s3_server
 
 TURNS = 6
-WORK = "workflow: work\nsteps:\n  - id: work\n    agent: ann\n    prompt: Do it step by step.\n"
 BESIDE = """
 workflow: beside
 steps:
@@ -46,61 +45,21 @@ IMPATIENT = WORK.replace("workflow: work", "workflow: impatient") + "    patienc
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[User]:
-    """Whose Prefect server all tests of the module use."""
-    folder = tmp_path_factory.mktemp("patience")
-    user = User(folder / "home", folder)
-    yield user.with_variables(**user.exports())
-    user.phaseline("down")
+    yield from user_of_server(tmp_path_factory, "patience")
 
 
 @pytest.fixture
 def user(shared: User, api: MessagesApi, tmp_path: Path) -> User:
-    """Somebody with a home and a catalog of their own, and some patience."""
-    catalog = make_catalog(
-        tmp_path / "catalog", work=WORK, beside=BESIDE, bounded=BOUNDED, impatient=IMPATIENT
-    )
-    tool = catalog / "skills" / "shared" / "tool"
-    (tool / "handlers" / "give.py").write_text(HANDLERS["give"])
-    (tool / "config.yaml").write_text("handlers:\n  - {name: give, effect: none}\n")
-    variables = {
-        **shared.variables,
-        "ANTHROPIC_API_KEY": "sk-test",
-        "ANTHROPIC_BASE_URL": api.base_url,
-        "PHASELINE_CATALOG": str(catalog),
-        "PHASELINE_PATIENCE": "20s",
-    }
-    return User(tmp_path / "home", tmp_path, variables)
+    """Somebody with some patience."""
+    return user_at_work(shared, api, tmp_path, "20s", beside=BESIDE, bounded=BOUNDED, impatient=IMPATIENT)
 
 
 def impatient(user: User) -> User:
     return user.with_variables(PHASELINE_PATIENCE="1s")
 
 
-def script(api: MessagesApi, at: int = -1, then: Any = None) -> Refusals:
-    """Turn after turn; before the answer of turn `at`, once, `then` is called."""
-    done, refusals = threading.Event(), Refusals()
-
-    def reply(body: dict[str, Any]) -> dict[str, Any]:
-        turn = answers_in(body)
-        if refusals.left > 0:
-            refusals.left -= 1
-            return {"fault": "overloaded"}
-        if turn == at and not done.is_set():
-            done.set()
-            then()
-        if turn == TURNS - 1 or not body.get("tools"):
-            return {"text": "All done."}
-        return {"text": "Step.", "tools": [{"name": "tool__give", "input": {"value": turn}}]}
-
-    api.answer_with(reply)
-    return refusals
-
-
-@dataclass
-class Refusals:
-    """How many requests are still refused as an overload."""
-
-    left: float = 0
+def script(api: MessagesApi, at: int = -1, then: Callable[[], object] = lambda: None) -> Refusals:
+    return answer_in_turns(api, TURNS, at, then)
 
 
 def cut_for(line: Line, seconds: float) -> Any:
@@ -162,15 +121,14 @@ def test_branches_that_do_not_need_it_go_on(user: User, api: MessagesApi) -> Non
     assert {s["status"] for s in done.completed["steps"]} == {"completed"}
 
 
-def test_a_timeout_while_it_is_waited_for_is_no_failure_of_the_step(user: User, api: MessagesApi) -> None:
-    """With retries each would have begun anew, and the last one failed the run."""
+def test_waiting_is_no_time_of_a_step_s_timeout(user: User, api: MessagesApi) -> None:
+    """It stopped the run, or with retries began anew, and the last one failed it."""
     refusals = script(api)
     refusals.left = math.inf
+    threading.Timer(15, lambda: setattr(refusals, "left", 0)).start()
     patient = user.with_variables(PHASELINE_PATIENCE="10m")
-    stopped = patient.phaseline("run", "bounded", "--run-id", "r", "--json")
-    assert stopped.code == 4, stopped
-    refusals.left = 0
-    assert user.phaseline("resume", "r", "--json").completed["steps"][0]["attempts"] == 1
+    answer = patient.phaseline("run", "bounded", "--run-id", "r", "--json")
+    assert answer.completed["steps"][0]["attempts"] == 1
 
 
 def test_a_step_says_for_itself_how_long(user: User, api: MessagesApi) -> None:
@@ -243,6 +201,41 @@ def test_a_bucket_that_stays_away_stops_the_run(user: User, api: MessagesApi) ->
 # --- the ledger ---
 
 
+def test_a_ledger_that_stays_away_is_told_and_its_run_goes_on_where_the_catalog_says_so(
+    user: User, api: MessagesApi
+) -> None:
+    """No time to wake can be written down: the next command finds that nobody works on the run any more."""
+    resume_by_itself(Path(user.variables["PHASELINE_CATALOG"]))
+    held: list[sqlite3.Connection] = []
+
+    def lock() -> None:
+        held.append(sqlite3.connect(user.home / "ledger.db", isolation_level=None, check_same_thread=False))
+        held[0].execute("BEGIN IMMEDIATE")
+
+    script(api, at=3, then=lock)
+    answer = impatient(user).phaseline("run", "work", "--run-id", "r", "--json")
+    held[0].close()
+    told_what_is_lost(answer)
+    goes_on_by_itself(user, api)
+
+
+def told_what_is_lost(answer: Answer) -> None:
+    """How the command ended, what it could not keep, and how the run goes on."""
+    assert answer.code == 4, answer
+    error = answer.document["error"]
+    assert "turn 4 of work" in error["message"] and "paid again" in error["message"], error
+    assert "once it answers" in error["cure"] and "phaseline resume r" in error["cure"], error
+
+
+def goes_on_by_itself(user: User, api: MessagesApi) -> None:
+    """The next command sees to it, and one answer alone is asked for again."""
+    assert user.phaseline("show", "r", "--json").document["status"] == "interrupted"
+    there = user.with_variables(PHASELINE_WAKE="on")
+    assert "the run r goes on in the background" in there.phaseline("runs").err
+    wait_until(lambda: user.phaseline("show", "r", "--json").document["status"] == "completed", 120)
+    assert api.count == TURNS + 1
+
+
 @pytest.mark.cluster
 def test_a_database_that_is_gone_for_some_seconds(user: User, api: MessagesApi) -> None:
     """What was answered meanwhile is kept: no answer is asked for twice."""
@@ -268,6 +261,7 @@ def test_a_database_that_is_gone_for_some_seconds(user: User, api: MessagesApi) 
 def test_a_database_that_stays_away_says_what_is_lost(user: User, api: MessagesApi) -> None:
     if reason := missing():
         pytest.skip(reason)
+    resume_by_itself(Path(user.variables["PHASELINE_CATALOG"]))
     with postgres_cluster() as cluster:
         address = cluster.make_database("patience")
         port = urlsplit(address).port or 0
@@ -277,11 +271,8 @@ def test_a_database_that_stays_away_says_what_is_lost(user: User, api: MessagesA
             assert there.phaseline("up", "--json").code == 0, "brings the tables about"
             try:
                 answer = impatient(there).phaseline("run", "work", "--run-id", "r", "--json")
-                assert answer.code == 4, answer
-                told = answer.document["error"]["message"]
-                assert "turn 4 of work" in told and "paid again" in told, told
                 line.mend()
-                assert there.phaseline("resume", "r", "--json").completed
-                assert api.count == TURNS + 1
+                told_what_is_lost(answer)
+                goes_on_by_itself(there, api)
             finally:
                 there.phaseline("down")

@@ -9,7 +9,6 @@ import sqlite3
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -21,7 +20,7 @@ from blocks.ledger import Ledger, Owner
 from blocks.ledger.access import run_order
 from blocks.ledger.interrupted import MOST_REVIVALS, mark_revived
 from deployments import local_server
-from tests.support.catalogs import make_catalog
+from tests.support.catalogs import make_catalog, resume_by_itself
 from tests.support.command import User, clean_environment
 from tests.support.messages_api import MessagesApi
 from tests.support.prefect_server import wait_until
@@ -153,48 +152,36 @@ def test_twenty_commands_at_once(user: User, state: str) -> None:
     assert rows == [("completed",)] * AT_ONCE
 
 
-def test_a_run_whose_process_died_goes_on_by_itself_where_the_catalog_says_so(
-    user: User, api: MessagesApi
-) -> None:
-    folder = Path(user.variables["PHASELINE_CATALOG"]) / "orchestrator"
-    folder.mkdir()
-    (folder / "agent.yml").write_text("resume: auto\n")
+def killed_at_work(user: User, api: MessagesApi, run_id: str) -> None:
+    """Its catalog says `resume: auto`, and its process died while the first answer was under way."""
+    resume_by_itself(Path(user.variables["PHASELINE_CATALOG"]))
     server_of(user)
-    held = threading.Event()
+    asked, killed = threading.Event(), threading.Event()
 
     def reply(body: dict[str, Any]) -> dict[str, Any]:
-        if not held.is_set():
-            held.set()
-            time.sleep(1)
+        asked.set()
+        killed.wait(120)
         return {"text": "Done."}
 
     api.answer_with(reply)
-    with user.start("run", "two", "--run-id", "died") as process:
-        wait_until(held.is_set, 120)
+    with user.start("run", "two", "--run-id", run_id) as process:
+        wait_until(asked.is_set, 120)
         process.kill()
         process.wait()
+    killed.set()
+
+
+def test_a_run_whose_process_died_goes_on_by_itself_where_the_catalog_says_so(
+    user: User, api: MessagesApi
+) -> None:
+    killed_at_work(user, api, "died")
     there = user.with_variables(PHASELINE_WAKE="on")
     assert "goes on in the background" in there.phaseline("runs").err
     wait_until(lambda: status(user, "died")["status"] == "completed", 180)
 
 
 def test_a_run_that_kills_its_process_is_not_restarted_for_ever(user: User, api: MessagesApi) -> None:
-    folder = Path(user.variables["PHASELINE_CATALOG"]) / "orchestrator"
-    folder.mkdir()
-    (folder / "agent.yml").write_text("resume: auto\n")
-    server_of(user)
-    asked = threading.Event()
-
-    def reply(body: dict[str, Any]) -> dict[str, Any]:
-        asked.set()
-        time.sleep(30)
-        return {"text": "Done."}
-
-    api.answer_with(reply)
-    with user.start("run", "two", "--run-id", "deadly") as process:
-        wait_until(asked.is_set, 120)
-        process.kill()
-        process.wait()
+    killed_at_work(user, api, "deadly")
     with Ledger.open(user.home / "ledger.db") as ledger:
         for _ in range(MOST_REVIVALS):
             counting = partial(mark_revived, tenant="default", run_id="deadly", viewer=Owner.current())

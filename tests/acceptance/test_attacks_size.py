@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import signal
 import sqlite3
+import threading
+from typing import Any
 
 import pytest
 
 from tests.support.command import User
-from tests.support.durable import Desk, eventually, statuses
+from tests.support.durable import Desk, statuses
+from tests.support.messages_api import MessagesApi
 
 STEPS = 200
 """Whose outputs no row holds; thousands are tried in tests/integration/test_run_sizes.py."""
-ITEMS = 500
+ITEMS = 250
+"""More than there are task runs of one list."""
+AT_ONCE = 20
 
 
 @pytest.fixture
@@ -52,18 +58,29 @@ def test_a_run_of_many_outputs_whose_storage_is_gone_is_still_shown(desk: Desk) 
 
 
 def test_a_killed_run_of_many_items_goes_on_to_its_end(desk: Desk) -> None:
-    each = agent("each", f"for_each: range({ITEMS}) | list", "max_concurrent: 20")
+    """Killed in the middle for certain: from the sixtieth item on nothing is answered before."""
+    each = agent("each", f"for_each: range({ITEMS}) | list", f"max_concurrent: {AT_ONCE}")
     desk.write("w", each, agent("after", "depends_on: each"))
+    asked, reached, killed = itertools.count(1), threading.Event(), threading.Event()
 
-    def done() -> int:
-        return sum(step["status"] == "completed" for step in desk.json("show", "w")["steps"])
+    def reply(body: dict[str, Any]) -> dict[str, Any]:
+        if next(asked) > 60 and not killed.is_set():
+            reached.set()
+            killed.wait(120)
+        return {"text": "Done."}
 
-    with desk.user.start(*desk.words("w")) as process:
-        eventually(lambda: (desk.user.home / "ledger.db").exists() and desk.json("runs")["runs"])
-        eventually(lambda: done() > 50 or process.poll() is not None)
-        process.send_signal(signal.SIGKILL)
-        process.wait(10)
-    document = desk.json("resume", "w")
+    with MessagesApi() as api:
+        api.answer_with(reply)
+        keys = {"ANTHROPIC_API_KEY": "sk-test", "ANTHROPIC_BASE_URL": api.base_url}
+        desk.user = desk.user.with_variables(**keys)
+        words = [word for word in desk.words("w") if word != "--offline"]
+        with desk.user.start(*words) as process:
+            assert reached.wait(120)
+            process.send_signal(signal.SIGKILL)
+            process.wait(10)
+        killed.set()
+        document = desk.json("resume", "w")
+        assert api.count <= ITEMS + 1 + AT_ONCE, "what was answered is not asked again"
     assert statuses(document) == {"each": "completed", "after": "completed"}
     (listed,) = [ref for name, ref in document["outputs"].items() if name == "each"]
     assert listed["media_type"] == "application/json"

@@ -6,69 +6,36 @@ import shlex
 import sqlite3
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
-from tests.support.catalogs import make_catalog
 from tests.support.command import Answer, User, clean_environment
-from tests.support.flows import HANDLERS
 from tests.support.line import Line
-from tests.support.messages_api import MessagesApi, answers_in
+from tests.support.messages_api import MessagesApi
+from tests.support.outages import answer_in_turns, user_at_work, user_of_server
 from tests.support.postgres import missing, postgres_cluster
 from tests.support.s3 import s3_server
 
 TURNS = 24
-WORK = "workflow: work\nsteps:\n  - id: work\n    agent: ann\n    prompt: Do it step by step.\n"
 
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[User]:
-    """Whose Prefect server all tests of the module use."""
-    folder = tmp_path_factory.mktemp("faults")
-    user = User(folder / "home", folder)
-    yield user.with_variables(**user.exports())
-    user.phaseline("down")
+    yield from user_of_server(tmp_path_factory, "faults")
 
 
 @pytest.fixture
 def user(shared: User, api: MessagesApi, tmp_path: Path) -> User:
-    """Somebody with a home and a catalog of their own, whose only step takes many turns."""
-    catalog = make_catalog(tmp_path / "catalog", work=WORK)
-    tool = catalog / "skills" / "shared" / "tool"
-    (tool / "handlers" / "give.py").write_text(HANDLERS["give"])
-    (tool / "config.yaml").write_text("handlers:\n  - {name: give, effect: none}\n")
-    variables = {
-        **shared.variables,
-        "ANTHROPIC_API_KEY": "sk-test",
-        "ANTHROPIC_BASE_URL": api.base_url,
-        "PHASELINE_CATALOG": str(catalog),
-        "PHASELINE_PATIENCE": "2s",
-    }
-    return User(tmp_path / "home", tmp_path, variables)
+    """Somebody with little patience, whose only step takes many turns."""
+    return user_at_work(shared, api, tmp_path, "2s")
 
 
-def script(api: MessagesApi, at: int = -1, then: Callable[[], None] = lambda: None) -> None:
-    """Answers turn after turn with much text; before the answer of turn `at`, once, `then` is called."""
-    done = threading.Event()
-
-    def reply(body: dict[str, Any]) -> dict[str, Any]:
-        turn = answers_in(body)
-        if turn == at and not done.is_set():
-            done.set()
-            then()
-        if turn == TURNS - 1:
-            return {"text": "All done."}
-        return {
-            "text": "x" * 20_000,
-            "tools": [{"name": "tool__give", "input": {"value": turn}}],
-        }
-
-    api.answer_with(reply)
+def script(api: MessagesApi, at: int = -1, then: Callable[[], object] = lambda: None) -> None:
+    """Much text."""
+    answer_in_turns(api, TURNS, at, then, "x" * 20_000)
 
 
 def clear(answer: Answer, code: int, *words: str) -> None:

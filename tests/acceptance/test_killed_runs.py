@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.catalogs import make_catalog
+from tests.support.catalogs import make_catalog, resume_by_itself
 from tests.support.command import User
 from tests.support.durable import Desk
 from tests.support.flows import HANDLERS
@@ -275,9 +275,7 @@ def test_a_run_killed_at_its_announcement_never_goes_on_with_defaults(
     desk = Desk.make(User(home, tmp_path))
     amount = 'inputs:\n  amount: {type: string, default: "5"}\n'
     desk.write("paying", desk.step("pay", text="{{ amount }}"), also=amount)
-    orchestrator = desk.catalog / "orchestrator"
-    orchestrator.mkdir(exist_ok=True)
-    (orchestrator / "agent.yml").write_text("resume: auto\n")
+    resume_by_itself(desk.catalog)
     run_id = f"paying-{boundary.replace('.', '-')}"
     words = ["--catalog", str(desk.catalog), "run", "paying", "--offline", "--run-id", run_id]
     with desk.user.started("-c", KILLS, boundary, *words, "-i", "amount=999") as process:

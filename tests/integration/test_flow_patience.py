@@ -160,21 +160,30 @@ def test_a_fault_of_the_provider_is_no_attempt(tmp_path: Path) -> None:
     assert len(told) == 3 and all(t["step"] == "a" and t["until"] > t["since"] for t in told)
 
 
-def test_an_answer_that_the_ledger_cannot_take_yet_outlives_the_timeout(tmp_path: Path) -> None:
-    """It was lost, paid once more by the retry, and one retry was used up."""
-    bounded = agent("a", "timeout: 4", "retries: {max: 1, delay: 10ms}", "budget: {turns: 5}")
+def test_waiting_for_the_ledger_is_no_time_of_the_step(tmp_path: Path) -> None:
+    """Neither of its timeout, which stopped the run, nor of its budget."""
+    bounded = agent("a", "timeout: 7", "retries: {max: 1, delay: 10ms}", "budget: {turns: 5, time: 8}")
     bench = Bench(tmp_path, w=steps(bounded))
 
     async def answered_while_it_is_locked() -> str:
         held = sqlite3.connect(bench.settings.database, isolation_level=None, check_same_thread=False)
         held.execute("BEGIN IMMEDIATE")
-        threading.Timer(9, held.close).start()
+        threading.Timer(12, held.close).start()
         return "Paid."
 
     bench.model.replies["a"] = [answered_while_it_is_locked, "Paid twice."]
     ran = bench.run()
-    assert ran.outcome.status == "stopped" and not ran.told("step.attempt_failed")
-    assert bench.row().state == "stopped" and bench.rows()["a"].tries == 0
-    again = bench.run()
-    assert again.outcome.status == "completed" and bench.output(again, "a") == "Paid.\n"
-    assert bench.model.asked == ["a"] and again.step("a")["usage"]["input_tokens"] == 10
+    assert ran.outcome.status == "completed" and not ran.told("step.attempt_failed")
+    assert bench.output(ran, "a") == "Paid.\n" and bench.model.asked == ["a"]
+    assert ran.step("a")["attempts"] == 1 and ran.step("a")["usage"]["input_tokens"] == 10
+    with Ledger.open(bench.settings.database) as ledger:
+        (spent,) = ledger.time_budgets.of_run("default", "r")
+    assert spent.spent < 8_000_000
+
+
+def test_waiting_for_the_provider_is_no_time_of_a_timeout(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, w=steps(agent("a", "timeout: 8", "retries: 0")))
+    busy = [Retryable("busy", "overloaded", retry_after=5) for _ in range(2)]
+    bench.model.replies["a"] = [*busy, "At last."]
+    ran = bench.run()
+    assert ran.outcome.status == "completed" and ran.step("a")["attempts"] == 1

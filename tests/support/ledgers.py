@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import itertools
 import json
 import os
 import sqlite3
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from blocks.ledger import Ledger
 from blocks.ledger.records import DEPLOYED
+from tests.support.command import User
 from tests.support.postgres import Cluster, missing
 
 DATABASES = ["sqlite", pytest.param("postgresql", marks=pytest.mark.cluster)]
@@ -36,6 +41,16 @@ def new_address(request: pytest.FixtureRequest, database: str, folder: Path) -> 
         pytest.skip(reason)
     cluster: Cluster = request.getfixturevalue("cluster")
     return cluster.make_database(f"ledger_{os.getpid()}_{next(_numbers)}")
+
+
+def user_with(folder: Path, begin: Callable[[Ledger], Coroutine[Any, Any, None]], **options: Any) -> User:
+    """Somebody in an empty folder, whose ledger holds what `begin` writes."""
+    home, empty = folder / "home", folder / "empty"
+    home.mkdir(mode=0o700)
+    empty.mkdir()
+    with Ledger.open(home / "ledger.db", **options) as ledger:
+        asyncio.run(begin(ledger))
+    return User(home, empty)
 
 
 def mark_deployed(database: Path, run_id: str) -> None:
