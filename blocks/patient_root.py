@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from blocks.patience import STORE, Vigil
-from blocks.storage_errors import StorageError, StoreAway
-from blocks.storage_root import MOST_BODY, Root
+from blocks.storage_errors import MOST_BODY, StorageError, StoreAway
+from blocks.storage_root import Root
 
 T = TypeVar("T")
 

@@ -27,8 +27,7 @@ from fsspec.asyn import sync  # type: ignore[import-untyped]
 from s3fs.core import _error_wrapper  # type: ignore[import-untyped]
 
 from blocks.names import checked_key
-from blocks.storage_errors import StorageError
-from blocks.storage_root import MOST_BODY, too_large
+from blocks.storage_errors import MOST_BODY, StorageError, too_large
 from workflows.core.errors import UsageError
 
 _BUCKET = re.compile(r"[a-z0-9A-Z][A-Za-z0-9._-]{1,61}[A-Za-z0-9]")

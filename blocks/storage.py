@@ -30,8 +30,8 @@ from blocks.patience import Vigil
 from blocks.patient_root import PatientRoot
 from blocks.plan_secrets import masked_manifest
 from blocks.recent_bodies import RecentBodies
-from blocks.storage_errors import ArtifactCorrupt, ArtifactMissing, BodyTooLarge, StorageError
-from blocks.storage_root import MOST_BODY, Root, open_root
+from blocks.storage_errors import MOST_BODY, ArtifactCorrupt, ArtifactMissing, BodyTooLarge, StorageError
+from blocks.storage_root import Root, open_root
 from workflows.core.refs import Ref, digest_bytes
 
 __all__ = ["ArtifactCorrupt", "ArtifactMissing", "ArtifactStore", "StorageError", "suffix_of"]

@@ -5,6 +5,9 @@ from __future__ import annotations
 from blocks.patience import PatienceOver
 from workflows.core.errors import PhaselineError
 
+MOST_BODY = 2**30
+"""Bytes that are read of a body whose size is not known."""
+
 
 class StorageError(PhaselineError):
     """The storage cannot be reached, written or read. `passing`: whether it may be a little later."""
@@ -26,6 +29,13 @@ class StoreAway(PatienceOver, StorageError):
 
 class BodyTooLarge(StorageError):
     """Under a key lies more than its reader takes; nothing of it was read."""
+
+
+def too_large(place: str, most: int) -> BodyTooLarge:
+    """What is said of a body that is larger than expected."""
+    return BodyTooLarge(
+        f"{place} holds more than the {most:,} bytes that are read", "see who may write to the storage"
+    )
 
 
 class ArtifactMissing(StorageError):

@@ -18,13 +18,11 @@ from urllib.parse import unquote, urlsplit
 
 from blocks.home import make_folder
 from blocks.names import checked_key
-from blocks.storage_errors import BodyTooLarge, StorageError
+from blocks.storage_errors import MOST_BODY, StorageError, too_large
 from workflows.core.errors import UsageError
 from workflows.core.files import FileTooLarge, read_file
 
 _READ_ONLY = 0o444
-MOST_BODY = 2**30
-"""Bytes of a body whose size is not known."""
 _TEMPORARY = "_tmp"
 
 
@@ -212,13 +210,6 @@ _CURES = {
     errno.ENAMETOOLONG: "choose a shorter name",
     errno.ENOTDIR: "a file stands where a folder is needed: name another folder in PHASELINE_STORAGE",
 }
-
-
-def too_large(place: str, most: int) -> BodyTooLarge:
-    """What is said of a body that is larger than expected."""
-    return BodyTooLarge(
-        f"{place} holds more than the {most:,} bytes that are read", "see who may write to the storage"
-    )
 
 
 def _fault(error: OSError, action: str, path: Path) -> StorageError:

@@ -8,8 +8,7 @@ from typing import Any
 
 from blocks.secrets import learn
 from tasks.context import INLINE_BYTES, RunContext
-from tasks.toolbox import plain_json
-from tasks.values import Value
+from tasks.values import Value, json_body
 from workflows.core.errors import UsageError
 from workflows.core.files import read_file
 from workflows.core.inputs import MOST_BYTES, SUFFIXES, bind_inputs, variable_of
@@ -70,7 +69,7 @@ async def _value(spec: InputPlan, value: Any, context: RunContext) -> Value:
     if value is None:
         return Value(spec.name, ref=await _default(spec, context)) if spec.default_file else Value(spec.name)
     is_text = isinstance(value, str)
-    body = value.encode("utf-8", "replace") if isinstance(value, str) else plain_json(value)
+    body = value.encode("utf-8", "replace") if isinstance(value, str) else json_body(value)
     if spec.type != "file" and len(body) <= INLINE_BYTES:
         return Value(spec.name, plain=value)
     text_type = "text/markdown" if spec.type == "file" else "text/plain"

@@ -12,8 +12,8 @@ from tasks.durable import Durable
 from tasks.earlier_work import EarlierWork
 from tasks.effect_calls import Kind
 from tasks.effects import EffectGate
+from tasks.outputs_stored import keep_large
 from tasks.secrets import scrub_value
-from tasks.toolbox import shown
 from tasks.tools import Effect, Tool, ToolResult, among_equal
 from workflows.core.plan import DecidersPlan, ToolRulePlan
 from workflows.core.refs import canonical_json
@@ -103,7 +103,7 @@ async def _small(result: ToolResult, context: RunContext, path: str) -> ToolResu
     """The result itself, or the beginning of its text with the whole kept as an artifact."""
     if not isinstance(result.content, str) and len(canonical_json(result.content)) <= INLINE_BYTES // 2:
         return result
-    return replace(result, content=await shown(result.content, "a call", context, path))
+    return replace(result, content=await keep_large(result.content, "a call", context, path))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

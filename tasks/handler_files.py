@@ -8,11 +8,11 @@ import re
 import shutil
 import threading
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tasks.handler_code import Code, stopped_by
+from tasks.values import DocumentFile
 
 _SUFFIXES = {
     "text/markdown": ".md",
@@ -23,15 +23,6 @@ _SUFFIXES = {
     "application/json": ".json",
     "application/yaml": ".yaml",
 }
-
-
-@dataclass(frozen=True, slots=True)
-class DocumentFile:
-    """A document for a parameter annotated `Path`: it is written to a file with a fitting suffix."""
-
-    name: str
-    body: bytes
-    media_type: str = "text/markdown"
 
 
 def write_files(

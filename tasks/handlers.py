@@ -36,8 +36,9 @@ from blocks import secrets
 from blocks.privacy import WITHIN_RUN
 from tasks.handler_code import Code
 from tasks.handler_faults import HandlerCrashed, HandlerError, HandlerOutput, HandlerTimeout
-from tasks.handler_files import DocumentFile, code_folder, remove_scratch, write_files
+from tasks.handler_files import code_folder, remove_scratch, write_files
 from tasks.process_keeper import kill_escaped
+from tasks.values import DocumentFile
 
 OUTPUT_LIMIT = 8 * 2**20
 MEMORY = 2 * 2**30

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from blocks.storage import ArtifactStore
-from tasks.context import INLINE_BYTES, RunContext
+from tasks.context import RunContext
 from tasks.effect_calls import Refused, Unsure
 from tasks.handler_code import Code, CodeChanged, copy_pinned
 from tasks.handler_faults import HandlerError, HandlerFault, HandlerOutput
-from tasks.handler_files import DocumentFile
 from tasks.handlers import run_handler
+from tasks.outputs_stored import keep_large
 from tasks.secrets import scrub_text, scrub_value, without_secrets
 from tasks.tools import Tool, ToolError, ToolResult
-from tasks.values import Value
+from tasks.values import DocumentFile, Value
 from workflows.core.errors import PhaselineError
 from workflows.core.files import read_file
 from workflows.core.handlers import with_documents
 from workflows.core.plan import HandlerPlan, SkillPlan
 from workflows.core.prompts import READ_SKILL
-from workflows.core.refs import canonical_json, digest_bytes
+from workflows.core.refs import digest_bytes
 
 HANDLER_TIMEOUT = 120.0
 """Seconds of one call when neither the registry nor the binding says."""
@@ -125,7 +124,7 @@ def _handler_tool(
             result = await call_handler(skill, handler, arguments, values, context)
         except HandlerFault as fault:
             raise _as_told(fault) from None
-        return ToolResult(await shown(result, handler.name, context, step))
+        return ToolResult(await keep_large(result, handler.name, context, step))
 
     return Tool(handler.name, handler.description, schema, run, handler.effect)
 
@@ -136,19 +135,6 @@ def _as_told(fault: HandlerFault) -> Refused | Unsure:
         return Refused(str(fault))
     # One that raised, or gave what is no result, most likely does so again.
     return Unsure(fault.message, passing=not isinstance(fault, (HandlerError, HandlerOutput)))
-
-
-async def shown(result: Any, name: str, context: RunContext, step: str) -> str:
-    """A tool's result as text; a large one becomes an artifact and its beginning."""
-    text = result if isinstance(result, str) else json.dumps(result, ensure_ascii=False)
-    body = text.encode("utf-8", "replace")
-    if len(body) <= INLINE_BYTES:
-        return text
-    ref = await context.keep(
-        body, media_type="application/json", kind="tool-result", summary=f"result of {name}", step=step
-    )
-    head = body[: INLINE_BYTES // 2].decode("utf-8", "ignore")
-    return f"{head}\n[cut: {len(body)} bytes in all, kept as artifact {ref.sha256}]"
 
 
 async def call_handler(
@@ -209,11 +195,3 @@ def _code(skill: SkillPlan, handler: HandlerPlan, root: Path) -> Code:
         return target / handler.file
 
     return Code(skill.folder, copy)
-
-
-def plain_json(value: Any) -> bytes:
-    """A JSON value as the body of an artifact: readable, keys in their own order."""
-    canonical_json(value)  # raises TypeError or ValueError on what is not JSON
-    return (json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n").encode(
-        "utf-8", "replace"
-    )

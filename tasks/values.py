@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from blocks.storage import ArtifactStore
-from tasks.handler_files import DocumentFile
 from workflows.core.csv_table import UnreadableTable, read_csv
 from workflows.core.errors import PhaselineError
 from workflows.core.expressions import Expression, Template, lone_expression
@@ -19,6 +18,15 @@ class UnreadableValue(PhaselineError):
     """A stored value is not what its type says."""
 
     final = True
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentFile:
+    """A document for a parameter annotated `Path`: it is written to a file with a fitting suffix."""
+
+    name: str
+    body: bytes
+    media_type: str = "text/markdown"
 
 
 @dataclass(frozen=True)
@@ -122,3 +130,11 @@ async def argument(
     if isinstance(written, (list, tuple)):
         return [await argument(v, values, store, extra) for v in written]
     return written
+
+
+def json_body(value: Any) -> bytes:
+    """A JSON value as the body of an artifact: readable, keys in their own order."""
+    canonical_json(value)  # raises TypeError or ValueError on what is not JSON
+    return (json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n").encode(
+        "utf-8", "replace"
+    )

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from tasks.handler_faults import HandlerCrashed, HandlerError, HandlerFault, HandlerOutput, HandlerTimeout
-from tasks.handler_files import DocumentFile
 from tasks.handlers import run_handler
+from tasks.values import DocumentFile
 from tests.support.code import code_of
 from workflows.core.errors import PhaselineError
 
