@@ -11,7 +11,7 @@ from typing import Any
 import anthropic
 import httpx2
 
-from blocks.ledger.clock import now_utc
+from blocks.current_time import now_utc
 from blocks.message_stream import limits_of
 from blocks.models import (
     ADDRESS_CURE,

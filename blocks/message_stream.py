@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from blocks.ledger.clock import now_us
+from blocks.current_time import now_us
 from blocks.models import Malformed, OnProgress, ProviderHeaders, Truncated
 from workflows.core.cut_text import cut
 from workflows.core.usage import Usage

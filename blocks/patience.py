@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
+from blocks.current_time import now_utc
 from workflows.core.errors import PhaselineError, UsageError
 from workflows.core.units import parse_duration, shown_duration
 
@@ -152,7 +153,6 @@ class PatienceOver(PhaselineError):
     def __init__(
         self, message: str = "", cure: str = "", waited: float = 0.0, wake_after: float = SECONDS
     ) -> None:
-        from blocks.ledger.clock import now_utc  # the ledger's modules wait with what is here
 
         self.waited = waited
         self.wake_at = now_utc() + timedelta(seconds=wake_after)

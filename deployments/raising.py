@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from blocks.current_time import day_of, now_us
 from blocks.ledger import BudgetRow, Ledger
-from blocks.ledger.clock import day_of, now_us
 from deployments.recorded import TENANT
 from workflows.core.errors import UsageError
 from workflows.core.plan import Plan

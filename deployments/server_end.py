@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from blocks.ledger.clock import now_utc
+from blocks.current_time import now_utc
 from blocks.patience import SECONDS, PrefectAway
 from deployments.local_server import ServerInfo, status
 from workflows.core.cut_text import cut

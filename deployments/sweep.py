@@ -8,8 +8,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from blocks.current_time import now_us
 from blocks.ledger import Ledger, LedgerError, Owner, RunRow
-from blocks.ledger.clock import ClockAhead, now_us
+from blocks.ledger.clock import ClockAhead
 from blocks.ledger.interrupted import AUTO, read_interrupted, revivable
 from blocks.ledger.waits import WaitRow
 from deployments.again import going_on_by

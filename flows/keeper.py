@@ -8,8 +8,8 @@ from typing import Any
 
 from blocks import secrets
 from blocks.boundaries import reached
+from blocks.current_time import now_us
 from blocks.ledger import Lease, Ledger, StepRecord, StepState
-from blocks.ledger.clock import now_us
 from blocks.spilled import spill, spilled, whole
 from tasks.context import RunContext
 from tasks.failures import CONVERSATION_ENDS, FINAL_ENDS, FailedBefore

@@ -13,8 +13,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from blocks.boundaries import reached
+from blocks.current_time import now_utc
 from blocks.ledger import Lease, Ledger
-from blocks.ledger.clock import now_utc
 from blocks.ledger.interrupted import WOKEN
 from blocks.ledger.records import ANNOUNCED, DEPLOYED, UNGIVEN
 from blocks.models import QuotaExhausted

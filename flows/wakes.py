@@ -27,7 +27,7 @@ from prefect.context import FlowRunContext
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Cancelled, Crashed, Scheduled
 
-from blocks.ledger.clock import now_utc
+from blocks.current_time import now_utc
 
 WAKE_TAG = "phaseline-wake"
 """On a flow run that was scheduled to go on with a run. It revives nothing that was cancelled meanwhile."""

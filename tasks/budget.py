@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from blocks.ledger.clock import day_of, now_us
+from blocks.current_time import day_of, now_us
 from tasks.durable import Durable
 from workflows.core.errors import PhaselineError
 from workflows.core.plan import AgentPlan, BudgetPlan

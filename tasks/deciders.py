@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from blocks.current_time import now_us
 from blocks.ledger import WaitStart
-from blocks.ledger.clock import now_us
 from blocks.ledger.wait_changes import LENGTH
 from workflows.core.plan import ApprovalPlan, DecidersPlan
 

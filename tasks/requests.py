@@ -155,7 +155,7 @@ class _Asking:
         """A rate limit that lasts longer than patience is no hiccup but a spent quota."""
         if error.kind != "rate_limit" or (error.retry_after or 0) <= self.patience.seconds:
             return None
-        from blocks.ledger.clock import now_utc  # the offline model needs no database
+        from blocks.current_time import now_utc
 
         return QuotaExhausted(error.message, now_utc() + timedelta(seconds=error.retry_after or 0))
 

@@ -15,18 +15,16 @@ names who else may ask that.
 
 from __future__ import annotations
 
-import contextlib
-import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache
-from pathlib import Path
 from typing import Protocol
 
 from sqlalchemy import Column, ColumnElement, Connection, func, select
 
+from blocks import current_time
+from blocks.current_time import day_of, passed_us
 from blocks.ledger.schema import budget, reservation, run, seen_time, wait
 from workflows.core.errors import UsageError
 from workflows.core.units import parse_duration
@@ -53,13 +51,13 @@ class SeenTime:
     @classmethod
     def now(cls) -> SeenTime:
         """As this machine has it."""
-        return cls(_wall(), _boot(), _since_boot())
+        return cls(current_time.wall_us(), current_time.boot(), current_time.since_boot_us())
 
     @property
     def expected(self) -> int:
         """What time it is at least: later by what passed since, where the machine was not started anew."""
-        same = self.boot and self.boot == _boot()
-        return self.latest + max(0, _since_boot() - self.since_boot) if same else self.latest
+        same = self.boot and self.boot == current_time.boot()
+        return self.latest + max(0, current_time.since_boot_us() - self.since_boot) if same else self.latest
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,7 +140,7 @@ class LedgerClock:
         seen = _read(connection)
         if seen is None or not self._too_far(seen):
             return seen, None
-        clock, expected = _wall(), seen.expected
+        clock, expected = current_time.wall_us(), seen.expected
         # Also what is due later must not wait for nothing: believed now, the clock would be near it then.
         if _due(connection, _FOREVER, expected).nothing:
             return SeenTime.now(), None
@@ -157,7 +155,7 @@ class LedgerClock:
 
     def now(self) -> int:
         """Microseconds since 1970: the clock's, or where it is too far ahead what has passed for certain."""
-        clock, seen = _wall(), self._seen
+        clock, seen = current_time.wall_us(), self._seen
         if seen is None or not self._too_far(seen, clock):
             return clock
         return seen.expected
@@ -182,49 +180,7 @@ class LedgerClock:
             connection.execute(seen_time.insert().values(number=_ROW, **values))
 
     def _too_far(self, seen: SeenTime, clock: int | None = None) -> bool:
-        return (_wall() if clock is None else clock) - seen.expected > self._ahead_us
-
-
-# ---------------------------------------------------------------- which one counts here
-
-_of_thread = threading.local()
-_of_process: list[Clock] = []
-_closed: list[Clock] = []
-"""That of the ledger which was closed last: what it knew still holds for what is decided afterwards."""
-
-
-@contextlib.contextmanager
-def counting(clock: Clock) -> Iterator[None]:
-    """Within it, in this thread, that clock is the ledger's."""
-    before = getattr(_of_thread, "clock", None)
-    _of_thread.clock = clock
-    try:
-        yield
-    finally:
-        _of_thread.clock = before
-
-
-def opened(clock: Clock) -> None:
-    """The clock of a ledger that this process has opened: for moments that are made outside of a query."""
-    _of_process.append(clock)
-
-
-def closed(clock: Clock) -> None:
-    """As it was before `opened`; where that was the only one, it goes on counting."""
-    with contextlib.suppress(ValueError):
-        _of_process.remove(clock)
-        _closed[:] = [clock]
-
-
-def now_us() -> int:
-    """Microseconds since 1970, as the ledger of this process has it."""
-    clock = getattr(_of_thread, "clock", None) or next(reversed(_of_process or _closed), None)
-    return clock.now() if clock is not None else _wall()
-
-
-def now_utc() -> datetime:
-    """The same as a date."""
-    return datetime.fromtimestamp(now_us() / 1_000_000, UTC)
+        return (current_time.wall_us() if clock is None else clock) - seen.expected > self._ahead_us
 
 
 def allowed_ahead(environ: Mapping[str, str]) -> float:
@@ -272,43 +228,6 @@ def _due(connection: Connection, clock: int, latest: int) -> Due:
         int(connection.execute(reserved).scalar_one()),
         tuple(budget_id.split("/", 1)[1].rpartition("/")[0] for budget_id in days),
     )
-
-
-def day_of(moment: int) -> str:
-    """The day (UTC) of a moment, as budgets by day are named."""
-    return datetime.fromtimestamp(moment // 1_000_000, UTC).strftime("%Y-%m-%d")
-
-
-def wall_us() -> int:
-    """Microseconds since 1970 as this host has it: for a clock to begin with, and for no decision."""
-    return _wall()
-
-
-def passed_us() -> int:
-    """Microseconds that this machine has counted, whatever its clock was set to; only differences say
-    something."""
-    return _since_boot() or time.monotonic_ns() // 1000
-
-
-def _wall() -> int:
-    return time.time_ns() // 1000
-
-
-def _since_boot() -> int:
-    """Microseconds since the machine's start, time asleep included; 0 where the system does not tell."""
-    clock = getattr(time, "CLOCK_BOOTTIME", None)
-    return 0 if clock is None else time.clock_gettime_ns(clock) // 1000
-
-
-@cache
-def _boot() -> str:
-    """Which start of which machine it is; "" where the system does not tell."""
-    if not hasattr(time, "CLOCK_BOOTTIME"):
-        return ""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
-    except OSError:
-        return ""
 
 
 def _shown(moment: int) -> str:

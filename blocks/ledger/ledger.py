@@ -12,14 +12,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import blocks.ledger.clock as clock
+import blocks.current_time as current_time
 import blocks.ledger.runs as runs
 import blocks.ledger.steps as steps
 from blocks.file_locks import StillHeld
 from blocks.ledger.access import Access, run_order
 from blocks.ledger.budgets import BudgetLedger
 from blocks.ledger.bystanders import read_holders, refuse_from_within
-from blocks.ledger.clock import Clock, ClockAhead, LedgerClock
+from blocks.ledger.clock import Clock, ClockAhead, LedgerClock, allowed_ahead
 from blocks.ledger.credentials import CredentialLedger
 from blocks.ledger.documents import RUN_LIMIT, labels_text, plain, to_text, to_text_or_none
 from blocks.ledger.effects import EffectLedger
@@ -91,14 +91,14 @@ class Ledger:
         how long faults that pass are waited out, PHASELINE_CLOCK_AHEAD how far a clock may be ahead of what
         the ledger has seen. Raises LedgerError (NewerLedger for one this code does not know yet).
         """
-        ahead = clock.allowed_ahead(os.environ)
+        ahead = allowed_ahead(os.environ)
         database = Database.parse(address)
         ready = partial(prepare, database, migrate=database.sqlite if migrate is None else migrate)
         starting = (vigil or Vigil.of_command()).at_start()
         starting.outwait(LEDGER, ready, passing, lambda fault, *_: fault)
         ledger = cls(database, lease_seconds, ahead, vigil)
         ledger.reader.read(ledger._clock.look)
-        clock.opened(ledger._clock)
+        current_time.opened(ledger._clock)
         return ledger
 
     def __repr__(self) -> str:
@@ -138,7 +138,7 @@ class Ledger:
     def close(self) -> None:
         """Write what is queued and give everything back. Harmless when repeated."""
         self.access.close()
-        clock.closed(self._clock)
+        current_time.closed(self._clock)
 
     def __enter__(self) -> Ledger:
         return self

@@ -7,7 +7,8 @@ from contextlib import nullcontext
 from typing import TypeVar
 
 import blocks.ledger.rows as rows
-from blocks.ledger.clock import Clock, counting
+from blocks.current_time import counting
+from blocks.ledger.clock import Clock
 from blocks.ledger.engine import Database, explained, make_engine
 from blocks.ledger.errors import LedgerAway
 from blocks.ledger.faults import away, passing

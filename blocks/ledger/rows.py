@@ -19,7 +19,7 @@ from sqlalchemy import (
     select,
 )
 
-from blocks.ledger.clock import now_us
+from blocks.current_time import now_us
 from blocks.ledger.documents import from_text
 from blocks.ledger.process_identity import Owner
 from blocks.ledger.records import ArtifactRecord, RunRow, StepRecord

@@ -6,7 +6,7 @@ import time
 
 from sqlalchemy import Connection, select
 
-from blocks.ledger.clock import passed_us, wall_us
+from blocks.current_time import passed_us, wall_us
 from blocks.ledger.rows import now
 
 _LOOK_EVERY_S = 60.0

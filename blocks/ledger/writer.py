@@ -22,7 +22,8 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from blocks.ledger.clock import Clock, counting
+from blocks.current_time import counting
+from blocks.ledger.clock import Clock
 from blocks.ledger.engine import Database, Turns, explanation, make_engine
 from blocks.ledger.errors import InDoubt, LedgerAway, LedgerBusy, LedgerError
 from blocks.ledger.faults import away, is_lost, passing

@@ -14,10 +14,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from blocks.current_time import now_us
 from blocks.ending import on_signals
 from blocks.ledger import Ledger, Owner, RunRow
 from blocks.ledger.access import run_order
-from blocks.ledger.clock import now_us
 from blocks.ledger.interrupted import mark_revived, read_interrupted, revivable
 from deployments import wake_attempts
 from deployments.again import catalog_of, giving_again, resuming

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Connection, text
 
+from blocks.current_time import now_us
 from blocks.ledger import Amount, Ledger, Owner, RunStart, StepRecord
-from blocks.ledger.clock import now_us
 from blocks.ledger.waits import WaitStart
 from tests.support.command import Answer, User
 from tests.support.durable import Desk

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-import blocks.ledger.clock as clock
+from blocks import current_time
+from blocks.current_time import day_of, now_us
 from blocks.ledger import Amount, Ledger, RunStart, StepRecord
 from blocks.ledger.waits import WaitStart
 from tests.support.ledgers import DAY, new_address
@@ -40,7 +41,7 @@ class Machine:
 
     def asks(self, days: float) -> None:
         """A question that goes through by itself after so many days."""
-        self.command(lambda ledger: asyncio.run(_asked(ledger, clock.now_us() + int(days * DAY))))
+        self.command(lambda ledger: asyncio.run(_asked(ledger, now_us() + int(days * DAY))))
 
     @property
     def state(self) -> str:
@@ -51,7 +52,7 @@ class Machine:
 async def _spent_today(ledger: Ledger) -> None:
     """An agent has used some of what it may on one day."""
     lease = await ledger.begin_run(RunStart(run_id="earlier", workflow="w"))
-    budget = f"agent/team/ann/{clock.day_of(clock.now_us())}"
+    budget = f"agent/team/ann/{day_of(now_us())}"
     await ledger.budgets.set_limits(lease, budget, {"tokens": 1000})
     await ledger.budgets.reserve(lease, "request", [budget], Amount(tokens=500), "s", DAY)
     await ledger.budgets.settle(lease, "request", Amount(tokens=500))
@@ -83,7 +84,7 @@ async def _asked(ledger: Ledger, deadline: int) -> None:
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     found = Machine(tmp_path / "ledger.db")
-    monkeypatch.setattr(clock, "_wall", found.wall)
+    monkeypatch.setattr(current_time, "wall_us", found.wall)
     found.command()
     return found
 
@@ -119,14 +120,14 @@ def test_a_clock_set_within_one_command_is_seen_at_its_next_write(machine: Machi
     with Ledger.open(machine.file) as ledger:
         asyncio.run(_one_run(ledger))
         machine.ahead = 0
-        asyncio.run(_asked(ledger, clock.now_us() + 2 * DAY))
+        asyncio.run(_asked(ledger, now_us() + 2 * DAY))
     machine.ahead = 9
     assert not machine.command()
     assert machine.state == "open"
 
 
 def test_a_machine_that_was_off_for_weeks_goes_on(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clock, "_boot", lambda: "the next start")
+    monkeypatch.setattr(current_time, "boot", lambda: "the next start")
     machine.ahead = 21
     assert machine.command(), "nothing waits for a time"
     machine.run_ends()
@@ -145,7 +146,7 @@ def test_with_a_question_open_a_person_is_asked_once(
     machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machine.asks(30)
-    monkeypatch.setattr(clock, "_boot", lambda: "the next start")
+    monkeypatch.setattr(current_time, "boot", lambda: "the next start")
     machine.ahead = 21
     assert not machine.command()
     machine.command(Ledger.confirm_clock)
@@ -155,15 +156,15 @@ def test_with_a_question_open_a_person_is_asked_once(
 
 def test_what_an_agent_may_spend_a_day_does_not_begin_anew(machine: Machine) -> None:
     machine.command(lambda ledger: asyncio.run(_spent_today(ledger)))
-    today = clock.day_of(machine.wall())
+    today = day_of(machine.wall())
     machine.ahead = 5
     with Ledger.open(machine.file) as ledger:
         found = ledger.clock_ahead()
-        assert clock.day_of(clock.now_us()) == today
+        assert day_of(now_us()) == today
     assert found is not None and "team/ann: its budget of the day would begin anew" in found.lines()
     machine.command(Ledger.confirm_clock)
     assert machine.command(), "a person has said that it is right"
-    assert clock.day_of(clock.now_us()) != today
+    assert day_of(now_us()) != today
 
 
 def test_what_a_ledger_knew_of_the_clock_holds_after_it_was_closed(machine: Machine) -> None:
@@ -171,7 +172,7 @@ def test_what_a_ledger_knew_of_the_clock_holds_after_it_was_closed(machine: Mach
     machine.asks(2)
     machine.ahead = 5
     machine.command()
-    assert abs(clock.now_us() - time.time_ns() // 1000) < DAY
+    assert abs(now_us() - time.time_ns() // 1000) < DAY
 
 
 @pytest.mark.cluster
@@ -181,10 +182,10 @@ def test_a_shared_ledger_goes_by_its_server_and_by_no_host(
 ) -> None:
     """A host that was behind by more than a question's time had its deadline decide at once."""
     address = new_address(request, "postgresql", tmp_path)
-    monkeypatch.setattr(clock, "_wall", lambda: time.time_ns() // 1000 + int(days * DAY))
+    monkeypatch.setattr(current_time, "wall_us", lambda: time.time_ns() // 1000 + int(days * DAY))
     with Ledger.open(address, migrate=True) as ledger:
-        assert abs(clock.now_us() - time.time_ns() // 1000) < DAY // 100
+        assert abs(now_us() - time.time_ns() // 1000) < DAY // 100
         assert ledger.clock_ahead() is None
-        asyncio.run(_asked(ledger, clock.now_us() + 2 * DAY))
+        asyncio.run(_asked(ledger, now_us() + 2 * DAY))
         ledger.waits.expire_due("default")
         assert [row.state for row in ledger.waits.of_run("default", "asked")] == ["open"]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 MAY_ASK = {
-    "blocks/ledger/clock.py": "it judges what the host says",
+    "blocks/current_time.py": "it is where the ledger's clock asks, which judges the answer",
     "blocks/patience.py": "shows people since when something is waited for",
     "blocks/file_locks.py": "shows people for how long a process has held a lock",
     "deployments/wake_attempts.py": "compares with the times of files, which the host writes",

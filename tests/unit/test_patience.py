@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from blocks.ledger.clock import LedgerClock, SeenTime, counting
+from blocks.current_time import counting
+from blocks.ledger.clock import LedgerClock, SeenTime
 from blocks.ledger.errors import LedgerAway
 from blocks.patience import (
     AT_START,
