@@ -2,75 +2,31 @@
 
 from __future__ import annotations
 
-import argparse
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from blocks.paths import full_path, here
+from deployments.run_request import RunRequest, request_of
 from workflows.core.cures import anew_step
 
 if TYPE_CHECKING:
     from blocks.ledger import RunRow
 
-LABEL = "started_with"
-"""Label of a run in the ledger: the words it was started with, without its id and its inputs."""
-CATALOG = "catalog"
-"""Label of a run: the folder of its catalog."""
+
+def words_of(request: RunRequest) -> list[str]:
+    """The words of the `run` command that asks for it."""
+    words = ["phaseline", *request.places, "run"]
+    words += ["--text", request.text] if request.text is not None else [request.workflow]
+    if request.storage:
+        words += ["--storage", request.storage]
+    if request.latest != "table":
+        words += ["--latest", request.latest]
+    return [*words, "--offline"] if request.offline else words
 
 
-def words_of(args: argparse.Namespace) -> list[str]:
-    """The words of a `run` command that hold for continuing it too, independent of the working folder.
-
-    Its inputs are left out: the run has them.
-    """
-    words = ["phaseline", *args.places, "run"]
-    if args.text is not None:
-        words += ["--text", args.text]
-    else:
-        words.append(_workflow(args.workflow))
-    if args.storage:
-        written = args.storage
-        words += ["--storage", written if "://" in written else str(full_path(written, "--storage"))]
-    if args.latest != "table":
-        words += ["--latest", args.latest]
-    if args.offline:
-        words.append("--offline")
-    return words
-
-
-def _workflow(named: str) -> str:
-    """A name as it is; a path made absolute."""
-    path = here(Path(named))
-    return str(path.absolute()) if path.suffix in (".yaml", ".yml") and path.is_file() else named
-
-
-def labels_of(words: Sequence[str], catalog: Path) -> dict[str, Any]:
-    """What the ledger keeps of how a run was started."""
-    return {LABEL: list(words), CATALOG: str(catalog)}
-
-
-def started_with(labels: Mapping[str, Any]) -> tuple[str, ...]:
-    """The words a run was started with; none when another program started it, such as a worker."""
-    words = labels.get(LABEL)
-    return tuple(words) if isinstance(words, list) and all(isinstance(w, str) for w in words) else ()
-
-
-def catalog_of(labels: Mapping[str, Any]) -> str | None:
-    """The folder of the catalog a run was started with; None when that is not known."""
-    named = labels.get(CATALOG)
-    return named if isinstance(named, str) and named else None
-
-
-def places_of(words: Sequence[str]) -> tuple[str, ...]:
-    """The options among the words of a `run` command that say where things are."""
-    return tuple(words[1 : words.index("run")]) if "run" in words else ()
-
-
-def continuing(words: Sequence[str], run_id: str) -> str:
+def continuing(request: RunRequest, run_id: str) -> str:
     """The command line that starts a run, or continues it, quoted for a shell."""
-    return shlex.join([*words, "--run-id", run_id])
+    return shlex.join([*words_of(request), "--run-id", run_id])
 
 
 def resuming(places: Sequence[str], run_id: str, step: str = "") -> str:
@@ -91,13 +47,14 @@ def undoing(places: Sequence[str], run_id: str) -> str:
 
 def giving_again(row: RunRow) -> str:
     """The command line that gives a run its inputs again: they were not written down."""
-    words = started_with(row.labels) or ("phaseline", "run", row.workflow)
-    return " ".join([continuing(words, row.run_id), *(f"-i {name}=..." for name in row.ungiven)])
+    request = request_of(row.labels) or RunRequest(row.workflow)
+    return " ".join([continuing(request, row.run_id), *(f"-i {name}=..." for name in row.ungiven)])
 
 
 def places_for(row: RunRow, places: Sequence[str]) -> Sequence[str]:
     """The options that say where a run's things are: those it was started with, else the ones given here."""
-    return places_of(started_with(row.labels)) or places
+    request = request_of(row.labels)
+    return request.places if request is not None and request.places else places
 
 
 def going_on_by(row: RunRow, places: Sequence[str], errors: Iterable[Any] = ()) -> str:

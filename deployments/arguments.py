@@ -46,22 +46,18 @@ def read(words: Sequence[str]) -> argparse.Namespace:
         raise UsageError(f"`phaseline {args.command}` is not available yet", "see phaseline --help")
     if unknown:
         _refuse(unknown, commands[args.command])
-    args.places = _places(args)
+    args.named = {
+        option: str(full_path(written, f"--{option}"))
+        for option in ("catalog", "home")
+        if (written := getattr(args, option))
+    }
+    args.places = tuple(word for option, path in args.named.items() for word in (f"--{option}", path))
     args.catalog = expanded(args.catalog, "--catalog") if args.catalog else default_catalog()
     if args.module not in HOMELESS:
         args.catalog = full_path(args.catalog, "--catalog")
     home = args.home or os.environ.get("PHASELINE_HOME") or "~/.phaseline"
     args.home = full_path(home, "--home" if args.home else "PHASELINE_HOME")
     return args
-
-
-def _places(args: argparse.Namespace) -> tuple[str, ...]:
-    """The options that say where things are, as they were given; paths are made absolute."""
-    words: list[str] = []
-    for option in ("catalog", "home"):
-        if written := getattr(args, option):
-            words += [f"--{option}", str(full_path(written, f"--{option}"))]
-    return tuple(words)
 
 
 def default_catalog() -> Path:

@@ -11,11 +11,9 @@ from typing import Any
 from blocks.ledger import Ledger, RunRow
 from blocks.settings import Settings
 from blocks.storage import ArtifactStore
-from deployments.again import started_with
-from deployments.arguments import read
-from deployments.commands.run import planned
-from deployments.definitions import compile_named
+from deployments.definitions import compile_named, plan_of
 from deployments.display import Out, Style
+from deployments.run_request import request_of
 from flows.preview import StepPreview, known_of, preview
 from workflows.core.catalog import Catalog
 from workflows.core.plan import Plan
@@ -41,13 +39,12 @@ def stored_plan(settings: Settings, row: RunRow) -> Plan | None:
 
 def plan_now(row: RunRow, catalog: Catalog, stored: Plan | None) -> Plan:
     """What the command that started the run would run now. Raises UsageError, InvalidDefinition."""
-    words = started_with(row.labels)
-    if not words:
+    request = request_of(row.labels)
+    if request is None:
         return compile_named(catalog, row.workflow)
-    args = read(words[1:])
-    if args.latest == "online" and stored is not None:
+    if request.latest == "online" and stored is not None:
         _pin(catalog, stored)
-    return planned(args, catalog)[0]
+    return plan_of(catalog, request.workflow, request.text)[0]
 
 
 def _pin(catalog: Catalog, stored: Plan) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from blocks.ledger import Ledger, LedgerReader, RunRow
 from blocks.secrets import learn
 from blocks.settings import Settings
-from deployments.again import catalog_of
+from deployments.run_request import catalog_of
 from workflows.core.errors import UsageError, did_you_mean
 from workflows.core.inputs import variable_of
 from workflows.core.secret_names import variables_of_catalog

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 from blocks.ending import NUMBERS, SAME_S, on_signals
 from blocks.patience import Patience, PrefectAway
 from blocks.settings import Settings
-from deployments.again import places_of
 from deployments.announcing import announced
 from deployments.closing import closing
 from deployments.display import Out
@@ -152,7 +151,7 @@ def _print(outcome: RunOutcome, start: Start, server: ServerInfo | None, out: Ou
     out.document(document)
     lasting = server if start.environ.get("PHASELINE_SERVER") != "command" else None
     ui, login = (_ui(lasting, outcome), lasting.auth) if lasting else (None, None)
-    closing(out, document, ui, login, places_of(start.words))
+    closing(out, document, ui, login, start.request.places)
 
 
 def _ui(server: ServerInfo, outcome: RunOutcome) -> str:

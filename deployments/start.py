@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from blocks.patience import Patience
 from blocks.settings import Settings
-from deployments.again import continuing, labels_of
+from deployments.again import continuing
+from deployments.run_request import RunRequest
 from workflows.core.catalog import Catalog
 from workflows.core.plan import Plan
 
@@ -28,7 +29,7 @@ class Start:
     environ: Mapping[str, str]
     run_id: str
     offline: bool
-    words: tuple[str, ...]
+    request: RunRequest
     redo: tuple[str, ...] = ()
     """Ids of steps that are to be done again."""
     repeat_effects: bool = False
@@ -46,7 +47,7 @@ class Start:
         from blocks.ledger.interrupted import AUTO
         from flows.launch import Launch
 
-        labels = labels_of(self.words, self.settings.catalog)
+        labels = self.request.to_labels(self.settings.catalog)
         if self.catalog.resume == "auto":
             labels[AUTO] = True
         return Launch(
@@ -68,7 +69,7 @@ class Start:
     @property
     def again(self) -> str:
         """The command that continues it."""
-        return continuing(self.words, self.run_id)
+        return continuing(self.request, self.run_id)
 
 
 def parked(row: RunRow) -> bool:

@@ -15,9 +15,9 @@ from blocks.ledger.records import ANNOUNCED
 from blocks.ledger.runs import ungiven_run
 from blocks.storage_root import local_path
 from deployments import server_supervisor
-from deployments.again import catalog_of
 from deployments.manifests import manifest_of
 from deployments.provenance import ROOT
+from deployments.run_request import catalog_of
 from deployments.wake_attempts import begun, not_begun
 from workflows.core.errors import PhaselineError
 

@@ -33,7 +33,7 @@ def to_text(value: Any, what: str, limit: int = STEP_LIMIT) -> str:
 def labels_text(labels: Mapping[str, Any]) -> str:
     """A run's labels as text, without known secrets. Paths stay whole: masked, they would lead nowhere.
 
-    A path is a text that begins with "/", but for what somebody wrote after `--text`.
+    A path is a text that begins with "/", but for the text that somebody had routed.
     """
     known = secrets.known()
     return _limited(_dump({n: _masked(v, known) for n, v in labels.items()}), "the run's labels", RUN_LIMIT)
@@ -42,6 +42,8 @@ def labels_text(labels: Mapping[str, Any]) -> str:
 def _masked(label: Any, known: secrets.Secrets) -> Any:
     if isinstance(label, str):
         return label if label.startswith("/") else known.text(label)
+    if isinstance(label, Mapping):
+        return {n: known.value(v, ours=True) if n == "text" else _masked(v, known) for n, v in label.items()}
     if isinstance(label, list):
         before = ["", *label]
         return [

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 from blocks.ledger import Ledger, RunRow
 from blocks.patience import Patience, Vigil
 from blocks.settings import Settings
-from deployments.again import catalog_of
 from deployments.definitions import open_catalog
 from deployments.display import Out
 from deployments.drift import plan_now, stored_plan
 from deployments.going_on import end_flow_run
 from deployments.recorded import TENANT, find_run, opened, settings_of
+from deployments.run_request import catalog_of
 from workflows.core.errors import PhaselineError, UsageError
 
 if TYPE_CHECKING:

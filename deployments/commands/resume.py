@@ -16,7 +16,7 @@ from blocks.ledger.interrupted import REVIVED, WOKEN, mark_woken
 from blocks.ledger.runs import held_run, taken_back_run
 from blocks.ledger.wait_documents import wait_document
 from blocks.settings import Settings
-from deployments.again import catalog_of, giving_again, places_for, resuming, started_with
+from deployments.again import giving_again, places_for, resuming
 from deployments.commands.run import answers_offline
 from deployments.definitions import open_catalog
 from deployments.display import Out
@@ -26,6 +26,7 @@ from deployments.model_keys import say_keys
 from deployments.questions import print_lines, wait_lines
 from deployments.raising import raise_budgets, raised_limits
 from deployments.recorded import TENANT, find_run, opened, settings_of
+from deployments.run_request import RunRequest, catalog_of, request_of
 from deployments.running import run_here
 from deployments.start import Start, parked
 from deployments.sweep import sweep
@@ -95,10 +96,10 @@ def start_of(args: argparse.Namespace, ledger: Ledger, out: Out) -> Start | int:
     offline = answers_offline(False, plan, environ, row, out)
     if not offline:
         say_keys(plan, found.catalog, environ, out)
-    words = started_with(row.labels) or ("phaseline", *args.places, "run", row.workflow)
+    request = request_of(row.labels) or RunRequest(row.workflow, **args.named)
     settings, run_id = found.settings, row.run_id
     _note_who_asked(ledger, row, woken=args.woken)
-    start = Start(plan, found.catalog, {}, settings, environ, run_id, offline, words)
+    start = Start(plan, found.catalog, {}, settings, environ, run_id, offline, request)
     if row.state == "cancelled":
         out.note(f"the run {run_id}: it was cancelled; it goes on", "yellow")
     # Only a person knows whether the quota is there again: what goes on by itself keeps to the given time.

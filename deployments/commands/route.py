@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from deployments.definitions import open_catalog
+from deployments.definitions import no_rule, open_catalog, route
 from deployments.display import Out
-from workflows.core.catalog import Catalog
-from workflows.core.errors import InvalidDefinition, UsageError
-from workflows.core.routes import rules, slow, unusable
-from workflows.core.routing import Choice, choose, explain
+from workflows.core.routing import explain
 
 
 def execute(args: argparse.Namespace, out: Out) -> int:
@@ -26,31 +23,3 @@ def execute(args: argparse.Namespace, out: Out) -> int:
     out.document({**choice.to_json(), "error": {"message": fault.message, "cure": fault.cure}})
     out.error(fault)
     return fault.exit_code
-
-
-def route(catalog: Catalog, text: str) -> Choice:
-    """The choice for a text.
-
-    Raises InvalidDefinition when the routing rules cannot be read, or the pattern of a rule that comes before
-    the winner cannot be used, or takes too long: the text may be meant for it.
-    """
-    broken = [m for m in catalog.findings.errors if "routing-rules" in m.file]
-    if broken:
-        raise InvalidDefinition(broken)
-    choice = choose(rules(catalog), text)
-    # Another machine, or the same one with less to do, might have found it: no other workflow is run instead.
-    if wrong := [*unusable(catalog, choice), *slow(catalog, choice)]:
-        raise InvalidDefinition(wrong)
-    return choice
-
-
-def no_rule(catalog: Catalog) -> UsageError:
-    """What is said when no rule takes a text."""
-    if not catalog.rules:
-        where = catalog.root / "orchestrator" / "routing-rules.yaml"
-        return UsageError("the catalog has no routing rules", f"write {where}")
-    return UsageError(
-        "no routing rule matches this text",
-        "say it in other words, add a rule (a pattern '.*' of the lowest priority takes everything), "
-        "or name a workflow: phaseline run WORKFLOW",
-    )

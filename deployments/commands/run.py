@@ -8,22 +8,24 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from blocks.names import checked_run_id
+from blocks.paths import full_path, here
 from blocks.settings import Settings
-from deployments.again import giving_again, words_of
-from deployments.definitions import compile_file, compile_named, open_catalog
+from deployments.again import giving_again
+from deployments.definitions import open_catalog, plan_of
 from deployments.display import Out
 from deployments.earlier_inputs import require_inputs
 from deployments.given import GivenFile, read_inputs
 from deployments.model_keys import say_keys
+from deployments.run_request import RunRequest
 from deployments.running import run_here
 from deployments.start import Start, parked
 from workflows.core.catalog import Catalog
 from workflows.core.connectors import DEFAULT_KEY
 from workflows.core.errors import UsageError
-from workflows.core.inputs import is_unicode
 from workflows.core.plan import Plan
 from workflows.core.plan_agents import agents_of
 
@@ -43,7 +45,7 @@ def execute(args: argparse.Namespace, out: Out) -> int:
     if before is not None and not (args.storage or environ.get("PHASELINE_STORAGE")):
         settings = replace(settings, storage=before.storage)
     _resolve_latest(args.latest, catalog, before, out)
-    plan, routed = planned(args, catalog)
+    plan, routed = plan_of(catalog, args.workflow, args.text)
     run_id = _new_run_id(plan) if args.run_id is None else args.run_id
     given = read_inputs(plan, args.input, args.inputs, routed=routed, whole=args.run_id is None)
     for note in (v.note for v in given.values() if isinstance(v, GivenFile) and v.note):
@@ -59,7 +61,7 @@ def execute(args: argparse.Namespace, out: Out) -> int:
     offline = answers_offline(args.offline, plan, environ, before, out)
     if not offline:
         say_keys(plan, catalog, environ, out)
-    start = Start(plan, catalog, given, settings, environ, run_id, offline, tuple(words_of(args)))
+    start = Start(plan, catalog, given, settings, environ, run_id, offline, _request(args))
     if before is not None and before.holder is None:
         start = replace(start, expect=before.seen, lift_parks=parked(before))
     return run_here(start, out)
@@ -75,20 +77,23 @@ def _resolve_latest(wanted: str, catalog: Catalog, before: RunRow | None, out: O
         pin_latest(catalog, before.models)
 
 
-def planned(args: argparse.Namespace, catalog: Catalog) -> tuple[Plan, dict[str, Any]]:
-    """What a `run` command names as a plan, and the inputs that a routed text gives it."""
-    if args.text is None:
-        return compile_named(catalog, args.workflow), {}
-    if not is_unicode(args.text):
-        raise UsageError("the text is no UTF-8", "write it in UTF-8")
-    from deployments.commands.route import no_rule, route
-    from workflows.core.routes import routed
+def _request(args: argparse.Namespace) -> RunRequest:
+    """What this command asks for, independent of the working folder."""
+    named = args.storage or ""
+    return RunRequest(
+        workflow="" if args.text is not None else _workflow(args.workflow),
+        text=args.text,
+        **args.named,
+        storage=named if not named or "://" in named else str(full_path(named, "--storage")),
+        latest=args.latest,
+        offline=args.offline,
+    )
 
-    choice = route(catalog, args.text)
-    if choice.rule is None:
-        raise no_rule(catalog)
-    found = routed(catalog, choice.rule, args.text)
-    return compile_file(catalog, found.file), dict(found.inputs)
+
+def _workflow(named: str) -> str:
+    """A name as it is; a path made absolute."""
+    path = here(Path(named))
+    return str(path.absolute()) if path.suffix in (".yaml", ".yml") and path.is_file() else named
 
 
 def _new_run_id(plan: Plan) -> str:

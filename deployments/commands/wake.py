@@ -20,10 +20,11 @@ from blocks.ledger import Ledger, Owner, RunRow
 from blocks.ledger.access import run_order
 from blocks.ledger.interrupted import mark_revived, read_interrupted, revivable
 from deployments import wake_attempts
-from deployments.again import catalog_of, giving_again, resuming
+from deployments.again import giving_again, resuming
 from deployments.display import Out
 from deployments.going_on import wake_deployed
 from deployments.recorded import TENANT, find_run, opened, settings_of
+from deployments.run_request import catalog_of
 from deployments.sweep import apply_due, tell_clock
 from deployments.waking import elsewhere, own_command
 

@@ -24,13 +24,13 @@ from blocks.ledger.records import EndState
 from blocks.patience import PrefectAway
 from blocks.storage import ArtifactStore
 from blocks.storage_errors import StoreAway
-from deployments.again import labels_of
 from deployments.announcing import announced
 from deployments.arguments import read
 from deployments.commands.resume import start_of
 from deployments.definitions import compile_named, open_catalog
 from deployments.display import Out
 from deployments.recorded import wakes
+from deployments.run_request import RunRequest
 from deployments.start import Start
 from deployments.sweep import sweep
 from deployments.waking import can_wake, elsewhere, own_command, wake_in_background
@@ -72,7 +72,7 @@ class Machine:
     def begun(self, run_id: str, owner: Owner = HERE, *, state: str = "", offline: bool = False) -> RunRow:
         """A run with all it needs to go on; left in the middle without a state, else ended, due by clock."""
         plan = compile_named(open_catalog(self.catalog), "w")
-        labels = labels_of(["phaseline", "--catalog", str(self.catalog), "run", "w"], self.catalog)
+        labels = RunRequest("w", catalog=str(self.catalog)).to_labels(self.catalog)
         manifest = {"schema_version": 1, "run_id": run_id, "workflow": "w", "offline": offline, "inputs": {}}
         manifest["plan"] = plan.model_dump(mode="json", by_alias=True)
         start = RunStart(
@@ -158,7 +158,7 @@ def test_a_run_goes_on_by_itself_where_it_was_and_where_its_bodies_are(
     assert elsewhere(mine) == f"its storage {tmp_path / 'storage'} is not on this machine"
     assert not can_wake(mine, in_shared=False)
     assert elsewhere(replace(mine, storage="s3://bucket/prefix")) is None
-    nowhere = replace(other, labels=labels_of([], tmp_path / "no-catalog"))
+    nowhere = replace(other, labels=RunRequest("w").to_labels(tmp_path / "no-catalog"))
     assert elsewhere(nowhere) == f"its catalog {tmp_path / 'no-catalog'} is not on this machine"
 
 

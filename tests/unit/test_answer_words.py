@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +12,14 @@ import pytest
 from blocks.ledger.records import TAKEN_BACK
 from deployments.again import (
     answering,
-    catalog_of,
     going_on_by,
-    labels_of,
-    places_of,
     resuming,
-    started_with,
+    words_of,
 )
 from deployments.arguments import read
 from deployments.given_json import read_object, typed
 from deployments.raising import Raised, raised_limits
+from deployments.run_request import RunRequest, catalog_of, request_of
 from tests.support.runs import run_row
 from workflows.core.cures import anew
 from workflows.core.errors import UsageError
@@ -119,16 +118,38 @@ def test_commands_to_copy() -> None:
 
 
 def test_what_the_ledger_keeps_of_a_start() -> None:
-    words = ["phaseline", "--home", "/h", "run", "w", "--offline"]
-    labels = labels_of(words, Path("/c"))
-    assert (started_with(labels), catalog_of(labels)) == (tuple(words), "/c")
-    assert places_of(words) == ("--home", "/h")
-    assert (started_with({}), catalog_of({}), places_of(())) == ((), None, ())
+    request = RunRequest("w", home="/h", offline=True)
+    labels = json.loads(json.dumps(request.to_labels(Path("/c"))))
+    assert (request_of(labels), catalog_of(labels)) == (request, "/c")
+    assert request.places == ("--home", "/h")
+    assert (request_of({}), catalog_of({}), RunRequest("w").places) == (None, None, ())
+    assert request_of({"request": {**labels["request"], "version": 2}}) is None
+
+
+@pytest.mark.parametrize(
+    ("words", "request_"),
+    [
+        (["run", "w"], RunRequest("w")),
+        (
+            ["--catalog", "/my catalog", "--home", "/h", "run", "/my catalog/w.yaml", "--offline"],
+            RunRequest("/my catalog/w.yaml", catalog="/my catalog", home="/h", offline=True),
+        ),
+        (
+            ["run", "--text", "run --offline", "--storage", "s3://b/p", "--latest", "online"],
+            RunRequest(text="run --offline", storage="s3://b/p", latest="online"),
+        ),
+    ],
+)
+def test_runs_of_before_kept_the_words_of_a_command(words: list[str], request_: RunRequest) -> None:
+    kept = ["phaseline", *words]
+    assert request_of({"started_with": kept}) == request_
+    assert words_of(request_) == kept
+    assert request_of({"started_with": []}) is None
 
 
 def test_the_command_with_which_a_run_goes_on() -> None:
-    words = ["phaseline", "--home", "/my home", "run", "w"]
-    here, elsewhere = run_row(labels=labels_of(words, Path("/c"))), run_row(labels={TAKEN_BACK: True})
+    request = RunRequest("w", home="/my home")
+    here, elsewhere = run_row(labels=request.to_labels(Path("/c"))), run_row(labels={TAKEN_BACK: True})
     assert going_on_by(here, ("--home", "/h")) == "phaseline --home '/my home' resume r"
     assert going_on_by(elsewhere, ("--home", "/h")) == "phaseline --home /h cancel r --undo"
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from deployments.again import continuing, places_of, resuming
+from deployments.again import continuing, resuming
+from deployments.run_request import RunRequest
 from workflows.core.errors import UsageError
 from workflows.core.inputs import MOST_DEPTH, coerce, read_json
 from workflows.core.plan import InputPlan
@@ -54,7 +55,7 @@ def test_what_can_be_stored_is_read() -> None:
 
 
 def test_the_command_that_continues_is_quoted() -> None:
-    words = ["phaseline", "--catalog", "/my catalog", "run", "--text", "it's"]
+    request = RunRequest(text="it's", catalog="/my catalog")
     line = "phaseline --catalog '/my catalog' run --text 'it'\"'\"'s' --run-id r1"
-    assert continuing(words, "r1") == line
-    assert resuming(places_of(words), "r1") == "phaseline --catalog '/my catalog' resume r1"
+    assert continuing(request, "r1") == line
+    assert resuming(request.places, "r1") == "phaseline --catalog '/my catalog' resume r1"

@@ -73,5 +73,8 @@ def test_paths_in_labels_lead_where_they_led(monkeypatch: pytest.MonkeyPatch) ->
     said = {"started_with": ["phaseline", "run", "--text", "/say rvproject", "/srv/rvproject"]}
     hidden = ["phaseline", "run", "--text", "/say [secret DB_PASSWORD]", "/srv/rvproject"]
     assert from_text(labels_text(said)) == {"started_with": hidden}
+    asked = {"request": {"version": 1, "workflow": f"{catalog}/w.yaml", "text": "/say rvproject", "home": ""}}
+    told = {**asked["request"], "text": "/say [secret DB_PASSWORD]"}
+    assert from_text(labels_text(asked)) == {"request": told}
     with pytest.raises(LedgerError, match="labels"):
         labels_text({"many": "x" * 2**21})

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from deployments.commands.route import execute, route
-from deployments.commands.run import planned
+from deployments.commands.route import execute
+from deployments.definitions import plan_of, route
 from deployments.display import Out
 from tests.support.catalogs import make_catalog
 from workflows.core.catalog import DEFAULT_ROOT, Catalog
@@ -175,7 +175,7 @@ def test_the_commands_refuse_it(tmp_path: Path) -> None:
     with pytest.raises(InvalidDefinition):
         execute(args, Out(stdout=io.StringIO(), stderr=io.StringIO()))
     with pytest.raises(InvalidDefinition):
-        planned(args, catalog)
+        plan_of(catalog, "", args.text)
 
 
 def test_a_rule_that_takes_too_long_is_refused(tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ def test_a_rule_that_takes_too_long_is_refused(tmp_path: Path) -> None:
     rules_text = "  - {name: slow, pattern: '(a|aa)+$', agents: [bob], priority: 2}\n"
     catalog = ruled(tmp_path, rules_text + "  - {name: next, pattern: b, agents: [ann]}\n")
     args = argparse.Namespace(catalog=catalog.root, text="a" * 60 + "b", explain=False)
-    for refuse in (lambda: route(catalog, args.text), lambda: planned(args, catalog)):
+    for refuse in (lambda: route(catalog, args.text), lambda: plan_of(catalog, "", args.text)):
         with pytest.raises(InvalidDefinition) as caught:
             refuse()
         (mistake,) = caught.value.mistakes
