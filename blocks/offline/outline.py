@@ -12,12 +12,13 @@ _ASKS = re.compile(
     r"(?:包含|包括|写|列出|章节|\b(?:write|include|sections?|cover|consist|list)\b).{0,200}[:：]", re.I
 )
 _LISTING = re.compile(
-    r"(?:包含|包括|\b(?:include[sd]?|cover(?:s|ing)?|sections?))[ \t]{0,8}[:：][ \t]{0,80}(?=\S)", re.I
+    r"(?:包含|包括|\b(?:include[sd]?|cover(?:s|ing)?|sections?))[^.。:：\n]{0,40}[:：][ \t]{0,80}(?=\S)", re.I
 )
 _LISTING_END = re.compile(r"。|\.(?=\s|$)|\n[ \t]{0,80}(?:\n|[-*+][ \t])")
 _BULLET = re.compile(r"[ \t]*+[-*+][ \t]++(.*)")
 _BRACKETS = re.compile(r"[(（][^()（）]{0,300}[)）]")
-_COMMAS = re.compile(r"[、，,；;]|\band\b")
+_COMMAS = re.compile(r"[、，,；;]")
+_AND = re.compile(r"\band\b")
 _JOINTS = re.compile(r"[、，,；;/&]|与|和|及|或|的|\band\b|\bor\b")
 _MANNER = re.compile(r"每|各|带|写|按|最多|至少|不|(?:with|each|every|per|in|at|no|its)\b", re.I)
 """How something is to be written, not what."""
@@ -44,7 +45,7 @@ def requested_sections(instruction: str) -> list[Section]:
     found: dict[str, Section] = {}
     for item, about in (*_in_sentences(instruction), *_in_bullets(instruction)):
         name = plain(" ".join(_BRACKETS.sub(" ", item).split())).strip(" 。.:")
-        details = [part.strip(" 。.") for part in _COMMAS.split(_BRACKETS.sub(" ", about))]
+        details = [part.strip(" 。.") for part in _listed(about)]
         decides = "/" in details[0]
         listed = [part for part in details if 1 < len(part) <= _NAME_CHARS and not _MANNER.match(part)]
         # One or two words explain the name.
@@ -60,13 +61,18 @@ def parts_of(name: str) -> list[str]:
     return [part.strip() for part in _JOINTS.split(name) if part.strip()]
 
 
+def _listed(text: str) -> list[str]:
+    """What a text lists: commas in brackets part nothing, and `and` only before the last thing."""
+    *items, last = _COMMAS.split(_BRACKETS.sub(" ", text))
+    return [*items, *_AND.split(last, maxsplit=1)]
+
+
 def _in_sentences(instruction: str) -> Iterator[tuple[str, str]]:
     at = 0
     while listing := _LISTING.search(instruction, at):
         end = _LISTING_END.search(instruction, listing.end())
         at = end.start() if end else len(instruction)
-        # Commas in brackets part nothing.
-        yield from ((item, "") for item in _COMMAS.split(_BRACKETS.sub(" ", instruction[listing.end() : at])))
+        yield from ((item, "") for item in _listed(instruction[listing.end() : at]))
 
 
 def _in_bullets(instruction: str) -> Iterator[tuple[str, str]]:

@@ -32,7 +32,9 @@ _EMPTY = {"object": {}, "array": [], "string": "", "integer": 0, "number": 0, "b
 _WEIGHTS = {"object": 2, "array": 1}
 _TEXT_CHARS = 100_000
 _NUMERIC = ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf")
-_TASK = re.compile(r"query|queries|question|instruction|goal|task|topic|purpose|^title$|^subject$", re.I)
+_TITLE = re.compile(r"title|subject", re.I)
+_TASK = re.compile(r"title|subject|.*(?:query|queries|question|instruction|goal|task|topic|purpose)", re.I)
+"""What a title is called, and arguments that say what a tool is asked to do."""
 _BODY = ("body", "markdown", "正文")
 _UNDECIDED = ("other", "others", "unknown", "unclear", "undecided", "none", "n/a", "其他", "未知")
 
@@ -104,7 +106,8 @@ class _Filler:
             return
         fact = None if self._salt else self._fact(name, schema)
         if fact is not None and "object" not in types_of(schema):
-            yield from ((value, KNOWN) for value in (fact, number_or_text(fact), str(fact)))
+            spelt = [str(fact)] if type(fact) in (int, float) else []
+            yield from ((value, KNOWN) for value in (fact, number_or_text(fact), *spelt))
         yield from [(schema["default"], KNOWN)] if "default" in schema else []
         if not schema.get("anyOf") and not schema.get("oneOf") and "null" not in types_of(schema):
             yield from self._shaped(schema, name, depth)
@@ -155,33 +158,28 @@ class _Filler:
             for kind in types_of(schema):
                 yield from self._typed(schema, kind, name, depth)
 
-    def _alternatives(
-        self, schema: dict[str, Any], depth: int
-    ) -> Iterator[tuple[tuple[str, ...], list[Any]]]:
+    def _alternatives(self, schema: dict[str, Any], depth: int) -> Iterator[tuple[list[str], list[Any]]]:
         """Keywords that offer further schemas, with the schemas that can stand for them."""
         for key in ("anyOf", "oneOf"):
             options = [self._resolve(as_object(option)) for option in schema.get(key) or ()]
-            kinds = [types_of(option)[0] for option in options]
             # Null last, and deep down what leads no further first.
-            order = [_WEIGHTS.get(kind, 0) if depth >= _LEAN_DEPTH else kind == "null" for kind in kinds]
-            options = [options[n] for n in sorted(range(len(options)), key=order.__getitem__)]
+            heavy = _WEIGHTS if depth >= _LEAN_DEPTH else {"null": 1}
+            options.sort(key=lambda option: heavy.get(types_of(option)[0], 0))
             others = [[other for other in options if other is not option] for option in options]
             alone = [merge(o, {"not": {"anyOf": rest}}) for o, rest in zip(options, others, strict=True)]
             if options:
-                yield (key,), options + (alone if key == "oneOf" else [])
+                yield [key], options + (alone if key == "oneOf" else [])
                 return
         if "if" in schema:
             held = merge(as_object(schema["if"]), self._resolve(as_object(schema.get("then", {}))))
-            yield ("if", "then", "else"), [held, schema.get("else", {})]
+            yield ["if", "then", "else"], [held, schema.get("else", {})]
         if schema.get("dependentSchemas"):
-            yield ("dependentSchemas",), [{"allOf": list(schema["dependentSchemas"].values())}]
+            yield ["dependentSchemas"], [{"allOf": list(schema["dependentSchemas"].values())}]
 
     def _typed(self, schema: dict[str, Any], kind: str, name: str, depth: int) -> Iterator[Made]:
         if kind in _WEIGHTS:
             make = self._object if kind == "object" else self._list
-            yield from (
-                make(schema, name, depth, rich) for rich in (True, False) if depth < _LEAN_DEPTH or not rich
-            )
+            yield from (make(schema, name, depth, rich) for rich in [True, False][depth >= _LEAN_DEPTH :])
         elif kind in ("integer", "number"):
             asked = {key: schema[key] for key in _NUMERIC if key in schema}
             fitting = [n for n in numbers_for(asked, whole=kind == "integer") if self._fits(n, asked)]
@@ -203,7 +201,7 @@ class _Filler:
             yield from ((word, KNOWN) for word in words if matches(pattern, word, whole=True))
             texts = list(dict.fromkeys(itertools.islice(texts_for(pattern, least, most), 32)))
             yield from ((text, GUESSED) for text in [*texts[self._salt % max(1, len(texts)) :], *texts])
-        if self._material.task and _TASK.search(name):
+        if self._material.task and (_TITLE.fullmatch(name) or (not self._marked and _TASK.match(name))):
             yield self._cut(self._material.task, least, most), KNOWN
         if self._marked and (name in _BODY or "Markdown" in str(schema.get("description", ""))):
             yield self._cut(write_document(self._material), least, most), KNOWN
@@ -259,10 +257,9 @@ class _Filler:
         made = [self.make(part, name, depth + 1) for part in first[:keep]]
         items = self._resolve(as_object(rest))
         if rich and rest is not False:
-            rows = (
-                (row, KNOWN) for row in rows_like(items, self._material.documents) if self._fits(row, items)
-            )
-            made += itertools.islice(rows, int(max(0, min(most, _ROWS) - len(made))))
+            rows = (row for row in rows_like(items, self._material.documents) if self._fits(row, items))
+            room = int(max(0, min(most, _ROWS) - len(made)))
+            made += ((row, KNOWN) for row in itertools.islice(rows, room))
             item = self.make(items, "", depth + 1) if not made and most >= 1 else (None, GUESSED)
             open_item = item[1] != GUESSED or isinstance(item[0], dict)
             made += [item] if open_item and self._fits(item[0], items) else []
@@ -331,11 +328,14 @@ def _free_names(schema: Mapping[str, Any]) -> Iterator[str]:
     wanted = range(1, int(schema.get("minProperties", 0)) + 1)
     names = as_object(schema.get("propertyNames", {}))
     yield from (*schema.get("properties", {}), *map(str, names.get("enum", [])))
-    for n, pattern in itertools.product(
-        wanted, [*schema.get("patternProperties", {}), names.get("pattern", "")]
-    ):
-        yield from (f"{text}{n}" for text in texts_for(pattern, 0, math.inf))
-        yield from texts_for(pattern, n, math.inf)
+    patterns = [
+        pattern for pattern in (*schema.get("patternProperties", {}), names.get("pattern")) if pattern
+    ]
+    for n in wanted if patterns else ():
+        spend(1)
+        for pattern in patterns:
+            yield from (f"{text}{n}" for text in texts_for(pattern, 0, math.inf))
+            yield from texts_for(pattern, n, math.inf)
     for n in wanted:
         yield from (f"item-{n}", "a" * n)
 

@@ -60,6 +60,7 @@ class TestWhatIsAskedFor:
                 ["约束与假设", "容量估算", "上线步骤"],
             ),
             ("Include: goals (for whom, by when), cost\nand risks. Then stop.", ["goals", "cost", "risks"]),
+            ("It must include, in this order: risks and cures, a gate.", ["risks and cures", "a gate"]),
             ("写：\n- 结论\n- 本期不做、停止条件\n", ["结论", "本期不做", "停止条件"]),
             ("Include numbers:\n1. Read it.\n2. Count it.", []),
             ("Just answer.\n- number: FB-1", []),
@@ -148,9 +149,8 @@ class TestToolResults:
     def test_rows_also_stand_under_the_heading_that_names_their_kind(self) -> None:
         text = written("Include: constraints, data and privacy, cost.", {"find": FOUND})
         assert section(text, "constraints").count("\n| ") == 4
-        assert section(text, "data") == ""
         assert (
-            section(text, "privacy")
+            section(text, "data and privacy")
             == "- Logs are kept for 180 days, and no longer than that. 〔find · constraints〕"
         )
 
@@ -299,7 +299,7 @@ def atoms(text: str) -> list[str]:
 def test_it_says_nothing_that_it_was_not_given(ask: str, body: str, result: Any, data: Any) -> None:
     given_ = document("doc", body) + document("data", json.dumps(data), "application/json")
     text = written(given_ + ask, {"tool": result}, speaker="Somebody")
-    parts = [*scalars(result), *scalars(data), json.dumps(result), body, ask, "Answered as Somebody"]
+    parts = [*scalars(result), *scalars(data), json.dumps(result), body, ask, "Answered as Somebody 回答者"]
     parts += ["tool", "doc (text/markdown)", "data (application/json)", "~~~text", "Answer"]
     material = " ".join(" ".join(parts).split())
     for atom in atoms(text):
