@@ -36,6 +36,7 @@ from flows.launch import (
     run_start,
     woken_with,
 )
+from flows.orchestration import outwait
 from flows.outcome import RunOutcome, outcome_of
 from flows.scope import Scope
 from flows.steady_heap import steady_heap
@@ -296,15 +297,19 @@ async def _welcome_answers(held: _Held) -> None:
         _LOG.warning("%s; confirm it with: phaseline wake --confirm-clock", ahead.message)
     await asyncio.to_thread(ledger.expire_due, held.launch.tenant)
     waits = await ledger.of_run_async(held.launch.tenant, held.launch.run_id)
-    await take_answers(
-        held.ledger,
-        held.launch.tenant,
-        [w for w in waits if w.state == "open"],
-        held.launch.flow_run_id,
-        known_secrets(held.launch.environ, held.launch.connections),
+    known = known_secrets(held.launch.environ, held.launch.connections)
+    await outwait(
+        held.launch.vigil,
+        lambda: take_answers(
+            held.ledger,
+            held.launch.tenant,
+            [w for w in waits if w.state == "open"],
+            held.launch.flow_run_id,
+            known,
+        ),
     )
     if previous.flow_run_id not in ("", held.launch.flow_run_id):
-        await close_held(previous.flow_run_id)
+        await outwait(held.launch.vigil, lambda: close_held(previous.flow_run_id))
 
 
 def _context(held: _Held, offline: bool, *, restored: bool) -> RunContext:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from prefect import flow
@@ -9,8 +10,10 @@ from prefect.exceptions import Pause
 from prefect.states import Failed
 
 from blocks import secrets
+from blocks.patience import Patience, Vigil
 from flows.compiled import catalog_flow, run_id_of
 from flows.holding import hold, open_waits
+from flows.orchestration import outwait
 from flows.wakes import ROOT, own_flow_run
 from workflows.core.errors import PhaselineError
 
@@ -37,7 +40,8 @@ async def run_workflow(
         given = secrets.known().value(inputs or {})
         return await inner(**given, run_id=known, offline=offline, return_state=True)
     except Pause:
-        await hold(known, await open_waits(known))
+        waits = await open_waits(known)
+        await outwait(Vigil(Patience.read(os.environ)), lambda: hold(known, waits))
         raise
     finally:
         ROOT.reset(token)
