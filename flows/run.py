@@ -185,6 +185,7 @@ async def _abandon(held: _Held, fault: BaseException) -> None:
                 fault.of_run(held.launch.run_id)
                 state = "stopped"
                 wake = {"wake_at": int(fault.wake_at.timestamp() * 1e6), "wake_reason": fault.message}
+                wake["waited"] = fault.waited
             error = shown_error(fault)
             await held.ledger.finish_run(held.lease, state, error=error, **wake)  # type: ignore[arg-type]
 
@@ -354,6 +355,7 @@ async def _ended(held: _Held, scope: Scope) -> RunOutcome:
         error=outcome.error,
         wake_at=None if outcome.wake_at is None else int(outcome.wake_at.timestamp() * 1_000_000),
         wake_reason=(outcome.error or {}).get("message", "") if outcome.wake_at else "",
+        waited=_waited(scope.execution.held_up),
     )
     reached("run.finished", subject=outcome.status)
     return outcome
@@ -386,6 +388,11 @@ def _wake_at(stopped: PhaselineError | None, status: str) -> datetime | None:
     if status != "stopped" or not isinstance(stopped, QuotaExhausted):
         return None
     return stopped.reset_at or now_utc() + timedelta(seconds=PARKED_SECONDS)
+
+
+def _waited(stopped: PhaselineError | None) -> float:
+    """Seconds that a run waited for what stopped it, and did not work."""
+    return stopped.waited if isinstance(stopped, PatienceOver) else 0.0
 
 
 def _time_left(plan: Plan, active: float) -> TimeLimits:

@@ -172,7 +172,7 @@ async def attempted(unit: Unit, context: RunContext) -> StepResult:
             result = await unit.work()
         except asyncio.CancelledError:
             if cut_off.reason:
-                context.waited_for[unit.path] = cut_off.reason
+                context.wait_for(unit.path, cut_off.reason, cut_off.seconds)
             raise
     seconds = (now() - started) / 1e6
     failed = context.failed_calls[unit.path]
