@@ -31,6 +31,8 @@ class CutOff:
     reason: str = ""
     standing: Callable[[], AbstractContextManager[None]] = nullcontext
     """Around the time for which it waits."""
+    seconds: float = 0.0
+    """How long."""
 
 
 @dataclass
@@ -121,7 +123,7 @@ async def outlive(tasks: Collection[asyncio.Future[Any]], seconds: float, part: 
         for task in tasks:
             fault = None if not task.done() or task.cancelled() else task.exception()
             if isinstance(fault, PatienceOver) and (watch := _WATCH.get()) is not None:
-                watch.reason = fault.message
+                watch.reason, watch.seconds = fault.message, fault.waited
         if part:
             _note(part, began)
 
@@ -134,4 +136,4 @@ def _retrieved(task: asyncio.Future[Any]) -> None:
 def _note(part: str, began: float) -> None:
     watch, seconds = _WATCH.get(), time.monotonic() - began
     if watch is not None and seconds >= LONG and not watch.reason:
-        watch.reason = f"the {part} did not answer for {seconds:.1f} s"
+        watch.reason, watch.seconds = f"the {part} did not answer for {seconds:.1f} s", seconds

@@ -20,6 +20,11 @@ class PatientRoot:
         self._vigil = vigil
 
     @property
+    def bare(self) -> Root:
+        """The same without patience, for what may be lost."""
+        return self._root
+
+    @property
     def uri(self) -> str:
         return self._root.uri
 

@@ -56,6 +56,11 @@ def checked_record(body: bytes, key: str, block_id: str | None) -> bytes:
     return json.dumps({"metadata": made, "result": json.dumps(_text(record["result"]))}).encode()
 
 
+def is_empty(checked: bytes) -> bool:
+    """Whether a checked record holds nothing."""
+    return json.loads(json.loads(checked)["result"]) is None
+
+
 def _parsed(body: bytes | str) -> Any:
     try:
         return json.loads(body)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 import os
 from typing import Any, ClassVar
 
@@ -18,10 +19,11 @@ from prefect.filesystems import WritableFileSystem
 from prefect.utilities.asyncutils import sync_compatible
 from pydantic import Field, PrivateAttr
 
+from blocks.patient_root import PatientRoot
 from blocks.privacy import close_worker
-from blocks.result_records import ForeignResult, checked_record
+from blocks.result_records import ForeignResult, checked_record, is_empty
 from blocks.storage import ArtifactStore
-from blocks.storage_errors import BodyTooLarge
+from blocks.storage_errors import BodyTooLarge, StorageError
 from blocks.storage_root import Root, open_root
 
 close_worker()
@@ -29,6 +31,8 @@ close_worker()
 _FOLDER = "_results"
 _MOST_RECORD = 64 * 2**20
 """Bytes of a record; it holds refs, not bodies."""
+_LOG = logging.getLogger(__name__)
+
 _TRIES = 4  # type, schema and block may each come in between once
 
 
@@ -67,13 +71,21 @@ class ResultStorage(WritableFileSystem):
     async def write_path(self, path: str, content: bytes) -> None:
         """Put a record under a key in one step; without a sync to disk, since a lost result is made again.
 
-        What would not be read again, such as an exception that Prefect wants to keep, is not written.
+        What would not be read again, such as an exception that Prefect wants to keep, is not written; nor is
+        the nothing that a unit leaves which was held up. A root that is away is not waited for: what is
+        stored here is in the ledger, too.
         """
         try:
-            self._checked(path, content)
+            if is_empty(self._checked(path, content)):
+                return
         except ForeignResult:
             return
-        await asyncio.to_thread(self._root().write, f"{_FOLDER}/{path}", content)
+        root = self._root()
+        bare = root.bare if isinstance(root, PatientRoot) else root
+        try:
+            await asyncio.to_thread(bare.write, f"{_FOLDER}/{path}", content)
+        except StorageError as fault:
+            _LOG.info("a result was not stored for Prefect: %s", fault.message)
 
     def _checked(self, path: str, body: bytes) -> bytes:
         known = self._block_document_id

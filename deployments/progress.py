@@ -80,6 +80,10 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Draws no more: what follows is how it ended."""
         if self._live is not None:
             self._live.update(self._drawn(), refresh=True)
             self._live.stop()

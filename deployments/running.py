@@ -8,8 +8,9 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from blocks.ending import NUMBERS, SAME_S, on_signals
@@ -82,34 +83,64 @@ def _import_flows(
 
 def _run(start: Start, server: ServerInfo | None, out: Out) -> int:
     """Runs it, prints how it ended, gives the exit code."""
-    from deployments.server_end import drain, ended, give_up_sending, server_fault
+    from deployments.server_end import ended, finish_sending, server_fault
 
-    outcomes: list[RunOutcome] = []
-    unshown = False
+    ending, shown, away = _Ending(start, server, out), False, False
     try:
         try:
-            _walk(start, out, outcomes)
+            shown = _walk(ending)
         except PhaselineError as fault:
-            told = server_fault(fault, server) if isinstance(fault, PrefectAway) else fault
+            away = isinstance(fault, PrefectAway)
+            told = server_fault(fault, server) if away else fault
             raise _of_run(told or fault, start) from None
         except Exception as error:
             refused = server_fault(error, server)
             if refused is None:
                 raise
-            if not outcomes:
+            away = True
+            if not ending.outcomes:
                 raise _of_run(refused, start) from None
-            unshown = True  # the run has its end; Prefect's server alone does not know of it
+        ending.show()
     finally:
-        gone = ended(server, start.settings.home)
-        (give_up_sending if gone else drain)()
+        gone = not shown and ended(server, start.settings.home)
+        finish_sending(0.0 if gone or away else ending.left)
     if gone:
         out.note(
             "the local Prefect server ended meanwhile: its UI does not show the end of this run", "yellow"
         )
-    elif unshown:
+    elif not shown:
         out.note("Prefect's server cannot be used: it does not show the end of this run", "yellow")
-    _print(outcomes[-1], start, None if gone else server, out)
-    return outcomes[-1].exit_code
+    return ending.outcomes[-1].exit_code
+
+
+@dataclass
+class _Ending:
+    """How a run ended: printed as soon as that is known, before Prefect's server is told."""
+
+    start: Start
+    server: ServerInfo | None
+    out: Out
+    outcomes: list[RunOutcome] = field(default_factory=list)
+    _since: float | None = None
+
+    @property
+    def left(self) -> float:
+        """Seconds for which Prefect's server may still be told."""
+        from flows.orchestration import TELLING
+
+        passed = 0.0 if self._since is None else time.monotonic() - self._since
+        return max(0.0, TELLING - passed)
+
+    def show(self) -> None:
+        """Prints it, once, where it is known."""
+        from deployments.server_end import ended
+
+        if self._since is not None or not self.outcomes:
+            return
+        self._since = time.monotonic()
+        gone = ended(self.server, self.start.settings.home)
+        _print(self.outcomes[-1], self.start, None if gone else self.server, self.out)
+        self.out.flush()
 
 
 def _of_run(fault: PhaselineError, start: Start) -> PhaselineError:
@@ -118,30 +149,37 @@ def _of_run(fault: PhaselineError, start: Start) -> PhaselineError:
     return fault
 
 
-def _walk(start: Start, out: Out, outcomes: list[RunOutcome]) -> None:
-    """Runs the plan as a Prefect flow. How it ended is appended to `outcomes`."""
+def _walk(ending: _Ending) -> bool:
+    """Runs the plan as a Prefect flow, and shows its end; whether Prefect's server does."""
     from prefect.exceptions import TerminationSignal
 
     from deployments.progress import Progress
     from flows.compiled import price_table
 
     faults: list[PhaselineError] = []
-    with Progress(out, start.plan) as progress:
+    start, shown = ending.start, False
+    with Progress(ending.out, start.plan) as progress:
         launch = start.to_launch(
             prices=price_table(start.catalog),
             on_event=progress.on_event,
-            on_outcome=outcomes.append,
+            on_outcome=ending.outcomes.append,
             on_fault=faults.append,
         )
+
+        async def on_ended() -> None:
+            progress.close()
+            await asyncio.to_thread(ending.show)
+
         try:
-            asyncio.run(run_flow(start.plan, start.given, launch))
+            shown = asyncio.run(run_flow(start.plan, start.given, launch, on_ended))
         except (asyncio.CancelledError, KeyboardInterrupt, TerminationSignal):
-            if not outcomes:
+            if not ending.outcomes:
                 raise PhaselineError(
                     "cancelled before the run started", f"start it with: {start.again}"
                 ) from None
     if faults:
         raise faults[0]
+    return shown
 
 
 def _print(outcome: RunOutcome, start: Start, server: ServerInfo | None, out: Out) -> None:
@@ -163,19 +201,27 @@ def _ui(server: ServerInfo, outcome: RunOutcome) -> str:
     )
 
 
-async def run_flow(plan: Plan, given: Mapping[str, Any], launch: Launch) -> None:
-    """Runs the plan as a Prefect flow, whose server is known by now; the launch is told how it ended."""
+async def run_flow(
+    plan: Plan,
+    given: Mapping[str, Any],
+    launch: Launch,
+    on_ended: Callable[[], Awaitable[None]] | None = None,
+) -> bool:
+    """Runs the plan as a Prefect flow, whose server is known by now; the launch is told how it ended.
+
+    Then `on_ended` is called, and Prefect's server is told, too: False where it does not show the end.
+    """
     from prefect.exceptions import Pause
 
     from deployments.stored_inputs import stored_inputs
     from flows.compiled import LAUNCH, build_flow
-    from flows.orchestration import outwait, probe
+    from flows.orchestration import Body, drawn, outwait, probe
 
     with _interruptible(launch.hurry, last_steps=bool(plan.finally_)) as cancel:
         heard = _Heard(launch.on_event)
         launch = replace(launch, cancel=cancel, on_event=heard.on_event)
         parameters = await stored_inputs(given, launch)
-        token = LAUNCH.set(launch)
+        body = Body()
         try:
             # The inputs are checked already; Prefect would not take a ref for every type, nor none for
             # what an earlier start of the run was given.
@@ -184,19 +230,26 @@ async def run_flow(plan: Plan, given: Mapping[str, Any], launch: Launch) -> None
             known = {**missing, **parameters, "run_id": launch.run_id, "offline": launch.offline}
 
             async def flow_run() -> Any:
+                nonlocal body
+                body = Body()
+                LAUNCH.set(replace(launch, running=body.running))  # for this attempt, a task of its own
                 if launch.environ.get("PREFECT_API_URL"):  # one that the user named: nobody looked yet
                     await probe()
-                return await named(**known, return_state=True)  # type: ignore[misc]
+                call: Any = named(**known, return_state=True)
+                return await drawn(call, body, on_ended)
 
-            state: Any = await outwait(launch, flow_run, begun=lambda: heard.begun)
+            state: Any = await outwait(
+                launch.vigil, flow_run, begun=lambda: heard.begun, looking=lambda: not body.begun
+            )
         except Pause:
-            return  # the run waits; its outcome was told
-        finally:
-            LAUNCH.reset(token)
-        if not state.is_completed():
+            return True  # the run waits; its outcome was told
+        if state is None and isinstance(body.fault, Exception):
+            raise body.fault
+        if state is not None and not state.is_completed():
             value = await state.aresult(raise_on_failure=False)
             if isinstance(value, BaseException):
                 raise value
+        return state is not None
 
 
 @dataclass

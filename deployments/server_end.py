@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -53,17 +54,9 @@ def server_fault(error: BaseException, server: ServerInfo | None = None) -> Phas
     return PrefectAway(f"{where} cannot be used: {shown}", cure, waited, wake)
 
 
-def drain() -> None:
-    """Sends what Prefect still holds back (logs, task runs), before the server may end with this command."""
-    from prefect.events.worker import EventsWorker
-    from prefect.logging.handlers import APILogWorker
-
-    EventsWorker.drain_all(timeout=10)
-    APILogWorker.drain_all(timeout=10)
-
-
-def give_up_sending() -> None:
-    """Drops what Prefect still holds back: its server is gone.
+def finish_sending(seconds: float) -> None:
+    """Sends what Prefect still holds back (logs, task runs) for so long, before the server may end with this
+    command; what is left then is dropped.
 
     Otherwise Prefect tries every event for some seconds, also while Python ends. It has no public way to
     say this.
@@ -71,8 +64,12 @@ def give_up_sending() -> None:
     from prefect.events.worker import EventsWorker
     from prefect.logging.handlers import APILogWorker
 
+    until = time.monotonic() + seconds
     services: list[Any] = [*EventsWorker._instances.values(), *APILogWorker._instances.values()]  # type: ignore[misc]
-    for service in services:
-        loop, task = service._loop, service._task
+    tasks = [(service._loop, service._task) for service in services]  # draining forgets them
+    if seconds > 0:
+        for worker in (EventsWorker, APILogWorker):
+            worker.drain_all(timeout=max(0.0, until - time.monotonic()))
+    for loop, task in tasks:
         if loop is not None and task is not None:
             loop.call_soon_threadsafe(task.cancel)

@@ -152,7 +152,7 @@ async def _body(plan: Plan, rates: Rates, parameters: dict[str, Any]) -> Any:
 
     known = replace(launch, flow_run_id=own_flow_run_id(), on_outcome=on_outcome)
     try:
-        with _terminable(own.cancel) if own else contextlib.nullcontext():
+        with _terminable(own.cancel) if own else contextlib.nullcontext(), known.running():
             outcome = await run_plan(plan, given, known, partial(_storage, known))
     except NothingToWake as fault:
         return Cancelled(message=str(fault))
@@ -163,7 +163,8 @@ async def _body(plan: Plan, rates: Rates, parameters: dict[str, Any]) -> Any:
         if not isinstance(fault, PatienceOver):
             return Failed(message=told)
         if own is None:
-            await schedule_wake(launch.run_id, fault.wake_at)
+            wake_at = fault.wake_at
+            await outwait(launch.vigil, lambda: schedule_wake(launch.run_id, wake_at))
         return Failed(name="Stopped", message=told)
     except Exception as error:
         # Prefect keeps what a flow raises, and its traceback.
@@ -174,16 +175,21 @@ async def _body(plan: Plan, rates: Rates, parameters: dict[str, Any]) -> Any:
         if not outcomes:
             raise
         outcome = outcomes[-1]  # everything is done that was left to do: Prefect shows it as cancelled
+    await (_show_rest(outcome) if own else outwait(launch.vigil, lambda: _show_rest(outcome)))
+    return final_state(outcome)
+
+
+async def _show_rest(outcome: RunOutcome) -> None:
+    """Shows a run that goes on later as what it waits for; on a worker, Prefect has it go on."""
     if outcome.status == "waiting":
         await hold(outcome.run_id, outcome.waits)
     if outcome.wake_at is not None:
         await schedule_wake(outcome.run_id, outcome.wake_at)
-    return final_state(outcome)
 
 
 async def _storage(launch: Launch, store: ArtifactStore) -> Any:
     """Prefect's result storage, once its server can be asked for it."""
-    return await outwait(launch, lambda: ensure_block(store))
+    return await outwait(launch.vigil, lambda: ensure_block(store))
 
 
 @contextlib.contextmanager

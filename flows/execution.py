@@ -43,6 +43,8 @@ class Execution:
     """Set once a budget or the provider's quota is spent: nothing more is started."""
     delayed: PatienceOver | None = None
     """Set once patience with something out of order is over for a step: what does not need it goes on."""
+    unshown: bool = False
+    """Whether Prefect's server was waited for in vain: nothing is shown there for now."""
     lost: PhaselineError | None = None
     """Set once another process may have taken the run over: nothing more is written."""
     begun: set[str] = field(default_factory=set)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Collection, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from blocks.ledger import Lease, Ledger, RunRow, RunStart, RunState
 from blocks.ledger.records import UNGIVEN
 from blocks.ledger.runs import ungiven_run
 from blocks.models import ModelConnection
-from blocks.patience import Patience
+from blocks.patience import Patience, Vigil
 from blocks.settings import Settings
 from blocks.storage import ArtifactStore
 from tasks.context import OnEvent
@@ -85,6 +86,13 @@ class Launch:
     """Called with what kept the run from starting, or broke it off, when it runs as a Prefect flow."""
     cancel: Callable[[], object] | None = None
     """What SIGTERM does while the flow runs; default: cancel its task."""
+    running: Callable[[], AbstractContextManager[None]] = nullcontext
+    """Around the run itself; before and after it is only told to Prefect."""
+
+    @property
+    def vigil(self) -> Vigil:
+        """Waits faults out for the run, in its event loop."""
+        return Vigil(self.patience, self.on_event, self.hurry)
 
 
 async def expected(ledger: Ledger, launch: Launch) -> tuple[RunState, int] | None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+import logging
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from typing import Any
 
 from prefect import flow
@@ -11,10 +12,12 @@ from prefect.client.schemas.objects import State
 from prefect.context import TagsContext
 from prefect.states import Cancelled, Failed
 
+from blocks.patience import Patience, Vigil
 from flows.inputs import bound_values
 from flows.keeper import named_parts, now, shown_error
+from flows.orchestration import Body, drawn, fault_of, outwait, probe
 from flows.scope import Scope
-from flows.unit import Outcome, Unit, as_edges
+from flows.unit import Outcome, Unit, edges_of
 from tasks.failures import StepFailed, TimedOut, ending
 from tasks.options import is_final, retries_left, retry_waits
 from tasks.outputs_stored import store_output
@@ -22,6 +25,8 @@ from tasks.results import StepResult
 from tasks.values import Value, argument
 from workflows.core.expressions import lone_expression
 from workflows.core.plan import Plan, StepPlan
+
+_LOG = logging.getLogger(__name__)
 
 Descend = Callable[[Scope], Awaitable[BaseException | None]]
 """Walks a scope to its end; gives what made the walk fail as a whole, such as its total time."""
@@ -55,8 +60,15 @@ async def run_nested(
     if execution.context.budgets is not None:
         await execution.context.budgets.bound(path, plan.budget, "/workflow")
 
-    async def once() -> tuple[Scope, State[Any], BaseException | None]:
-        inner = Scope(plan, dict(values), execution, prefix=f"{path}/", outer_slots=scope.slots)
+    async def once() -> tuple[Scope, State[Any] | None, BaseException | None]:
+        inner = Scope(
+            plan,
+            dict(values),
+            execution,
+            prefix=f"{path}/",
+            outer_slots=scope.slots,
+            timers=[*scope.timers],
+        )
         return inner, *await _walked(step, inner, follows, descend)
 
     inner, state, error, attempts = await _retried(step, path, scope, once, running)
@@ -79,7 +91,8 @@ async def run_nested(
 
     # The collecting task gives followers one edge and the step its own result.
     collecting = Unit(step, path, key, work, collects=True, started=started)
-    return await execution.unit(collecting, {"workflow": state}, scope.slots)
+    edges = follows if state is None else {"workflow": state}
+    return await execution.unit(collecting, edges, scope.slots)
 
 
 async def _retried(
@@ -88,7 +101,7 @@ async def _retried(
     scope: Scope,
     once: Callable[[], Awaitable[Any]],
     again: Callable[[], Awaitable[None]],
-) -> tuple[Scope, State[Any], BaseException | None, int]:
+) -> tuple[Scope, State[Any] | None, BaseException | None, int]:
     """The inner walk with the step's retries: what is finished inside is not done again."""
     tries, before = scope.execution.context.tries, scope.execution.context.tries.get(path, 0)
     left, waits = retries_left(step.retries, before), retry_waits(step.retries, before)
@@ -108,42 +121,83 @@ async def _retried(
 
 async def _walked(
     step: StepPlan, inner: Scope, follows: Mapping[str, Any], descend: Descend
-) -> tuple[State[Any], BaseException | None]:
-    """The subflow's state, and why the step fails if it does."""
-    faults: list[BaseException] = []
+) -> tuple[State[Any] | None, BaseException | None]:
+    """The subflow's state, where Prefect's server shows one, and why the step fails if it does."""
+    body, faults = Body(), []
 
-    async def body() -> Any:
+    async def walk() -> Any:
         # The step's tag is for the graph of the outer flow; inside, each step has its own.
-        with TagsContext(current_tags=set()):
-            fault = await descend(inner)
-        failed = inner.failed()
-        waiting = inner.waiting()
-        if (held_up := inner.execution.stopped or inner.delayed) is not None:
-            faults.append(held_up)
-            return Cancelled(name="Stopped", message=shown_error(held_up)["message"])
-        if fault is None and failed is None and waiting is not None and waiting.error is not None:
-            faults.append(waiting.error)
-            return Cancelled(name="Waiting", message=shown_error(waiting.error)["message"])
-        if fault is None and failed is None:
+        with body.running(), TagsContext(current_tags=set()):
+            fault = await _fault(step, inner, descend)
+        if fault is None:
             return None
-        faults.append(_inner_error(inner.plan, fault, failed))
-        return Failed(message=shown_error(faults[-1])["message"])
+        faults.append(fault)
+        return _state_of(fault)
 
     name = f"{step.id} · {inner.plan.workflow}"
-    subflow = flow(name=inner.plan.workflow, flow_run_name=name, validate_parameters=False)(body)
-    with TagsContext(current_tags={f"step:{step.id}"}):
-        try:
-            async with asyncio.timeout(step.timeout) as timer:
-                state = await subflow(wait_for=list(as_edges(follows).values()) or None, return_state=True)
-        except TimeoutError:
-            if not timer.expired() or step.timeout is None:
-                raise
-            limit = TimedOut(step.timeout)
-            return Failed(message=limit.message), limit
-    fault = await state.aresult(raise_on_failure=False)
-    if not faults and isinstance(fault, BaseException):
-        raise fault  # the walk itself broke, such as by an unreachable ledger
+    subflow = flow(name=inner.plan.workflow, flow_run_name=name, validate_parameters=False)(walk)
+
+    async def shown() -> State[Any] | None:
+        await probe()
+        with TagsContext(current_tags={f"step:{step.id}"}):
+            call: Any = subflow(wait_for=edges_of(follows) or None, return_state=True)
+            return await drawn(call, body)
+
+    state = await _shown(inner, body, shown)
+    if not body.begun:
+        await walk()
+    if body.fault is not None:
+        raise body.fault  # the walk itself broke, such as by an unreachable ledger
     return state, faults[-1] if faults else None
+
+
+async def _shown(
+    inner: Scope, body: Body, show: Callable[[], Coroutine[Any, Any, State[Any] | None]]
+) -> State[Any] | None:
+    """Walks within a subflow, once Prefect's server is there; without one, where it stays away.
+
+    That is waited for once a run as long as what is looked for at its start, and told.
+    """
+    execution = inner.execution
+    patience = Patience(0.0) if execution.unshown else execution.context.patience.at_start
+    vigil = Vigil(patience, execution.context.on_event)
+    try:
+        state = await outwait(vigil, show, begun=lambda: body.begun, looking=lambda: not body.begun)
+    except Exception as fault:
+        if body.begun or fault_of(fault) is None:
+            raise
+        execution.unshown = True
+        _LOG.debug("Prefect shows no subflow of %s", inner.prefix, exc_info=fault)
+        return None
+    execution.unshown = False
+    return state
+
+
+async def _fault(step: StepPlan, inner: Scope, descend: Descend) -> BaseException | None:
+    """Walks the inner plan within the step's timeout; why the step is not completed by it."""
+    fault: BaseException | None = None
+    try:
+        async with asyncio.timeout(step.timeout) as timer:
+            inner.timers.append(timer)
+            fault = await descend(inner)
+    except TimeoutError:
+        if not timer.expired() or step.timeout is None:
+            raise
+        fault = TimedOut(step.timeout)
+    if (held_up := inner.execution.stopped or inner.delayed) is not None:
+        return held_up
+    failed, waiting = inner.failed(), inner.waiting()
+    if isinstance(fault, TimedOut) or (fault is None and failed is None):
+        return fault or (waiting.error if waiting is not None else None)
+    return _inner_error(inner.plan, fault, failed)
+
+
+def _state_of(fault: BaseException) -> State[Any]:
+    """How the subflow of a step that is not completed is shown."""
+    message, kind = shown_error(fault)["message"], ending(fault)
+    if kind == "failed":
+        return Failed(message=message)
+    return Cancelled(name="Waiting" if kind == "waiting" else "Stopped", message=message)
 
 
 def _inner_error(plan: Plan, fault: BaseException | None, failed: Any) -> InnerFailed:

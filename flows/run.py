@@ -38,6 +38,7 @@ from flows.launch import (
     run_start,
     woken_with,
 )
+from flows.orchestration import outwait
 from flows.outcome import RunOutcome, outcome_of
 from flows.scope import Scope
 from flows.steady_heap import steady_heap
@@ -188,6 +189,7 @@ async def _abandon(held: _Held, fault: BaseException) -> None:
                 fault.of_run(held.launch.run_id)
                 state = "stopped"
                 wake = {"wake_at": int(fault.wake_at.timestamp() * 1e6), "wake_reason": fault.message}
+                wake["waited"] = fault.waited
             error = shown_error(fault)
             await held.ledger.finish_run(held.lease, state, error=error, **wake)  # type: ignore[arg-type]
 
@@ -301,15 +303,19 @@ async def _welcome_answers(held: _Held) -> None:
         _LOG.warning("%s; confirm it with: phaseline wake --confirm-clock", ahead.message)
     await asyncio.to_thread(ledger.expire_due, held.launch.tenant)
     waits = await ledger.of_run_async(held.launch.tenant, held.launch.run_id)
-    await take_answers(
-        held.ledger,
-        held.launch.tenant,
-        [w for w in waits if w.state == "open"],
-        held.launch.flow_run_id,
-        known_secrets(held.launch.environ, held.launch.connections),
+    known = known_secrets(held.launch.environ, held.launch.connections)
+    await outwait(
+        held.launch.vigil,
+        lambda: take_answers(
+            held.ledger,
+            held.launch.tenant,
+            [w for w in waits if w.state == "open"],
+            held.launch.flow_run_id,
+            known,
+        ),
     )
     if previous.flow_run_id not in ("", held.launch.flow_run_id):
-        await close_held(previous.flow_run_id)
+        await outwait(held.launch.vigil, lambda: close_held(previous.flow_run_id))
 
 
 def _context(held: _Held, offline: bool, *, restored: bool) -> RunContext:
@@ -354,6 +360,7 @@ async def _ended(held: _Held, scope: Scope) -> RunOutcome:
         error=outcome.error,
         wake_at=None if outcome.wake_at is None else int(outcome.wake_at.timestamp() * 1_000_000),
         wake_reason=(outcome.error or {}).get("message", "") if outcome.wake_at else "",
+        waited=_waited(scope.execution.held_up),
     )
     reached("run.finished", subject=outcome.status)
     return outcome
@@ -386,6 +393,11 @@ def _wake_at(stopped: PhaselineError | None, status: str) -> datetime | None:
     if status != "stopped" or not isinstance(stopped, QuotaExhausted):
         return None
     return stopped.reset_at or now_utc() + timedelta(seconds=PARKED_SECONDS)
+
+
+def _waited(stopped: PhaselineError | None) -> float:
+    """Seconds that a run waited for what stopped it, and did not work."""
+    return stopped.waited if isinstance(stopped, PatienceOver) else 0.0
 
 
 def _time_left(plan: Plan, active: float) -> TimeLimits:

@@ -58,10 +58,17 @@ class Scope:
     ends: dict[str, StepEnd] = field(default_factory=dict)
     delayed: PatienceOver | None = None
     """Why a step of it cannot go on now; None where all come to an end."""
+    timers: list[asyncio.Timeout] = field(default_factory=list)
+    """Of the steps and workflows around it, and its own: what may cut it off."""
     slots: tuple[asyncio.Semaphore, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         self.slots = (asyncio.Semaphore(self.plan.max_concurrent), *self.outer_slots)
+
+    @property
+    def out_of_time(self) -> bool:
+        """Whether a timeout cuts it off, or has."""
+        return any(timer.expired() for timer in self.timers)
 
     def path(self, step: StepPlan) -> str:
         """The step's path in the run."""

@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
-from prefect import allow_failure, task
+from prefect import task
 from prefect.client.schemas.objects import State
 from prefect.states import Cancelled, Completed
 from prefect.utilities.engine import link_state_to_task_run_result
@@ -173,7 +173,7 @@ async def attempted(unit: Unit, context: RunContext) -> StepResult:
             result = await unit.work()
         except asyncio.CancelledError:
             if cut_off.reason:
-                context.waited_for[unit.path] = cut_off.reason
+                context.wait_for(unit.path, cut_off.reason, cut_off.seconds)
             raise
     seconds = (now() - started) / 1e6
     failed = context.failed_calls[unit.path]
@@ -216,7 +216,7 @@ async def run_unit(
     doing = _Doing(unit)
     token = _DOING.set({unit.path: doing})
     try:
-        called = [unit.path, *_edges(follows)]
+        called = [unit.path, *edges_of(follows)]
         named: Any = with_options(step_task, options)  # Prefect types no awaited state
         state = await named(called, return_state=True)
     finally:
@@ -231,21 +231,13 @@ class _Edge:
     __slots__ = ("__weakref__",)
 
 
-def _edges(follows: Mapping[str, Any]) -> list[_Edge]:
-    """Upstream states as a task's parameter: each is one edge of the graph."""
+def edges_of(follows: Mapping[str, Any]) -> list[_Edge]:
+    """Upstream states as a task's parameter, or as what a flow waits for: each is one edge of the graph."""
     edges = []
     for state in follows.values():
         edges.append(edge := _Edge())
         link_state_to_task_run_result(state, edge)
     return edges
-
-
-def as_edges(follows: Mapping[str, Any]) -> dict[str, Any]:
-    """Upstream states as what a flow waits for: each is one edge of the graph.
-
-    One that did not complete would keep its followers from running, unless it is allowed to have failed.
-    """
-    return {n: s if s.is_completed() else allow_failure(s) for n, s in follows.items()}
 
 
 async def _again(
@@ -344,6 +336,6 @@ def _count(unit: Unit, context: RunContext) -> int:
 async def mark_skipped(step: StepPlan, path: str, reason: str, follows: Mapping[str, Any]) -> State[Any]:
     """A Skipped task run with the step's edges."""
     named: Any = skip_task.with_options(name=step.name, task_run_name=task_name(step, path))
-    called = {"path": path, "reason": secrets.known().text(reason), "follows": _edges(follows)}
+    called = {"path": path, "reason": secrets.known().text(reason), "follows": edges_of(follows)}
     state: State[Any] = await named(called, return_state=True)
     return state

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -76,6 +77,7 @@ async def walk_to_end(scope: Scope, left: TimeLimits) -> tuple[BaseException | N
     cancelled = False
     try:
         async with asyncio.timeout(left.timeout) as timer, _budget_of_time(scope, left):
+            scope.timers.append(timer)
             await Walk(scope).run(scope.plan.steps)
     except BudgetSpent as spent:
         scope.execution.stop(spent)
@@ -87,7 +89,11 @@ async def walk_to_end(scope: Scope, left: TimeLimits) -> tuple[BaseException | N
         _go_on(scope)
         cancelled = True
     execution = scope.execution
-    reason = "cancelled" if cancelled else _why(error or execution.held_up)
+    away = _waited_for(scope) if scope.out_of_time else None
+    if away is not None:
+        execution.hold_up(away)
+        scope.delayed, error = scope.delayed or away, None
+    reason = "cancelled" if cancelled and away is None else _why(error or execution.held_up)
     await _complete(scope, scope.plan.steps, reason)
     held_up = execution.stopped or scope.delayed
     if held_up is None and (cancelled or error or scope.waiting() is None or scope.failed()):
@@ -100,6 +106,18 @@ async def walk_to_end(scope: Scope, left: TimeLimits) -> tuple[BaseException | N
             cancelled = True
     await _complete(scope, scope.plan.finally_, reason or "cancelled")
     return error, cancelled
+
+
+def _waited_for(scope: Scope) -> PatienceOver | None:
+    """What a walk waited for whose time was up then: that is no failure of it."""
+    context = scope.execution.context
+    below = [path for path in context.waited_for if path.startswith(scope.prefix)]
+    if not below:
+        return None
+    first = min(below, key=lambda path: context.waiting_since[path])
+    waited = time.monotonic() - context.waiting_since[first]
+    cure = "raise `total_timeout`, or the step's `timeout`"
+    return PatienceOver(context.waited_for[first], cure, waited, context.patience.seconds)
 
 
 def _go_on(scope: Scope) -> None:

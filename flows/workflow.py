@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from prefect import flow
@@ -9,8 +10,10 @@ from prefect.exceptions import Pause
 from prefect.states import Failed
 
 from blocks import secrets
+from blocks.patience import Patience, Vigil
 from flows.compiled import build_flow, catalog_plan, run_id_of
 from flows.holding import hold, open_waits
+from flows.orchestration import outwait
 from flows.wakes import ROOT, own_flow_run
 from workflows.core.errors import PhaselineError
 from workflows.core.inputs import named_secrets
@@ -40,7 +43,8 @@ async def run_workflow(
         inner: Any = build_flow(plan, rates)
         return await inner(**given, run_id=known, offline=offline, return_state=True)
     except Pause:
-        await hold(known, await open_waits(known))
+        waits = await open_waits(known)
+        await outwait(Vigil(Patience.read(os.environ)), lambda: hold(known, waits))
         raise
     finally:
         ROOT.reset(token)

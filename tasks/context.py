@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -86,6 +87,8 @@ class RunContext:
     """How each credential's provider is met, by the credential."""
     waited_for: dict[str, str] = field(default_factory=dict)
     """What the unit at a path waits out at this moment, or did when it was cut off, in words."""
+    waiting_since: dict[str, float] = field(default_factory=dict)
+    """Since when it does, by path, on the monotonic clock."""
     allow_effects: bool = False
     """Whether an offline run may act beyond this machine."""
     restored: bool = False
@@ -169,7 +172,7 @@ class RunContext:
 
         def heard(name: str, data: dict[str, Any]) -> None:
             if name == "request.retry":
-                self.waited_for[path] = str(data["reason"])
+                self.wait_for(path, str(data["reason"]))
             elif name in ("request.progress", "request.answered"):
                 self.waited_for.pop(path, None)  # it is back: what takes long now is the answer itself
             listen(name, data)
@@ -182,6 +185,12 @@ class RunContext:
             self.waited_for.pop(path, None)
             raise
         self.waited_for.pop(path, None)
+
+    def wait_for(self, path: str, reason: str, waited: float = 0.0) -> None:
+        """Takes note that the unit at a path waits for what is out of order, so many seconds already."""
+        if path not in self.waited_for:
+            self.waiting_since[path] = time.monotonic() - waited
+        self.waited_for[path] = reason
 
     def patience_of(self, seconds: float | None) -> Patience:
         """The patience of a step that says so many seconds, or nothing."""

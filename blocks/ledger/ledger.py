@@ -257,9 +257,12 @@ class Ledger:
         error: Document | None = None,
         wake_at: int | None = None,
         wake_reason: str = "",
+        waited: float = 0.0,
         keep_waits: bool = False,
     ) -> None:
         """Put the run into an end state and give the lease back. Raises Fenced.
+
+        The seconds `waited` for what was out of order are no active time of it.
 
         From `wake_at` on a stopped run is among those that are due (`steering.due`). The open waits of a
         completed or cancelled run are cancelled with it, unless `keep_waits`.
@@ -273,7 +276,7 @@ class Ledger:
             if document is not None:
                 values[name] = to_text(document, f"the run's {name}", RUN_LIMIT)
         over = state in ("completed", "cancelled") and not keep_waits
-        how = finish_cancelled if over else runs.finish
+        how = finish_cancelled if over else partial(runs.finish, waited_us=round(waited * 1_000_000))
         finish = partial(how, lease=lease, state=state, values=values, ttl_us=self._ttl_us)
         await self.access.under(lease, finish)
 

@@ -185,9 +185,12 @@ def renew(connection: Connection, lease: Lease, ttl_us: int) -> Any:
     return None if connection.execute(renewed).rowcount else fenced(lease)
 
 
-def finish(connection: Connection, lease: Lease, state: EndState, values: Values, ttl_us: int) -> Any:
-    """None when the run is in its end state and free; else Fenced."""
+def finish(
+    connection: Connection, lease: Lease, state: EndState, values: Values, ttl_us: int, waited_us: int = 0
+) -> Any:
+    """None when the run is in its end state and free; else Fenced. `waited_us` of it were no active time."""
     at = now(connection)
+    active = _active(at, ttl_us) - waited_us
     ended = update(run).where(held_by(lease))
     ended = ended.values(
         **values,
@@ -195,7 +198,7 @@ def finish(connection: Connection, lease: Lease, state: EndState, values: Values
         ended=at,
         updated=at,
         heartbeat=at,
-        active_us=_active(at, ttl_us),
+        active_us=case((active < 0, 0), else_=active),
         lease_until=0,
         version=run.c.version + 1,
     )

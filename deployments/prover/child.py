@@ -240,9 +240,10 @@ def run_once(subject: Subject, place: Place, process: int, kill: Boundary | None
     )
     given = {name: at_home(value, place) for name, value in subject.given.items()}
     arm(Recorder(place.records, process, kill))
+    shown = True
     try:
         with contextlib.suppress(asyncio.CancelledError, TerminationSignal):
-            asyncio.run(run_flow(subject.plan, given, launch))
+            shown = asyncio.run(run_flow(subject.plan, given, launch))
     except Exception as error:
         away = server_fault(error)
         if away is None:
@@ -254,6 +255,9 @@ def run_once(subject: Subject, place: Place, process: int, kill: Boundary | None
         return AWAY
     if faults:
         raise faults[0]
+    if not shown:
+        place.fault.write_text(_told(PrefectAway("Prefect's server does not show the end")), "utf-8")
+        return AWAY
     told = secrets.known().value(outcomes[-1].to_document(), ours=True)
     place.outcome.write_text(json.dumps(told), "utf-8")
     return 0

@@ -10,6 +10,8 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from blocks.ledger.interrupted import MOST_REVIVALS, mark_revived
 from deployments import local_server
 from tests.support.catalogs import make_catalog, resume_by_itself
 from tests.support.command import User, clean_environment
+from tests.support.flows import HANDLERS
 from tests.support.messages_api import MessagesApi
 from tests.support.prefect_server import wait_until
 
@@ -31,6 +34,13 @@ steps:
   - {id: a, agent: ann, prompt: Hello.}
   - {id: b, agent: bob, prompt: Again., depends_on: a}
 """
+BLOCK = "  - {id: a, skill: shared/tool, handler: block, args: {started: BEGUN, until: UNTIL}}\n"
+GIVE = "  - {id: i, skill: shared/tool, handler: give, args: {value: 1}}\n"
+PLAIN = f"workflow: plain\nsteps:\n{BLOCK}"
+NEST = f"workflow: nest\nsteps:\n{BLOCK}  - {{id: n, workflow: inner, depends_on: a, for_each: [1, 2]}}\n"
+INNER = f"workflow: inner\nsteps:\n{GIVE}"
+WITHIN = "workflow: within\nsteps:\n  - {id: n, workflow: blocked}\n"
+BLOCKED = f"workflow: blocked\nsteps:\n{BLOCK}{GIVE}"
 AT_ONCE = 20
 
 
@@ -100,6 +110,89 @@ def test_a_server_that_is_stopped_for_some_seconds_is_waited_for(user: User, api
     assert [s["attempts"] for s in answer.completed["steps"]] == [1, 1]
 
 
+@pytest.fixture
+def blocks(user: User) -> Blocks:
+    return Blocks(user)
+
+
+@dataclass
+class Blocks:
+    """A run that stands still in a step until something was done to the server."""
+
+    user: User
+
+    def __post_init__(self) -> None:
+        folder = self.user.folder
+        self.begun, self.until = folder / "begun", folder / "until"
+        catalog = Path(self.user.variables["PHASELINE_CATALOG"])
+        tool = catalog / "skills" / "shared" / "tool"
+        for name in HANDLERS:
+            (tool / "handlers" / f"{name}.py").write_text(HANDLERS[name])
+        (tool / "config.yaml").write_text(
+            "handlers:\n  - {name: give, effect: none}\n  - {name: block, effect: none}\n"
+        )
+        for name, text in (("plain", PLAIN), ("nest", NEST), ("inner", INNER), ("within", WITHIN)):
+            self.write(catalog, name, text)
+        self.write(catalog, "blocked", BLOCKED)
+
+    def write(self, catalog: Path, name: str, text: str) -> None:
+        text = text.replace("BEGUN", str(self.begun)).replace("UNTIL", str(self.until))
+        (catalog / f"{name}.yaml").write_text(text)
+
+    @contextmanager
+    def running(self, workflow: str) -> Iterator[subprocess.Popen[str]]:
+        """The run, up to where it stands."""
+        server_of(self.user)
+        (process,) = started(self.user, 1, self.user.folder.name, workflow)
+        try:
+            wait_until(self.begun.exists, 240)
+            yield process
+        finally:
+            process.kill()
+            process.wait()
+
+    def ended(self, process: subprocess.Popen[str]) -> tuple[Any, str]:
+        """Lets it go on; its document, and what it told meanwhile."""
+        self.until.touch()
+        out, err = process.communicate(timeout=540)
+        assert process.returncode == 0, f"{process.returncode}\n{out[-2000:]}\n{err[-4000:]}"
+        return json.loads(out), err
+
+
+@pytest.mark.parametrize("workflow", ["nest", "within"])
+@pytest.mark.parametrize("all_of_it", [False, True], ids=["server", "supervisor too"])
+def test_an_inner_workflow_goes_on_without_it(blocks: Blocks, workflow: str, all_of_it: bool) -> None:
+    """It failed the step and the run, after minutes without a word."""
+    with blocks.running(workflow) as process:
+        info = local_server.status(blocks.user.home)
+        assert info is not None
+        for pid in (info.supervisor_pid, info.pid) if all_of_it else (info.pid,):
+            os.kill(pid, signal.SIGKILL)
+        document, told = blocks.ended(process)
+    assert document["status"] == "completed" and {s["status"] for s in document["steps"]} == {"completed"}
+    if all_of_it:
+        assert "does not show the end of this run" in told, told
+        assert workflow == "within" or "Prefect server" in told, told
+    assert status(blocks.user, document["run_id"])["status"] == "completed"
+
+
+def test_how_it_ended_is_told_to_people_before_the_server(blocks: Blocks) -> None:
+    """It said nothing for minutes, and a signal then ended it hard: nobody ever saw the result."""
+    with blocks.running("plain") as process:
+        info = local_server.status(blocks.user.home)
+        assert info is not None and process.stdout is not None
+        os.kill(info.pid, signal.SIGSTOP)
+        try:
+            blocks.until.touch()
+            document = json.loads("".join(iter(process.stdout.readline, "}\n")) + "}")
+            process.send_signal(signal.SIGTERM)
+            _, told = process.communicate(timeout=120)
+        finally:
+            os.kill(info.pid, signal.SIGCONT)
+    assert document["status"] == "completed" and process.returncode == 0, told
+    assert "ended hard" not in told
+
+
 def test_one_that_nobody_answers_at_leaves_a_row_that_goes_on(user: User) -> None:
     """Said before, for the local server too: "check PREFECT_API_URL", and no row."""
     nowhere = user.with_variables(PREFECT_API_URL="http://127.0.0.1:9/api", PHASELINE_PATIENCE="3s")
@@ -112,8 +205,8 @@ def test_one_that_nobody_answers_at_leaves_a_row_that_goes_on(user: User) -> Non
     assert status(user, "nowhere")["status"] == "completed"
 
 
-def started(user: User, count: int, name: str) -> list[subprocess.Popen[str]]:
-    words = [sys.executable, "-m", "deployments.cli", "run", "two", "--json", "--run-id"]
+def started(user: User, count: int, name: str, workflow: str = "two") -> list[subprocess.Popen[str]]:
+    words = [sys.executable, "-m", "deployments.cli", "run", workflow, "--json", "--run-id"]
     environ = clean_environment(user.home, user.variables)
     return [
         subprocess.Popen(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sqlite3
 import threading
@@ -187,3 +188,48 @@ def test_waiting_for_the_provider_is_no_time_of_a_timeout(tmp_path: Path) -> Non
     bench.model.replies["a"] = [*busy, "At last."]
     ran = bench.run()
     assert ran.outcome.status == "completed" and ran.step("a")["attempts"] == 1
+
+
+IN_TIME = {
+    "run": (steps(agent("a"), also="total_timeout: 8s\n"), ""),
+    "step": (steps("  - {id: n, workflow: inner, timeout: 3s, retries: {max: 1, delay: 10ms}}\n"), ""),
+    "inner": (steps("  - {id: n, workflow: inner}\n"), "total_timeout: 3s\n"),
+    "above": (steps("  - {id: n, workflow: inner}\n", also="total_timeout: 8s\n"), ""),
+    "items": (steps("  - {id: n, workflow: inner, timeout: 3s, for_each: [1, 2]}\n"), ""),
+}
+
+
+@pytest.mark.parametrize("limit", IN_TIME)
+def test_a_limit_of_time_makes_no_failure_of_what_is_waited_for(tmp_path: Path, limit: str) -> None:
+    """The run had failed, and nothing woke it."""
+    outer, head = IN_TIME[limit]
+    bench = Bench(tmp_path, w=outer + "finally:\n" + agent("last"))
+    bench.write("inner", steps(agent("a"), also=head) + "finally:\n" + agent("inner-last"))
+    bench.model.replies["a"] = [Retryable("busy", "overloaded")]
+    ran = bench.run()
+    assert (ran.outcome.status, ran.outcome.exit_code) == ("stopped", 4), ran.outcome.error
+    assert not {"last", "inner-last"} & set(bench.model.asked), "what ends a run is not done before"
+    assert not ran.told("step.attempt_failed") and ran.outcome.failed_steps == ()
+    row = bench.row()
+    assert row.state == "stopped" and row.wake_at is not None and "busy" in row.wake_reason
+    assert ran.outcome.error is not None and "timeout" in ran.outcome.error["cure"]
+    assert "failed" not in {row.state for row in bench.rows().values()}
+    bench.model = Script()
+    again = bench.run(woken=True)
+    assert again.outcome.status == "completed", (again.outcome.error, row.active_us)
+    assert "last" in bench.model.asked
+
+
+def test_a_limit_of_time_that_work_takes_up_is_one(tmp_path: Path) -> None:
+    """Also where something was waited for before."""
+    bench = Bench(tmp_path, w=steps("  - {id: n, workflow: inner, timeout: 4s}\n"))
+    bench.write("inner", steps(agent("a"), agent("b", after="a")))
+
+    async def forever() -> str:
+        await asyncio.sleep(600)
+        return ""
+
+    bench.model.replies.update(a=[Retryable("busy", "overloaded"), "At last."], b=[forever])
+    ran = bench.run()
+    assert ran.outcome.status == "failed" and ran.statuses == {"n": "failed"}
+    assert "timeout of 4s" in ran.step("n")["error"]["message"]

@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from blocks.patience import Patience, Vigil
+from blocks.result_records import SERIALIZER
+from blocks.result_storage import ResultStorage
 from blocks.storage import ArtifactStore
 from deployments.local_server import ServerInfo
 from tests.support.prefect_server import ROOT, finished, run_python
@@ -51,9 +54,11 @@ BYTES = """if 1:
     async def use():
         block = ResultStorage(root=ArtifactStore.open(sys.argv[1], environ=os.environ).root)
         for key in ("default/run/step/键", "plain"):
-            for text in ("a text", "another 文", None):
+            for text in ("a text", "another 文"):
                 await block.write_path(key, record(key, text))
                 assert await block.read_path(key) == record(key, text)
+            await block.write_path(key, record(key, None))
+            assert await block.read_path(key) == record(key, text), "nothing was written"
         try:
             await block.read_path("missing/key")
         except FileNotFoundError:
@@ -68,7 +73,7 @@ BYTES = """if 1:
         return block
 
     block = asyncio.run(use())
-    assert block.read_path("plain", _sync=True) == record("plain", None)
+    assert block.read_path("plain", _sync=True) == record("plain", "another 文")
     block.write_path("sync", record("sync", "s"), _sync=True)
     assert block.read_path("sync") == record("sync", "s")
 """
@@ -207,3 +212,18 @@ def test_storage_and_ledger_do_without_prefect() -> None:
         print(sorted(heavy))
     """
     assert finished(run_python(program)).strip() == "[]"
+
+
+def test_a_root_that_is_away_is_not_waited_for_when_a_result_is_written(s3: S3Server) -> None:
+    """What is stored for Prefect is in the ledger too; a unit that was held up waited for it once more."""
+    environ = {**s3.environ, "AWS_ENDPOINT_URL": "http://127.0.0.1:9"}
+    with ArtifactStore.open("s3://nowhere/x", environ=environ, vigil=Vigil(Patience(150))) as store:
+        block = ResultStorage(root=store.root).attach(store.files)
+        metadata = {"storage_key": "k", "expiration": None, "serializer": SERIALIZER}
+        metadata |= {"prefect_version": "3", "storage_block_id": None}
+        record = json.dumps({"metadata": metadata, "result": json.dumps("a text")}).encode()
+
+        async def write() -> None:
+            await asyncio.wait_for(block.write_path("k", record), 60)
+
+        asyncio.run(write())
