@@ -25,10 +25,12 @@ SHAPES = {
     "steps": steps(*(agent(f"s{n}") for n in range(6)), also=f"max_concurrent: {SLOTS}\n"),
     "items": steps(agent("a", "for_each: range(12) | list", f"max_concurrent: {SLOTS}")),
     "batches": steps(agent("a", "for_each: range(101) | list", f"max_concurrent: {SLOTS}")),
-    "workflow": steps("  - id: n\n    workflow: inner\n", agent("b"), also=f"max_concurrent: {SLOTS}\n"),
+    "workflows": steps(
+        *(f"  - id: {name}\n    workflow: inner\n" for name in "nm"), also=f"max_concurrent: {SLOTS}\n"
+    ),
 }
-WORDS = ("a", "b", *(f"{kind}{n}" for kind in "si" for n in range(6)))
-INNER = steps(*(agent(f"i{n}") for n in range(6)))
+WORDS = ("a", "last", *(f"{kind}{n}" for kind in "si" for n in range(6)))
+INNER = steps(*(agent(f"i{n}") for n in range(6))) + "finally:\n" + agent("last")
 
 
 @pytest.fixture(params=SHAPES)
@@ -72,7 +74,7 @@ def test_of_the_store(bench: Bench) -> None:
         ran = bench.run(patience=PATIENCE, environ=server.environ)
     assert (ran.outcome.status, ran.outcome.exit_code) == ("stopped", 4)
     assert ran.outcome.error is not None and ran.outcome.error["type"] == "StoreAway"
-    assert ran.outcome.wake_at is not None
+    assert ran.outcome.wake_at is not None and set(ran.statuses.values()) == {"not_started"}
     assert 0 < len(bench.model.asked) <= SLOTS, "what could not be kept is not paid"
     waits = [data for data in ran.told("fault.waiting") if data["part"] == "store"]
     assert waits and span(waits) <= timedelta(seconds=PATIENCE.seconds + 1)
