@@ -7,10 +7,11 @@ docs/failures.md shows FAULTS as a table.
 
 from __future__ import annotations
 
+import asyncio
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -25,19 +26,22 @@ VARIABLE = "PHASELINE_PATIENCE"
 SECONDS = 600.0
 """How long a fault is waited out where nobody says otherwise."""
 AT_START = 20
-"""Before a run has done anything a twentieth is waited: what is wrong then is mostly an address."""
+"""A twentieth is waited before a run has done anything, since what is wrong then is mostly an address, and
+for one call of an agent, which can be told and may know another way."""
 COMMAND = 10.0
 """How long a command that runs nothing waits."""
 HURRY = 1.0
 """Seconds that what a cancelled run still has to write waits for a fault."""
 
-_UNHURRIED = 60.0
+_UNHURRIED = 30.0
 """Seconds of patience from which on pauses are as the table says; a shorter one has shorter pauses."""
 _PAUSES = 10
 """No pause is longer than such a part of patience."""
 _JITTER = 0.5
 _LOOK = 0.1
 """Seconds between two looks at whether somebody is in a hurry."""
+_MOMENT = 1.0
+"""Seconds of waiting that are nobody's concern, be they the first or the last."""
 _RUN = "RUN_ID"
 """Stands for the run in a cure until it is known which one it is."""
 _RESUME = f"phaseline resume {_RUN}"
@@ -92,7 +96,7 @@ EFFECT = Fault(
     "effect",
     "an idempotent call without an outcome; a call whose connection could not be opened",
     0.5,
-    30.0,
+    3.0,
     "the agent is told, or the step fails; a `once` call in doubt is a question to a person at once",
     "a twentieth of patience",
 )
@@ -128,14 +132,18 @@ class Patience:
 
     @property
     def at_start(self) -> Patience:
-        """What is waited before a run has done anything."""
+        """What is waited where little depends on it."""
         return Patience(self.seconds / AT_START)
+
+    def longest(self, fault: Fault) -> float:
+        """Seconds that pauses grow to."""
+        return min(fault.longest, self.seconds / _PAUSES)
 
     def pause(self, fault: Fault, tries: int, chance: float = 0.0, asked: float | None = None) -> float:
         """Seconds before the try after `tries` (from 1); `chance`, from 0 to 1, shortens it by up to half, so
         that those who wait spread. What the other side `asked` for is obeyed."""
-        first, longest = fault.first * min(1.0, self.seconds / _UNHURRIED), self.seconds / _PAUSES
-        grown = min(fault.longest, longest, first * 2.0 ** min(tries - 1, 60))
+        first = fault.first * min(1.0, self.seconds / _UNHURRIED)
+        grown = min(self.longest(fault), first * 2.0 ** min(tries - 1, 60))
         return max(grown * (1 - _JITTER * chance), asked or 0.0)
 
 
@@ -197,6 +205,70 @@ def shown_wait(since: float, seconds: float, now: float) -> dict[str, str]:
 
 
 @dataclass
+class Outage:
+    """A part, or a provider's credential, as all that use it meet it: whose faults are one fault.
+
+    Times are of the monotonic clock. From any thread.
+    """
+
+    since: float | None = None
+    """When it began; None while it answers."""
+    given_up: float | None = None
+    """Seconds after which somebody gave up: who is not more patient does not begin to wait. None: nobody."""
+    tried: float = 0.0
+    """When it was found to be away last, after somebody gave up."""
+    writing: bool = False
+    """Whether something cannot be written: that something can be read does not end it."""
+
+    def note(self, now: float, *, writing: bool = True) -> float:
+        """There was no answer; gives since when there is none."""
+        since = self.since
+        if since is None:
+            since = self.since = now
+        self.writing = self.writing or writing
+        return since
+
+    def end(self, *, writing: bool = True) -> None:
+        """There was an answer."""
+        if writing or not self.writing:
+            self.since, self.given_up, self.writing = None, None, False
+
+    def give_up(self, patience: Patience, now: float) -> None:
+        """Somebody's patience is over; it counts for all when nobody was answered all the while."""
+        since = self.since
+        if since is not None and now - since >= patience.seconds / 2:
+            self.given_up, self.tried = max(self.given_up or 0.0, patience.seconds), now
+
+    def lets_in(self, patience: Patience, fault: Fault, now: float) -> bool:
+        """Whether it may be asked: not where as much was waited already, but for one that goes to see each
+        time the longest pause has passed."""
+        if self.given_up is None or patience.seconds > self.given_up:
+            return True
+        if now < self.tried + patience.longest(fault):
+            return False
+        self.tried = now
+        return True
+
+
+@dataclass
+class Telling:
+    """When people are told of a wait: not of a moment, and less and less often."""
+
+    after: float = 0.0
+    """Seconds of waiting from which on they are told again."""
+
+    def due(self, waited: float, pause: float, patience: Patience) -> bool:
+        """Whether they are told, of a wait that lasts and is about to pause."""
+        ahead = waited + pause
+        if patience.seconds - waited < _MOMENT or ahead < max(
+            self.after, min(_MOMENT, patience.seconds / 10)
+        ):
+            return False
+        self.after = max(2 * ahead, _MOMENT)
+        return True
+
+
+@dataclass
 class Vigil:
     """Waits faults out for the parts of one run, or of one command: with how much patience, and who is told.
 
@@ -209,7 +281,11 @@ class Vigil:
     at_work: bool = True
     """Whether a run waits, and not a command that only looks or answers."""
     over: threading.Event = field(default_factory=threading.Event)
-    """Like `hurry`, but for one part alone: it is closed, or was waited for in vain."""
+    """Like `hurry`, but for one part alone, which is closed."""
+    outage: Outage = field(default_factory=Outage)
+    """How those meet it who wait for the same part: what one waits for, all wait for."""
+    writing: bool = True
+    """Whether something is to be written."""
 
     @classmethod
     def of_command(cls) -> Vigil:
@@ -217,12 +293,16 @@ class Vigil:
         return cls(Patience(COMMAND), at_work=False)
 
     def at_start(self) -> Vigil:
-        """The same before anything of a run was done."""
+        """The same where little depends on it."""
         return Vigil(self.patience.at_start, self.tell, self.hurry)
 
     def apart(self) -> Vigil:
-        """The same for one part of the run, whose end hurries no other."""
-        return replace(self, over=threading.Event())
+        """The same for one part of the run, whose end or outage is that of no other."""
+        return replace(self, over=threading.Event(), outage=Outage())
+
+    def reading(self) -> Vigil:
+        """The same for what only reads of the part."""
+        return replace(self, writing=False)
 
     @property
     def hurried(self) -> bool:
@@ -253,18 +333,31 @@ class Vigil:
         while True:
             try:
                 value = work()
-            except Exception as error:
-                reason = passing(error)
-                if reason is None:
-                    wait.end()  # it answers again, if only with another fault
-                    raise
-                pause = wait.next(reason)
-                if pause is None:
-                    raise over(error, wait.seconds, self.patience.seconds) from error
-                self.rest(pause)
+            except Exception as error:  # noqa: BLE001 - raised again, unless it passes
+                pause = wait.after(error, passing, over)
             else:
                 wait.end()
                 return value
+            self.rest(pause)
+
+    async def outwait_async(
+        self,
+        fault: Fault,
+        work: Callable[[], Awaitable[T]],
+        passing: Callable[[Exception], str | None],
+        over: Callable[[Exception, float, float], Exception],
+    ) -> T:
+        """The same in an event loop."""
+        wait = Wait(self, fault)
+        while True:
+            try:
+                value = await work()
+            except Exception as error:  # noqa: BLE001 - raised again, unless it passes
+                pause = wait.after(error, passing, over)
+            else:
+                wait.end()
+                return value
+            await asyncio.sleep(pause)
 
 
 class Wait:
@@ -275,71 +368,59 @@ class Wait:
         self._fault = fault
         self._since: float | None = None
         self._tries = 0
+        self._paused = 0.0
         self._hurried: float | None = None
-        self._told = 0.0
+        self._telling = Telling()
 
     @property
     def seconds(self) -> float:
-        """How long it has been waited for."""
-        return 0.0 if self._since is None else time.monotonic() - self._since
+        """How long it has been waited for, pauses that were given included."""
+        return 0.0 if self._since is None else max(time.monotonic() - self._since, self._paused)
+
+    def after(
+        self,
+        error: Exception,
+        passing: Callable[[Exception], str | None],
+        over: Callable[[Exception, float, float], Exception],
+    ) -> float:
+        """Seconds until the next try after an error; raises it, or what is `over`, where there is none."""
+        reason = passing(error)
+        if reason is None:
+            self.end()  # it answers again, if only with another fault
+            raise error
+        pause = self.next(reason)
+        if pause is None:
+            last = over(error, self.seconds, self._vigil.patience.seconds)
+            raise last from (error.__cause__ if last is error else error)
+        return pause
 
     def next(self, reason: str) -> float | None:
         """Seconds until the next try, which people are told; None when patience is over."""
         now, vigil = time.monotonic(), self._vigil
-        self._since = now if self._since is None else self._since
+        began = vigil.outage.note(now, writing=vigil.writing)
+        self._since = min(began, now if self._since is None else self._since)
         self._tries += 1
         pause = vigil.patience.pause(self._fault, self._tries, random.random())  # noqa: S311 - no secret
         if vigil.hurried:
             self._hurried = now if self._hurried is None else self._hurried
             return pause if now < self._hurried + HURRY else None
-        left = self._since + vigil.patience.seconds - now
+        waited = self.seconds
+        left = vigil.patience.seconds - waited
         if left <= 0:
+            vigil.outage.give_up(vigil.patience, now)
             return None
         pause = min(pause, left)
-        # Short ones are nobody's concern, and long ones are not told with every try.
-        waited = now - self._since
-        if waited >= min(1.0, vigil.patience.seconds / 10) and waited >= self._told:
-            self._told = max(2 * waited, 1.0)
-            told = shown_wait(self._since, vigil.patience.seconds, now)
+        if self._telling.due(waited, pause, vigil.patience):
+            told = shown_wait(now - waited, vigil.patience.seconds, now)
             vigil.tell(
                 "fault.waiting",
                 {"part": self._fault.name, "reason": reason, **told, "delay": round(pause, 3)},
             )
+        self._paused += pause
         return pause
 
     def end(self) -> None:
         """It is over."""
-        if self._told:
+        self._vigil.outage.end(writing=self._vigil.writing)
+        if self._telling.after:
             self._vigil.tell("fault.passed", {"part": self._fault.name, "seconds": round(self.seconds, 1)})
-
-
-@dataclass
-class Outage:
-    """A provider's credential as the requests of one run meet it: whose faults are one fault.
-
-    Times are of the monotonic clock. Of one event loop.
-    """
-
-    since: float | None = None
-    """When it began; None while requests are answered."""
-    given_up: float | None = None
-    """Seconds after which somebody gave up: who is not more patient does not begin to wait. None: nobody."""
-
-    def note(self, now: float) -> float:
-        """A request was not answered; gives since when none is."""
-        if self.since is None:
-            self.since = now
-        return self.since
-
-    def end(self) -> None:
-        """A request was answered."""
-        self.since, self.given_up = None, None
-
-    def give_up(self, patience: Patience, now: float) -> None:
-        """Somebody's patience is over; it counts for all when nobody was answered all the while."""
-        if self.since is not None and now - self.since >= patience.seconds / 2:
-            self.given_up = max(self.given_up or 0.0, patience.seconds)
-
-    def hopeless(self, patience: Patience) -> bool:
-        """Whether as much was waited already."""
-        return self.given_up is not None and patience.seconds <= self.given_up

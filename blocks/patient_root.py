@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeVar
-
 from blocks.patience import STORE, Vigil
 from blocks.storage_errors import MOST_BODY, StorageError, StoreAway
 from blocks.storage_root import Root
-
-T = TypeVar("T")
 
 
 class PatientRoot:
@@ -18,6 +13,7 @@ class PatientRoot:
     def __init__(self, root: Root, vigil: Vigil) -> None:
         self._root = root
         self._vigil = vigil
+        self._reading = vigil.reading()
 
     @property
     def bare(self) -> Root:
@@ -38,10 +34,13 @@ class PatientRoot:
         return self._root.place(key)
 
     def read(self, key: str, most: int = MOST_BODY) -> bytes:
-        return self._outwait(lambda: self._root.read(key, most))
+        return self._reading.outwait(STORE, lambda: self._root.read(key, most), _passing, _over)
 
     def write(self, key: str, body: bytes, *, media_type: str = "", durable: bool = False) -> None:
-        self._outwait(lambda: self._root.write(key, body, media_type=media_type, durable=durable))
+        def work() -> None:
+            self._root.write(key, body, media_type=media_type, durable=durable)
+
+        self._vigil.outwait(STORE, work, _passing, _over)
 
     def probe(self) -> None:
         """Waits as long as before anything was done: what is wrong then is mostly the address."""
@@ -49,9 +48,6 @@ class PatientRoot:
 
     def close(self) -> None:
         self._root.close()
-
-    def _outwait(self, work: Callable[[], T]) -> T:
-        return self._vigil.outwait(STORE, work, _passing, _over)
 
 
 def _passing(fault: Exception) -> str | None:

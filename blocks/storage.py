@@ -26,7 +26,7 @@ from typing import Any, TypeVar
 from blocks import secrets
 from blocks.cut_off import using
 from blocks.names import checked_output, checked_run_id, checked_tenant
-from blocks.patience import Vigil
+from blocks.patience import Outage, Vigil
 from blocks.patient_root import PatientRoot
 from blocks.plan_secrets import masked_manifest
 from blocks.recent_bodies import RecentBodies
@@ -76,8 +76,9 @@ class ArtifactStore:
     Safe to use from several threads and event loops at once.
     """
 
-    def __init__(self, root: Root, recent: int = 0) -> None:
+    def __init__(self, root: Root, recent: int = 0, outage: Outage | None = None) -> None:
         self._root = root
+        self._outage = outage or Outage()
         self._recent = RecentBodies(recent)
         self._threads: ThreadPoolExecutor | None = None
         self._guard = threading.Lock()
@@ -94,7 +95,8 @@ class ArtifactStore:
         of bodies that were stored or read are kept in memory for `get`. `vigil` says how long faults that
         pass are waited out; StoreAway when that is over. UsageError when the address is none.
         """
-        return cls(PatientRoot(open_root(uri, environ), vigil or Vigil.of_command()), recent)
+        vigil = (vigil or Vigil.of_command()).apart()
+        return cls(PatientRoot(open_root(uri, environ), vigil), recent, vigil.outage)
 
     def __repr__(self) -> str:
         return f"ArtifactStore({self.root!r})"
@@ -108,6 +110,11 @@ class ArtifactStore:
     def files(self) -> Root:
         """The root itself: plain bytes under keys."""
         return self._root
+
+    @property
+    def given_up(self) -> bool:
+        """Whether it was waited for in vain, and has not answered since."""
+        return self._outage.given_up is not None
 
     def describe(self) -> str:
         """The store in words for people, without credentials."""

@@ -42,7 +42,7 @@ class Progress:
     `step.interrupted` (an earlier process ended while it worked),
     `step.finished {status, reused, seconds, usage, error, offline, failed_tool_calls}`. Of what happens
     inside one: `turn.started {turn}`, `request.progress {kind, characters}`,
-    `request.retry {reason, delay, since, until}`, `tool.started {tool}`, `output.rejected {problems}`,
+    `request.retry {reason, delay, since, until, due}`, `tool.started {tool}`, `output.rejected {problems}`,
     `step.progress {kind, text}`.
     Other events and keys are passed over. Any thread may call.
 
@@ -140,7 +140,7 @@ class Progress:
     def _request_retry(self, data: Mapping[str, Any]) -> tuple[str, Style] | None:
         delay = shown_duration(float(data.get("delay") or 0))
         text = self._tell(data, f"asks again in {delay}: {data.get('reason') or 'no answer'}{_waited(data)}")
-        return _joined(str(data.get("step")), text), "yellow"
+        return (_joined(str(data.get("step")), text), "yellow") if data.get("due", True) else None
 
     def _fault_waiting(self, data: Mapping[str, Any]) -> tuple[str, Style] | None:
         line = fault_line("fault.waiting", data)

@@ -42,7 +42,8 @@ class Execution:
     stopped: PhaselineError | None = None
     """Set once a budget or the provider's quota is spent: nothing more is started."""
     delayed: PatienceOver | None = None
-    """Set once patience with something out of order is over for a step: what does not need it goes on."""
+    """Set once patience with something out of order is over for a step: what does not need it goes on, which
+    of the store everything does."""
     unshown: bool = False
     """Whether Prefect's server was waited for in vain: nothing is shown there for now."""
     lost: PhaselineError | None = None
@@ -75,6 +76,11 @@ class Execution:
         """Why the run has no end yet; None where it comes to one."""
         return self.stopped or self.delayed
 
+    @property
+    def halted(self) -> PhaselineError | None:
+        """Why nothing more is started now: what it would be paid for could not be kept."""
+        return self.stopped or (self.delayed if self.context.store.given_up else None)
+
     def hold_up(self, reason: PhaselineError) -> None:
         """Takes note that a unit cannot go on now: what is spent stops all, what is away only some."""
         if not isinstance(reason, PatienceOver):
@@ -87,8 +93,8 @@ class Execution:
         """Does a unit as a Prefect task; what the ledger holds is not done again."""
         known = await self._known(unit)
         async with within(slots), self._departing(unit, known):
-            if self.stopped is not None:
-                return Outcome(unit.path, error=self.stopped)
+            if (halted := self.halted) is not None:
+                return Outcome(unit.path, error=halted)
             if known is not None:
                 return await self._again(unit, follows, known)
             if (failed := self._failed_before(unit)) is not None:
@@ -103,8 +109,8 @@ class Execution:
         if (failed := self._failed_before(unit)) is not None:
             return failed
         async with within(slots), self._departing(unit, known):
-            if self.stopped is not None:
-                return Outcome(unit.path, error=self.stopped)
+            if (halted := self.halted) is not None:
+                return Outcome(unit.path, error=halted)
             return await self._worked(unit, lambda retry: run_directly(unit, self.context, retry))
 
     async def batch(self, unit: Unit, follows: Mapping[str, Any]) -> Outcome:

@@ -227,8 +227,8 @@ class Walk:
         if blocked is not None and not self._last:
             why = {"failed": "failed", "waiting": "waits"}.get(blocked.status, "did not start")
             return await not_started(self._scope, step, f"{blocked.step.id} {why}")
-        if (stopped := self._scope.execution.stopped) is not None:
-            return await not_started(self._scope, step, stopped.message)
+        if (halted := self._scope.execution.halted) is not None:
+            return await self._failed(step, Outcome(self._scope.path(step), error=halted))
         if (refused := await self._refused(step)) is not None:
             return await self._skip(step, ups, f"{refused} was rejected")
         void = [u for u in ups.values() if u.void]

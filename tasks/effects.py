@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass, field, replace
@@ -19,7 +18,7 @@ from typing import Any
 
 from blocks.boundaries import reached
 from blocks.ledger import EffectRow, WaitRow
-from blocks.patience import EFFECT, Patience
+from blocks.patience import EFFECT, Patience, Vigil, Wait
 from tasks.earlier_work import EarlierWork
 from tasks.effect_calls import REMOTE, EffectCall, Kind, Refused, Unreached, Unsure
 from tasks.effect_questions import Questions
@@ -36,9 +35,6 @@ __all__ = ["EffectGate", "Refused", "Send", "Unsure"]
 Send = Callable[[str], Awaitable[ToolResult]]
 """Makes the call with an idempotency key. Raises Refused or Unsure where there is no outcome to record."""
 
-SHARE = 20
-"""Of the step's patience a twentieth is for one call: the agent can be told, and may know another way."""
-
 _LOG = logging.getLogger(__name__)
 
 
@@ -50,26 +46,6 @@ class _Sending:
     wait_id: str
     doubt: bool
     """Whether an earlier sending may have been performed."""
-
-
-class _Tries:
-    """How long one call is tried: in seconds of pauses and of sendings together."""
-
-    def __init__(self, patience: Patience) -> None:
-        self._patience = patience
-        self._began = time.monotonic()
-        self._paused = 0.0
-        self._count = 0
-
-    def next(self) -> float | None:
-        """Seconds before the next try; None when there is none."""
-        self._count += 1
-        pause = self._patience.pause(EFFECT, self._count)
-        spent = max(self._paused, time.monotonic() - self._began)
-        if spent + pause > self._patience.seconds / SHARE:
-            return None
-        self._paused += pause
-        return pause
 
 
 def _same(value: Any) -> Any:
@@ -105,11 +81,15 @@ class EffectGate:
     remote: bool = True
     earlier: EarlierWork = field(default_factory=EarlierWork)
     patience: Patience = field(default_factory=Patience)
-    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     _under_way: dict[str, _Sending] = field(default_factory=dict, init=False)
     _locks: dict[str, asyncio.Lock] = field(default_factory=dict, init=False)
     _record: EffectRecord = field(init=False)
     _questions: Questions = field(init=False)
+
+    @property
+    def _vigil(self) -> Vigil:
+        """Of one call."""
+        return Vigil(self.patience, self.on_event).at_start()
 
     def __post_init__(self) -> None:
         self._record = EffectRecord(self.effects, self.waits, self.scrub, self.on_event)
@@ -227,7 +207,7 @@ class EffectGate:
             await self._record.settle(call, "not_done", error={**(row.error or {}), IN_DOUBT: True})
 
     async def _send(self, call: EffectCall, row: EffectRow, send: Send) -> ToolResult:
-        wait_id, earlier, tries = row.wait_id, may_have_happened(row), _Tries(self.patience)
+        wait_id, earlier, wait = row.wait_id, may_have_happened(row), Wait(self._vigil, EFFECT)
         while True:
             sent = await self._record.sending(call)
             try:
@@ -236,26 +216,23 @@ class EffectGate:
             except Unsure as doubt:
                 if call.effect == "once":
                     raise await ended(self._questions.doubted(call, sent, doubt)) from None
-                pause = tries.next() if doubt.passing else None
+                pause = wait.next(self.scrub(str(doubt))) if doubt.passing else None
                 if pause is None:
                     raise await ended(self._given_up(call, doubt)) from None
                 earlier = True
-                await self.sleep(pause)
+                await asyncio.sleep(pause)
             else:
+                wait.end()
                 reached("effect.performed", call.step_path, call.key)
                 return await ended(self._done(call, result))
 
     async def _reached(self, send: Send, key: str) -> ToolResult:
         """What the other side answered, once it can be reached: until then nothing is sent."""
-        tries = _Tries(self.patience)
-        while True:
-            try:
-                return await send(key)
-            except Unreached:
-                pause = tries.next()
-                if pause is None:
-                    raise
-                await self.sleep(pause)
+
+        def passing(error: Exception) -> str | None:
+            return str(self.scrub(str(error))) if isinstance(error, Unreached) else None
+
+        return await self._vigil.outwait_async(EFFECT, lambda: send(key), passing, lambda error, *_: error)
 
     async def _sent(self, call: EffectCall, send: Send, earlier: bool) -> ToolResult:
         """What the other side answered. Raises Unsure, and what ends the step, after noting what is known.

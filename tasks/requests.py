@@ -26,7 +26,7 @@ from blocks.models import (
     Request,
     Retryable,
 )
-from blocks.patience import PROVIDER, Outage, Patience, shown_wait
+from blocks.patience import PROVIDER, Outage, Patience, Telling, shown_wait
 from workflows.core.usage import Usage
 
 OnEvent = Callable[[str, dict[str, Any]], None]
@@ -35,7 +35,7 @@ OnEvent = Callable[[str, dict[str, Any]], None]
 - `request.started`: attempt (from 1)
 - `request.progress`: kind (text, thinking, tool_use), characters (received so far in this request)
 - `request.retry`: attempt, kind, reason, delay (seconds), since and until (ISO 8601): from when it is
-  waited for, and for how long at most
+  waited for, and for how long at most; due: whether people are to be told, which is not with every try
 - `request.answered`: attempt, model, request_id, stop_reason, usage, seconds, offline
 
 A gate tells its own before `request.started`; those of the governor are in tasks.governor.
@@ -110,15 +110,19 @@ class _Asking:
     failures: list[ModelError] = field(default_factory=list)
     since: float | None = None
     """When it failed first."""
+    telling: Telling = field(default_factory=Telling)
 
     async def let_in(self, gate: Gate | None, request: Request) -> None:
         """Passes the gate, within what is left of patience. Raises ProviderAway where nothing is."""
-        if self.outage.hopeless(self.patience):
+        now = time.monotonic()
+        if not self.outage.lets_in(self.patience, PROVIDER, now):
             raise self._over(self.failures[-1] if self.failures else None)
         if gate is None:
             return
         began = self._began()
-        left = None if began is None else max(0.0, began + self.patience.seconds - time.monotonic())
+        left = None if began is None else max(0.0, began + self.patience.seconds - now)
+        if left == 0.0 and self.outage.given_up is not None:
+            left = self.patience.longest(PROVIDER)  # it is the one that goes to see
         try:
             async with asyncio.timeout(left) as timer:
                 await gate.before(request)
@@ -143,6 +147,7 @@ class _Asking:
             raise self._final(self._exhausted(error) or self._over(error)) from error
         delay = min(delay, left)
         told = {"attempt": self.attempt, "kind": error.kind, "reason": error.message, "delay": delay}
+        told["due"] = self.telling.due(now - began, delay, self.patience)
         self.on_event("request.retry", {**told, **shown_wait(began, self.patience.seconds, now)})
         return delay
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
@@ -18,7 +17,7 @@ from blocks.ledger.errors import InDoubt
 from blocks.ledger.reader import LedgerReader
 from blocks.ledger.records import Lease
 from blocks.ledger.writer import Operation, Writer
-from blocks.patience import LEDGER, Patience, Vigil, Wait
+from blocks.patience import LEDGER, Patience, Vigil
 
 T = TypeVar("T")
 
@@ -31,7 +30,7 @@ class Access:
     def __init__(self, database: Database, vigil: Vigil | None = None, clock: Clock | None = None) -> None:
         # That the ledger is closed, or was away for too long, is no concern of the run's other parts.
         self._vigil = (vigil or Vigil.of_command()).apart()
-        self.reader = LedgerReader(database, self._vigil, clock)
+        self.reader = LedgerReader(database, self._vigil.reading(), clock)
         self._writer = Writer(database, self._vigil, clock)
         self._readers: ThreadPoolExecutor | None = None
         self._guard = threading.Lock()
@@ -50,28 +49,20 @@ class Access:
 
         `order` names the one row that the operation shares with other processes.
         """
-        wait = Wait(self._vigil, LEDGER)
-        while True:
-            try:
-                with using("ledger"):
-                    return await self._writer.write(operation, order)
-            except InDoubt as doubt:
-                pause = wait.next(doubt.message)
-                if pause is None:
-                    raise
-                await asyncio.sleep(pause)
+
+        async def work() -> T:
+            with using("ledger"):
+                return await self._writer.write(operation, order)
+
+        return await self._vigil.outwait_async(LEDGER, work, _in_doubt, lambda doubt, *_: doubt)
 
     def write_now(self, operation: Operation[T], order: str) -> T:
         """The same for callers without an event loop."""
-        wait = Wait(self._vigil, LEDGER)
-        while True:
-            try:
-                return self._writer.write_now(operation, order)
-            except InDoubt as doubt:
-                pause = wait.next(doubt.message)
-                if pause is None:
-                    raise
-                time.sleep(pause)
+
+        def work() -> T:
+            return self._writer.write_now(operation, order)
+
+        return self._vigil.outwait(LEDGER, work, _in_doubt, lambda doubt, *_: doubt)
 
     async def read(self, query: Callable[[Connection], T]) -> T:
         """What a short query returns."""
@@ -100,3 +91,7 @@ class Access:
 def run_order(tenant: str, run_id: str) -> str:
     """The order of an operation on the rows of one run."""
     return f"run/{tenant}/{run_id}"
+
+
+def _in_doubt(error: Exception) -> str | None:
+    return error.message if isinstance(error, InDoubt) else None

@@ -160,8 +160,6 @@ class Writer:
         return self._vigil.outwait(LEDGER, lambda: self._transact(batch), waited_out, self._over)
 
     def _over(self, error: Exception, waited: float, wake_after: float) -> LedgerAway:
-        # What comes after it is not waited for anew.
-        self._vigil.over.set()
         return away(error, self._database, waited, wake_after)
 
     def _transact(self, batch: list[_Item]) -> list[Any]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from blocks.ledger import EffectIntent, EffectRow, WaitRow, WaitStart
+from blocks.patience import Patience
 from tasks.effects import EffectGate
 from tasks.tools import ToolResult
 from workflows.core.refs import digest
@@ -131,15 +132,10 @@ class World:
 
     effects: MemoryEffects = field(default_factory=MemoryEffects)
     waits: MemoryWaits = field(default_factory=MemoryWaits)
-    pauses: list[float] = field(default_factory=list)
 
     def gate(self, **more: Any) -> EffectGate:
         """The gate of a process that begins or continues the step."""
-
-        async def pause(seconds: float) -> None:
-            self.pauses.append(seconds)
-
-        given = {"tenant": "default", "run_id": "r", "step_path": "s", "sleep": pause, **more}
+        given = {"tenant": "default", "run_id": "r", "step_path": "s", "patience": Patience(4.0), **more}
         return EffectGate(self.effects, self.waits, **given)
 
     def call(self, send: Any, **more: Any) -> ToolResult:

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, text
 
 from blocks.ledger import EffectRow, Ledger, RunStart, WaitRow
 from blocks.ledger.access import run_order
+from blocks.patience import Patience
 from blocks.storage import ArtifactStore
 from tasks.context import RunContext
 from tasks.durable import Durable
@@ -47,11 +48,17 @@ class GateDesk:
             store = ArtifactStore.open(str(self.folder / "storage"), environ={})
             durable = Durable(self.ledger, lease)
             context = RunContext(
-                RUN, self.folder, store, self.environ, False, durable=durable, generations={path: generation}
+                RUN,
+                self.folder,
+                store,
+                self.environ,
+                offline=False,
+                durable=durable,
+                patience=Patience(4.0),
+                generations={path: generation},
             )
             gate = gate_of(context, path)
             assert gate is not None
-            gate.sleep = _no_pause
             try:
                 return await piece(gate, context)
             finally:
@@ -112,7 +119,3 @@ def make_overdue(ledger: Ledger) -> WaitRow:
 
     ledger.access.write_now(operation, run_order(row.tenant, row.run_id))
     return row
-
-
-async def _no_pause(seconds: float) -> None:
-    await asyncio.sleep(0)

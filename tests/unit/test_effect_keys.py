@@ -122,12 +122,11 @@ def test_what_was_refused_may_be_sent_again_with_the_same_key(world: World) -> N
     assert send.keys[0] == send.keys[1]
 
 
-def test_an_idempotent_call_is_sent_again_with_pauses_and_the_same_key(world: World) -> None:
+def test_an_idempotent_call_is_sent_again_with_the_same_key(world: World) -> None:
     send = Receiver([Unsure("timed out"), Unsure("timed out"), "paid"])
     assert world.call(send, effect="idempotent") == ToolResult("paid")
     assert len(set(send.keys)) == 1 and len(send.keys) == 3
     assert world.effects.log == ["intend", "sending", "sending", "sending", "done"]
-    assert world.pauses == [0.5, 1.0]
 
 
 def test_an_idempotent_call_without_an_outcome_is_unknown_and_may_be_made_again(world: World) -> None:
@@ -135,7 +134,7 @@ def test_an_idempotent_call_without_an_outcome_is_unknown_and_may_be_made_again(
     with pytest.raises(Unsure, match=r"timed out\. It may have been performed; calling it again is safe"):
         world.call(send, effect="idempotent")
     row = world.effects.only
-    assert (row.state, row.sent, row.wait_id) == ("unknown", 6, "")
+    assert (row.state, row.sent, row.wait_id) == ("unknown", len(send.keys), "") and row.sent > 3
     assert row.error is not None and "It may have been performed" in row.error["message"]
     assert world.call(Receiver(["paid"]), effect="idempotent") == ToolResult("paid")
 
@@ -144,7 +143,7 @@ def test_what_would_only_fail_again_is_not_sent_again_at_once(world: World) -> N
     send = Receiver([Unsure("it raised.", passing=False), "paid"])
     with pytest.raises(Unsure, match=r"it raised\. It may have been performed; calling it again is safe"):
         world.call(send, effect="idempotent")
-    assert (world.effects.only.state, world.pauses) == ("unknown", [])
+    assert (world.effects.only.state, len(send.keys)) == ("unknown", 1)
     assert world.call(send, effect="idempotent") == ToolResult("paid")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import pickle
 import re
 import threading
@@ -18,12 +19,14 @@ from blocks.patience import (
     AT_START,
     FAULTS,
     LEDGER,
+    PROVIDER,
     SERVER,
     STORE,
     Fault,
     Outage,
     Patience,
     PatienceOver,
+    Telling,
     Vigil,
     Wait,
 )
@@ -50,17 +53,6 @@ def test_the_page_shows_the_table_as_the_code_has_it() -> None:
 def test_the_supervisor_of_the_server_keeps_to_the_table() -> None:
     assert (SERVER.first, SERVER.longest) == (server_supervisor.FIRST_PAUSE, server_supervisor.LONGEST_PAUSE)
     assert shown_duration(server_supervisor.PATIENCE) == "10m"
-
-
-def test_no_other_module_counts_tries() -> None:
-    """What decides is time: a part that counts again by itself multiplies with the others."""
-    root = Path(__file__).resolve().parents[2]
-    found = {}
-    for file in [*root.glob("blocks/**/*.py"), *root.glob("tasks/*.py"), *root.glob("flows/*.py")]:
-        if hits := re.findall(r"^_?(?:\w+_)?TRIES = \d+|max_attempts|MAX_RETRIES", file.read_text(), re.M):
-            found[file.relative_to(root).as_posix()] = sorted(set(hits))
-    # botocore is told to try once; a block that several save at once is no fault.
-    assert found == {"blocks/s3_root.py": ["max_attempts"], "blocks/result_storage.py": ["_TRIES = 4"]}
 
 
 @pytest.mark.parametrize(
@@ -207,12 +199,90 @@ def test_long_waits_are_not_told_with_every_try() -> None:
 
 def test_an_outage_is_given_up_for_who_is_no_more_patient() -> None:
     outage = Outage()
-    assert not outage.hopeless(Patience(0)), "nobody waited yet"
+    assert outage.lets_in(Patience(0), PROVIDER, 100.0), "nobody waited yet"
     outage.give_up(Patience(5), 100.0)
-    assert not outage.hopeless(Patience(5)), "there is none"
+    assert outage.lets_in(Patience(5), PROVIDER, 100.0), "there is none"
     outage.note(100.0)
     outage.note(104.0)
     outage.give_up(Patience(5), 105.0)
-    assert outage.hopeless(Patience(5)) and not outage.hopeless(Patience(6))
+    assert not outage.lets_in(Patience(5), PROVIDER, 105.4)
+    assert outage.lets_in(Patience(6), PROVIDER, 105.4), "it waits longer"
+    seen = [outage.lets_in(Patience(5), PROVIDER, 105.0 + n / 10) for n in range(1, 13)]
+    assert [n for n, one in enumerate(seen, 1) if one] == [5, 10], "one after each longest pause"
     outage.end()
-    assert not outage.hopeless(Patience(5))
+    assert outage.lets_in(Patience(5), PROVIDER, 105.0)
+
+
+def test_what_one_waits_for_all_wait_for_until_it_answers() -> None:
+    vigil = Vigil(Patience(0.3))
+    first, later = Flaky(float("inf")), Flaky(float("inf"))
+    for work in (first, later, later):
+        with pytest.raises(PatienceOver, match=r"waited 0\.[3-9]"):
+            outwait(vigil, work)
+    assert first.done > 3 and later.done == 2, "once each: it is not waited for anew"
+    assert outwait(vigil, Flaky(0)) == "done"
+    assert outwait(vigil, Flaky(3)) == "done", "it was back: this is another fault"
+
+
+def test_that_something_can_be_read_does_not_end_what_keeps_from_writing() -> None:
+    vigil = Vigil(Patience(0.3))
+    with pytest.raises(PatienceOver):
+        outwait(vigil, Flaky(float("inf")))
+    reading = vigil.reading()
+    assert outwait(reading, Flaky(0)) == "done" and vigil.outage.given_up is not None
+    work = Flaky(float("inf"))
+    with pytest.raises(PatienceOver):
+        outwait(vigil, work)
+    assert work.done == 1
+    vigil.outage.end()
+    with pytest.raises(PatienceOver):
+        outwait(reading, Flaky(float("inf")))
+    assert outwait(reading, Flaky(0)) == "done" and vigil.outage.given_up is None
+
+
+def test_what_is_out_of_order_for_one_part_is_so_for_no_other() -> None:
+    vigil = Vigil(Patience(0.3))
+    with pytest.raises(PatienceOver):
+        outwait(vigil.apart(), Flaky(float("inf")))
+    assert vigil.outage.given_up is None and outwait(vigil.apart(), Flaky(3)) == "done"
+
+
+def test_the_error_itself_may_be_what_is_raised_in_the_end() -> None:
+    error = OSError("busy")
+    with pytest.raises(OSError, match="busy") as caught:
+        Vigil(Patience(0.1)).outwait(STORE, Flaky(float("inf"), error), str, lambda fault, *_: fault)
+    assert caught.value is error and error.__cause__ is not error
+
+
+def test_it_is_waited_out_in_an_event_loop_as_in_a_thread() -> None:
+    async def waited(work: Flaky) -> str:
+        async def flaky() -> str:
+            return work()
+
+        return await Vigil(Patience(0.3)).outwait_async(STORE, flaky, str, lambda fault, *_: fault)
+
+    assert asyncio.run(waited(Flaky(3))) == "done"
+    with pytest.raises(OSError, match="busy"):
+        asyncio.run(waited(Flaky(float("inf"))))
+
+
+def test_the_last_pause_is_cut_to_what_is_left() -> None:
+    for fault in FAULTS:
+        wait = Wait(Vigil(Patience(600)).at_start(), fault)
+        pauses = list(iter(lambda wait=wait: wait.next("gone"), None))
+        assert sum(pauses) == pytest.approx(30.0, abs=0.5)
+
+
+def test_the_pauses_of_the_table_are_those_of_the_usual_patience() -> None:
+    for fault in FAULTS:
+        patience = Patience().at_start if "twentieth" in fault.bound else Patience()
+        pauses = [patience.pause(fault, n) for n in range(1, 20)]
+        assert (pauses[0], pauses[-1]) == (fault.first, fault.longest)
+
+
+def test_nobody_is_told_to_wait_for_a_moment_more() -> None:
+    telling, patience = Telling(), Patience(30.0)
+    assert not telling.due(0.0, 0.5, patience), "nor of the first moment"
+    assert telling.due(0.9, 0.5, patience) and telling.due(28.0, 1.0, patience)
+    assert not telling.due(29.5, 0.5, patience)
+    assert not Telling().due(0.0, 0.5, Patience(0.5))

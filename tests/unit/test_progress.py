@@ -121,6 +121,14 @@ def test_how_many_requests_wait_for_the_provider_and_until_when() -> None:
     assert "20 requests wait for the provider" in " ".join(screen.getvalue().split())
 
 
+def test_a_request_that_is_sent_again_is_no_line_with_every_try() -> None:
+    lines, again = io.StringIO(), {"step": "step-1", "reason": "overloaded", "delay": 1.0}
+    with Progress(Out(False, io.StringIO(), lines), delivery()) as progress:
+        for due in (False, True, False):
+            progress.on_event("request.retry", {**again, "due": due})
+    assert lines.getvalue().count("asks again") == 1
+
+
 def test_a_step_the_plan_does_not_know_is_shown_too() -> None:
     out = Out(False, io.StringIO(), stderr := io.StringIO())
     with Progress(out, delivery()) as progress:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import pickle
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
@@ -25,7 +26,7 @@ from blocks.models import (
 )
 from blocks.patience import PROVIDER, Outage, Patience
 from tasks.failures import OutputRejected, Refused
-from tasks.requests import ask
+from tasks.requests import Gate, ask
 from workflows.core.usage import Usage
 
 REQUEST: Request = {"model": "m", "max_tokens": 1, "messages": []}
@@ -104,7 +105,7 @@ def test_pauses_double_up_to_the_longest_and_chance_shortens_them() -> None:
     assert [patience.pause(PROVIDER, n) for n in (1, 2, 3, 6, 7, 90)] == [1, 2, 4, 30, 30, 30]
     assert patience.pause(PROVIDER, 3, 1.0) == 2
     assert patience.pause(PROVIDER, 1, 0.3, 7) == 7
-    assert Patience(6).pause(PROVIDER, 1) == 0.1, "less patience has shorter pauses"
+    assert Patience(6).pause(PROVIDER, 1) == 0.2, "less patience has shorter pauses"
 
 
 def test_who_waits_for_nothing_asks_once() -> None:
@@ -199,6 +200,37 @@ def test_who_gives_up_gives_up_for_all_who_are_no_more_patient() -> None:
     assert isinstance(third, Answer)
     fourth, _, _ = asked(Scripted(), Patience(0.2), outage=outage)
     assert isinstance(fourth, Answer), "once one is answered the outage is over"
+
+
+class SlowGate(Gatekeeper):
+    """A gate that takes its time."""
+
+    async def before(self, request: Request) -> None:
+        await asyncio.sleep(0.01)
+        await super().before(request)
+
+
+@pytest.mark.parametrize("gate", [None, SlowGate()])
+def test_one_goes_to_see_whether_a_provider_that_was_given_up_is_back(gate: Gate | None) -> None:
+    now = time.monotonic()
+    outage, patience = Outage(), Patience(60)
+    outage.note(now - 90)
+    outage.give_up(patience, now - 5.9)
+    busy = Scripted(*[Retryable("busy", "overloaded")] * 99)
+    assert isinstance(asked(busy, patience, outage=outage, gate=gate)[0], ProviderAway) and not busy.sent
+    outage.tried -= patience.longest(PROVIDER)
+    for _ in range(3):
+        seen, waits, _ = asked(busy, patience, outage=outage, gate=gate)
+        assert isinstance(seen, ProviderAway) and (busy.sent, waits) == (1, []), "one, and it does not wait"
+    outage.tried -= patience.longest(PROVIDER)
+    for _ in range(3):
+        assert isinstance(asked(Scripted(), patience, outage=outage, gate=gate)[0], Answer), "it is back"
+
+
+def test_people_are_told_of_a_long_wait_and_not_with_every_try() -> None:
+    _, _, events = asked(Scripted(*[Retryable("busy", "overloaded")] * 7), Patience(5.0), slowly=True)
+    due = [data["due"] for name, data in events if name == "request.retry"]
+    assert len(due) == 7 and not due[0] and 0 < sum(due) < 4
 
 
 @pytest.mark.parametrize("final", [Terminal("no"), AuthenticationFailed("no"), QuotaExhausted("no")])
