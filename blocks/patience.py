@@ -68,7 +68,8 @@ PROVIDER = Fault(
 )
 LEDGER = Fault(
     "ledger",
-    "PostgreSQL that cannot be reached, restarts or shuts down; a deadlock; a locked SQLite file",
+    "PostgreSQL that cannot be reached or found, restarts, shuts down or has no time; a deadlock; "
+    "a locked SQLite file",
     0.02,
     2.0,
     "the run ends here (exit 4) and says what could not be kept; continued, it goes on from what was",

@@ -25,6 +25,7 @@ from botocore.exceptions import (  # type: ignore[import-untyped]
 )
 
 from blocks.names import checked_key
+from blocks.secrets import is_secret
 from blocks.storage_errors import StorageError
 from workflows.core.errors import UsageError
 
@@ -71,7 +72,7 @@ class Connection:
 
     def scrub(self, text: str) -> str:
         """`text` with nothing in it that belongs to the keys."""
-        for value in filter(None, (self.secret, self.token, self.key)):
+        for value in filter(is_secret, (self.secret, self.token, self.key)):
             text = text.replace(value, "********")
         return text
 
