@@ -37,9 +37,6 @@ _PAUSES = 10
 _JITTER = 0.5
 _LOOK = 0.1
 """Seconds between two looks at whether somebody is in a hurry."""
-_RUN = "RUN_ID"
-"""Stands for the run in a cure until it is known which one it is."""
-_RESUME = f"phaseline resume {_RUN}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,13 +139,12 @@ class Patience:
 class PatienceOver(PhaselineError):
     """A fault lasted longer than it is waited for: what needed it stops, and can go on later.
 
-    `waited` is in seconds; `wake_at` is when it is worth trying again.
+    `waited` is in seconds; `wake_at` is when it is worth trying again. Its cure promises nothing: who writes
+    down that a run goes on says so.
     """
 
     final = True
     exit_code = 4
-    kept = True
-    """Whether it can be written down that the run goes on."""
 
     def __init__(
         self, message: str = "", cure: str = "", waited: float = 0.0, wake_after: float = SECONDS
@@ -157,21 +153,22 @@ class PatienceOver(PhaselineError):
 
         self.waited = waited
         self.wake_at = now_utc() + timedelta(seconds=wake_after)
+        self._mend = cure
         told = f"{message} (waited {shown_duration(round(waited, 1))})" if waited > 0 else message
-        again = self._by_itself if self.kept else f"once it answers, a run goes on with: {_RESUME}"
-        super().__init__(told, f"{cure}; {again}" if cure else again)
+        super().__init__(told)
+        self._then("once it answers, run the command again")
 
-    @property
-    def _by_itself(self) -> str:
-        return f"it goes on by itself after {self.wake_at:%Y-%m-%d %H:%M} UTC; or now: {_RESUME}"
+    def _then(self, again: str) -> None:
+        self.cure = f"{self._mend}; {again}" if self._mend else again
 
-    def not_by_itself(self) -> None:
-        """Say that a person has to continue the run: nothing is written down that would."""
-        self.cure = self.cure.replace(self._by_itself, f"once it answers: {_RESUME}")
+    def continued_by(self, command: str) -> None:
+        """Say what a person has to run, once what was away answers: nothing is written down that would."""
+        self._then(f"once it answers: {command}")
 
-    def of_run(self, run_id: str) -> None:
-        """Say which run it stopped, for whoever copies the cure."""
-        self.cure = self.cure.replace(_RUN, run_id)
+    def goes_on(self, run_id: str) -> None:
+        """Say that the run goes on by itself. For who has written that down."""
+        at = f"{self.wake_at:%Y-%m-%d %H:%M} UTC"
+        self._then(f"it goes on by itself after {at}; or now: phaseline resume {run_id}")
 
 
 class PrefectAway(PatienceOver):

@@ -56,19 +56,20 @@ def is_woken() -> bool:
     return run is not None and WAKE_TAG in run.tags
 
 
-async def schedule_wake(run_id: str, at: datetime) -> None:
-    """Schedules another flow run of this deployment that goes on with the run then; without one, nothing.
+async def schedule_wake(run_id: str, at: datetime) -> bool:
+    """Schedules another flow run of this deployment that goes on with the run then; False without one.
 
     Where the run went on by itself before, that flow run finds everything finished.
     """
     run = own_flow_run()
     if run is None or run.deployment_id is None:
-        return
+        return False
     at = max(at, datetime.now(UTC) + SOON)
     # With this flow run's id: woken at that moment and told the same moment again, it would find itself.
     key = f"wake-{run_id}-{run.id}-{int(at.timestamp())}"
     async with get_client() as client:
         await _create(client, run, run_id, at, key)
+    return True
 
 
 async def wake_flow_run(run_id: str, flow_run_id: str, ended: datetime | None = None) -> bool:
