@@ -87,7 +87,7 @@ ORCHESTRATION = Fault(
 )
 EFFECT = Fault(
     "effect",
-    "an idempotent call without an outcome; a call whose connection could not be opened",
+    "an idempotent call without an outcome; a call, or an MCP server, whose connection could not be opened",
     0.5,
     30.0,
     "the agent is told, or the step fails; a `once` call in doubt is a question to a person at once",

@@ -15,7 +15,8 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass, field, replace
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from blocks.boundaries import reached
 from blocks.ledger import EffectRow, WaitRow
@@ -30,6 +31,8 @@ from tasks.tools import Effect, ToolError, ToolResult
 from tasks.waiting import Waiting
 from workflows.core.errors import PhaselineError
 from workflows.core.plan import DecidersPlan
+
+T = TypeVar("T")
 
 __all__ = ["EffectGate", "Refused", "Send", "Unsure"]
 
@@ -191,7 +194,7 @@ class EffectGate:
         if refusal:
             return ToolResult(refusal, is_error=True)
         with _noted(self._under_way, _Sending(call, "", doubt=False)):
-            result = await self._reached(send, call.idempotency_key)
+            result = await self.reach(partial(send, call.idempotency_key))
         clean = ToolResult(self.scrub(result.content), result.is_error)
         return await self.keep(clean) if self.keep is not None else clean
 
@@ -245,13 +248,14 @@ class EffectGate:
                 reached("effect.performed", call.step_path, call.key)
                 return await ended(self._done(call, result))
 
-    async def _reached(self, send: Send, key: str) -> ToolResult:
-        """What the other side answered, once it can be reached: until then nothing is sent."""
+    async def reach(self, work: Callable[[], Awaitable[T]], away: type[Exception] = Unreached) -> T:
+        """What `work` gives, once the other side can be reached. `away` says that it cannot be: then nothing
+        was sent."""
         tries = _Tries(self.patience)
         while True:
             try:
-                return await send(key)
-            except Unreached:
+                return await work()
+            except away:
                 pause = tries.next()
                 if pause is None:
                     raise
@@ -263,7 +267,7 @@ class EffectGate:
         `earlier`: whether an earlier sending may have been performed.
         """
         try:
-            return await self._reached(send, call.idempotency_key)
+            return await self.reach(partial(send, call.idempotency_key))
         except Refused as refused:
             if earlier:
                 return of_earlier(refused)
