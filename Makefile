@@ -8,14 +8,14 @@ DEVELOPMENT := .venv/.development-$(SUM)
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint bench prove test-cluster setup clean
+.PHONY: demo test lint bench prove test-cluster test-large setup clean
 
 demo: $(RUNTIME)  ## four agents take a product from requirements to a reviewed delivery
 	@$(BIN)/phaseline run end-to-end-delivery --offline
 	@echo; echo "more: source $(BIN)/activate && phaseline --help"
 
 test: $(DEVELOPMENT)  ## unit, integration, acceptance
-	@$(PYTEST) -m "not cluster" $(ARGS)
+	@$(PYTEST) -m "not cluster and not large" $(ARGS)
 
 lint: $(DEVELOPMENT)
 	@$(BIN)/ruff check .
@@ -34,6 +34,9 @@ PROVE_refund-with-approval = -i 'register_folder={home}/register'
 
 test-cluster: $(DEVELOPMENT)  ## what needs PostgreSQL's server programs
 	@$(PYTEST) -m cluster $(ARGS)
+
+test-large: $(DEVELOPMENT)  ## thousands of steps and items; many minutes, and no part of `test`
+	@$(PYTEST) -m large $(ARGS)
 
 setup: $(DEVELOPMENT)
 

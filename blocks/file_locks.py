@@ -2,7 +2,7 @@
 
 The kernel drops a lock when its holder dies, but not when it is stopped (Ctrl-Z, SIGSTOP, a debugger): then
 nothing moves until somebody continues or ends it. So nothing here blocks in the kernel, where neither a limit
-nor a signal would be heard. Standard library only.
+nor a signal would be heard. Standard library only: the local server's supervisor loads this file by its path.
 """
 
 from __future__ import annotations
@@ -89,6 +89,20 @@ def try_lock(fd: int, mode: int = fcntl.LOCK_EX) -> bool:
     return True
 
 
+def take(path: Path, wait: float = 0.0) -> int | None:
+    """The descriptor of a lock file, locked exclusively and unsigned; None when another still holds it after
+    `wait` seconds."""
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    deadline = time.monotonic() + wait
+    while not try_lock(fd):
+        if time.monotonic() >= deadline:
+            os.close(fd)
+            return None
+        time.sleep(0.01)
+    os.ftruncate(fd, 0)  # an earlier holder's signature
+    return fd
+
+
 def is_free(path: Path) -> bool:
     """Whether nobody has the exclusive lock on that file at this moment."""
     try:
@@ -139,14 +153,34 @@ def wait_for(
 # ---------------------------------------------------------------- who has it
 
 
-def sign(fd: int) -> None:
-    """Write into a lock file that we hold who we are; its modification time is since when."""
-    os.pwrite(fd, _signature(os.getpid()), 0)
+def sign(fd: int, pid: int | None = None) -> None:
+    """Write into a lock file that we hold who has it: we, or `pid`. Its modification time is since when."""
+    os.pwrite(fd, f"{pid or os.getpid()} {place()}".encode().ljust(_SIGNATURE_LENGTH), 0)
+
+
+def signature(path: Path) -> tuple[int, str] | None:
+    """The process that signed a lock file last, and the place where its number means something; None where
+    nobody did. Raises OSError."""
+    with path.open("rb") as file:
+        words = file.read(_SIGNATURE_LENGTH).decode("ascii", "replace").split()
+    return (int(words[0]), words[1]) if len(words) == 2 and words[0].isdigit() else None
+
+
+@cache
+def place() -> str:
+    """Where a process number and a loopback address mean something: this boot, and these namespaces."""
+    parts = []
+    with contextlib.suppress(OSError):
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip())
+    for namespace in ("pid", "net"):
+        with contextlib.suppress(OSError):
+            parts.append(os.readlink(f"/proc/self/ns/{namespace}"))  # noqa: PTH115 - no path but "pid:[number]"
+    return "/".join(parts) or os.uname().nodename
 
 
 def find_holder(path: Path) -> Holder | None:
     """Who has the exclusive lock on that file; None when that is nobody, or cannot be told."""
-    signed, since = _read_signature(path)
+    signed, since = _signed_here(path)
     known = _pids_of_kernel(path)
     # The kernel names who took it, which may have ended and left it to a child that signed.
     likely = [signed] if signed in known else [*known, signed]
@@ -157,38 +191,18 @@ def find_holder(path: Path) -> Holder | None:
     return None
 
 
-@cache
-def _signature(pid: int) -> bytes:
-    return f"{pid} {_place()}".encode().ljust(_SIGNATURE_LENGTH)
-
-
-def _place() -> str:
-    """Where a process number means something."""
-    parts = []
-    for name in ("/proc/sys/kernel/random/boot_id", "/proc/self/ns/pid"):
-        with contextlib.suppress(OSError):
-            # The second is no path but "pid:[number]".
-            parts.append(os.readlink(name) if "/ns/" in name else Path(name).read_text("ascii").strip())  # noqa: PTH115
-    return "/".join(parts)
-
-
-def _read_signature(path: Path) -> tuple[int | None, float]:
+def _signed_here(path: Path) -> tuple[int | None, float]:
     """(the process that signed last, when): the number is None where it is another container's or none."""
     try:
-        with path.open("rb") as file:
-            words = file.read(_SIGNATURE_LENGTH).decode("ascii", "replace").split()
-            since = os.fstat(file.fileno()).st_mtime
+        signed, since = signature(path), path.stat().st_mtime
     except OSError:
         return None, time.time()
-    if not words or not words[0].isdigit() or (len(words) > 1 and not _same_place(words[1])):
-        return None, since
-    return int(words[0]), since
+    return (signed[0] if signed and _process_place(signed[1]) == _process_place(place()) else None), since
 
 
-def _same_place(place: str) -> bool:
-    # A supervisor of the server names its network, too.
-    mine = _place()
-    return place == mine or place.startswith(f"{mine}/")
+def _process_place(place: str) -> str:
+    """The part in which process numbers mean the same: containers may share those and not the network."""
+    return place.partition("/net:")[0]
 
 
 def _pids_of_kernel(path: Path) -> set[int]:

@@ -42,9 +42,6 @@ _LOOK = 0.1
 """Seconds between two looks at whether somebody is in a hurry."""
 _MOMENT = 1.0
 """Seconds of waiting that are nobody's concern, be they the first or the last."""
-_RUN = "RUN_ID"
-"""Stands for the run in a cure until it is known which one it is."""
-_RESUME = f"phaseline resume {_RUN}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +70,8 @@ PROVIDER = Fault(
 )
 LEDGER = Fault(
     "ledger",
-    "PostgreSQL that cannot be reached, restarts or shuts down; a deadlock; a locked SQLite file",
+    "PostgreSQL that cannot be reached or found, restarts, shuts down or has no time; a deadlock; "
+    "a locked SQLite file",
     0.02,
     2.0,
     "the run ends here (exit 4) and says what could not be kept; continued, it goes on from what was",
@@ -94,7 +92,7 @@ ORCHESTRATION = Fault(
 )
 EFFECT = Fault(
     "effect",
-    "an idempotent call without an outcome; a call whose connection could not be opened",
+    "an idempotent call without an outcome; a call, or an MCP server, whose connection could not be opened",
     0.5,
     3.0,
     "the agent is told, or the step fails; a `once` call in doubt is a question to a person at once",
@@ -150,13 +148,12 @@ class Patience:
 class PatienceOver(PhaselineError):
     """A fault lasted longer than it is waited for: what needed it stops, and can go on later.
 
-    `waited` is in seconds; `wake_at` is when it is worth trying again.
+    `waited` is in seconds; `wake_at` is when it is worth trying again. Its cure promises nothing: who writes
+    down that a run goes on says so.
     """
 
     final = True
     exit_code = 4
-    kept = True
-    """Whether it can be written down that the run goes on."""
 
     def __init__(
         self, message: str = "", cure: str = "", waited: float = 0.0, wake_after: float = SECONDS
@@ -164,21 +161,22 @@ class PatienceOver(PhaselineError):
 
         self.waited = waited
         self.wake_at = now_utc() + timedelta(seconds=wake_after)
+        self._mend = cure
         told = f"{message} (waited {shown_duration(round(waited, 1))})" if waited > 0 else message
-        again = self._by_itself if self.kept else f"once it answers, a run goes on with: {_RESUME}"
-        super().__init__(told, f"{cure}; {again}" if cure else again)
+        super().__init__(told)
+        self._then("once it answers, run the command again")
 
-    @property
-    def _by_itself(self) -> str:
-        return f"it goes on by itself after {self.wake_at:%Y-%m-%d %H:%M} UTC; or now: {_RESUME}"
+    def _then(self, again: str) -> None:
+        self.cure = f"{self._mend}; {again}" if self._mend else again
 
-    def not_by_itself(self) -> None:
-        """Say that a person has to continue the run: nothing is written down that would."""
-        self.cure = self.cure.replace(self._by_itself, f"once it answers: {_RESUME}")
+    def continued_by(self, command: str) -> None:
+        """Say what a person has to run, once what was away answers: nothing is written down that would."""
+        self._then(f"once it answers: {command}")
 
-    def of_run(self, run_id: str) -> None:
-        """Say which run it stopped, for whoever copies the cure."""
-        self.cure = self.cure.replace(_RUN, run_id)
+    def goes_on(self, run_id: str) -> None:
+        """Say that the run goes on by itself. For who has written that down."""
+        at = f"{self.wake_at:%Y-%m-%d %H:%M} UTC"
+        self._then(f"it goes on by itself after {at}; or now: phaseline resume {run_id}")
 
 
 class PrefectAway(PatienceOver):

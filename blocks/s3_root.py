@@ -27,6 +27,7 @@ from fsspec.asyn import sync  # type: ignore[import-untyped]
 from s3fs.core import _error_wrapper  # type: ignore[import-untyped]
 
 from blocks.names import checked_key
+from blocks.secrets import is_secret
 from blocks.storage_errors import MOST_BODY, StorageError, too_large
 from workflows.core.errors import UsageError
 
@@ -73,7 +74,7 @@ class Connection:
 
     def scrub(self, text: str) -> str:
         """`text` with nothing in it that belongs to the keys."""
-        for value in filter(None, (self.secret, self.token, self.key)):
+        for value in filter(is_secret, (self.secret, self.token, self.key)):
             text = text.replace(value, "********")
         return text
 

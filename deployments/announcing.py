@@ -71,21 +71,20 @@ def _put_off(start: Start, ledger: Ledger, before: RunRow, fault: PatienceOver) 
     from blocks.ledger.interrupted import mark_stopped
 
     if before.state == "completed" or start.redo:
-        fault.not_by_itself()
-    else:
-        wake_at = int(fault.wake_at.timestamp() * 1_000_000)
-        stop = partial(
-            mark_stopped,
-            tenant=start.tenant,
-            run_id=start.run_id,
-            viewer=Owner.current(),
-            seen=before.seen,
-            wake_at=wake_at,
-            reason=fault.message,
-        )
-        with contextlib.suppress(PhaselineError):
-            ledger.access.write_now(stop, run_order(start.tenant, start.run_id))
-    fault.of_run(start.run_id)
+        return
+    wake_at = int(fault.wake_at.timestamp() * 1_000_000)
+    stop = partial(
+        mark_stopped,
+        tenant=start.tenant,
+        run_id=start.run_id,
+        viewer=Owner.current(),
+        seen=before.seen,
+        wake_at=wake_at,
+        reason=fault.message,
+    )
+    with contextlib.suppress(PhaselineError):
+        if ledger.access.write_now(stop, run_order(start.tenant, start.run_id)):
+            fault.goes_on(start.run_id)
 
 
 async def _begun(start: Start, ledger: Ledger) -> Announced:
@@ -150,14 +149,15 @@ async def _ended(ledger: Ledger, held: Announced, fault: BaseException, lacking:
 
     state, wake = "cancelled", None
     if isinstance(fault, PatienceOver) and lacking:
-        fault.cure, state = f"once it answers: {lacking}", "failed"
+        fault.continued_by(lacking)
+        state = "failed"
     elif isinstance(fault, PatienceOver):
-        fault.of_run(held.lease.run_id)
+        fault.goes_on(held.lease.run_id)  # its row says so too
         state, wake = "stopped", int(fault.wake_at.timestamp() * 1_000_000)
     elif isinstance(fault, Exception):
         state = "failed"
     told = shown_error(fault)
-    with contextlib.suppress(PhaselineError):
+    try:
         await ledger.finish_run(
             held.lease,
             state,  # type: ignore[arg-type]
@@ -165,3 +165,6 @@ async def _ended(ledger: Ledger, held: Announced, fault: BaseException, lacking:
             wake_at=wake,
             wake_reason=told["message"] if wake else "",
         )
+    except PhaselineError:
+        if isinstance(fault, PatienceOver) and wake:
+            fault.continued_by(f"phaseline resume {held.lease.run_id}")

@@ -114,15 +114,16 @@ def holder(lock: Path) -> int | None:
     Raises ServerError when the holder lives elsewhere (another container or host sharing the folder):
     its number and its loopback address mean nothing here.
     """
-    pid, _, place = lock.read_text("utf-8").partition(" ")
-    if not place:
+    signed = file_locks.signature(lock)
+    if signed is None:
         return None
-    if place != shared.place():
+    pid, place = signed
+    if place != file_locks.place():
         raise ServerError(
             f"the local Prefect server in {lock.parent} runs in another container or on another host",
             "give this one its own folder in PHASELINE_HOME, or name a shared server in PREFECT_API_URL",
         )
-    return int(pid)
+    return pid
 
 
 @contextlib.contextmanager

@@ -1,6 +1,6 @@
 """The process that owns the kept local Prefect server.
 
-Run by path with `python -I -S`, so it starts in some 30 ms and needs the standard library only.
+Run by path with `python -I -S`, so it starts in some 50 ms and needs the standard library only.
 It binds the loopback port itself, hands the listening socket to its one child (server_process.py)
 and ends that child when it is told to, when nobody has used the server for the idle limit, or when
 its folder is gone. The client side, local_server.py, imports the names of the shared files from here.
@@ -12,7 +12,6 @@ be guessed from a recorded number. The number in a lock file only says whom to s
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import runpy
@@ -23,7 +22,19 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+
+def _block(name: str) -> SimpleNamespace:
+    """A module of blocks, by its path, as this program itself is started. It may use the standard library."""
+    return SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "blocks" / f"{name}.py")))
+
+
+if TYPE_CHECKING or __name__ != "__main__":
+    from blocks import file_locks
+else:
+    file_locks = _block("file_locks")
 
 FORMAT = 2  # raise it when the files below or the settings of the server change
 START_LOCK = "start.lock"  # exclusive: whoever starts the server
@@ -65,40 +76,6 @@ SETTINGS = {
     "PREFECT_LOGGING_COLORS": "false",
     "DO_NOT_TRACK": "1",
 }
-
-
-def take(path: Path, wait: float = 0.0) -> int | None:
-    """The descriptor of `path`, locked exclusively; None when another still holds it after `wait` seconds."""
-    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    deadline = time.monotonic() + wait
-    while True:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                os.close(fd)
-                return None
-            time.sleep(0.01)
-        else:
-            os.ftruncate(fd, 0)  # an earlier holder's signature
-            return fd
-
-
-def place() -> str:
-    """Where a process number means something: this boot and this process and network namespace."""
-    parts = []
-    with contextlib.suppress(OSError):
-        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip())
-    for namespace in ("pid", "net"):
-        with contextlib.suppress(OSError):
-            parts.append(os.readlink(f"/proc/self/ns/{namespace}"))  # noqa: PTH115 (not a path)
-    return "/".join(parts) or socket.gethostname()
-
-
-def sign(lock: int, pid: int) -> None:
-    """Write into a held lock file who holds it."""
-    os.ftruncate(lock, 0)
-    os.pwrite(lock, f"{pid} {place()}".encode(), 0)
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:
@@ -193,12 +170,12 @@ class Supervisor:
         auth = (read_record(self._folder) or {}).get("auth") or _new_auth()
         port, ended, since = listener.getsockname()[1], 0, 0.0
         while True:
-            server_lock = take(self._folder / SERVER_LOCK, wait=GRACE)
+            server_lock = file_locks.take(self._folder / SERVER_LOCK, wait=GRACE)
             if server_lock is None:
                 _log("an earlier server process still runs")
                 return 1
             child, lifeline = self._spawn(listener, server_lock, port, auth)
-            sign(server_lock, child.pid)
+            file_locks.sign(server_lock, child.pid)
             os.close(server_lock)
             write_record(
                 self._folder,
@@ -295,11 +272,11 @@ class Supervisor:
         """Whether to end now. The busy lock then stays taken: commands wait until this process is gone."""
         if not self._idle.over() or (self._folder / KEEP).exists():
             return False
-        self._busy = take(self._folder / BUSY_LOCK)
+        self._busy = file_locks.take(self._folder / BUSY_LOCK)
         if self._busy is None:
             return False
         if self._idle.over() and not (self._folder / KEEP).exists():
-            sign(self._busy, os.getpid())  # commands that wait for us can say whom they wait for
+            file_locks.sign(self._busy)  # commands that wait for us can say whom they wait for
             return True
         os.close(self._busy)
         self._busy = None
@@ -377,18 +354,18 @@ def main(folder: Path, idle: float, release: str, lifetime: str) -> int:
     background process is nobody's child, so no command has to wait for it.
     """
     os.umask(0o077)
-    lock = take(folder / SUPERVISOR_LOCK, wait=2.0)
+    lock = file_locks.take(folder / SUPERVISOR_LOCK, wait=2.0)
     if lock is None:
         _log("another supervisor holds the lock")
         return 3
     listener = listen((read_record(folder) or {}).get("port", 0))
     pid = os.fork()
     if pid:
-        sign(lock, pid)
+        file_locks.sign(lock, pid)
         return 0
     os.setsid()
-    # By path, as this program itself is started: the login of the server is in here.
-    runpy.run_path(str(Path(__file__).parents[1] / "blocks" / "privacy.py"))["close_memory"]()
+    # The login of the server is in here.
+    _block("privacy").close_memory()
     return Supervisor(folder, lock, idle).run(listener, release, lifetime)
 
 

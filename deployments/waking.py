@@ -14,7 +14,6 @@ from blocks.ledger import Owner, RunRow
 from blocks.ledger.records import ANNOUNCED
 from blocks.ledger.runs import ungiven_run
 from blocks.storage_root import local_path
-from deployments import server_supervisor
 from deployments.manifests import manifest_of
 from deployments.provenance import ROOT
 from deployments.run_request import catalog_of
@@ -77,7 +76,7 @@ def stopped_waker(home: Path) -> file_locks.Holder | None:
 def under_way(home: Path) -> bool:
     """Whether something is being continued in the background at this moment."""
     try:
-        held = server_supervisor.take(home / LOCK)
+        held = file_locks.take(home / LOCK)
     except OSError:
         return False
     if held is None:
@@ -95,7 +94,7 @@ def wake_in_background(run_ids: Sequence[str], home: Path, environ: Mapping[str,
     """
     log = home / LOG
     try:
-        held = server_supervisor.take(home / LOCK)
+        held = file_locks.take(home / LOCK)
         if held is None:
             return None
         try:
@@ -136,7 +135,7 @@ def _start(run_ids: Sequence[str], home: Path, environ: Mapping[str, str], held:
             start_new_session=True,
             pass_fds=(held,),
         )
-        server_supervisor.sign(held, process.pid)
+        file_locks.sign(held, process.pid)
     finally:
         os.close(output)
 

@@ -159,13 +159,13 @@ async def _body(plan: Plan, rates: Rates, parameters: dict[str, Any]) -> Any:
     except PhaselineError as fault:
         # Raised, Prefect would pickle it to a place of its own.
         launch.on_fault(fault)
+        away = fault if isinstance(fault, PatienceOver) else None
+        if away is not None and own is None:
+            wake_at = away.wake_at
+            if await outwait(launch.vigil, lambda: schedule_wake(launch.run_id, wake_at)):
+                away.goes_on(launch.run_id)
         told = secrets.known().text(f"run {launch.run_id}: {fault}")
-        if not isinstance(fault, PatienceOver):
-            return Failed(message=told)
-        if own is None:
-            wake_at = fault.wake_at
-            await outwait(launch.vigil, lambda: schedule_wake(launch.run_id, wake_at))
-        return Failed(name="Stopped", message=told)
+        return Failed(message=told) if away is None else Failed(name="Stopped", message=told)
     except Exception as error:
         # Prefect keeps what a flow raises, and its traceback.
         if (clean := without_secret(error, secrets.known())) is not error:

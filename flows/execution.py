@@ -86,7 +86,7 @@ class Execution:
         if not isinstance(reason, PatienceOver):
             self.stop(reason)
             return
-        reason.of_run(self.context.run_id)
+        reason.continued_by(f"phaseline resume {self.context.run_id}")
         self.delayed = self.delayed or reason
 
     async def unit(self, unit: Unit, follows: Mapping[str, Any], slots: Slots) -> Outcome:

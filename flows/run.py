@@ -175,23 +175,28 @@ async def _abandon(held: _Held, fault: BaseException) -> None:
     # again, have to be asked for anew.
     goes_on = isinstance(fault, PatienceOver) and not launch.woken and not launch.redo
     goes_on = goes_on and previous is not None and previous.state != "completed"
+    kept = False
     with contextlib.suppress(PhaselineError):
         if previous is not None and isinstance(fault, Exception) and not held.walk.begun and not goes_on:
             # Nothing was done: what waited still waits, and what was due is due.
-            if isinstance(fault, PatienceOver) and not launch.woken:
-                fault.not_by_itself()
-                fault.of_run(launch.run_id)
             await held.ledger.leave_run(held.lease)
+            kept = launch.woken
         else:
             state = "cancelled" if isinstance(fault, asyncio.CancelledError) else "failed"
             wake: dict[str, Any] = {}
             if isinstance(fault, PatienceOver):
-                fault.of_run(held.launch.run_id)
+                fault.goes_on(launch.run_id)  # its row says so too
                 state = "stopped"
                 wake = {"wake_at": int(fault.wake_at.timestamp() * 1e6), "wake_reason": fault.message}
                 wake["waited"] = fault.waited
             error = shown_error(fault)
             await held.ledger.finish_run(held.lease, state, error=error, **wake)  # type: ignore[arg-type]
+            kept = True
+    if isinstance(fault, PatienceOver):
+        if kept:
+            fault.goes_on(launch.run_id)
+        else:
+            fault.continued_by(f"phaseline resume {launch.run_id}")
 
 
 async def _walked(held: _Held, given: Mapping[str, Any], storage: Awaitable[Any]) -> RunOutcome:
@@ -345,7 +350,7 @@ async def _ended(held: _Held, scope: Scope) -> RunOutcome:
     error, cancelled = await walk_to_end(scope, _time_left(held.plan, active))
     outcome = await outcome_of(scope, error, cancelled)
     outcome = outcome.of_launch(held.launch.flow_run_id, time.monotonic() - held.started)
-    outcome = replace(outcome, wake_at=_wake_at(scope.execution.held_up, outcome.status))
+    outcome = _going_on(outcome, scope.execution.held_up)
     outcome = await _in_vain(held, scope.execution, outcome)
     outputs = {n: r.model_dump(mode="json") for n, r in outcome.outputs.items()}
     of_run = {"tenant": held.launch.tenant, "run_id": held.launch.run_id}
@@ -384,6 +389,15 @@ async def _in_vain(held: _Held, execution: Execution, outcome: RunOutcome) -> Ru
         error = {**outcome.error, "message": message, "cure": cure}
         return replace(outcome, wake_at=None, error=error)
     return outcome
+
+
+def _going_on(outcome: RunOutcome, stopped: PhaselineError | None) -> RunOutcome:
+    """The end of a run with the time at which it goes on by itself, if it does, which its error says too."""
+    wake_at = _wake_at(stopped, outcome.status)
+    if wake_at is None or not isinstance(stopped, PatienceOver):
+        return replace(outcome, wake_at=wake_at)
+    stopped.goes_on(outcome.run_id)
+    return replace(outcome, wake_at=wake_at, error=shown_error(stopped))
 
 
 def _wake_at(stopped: PhaselineError | None, status: str) -> datetime | None:

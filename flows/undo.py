@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from blocks.ledger import EffectRow, Lease, Ledger, RunRow, RunStart
-from blocks.patience import Patience, Vigil
+from blocks.patience import Patience, PatienceOver, Vigil
 from blocks.settings import Settings
 from blocks.storage import ArtifactStore
 from flows.completed_rows import Completed, completed_rows
@@ -75,7 +75,12 @@ class TakenBack:
 
 
 async def undo_run(
-    ledger: Ledger, row: RunRow, plan: Plan, settings: Settings, environ: Mapping[str, str]
+    ledger: Ledger,
+    row: RunRow,
+    plan: Plan,
+    settings: Settings,
+    environ: Mapping[str, str],
+    patience: Patience,
 ) -> TakenBack:
     """Takes back the completed steps of a run that nobody works on; it is cancelled afterwards.
 
@@ -84,7 +89,6 @@ async def undo_run(
     Each step is taken back once, also when this is called again. One that fails keeps none from the rest.
     Raises RunHeld, StorageError, LedgerError.
     """
-    patience = Patience.read(environ)
     with ArtifactStore.open(settings.storage, environ=environ, vigil=Vigil(patience)) as store:
         async with _taken(ledger, row) as lease:
             context = RunContext(
@@ -120,17 +124,19 @@ async def _taken(ledger: Ledger, row: RunRow) -> AsyncIterator[Lease]:
 
 
 async def _undo(done: Completed, context: RunContext) -> Undone:
+    again = f"phaseline cancel {context.run_id} --undo"
     try:
         told = await _called(done, context)
         if told.is_error:
             raise NotUndone(str(told.content), f"take back '{done.path}' by hand")
         await _close_effects(done.path, context)
     except Waiting as fault:
-        again = f"phaseline cancel {context.run_id} --undo"
         return Undone(
             done.path, False, f"it could not be taken back: {fault.message}", f"{fault.cure}, then {again}"
         )
     except PhaselineError as fault:
+        if isinstance(fault, PatienceOver):
+            fault.continued_by(again)
         cure = fault.cure or f"take back '{done.path}' by hand"
         return Undone(done.path, False, f"it could not be taken back: {fault.message}", cure)
     except ToolError as fault:

@@ -61,14 +61,14 @@ def is_woken() -> bool:
     return run is not None and WAKE_TAG in run.tags
 
 
-async def schedule_wake(run_id: str, at: datetime) -> None:
-    """Schedules another flow run of this deployment that goes on with the run then; without one, nothing.
+async def schedule_wake(run_id: str, at: datetime) -> bool:
+    """Schedules another flow run of this deployment that goes on with the run then; False without one.
 
     Where the run went on by itself before, that flow run finds everything finished.
     """
     run = own_flow_run()
     if run is None or run.deployment_id is None:
-        return
+        return False
     # Prefect goes by its server's clock, and this by the ledger's: what both count is how long it is.
     ledger = now_utc()
     at = max(at, ledger + SOON)
@@ -76,6 +76,7 @@ async def schedule_wake(run_id: str, at: datetime) -> None:
     key = f"wake-{run_id}-{run.id}-{int(at.timestamp())}"
     async with get_client() as client:
         await _create(client, run, run_id, datetime.now(UTC) + (at - ledger), key)
+    return True
 
 
 async def wake_flow_run(

@@ -14,7 +14,8 @@ import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass, field, replace
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from blocks.boundaries import reached
 from blocks.ledger import EffectRow, WaitRow
@@ -29,6 +30,8 @@ from tasks.tools import Effect, ToolError, ToolResult
 from tasks.waiting import Waiting
 from workflows.core.errors import PhaselineError
 from workflows.core.plan import DecidersPlan
+
+T = TypeVar("T")
 
 __all__ = ["EffectGate", "Refused", "Send", "Unsure"]
 
@@ -171,7 +174,7 @@ class EffectGate:
         if refusal:
             return ToolResult(refusal, is_error=True)
         with _noted(self._under_way, _Sending(call, "", doubt=False)):
-            result = await self._reached(send, call.idempotency_key)
+            result = await self.reach(partial(send, call.idempotency_key))
         clean = ToolResult(self.scrub(result.content), result.is_error)
         return await self.keep(clean) if self.keep is not None else clean
 
@@ -226,13 +229,14 @@ class EffectGate:
                 reached("effect.performed", call.step_path, call.key)
                 return await ended(self._done(call, result))
 
-    async def _reached(self, send: Send, key: str) -> ToolResult:
-        """What the other side answered, once it can be reached: until then nothing is sent."""
+    async def reach(self, work: Callable[[], Awaitable[T]], away: type[Exception] = Unreached) -> T:
+        """What `work` gives, once the other side can be reached. `away` says that it cannot be: then nothing
+        was sent."""
 
         def passing(error: Exception) -> str | None:
-            return str(self.scrub(str(error))) if isinstance(error, Unreached) else None
+            return str(self.scrub(str(error))) if isinstance(error, away) else None
 
-        return await self._vigil.outwait_async(EFFECT, lambda: send(key), passing, lambda error, *_: error)
+        return await self._vigil.outwait_async(EFFECT, work, passing, lambda error, *_: error)
 
     async def _sent(self, call: EffectCall, send: Send, earlier: bool) -> ToolResult:
         """What the other side answered. Raises Unsure, and what ends the step, after noting what is known.
@@ -240,7 +244,7 @@ class EffectGate:
         `earlier`: whether an earlier sending may have been performed.
         """
         try:
-            return await self._reached(send, call.idempotency_key)
+            return await self.reach(partial(send, call.idempotency_key))
         except Refused as refused:
             if earlier:
                 return of_earlier(refused)

@@ -14,8 +14,8 @@ from typing import Any
 import mcp.types as types
 
 from blocks.secrets import learn
-from tasks.effect_calls import Refused
-from tasks.mcp_session import Asked, NeverLeft, ServerUnavailable, Session
+from tasks.effect_calls import Refused, Unreached
+from tasks.mcp_session import Asked, NeverLeft, ServerUnavailable, ServerUnreached, Session
 from tasks.secrets import Secrets, known_secrets
 from workflows.core.mcp_servers import expand
 from workflows.core.plan import ServerPlan
@@ -70,7 +70,7 @@ class McpServers:
         responses: dict[str, Any] | None = None,
         state: str | None = None,
     ) -> types.CallToolResult | Asked:
-        """One call of a tool. Raises Refused, Unsure, and ToolError with what the server itself said.
+        """One call of a tool. Raises Refused, Unreached, Unsure, and ToolError with what the server said.
 
         A call that certainly never left is made again on a new session, once.
         """
@@ -78,7 +78,8 @@ class McpServers:
             try:
                 session = await self.session(plan)
             except ServerUnavailable as error:
-                raise Refused(f"{tool} was not called: {error.message}") from None
+                kind = Unreached if isinstance(error, ServerUnreached) else Refused
+                raise kind(f"{tool} was not called: {error.message}") from None
             try:
                 return await session.call(tool, arguments, key, responses, state)
             except NeverLeft as error:

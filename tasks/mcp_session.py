@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -44,6 +44,7 @@ _IN_DOUBT = frozenset((_CLOSED, _TIMED_OUT, -32600, -32603, -32700))
 _SESSION_LOST = "Session terminated"
 _EVENT_FAILED = "SSE stream failed"
 _DEFINITE_4XX = frozenset(range(400, 500)) - {408, 409, 425, 429}
+_NO_ANSWER = (httpx2.NetworkError, httpx2.ConnectTimeout)
 _SAID = 1500
 _TOO_LARGE = f"is larger than {ANSWER_BYTES // 2**20} MiB"
 _LOG = logging.getLogger(__name__)
@@ -51,6 +52,10 @@ _LOG = logging.getLogger(__name__)
 
 class ServerUnavailable(PhaselineError):
     """An MCP server could not be opened."""
+
+
+class ServerUnreached(ServerUnavailable):
+    """Nothing answers at a server's address: a little later something may."""
 
 
 class NeverLeft(Exception):
@@ -88,7 +93,7 @@ class Session:
         return not self._lost and self._holder is not None and not self._holder.done()
 
     async def open(self) -> None:
-        """Starts or reaches the server and lists its tools. Raises ServerUnavailable."""
+        """Starts or reaches the server and lists its tools. Raises ServerUnavailable (ServerUnreached)."""
         self._holder = asyncio.create_task(self._hold(), name=f"mcp server {self.name}")
         try:
             async with asyncio.timeout(max(OPEN_SECONDS, self.seconds)):
@@ -195,7 +200,8 @@ class Session:
             _LOG.info("the session of the MCP server %s ended: %s", self.name, _why(error))
             return
         why = f"an answer of it {_TOO_LARGE}" if self._overflown else _why(error)
-        fault = error if isinstance(error, PhaselineError) else self._unavailable(why, said)
+        kind = ServerUnreached if isinstance(_leaf(error), _NO_ANSWER) else ServerUnavailable
+        fault = error if isinstance(error, PhaselineError) else self._unavailable(why, said, kind)
         self._ready.set_exception(fault)
 
     @property
@@ -223,12 +229,14 @@ class Session:
             client = streamable_http_client(server.url, http_client=http, max_sse_event_size=ANSWER_BYTES)
             yield watched(client, self._results)
 
-    def _unavailable(self, why: str, said: str = "") -> ServerUnavailable:
+    def _unavailable(
+        self, why: str, said: str = "", kind: type[ServerUnavailable] = ServerUnavailable
+    ) -> ServerUnavailable:
         server = self._server
         told = f"; it said: {said}" if said else ""
         what = f"command {server.command}" if server.command is not None else "url"
         cure = f"try the server by itself, and check its {what} in tools-config.json"
-        return ServerUnavailable(
+        return kind(
             self._clean(f"the MCP server '{self.name}' could not be opened: {why}{told}"), self._clean(cure)
         )
 
@@ -287,17 +295,14 @@ def _responses(given: dict[str, Any] | None) -> Any:
     return {key: types.ElicitResult.model_validate(value) for key, value in given.items()}
 
 
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            yield from _leaves(inner)
-    else:
-        yield error
+def _leaf(error: BaseException) -> BaseException:
+    """The first of what a group of exceptions holds."""
+    return _leaf(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
 
 
 def _why(error: BaseException) -> str:
     """What went wrong when a server was opened, in one sentence."""
-    leaf = next(_leaves(error))
+    leaf = _leaf(error)
     if isinstance(leaf, FileNotFoundError):
         where = "; a relative one starts at `cwd`" if os.sep in str(leaf.filename) else ""
         return f"the command or its folder was not found ({leaf.filename or leaf}){where}"

@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from blocks.json_schemas import schema_fault
@@ -46,13 +47,16 @@ async def mcp_tools(
 ) -> list[ActingTool]:
     """The tools of all servers of an agent, in the order of their names, as tools-config.json lets them be.
 
-    Opens the servers. Raises ServerUnavailable, and UsageError where tools-config.json names a tool that is
-    not there, unless a conversation goes on that was told of another release of the server.
+    Opens the servers, and waits where nothing answers at an address. Raises ServerUnavailable, and UsageError
+    where tools-config.json names a tool that is not there, unless a conversation goes on that was told of
+    another release of the server.
     """
+    from tasks.mcp_session import ServerUnreached  # the SDK is large
+
     out: list[ActingTool] = []
     known: set[str] = set()
     for plan in sorted(agent.servers, key=lambda plan: plan.name):
-        session = await servers.session(plan)
+        session = await gate.reach(partial(servers.session, plan), ServerUnreached)
         if not continued:
             _check_names(agent, plan, session)
         for tool in session.tools:

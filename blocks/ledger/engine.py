@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from blocks.home import FILE_MODE, make_file, make_folder
 from blocks.job_control import not_stopped
 from blocks.ledger.errors import LedgerBusy, LedgerError, NewerLedger
 from blocks.ledger.schema import REVISION, SCHEMA, VERSION_TABLE
+from blocks.secrets import is_secret
 from workflows.core.errors import UsageError
 
 # Of one try: SQLite waits in C, where no signal is heard. How long in all is blocks.patience's to say.
@@ -343,12 +345,17 @@ _CURES = (
 _CURE = "check that the database runs and that PHASELINE_DATABASE_URL leads to it"
 
 
+def without_names(told: str) -> str:
+    """What a database says, without the names in it, which may be any words."""
+    return re.sub(r"\"[^\"]*\"|'[^']*'", "", told)
+
+
 def explanation(error: BaseException, database: Database) -> LedgerError:
     """The LedgerError for a fault of the database: its first line, and what to do about it."""
     cause = error.orig if isinstance(error, DBAPIError) and error.orig else error
     reason = str(cause).strip().partition("\n")[0] or type(cause).__name__
-    if database.url.password:
-        reason = reason.replace(str(database.url.password), "********")
-    low = reason.lower()
+    if is_secret(password := str(database.url.password or "")):
+        reason = reason.replace(password, "********")
+    low = without_names(reason).lower()
     cure = next((cure for words, cure in _CURES if any(word in low for word in words)), _CURE)
     return LedgerError(f"the ledger {database.shown} fails: {reason}", cure)

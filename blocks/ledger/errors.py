@@ -17,8 +17,6 @@ class LedgerBusy(LedgerError):
 class LedgerAway(PatienceOver, LedgerError):
     """The database was out of order for longer than it is waited for."""
 
-    kept = False
-
     def losing(self, what: str) -> LedgerAway:
         """The same with what is lost by it."""
         self.message = f"{self.message}; {what}"

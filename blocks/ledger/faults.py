@@ -1,14 +1,28 @@
-"""Which faults of a database pass by themselves."""
+"""Which faults of a database pass by themselves.
+
+PostgreSQL says by its code (SQLSTATE) what went wrong, but while a connection is opened there is only text.
+"""
 
 from __future__ import annotations
 
+import re
+
 from sqlalchemy.exc import DBAPIError, OperationalError
 
-from blocks.ledger.engine import Database, explanation
+from blocks.ledger.engine import Database, explanation, without_names
 from blocks.ledger.errors import LedgerAway, LedgerError
 
-_TRANSIENT = ("40P01", "40001", "55P03")  # deadlock, serialization failure, lock not available
-_REFUSED = ("password", "authentication", "pg_hba", "role ", 'database "', "certificate", "ssl")
+_AWAY = ("08", "53300", "57P01", "57P02", "57P03", "57P05")
+"""No connection, too many of them, shut down, crashed, starting up, idle for too long."""
+_IN_THE_WAY = ("40001", "40P01", "55P03", "57014")
+"""Serialization failure, deadlock, a lock that is not available, a statement that takes too long."""
+_BUSY, _LOCKED = 5, 6  # of SQLite
+_REFUSED = re.compile(
+    r"authentication|password|pg_hba|not permitted|permission denied|does not exist|certificate"
+    r"|SSL was required|no encryption|^connection is bad: invalid",
+    re.IGNORECASE,
+)
+"""Words about a connection that is refused for good."""
 
 
 def passing(error: Exception | None) -> str | None:
@@ -22,19 +36,22 @@ def passing(error: Exception | None) -> str | None:
 
 def is_lost(error: DBAPIError) -> bool:
     """No connection, and not during a commit: nothing was written. A refused login does not pass."""
-    told = str(error.orig).lower()
     if error.connection_invalidated:
         return True
-    away = isinstance(error, OperationalError) and "connection" in told
-    return away and not any(word in told for word in _REFUSED)
+    if not isinstance(error, OperationalError) or not hasattr(error.orig, "sqlstate"):
+        return False
+    code = getattr(error.orig, "sqlstate", None)
+    if code is not None:
+        return str(code).startswith(_AWAY)
+    return _REFUSED.search(without_names(str(error.orig))) is None
 
 
 def is_contended(error: DBAPIError) -> bool:
-    """Another transaction is in the way."""
+    """Another transaction is in the way, or the database has no time."""
     if not isinstance(error, OperationalError):
         return False
-    told = str(error.orig)
-    return getattr(error.orig, "sqlstate", None) in _TRANSIENT or "locked" in told or "busy" in told
+    of_sqlite = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF in (_BUSY, _LOCKED)
+    return of_sqlite or getattr(error.orig, "sqlstate", None) in _IN_THE_WAY
 
 
 def away(error: Exception, database: Database, waited: float, wake_after: float) -> LedgerAway:

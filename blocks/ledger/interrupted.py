@@ -16,7 +16,7 @@ REVIVED = "revived"
 """Label of a run: how often it was continued after its process had died, and when last (microseconds)."""
 MOST_REVIVALS = 5
 FIRST_PAUSE_US = 15_000_000
-"""Microseconds before the second time; four times as long before each further one: a minute, ... an hour."""
+"""Microseconds before the second time; four times as long before each further one: the last is 16 minutes."""
 WOKEN = "woken"
 """Label of a run: the lease epoch under which it was continued with nobody looking on."""
 

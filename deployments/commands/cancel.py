@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import os
 import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from blocks.ledger import Ledger, RunRow
@@ -90,8 +92,17 @@ def _taken_back(args: argparse.Namespace, ledger: Ledger, row: RunRow) -> TakenB
             "restore its run.json there; or take back what it did by hand",
         )
     # Under the patience of a run: what is taken back half does more harm than a command that takes long.
-    with Ledger.open(settings.database, vigil=Vigil(Patience.read(environ))) as patient:
-        return asyncio.run(undo_run(patient, row, plan, settings, environ))
+    patience = _patience(settings, environ)
+    with Ledger.open(settings.database, vigil=Vigil(patience)) as patient:
+        return asyncio.run(undo_run(patient, row, plan, settings, environ, patience))
+
+
+def _patience(settings: Settings, environ: Mapping[str, str]) -> Patience:
+    """That of the catalog, as in the run itself. What was done can be taken back without the catalog."""
+    catalog = None
+    with contextlib.suppress(UsageError):
+        catalog = open_catalog(settings.catalog)
+    return Patience.read(environ, catalog.patience if catalog else None)
 
 
 def _print(back: TakenBack, out: Out) -> None:

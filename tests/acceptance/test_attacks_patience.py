@@ -193,9 +193,17 @@ def test_a_bucket_that_stays_away_stops_the_run(user: User, api: MessagesApi) ->
         answer = impatient(there).phaseline("run", "work", "--run-id", "r", "--storage", storage, "--json")
         assert answer.code == 4 and answer.document["status"] == "stopped", answer
         assert answer.document["wake_at"]
+        assert answer.document["error"]["cure"].endswith("or now: phaseline resume r")
+        looked = impatient(there).phaseline("resume", "r", "--plan")
         line.mend()
         assert there.phaseline("resume", "r", "--json").completed
+        line.cut()
+        undone = impatient(there).phaseline("cancel", "r", "--undo")
     assert api.count == TURNS, "every answer was kept"
+    for answer in (looked, undone):
+        assert answer.code == 4, answer
+        assert "once it answers, run the command again" in answer.err, answer
+        assert "by itself" not in answer.err and "RUN_ID" not in answer.err, answer
 
 
 # --- the ledger ---

@@ -122,7 +122,7 @@ def test_an_undo_in_doubt_is_asked_about_as_the_step_says(tmp_path: Path) -> Non
     assert bench.run().outcome.status == "completed"
     with Ledger.open(bench.settings.database) as ledger:
         for _ in ("it fails after it has paid", "nobody knows whether it did"):
-            taken = asyncio.run(undo_run(ledger, bench.row(), bench.plan(), bench.settings, {}))
+            taken = asyncio.run(undo_run(ledger, bench.row(), bench.plan(), bench.settings, {}, Patience()))
             assert [one.done for one in taken.undone] == [False]
         (wait,) = ledger.waits.list_open("default")
     assert (wait.assignees, wait.deadline) == (("kim",), None) and payments(bench) == 2
@@ -169,10 +169,10 @@ def test_taking_back_gets_the_secret_that_the_step_got(
     assert bench.run(environ=secret, **given).outcome.status == "completed"
     monkeypatch.setattr(secrets, "_named", set())  # as another process knows it
     with Ledger.open(bench.settings.database) as ledger:
-        lacking = asyncio.run(undo_run(ledger, bench.row(), bench.plan(), bench.settings, {}))
+        lacking = asyncio.run(undo_run(ledger, bench.row(), bench.plan(), bench.settings, {}, Patience()))
         assert [one.done for one in lacking.undone] == [False]
         assert "CRM_LOGIN" in lacking.undone[0].cure
-        back = asyncio.run(undo_run(ledger, bench.row(), bench.plan(), bench.settings, secret))
+        back = asyncio.run(undo_run(ledger, bench.row(), bench.plan(), bench.settings, secret, Patience()))
         effects = asyncio.run(ledger.effects.of_run("default", "r"))
     assert [one.done for one in back.undone] == [True]
     assert (tmp_path / "got").read_text().split() == [secret["CRM_LOGIN"]] * 2

@@ -7,9 +7,11 @@ import os
 import socket
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -350,6 +352,61 @@ def test_a_server_that_cannot_be_opened(own: Bank) -> None:
         free.bind(("127.0.0.1", 0))
         own.entry = {"url": f"http://127.0.0.1:{free.getsockname()[1]}/mcp"}
         assert "could not be opened" in str(unavailable(own))
+
+
+@pytest.mark.parametrize("lost", ["before it is opened", "between two calls", "with its session"])
+def test_a_server_that_is_killed_and_comes_back_is_waited_for(own: Bank, lost: str) -> None:
+    with ExitStack() as first, ExitStack() as second:
+        own.entry = {"url": first.enter_context(http_server(own.calls))}
+        port = urlsplit(own.entry["url"]).port or 0
+        back: list[str] = []
+
+        async def come_back(_seconds: float) -> None:
+            if not back:
+                back.append(second.enter_context(http_server(own.calls, port=port)))
+
+        async def step(gate: Any, context: Any) -> list[ToolResult]:
+            gate.sleep = come_back
+            servers = McpServers({}, context.secrets)
+            try:
+                if lost == "before it is opened":
+                    first.close()
+                offered = await mcp_tools(own.agent(), servers, gate)
+                tools = ToolSet(tuple(tool.through(gate) for tool in offered))
+                paid = [await tools.call("bank__pay", {"to": "ann", "amount": 1}, 0)]
+                first.close()
+                if lost == "with its session":
+                    await servers.close()
+                return [*paid, await tools.call("bank__pay", {"to": "ann", "amount": 1}, 1)]
+            finally:
+                await servers.close()
+
+        paid = own.desk.work(step)
+    assert back and not any(result.is_error for result in paid), paid
+    assert len(own.calls.all("pay")) == 2
+
+
+def test_an_address_where_nobody_is_ends_the_step_in_the_end(own: Bank) -> None:
+    pauses: list[float] = []
+
+    async def step(gate: Any, context: Any) -> None:
+        async def pause(seconds: float) -> None:
+            pauses.append(seconds)
+
+        gate.sleep = pause
+        await mcp_tools(own.agent(), McpServers({}, context.secrets), gate)
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        own.entry = {"url": f"http://127.0.0.1:{free.getsockname()[1]}/mcp"}
+        with pytest.raises(ServerUnavailable, match="nothing answers at its address"):
+            own.desk.work(step)
+    assert pauses
+    pauses.clear()
+    own.entry = {"command": "no-such-command-anywhere"}
+    with pytest.raises(ServerUnavailable, match="was not found"):
+        own.desk.work(step)
+    assert not pauses, "what cannot start is told at once"
 
 
 def test_variables_are_filled_in_when_it_is_opened(own: Bank) -> None:

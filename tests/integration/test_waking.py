@@ -363,6 +363,26 @@ def test_a_run_that_could_not_begin_again_goes_on_by_itself(machine: Machine) ->
     assert caught.value.cure.endswith("phaseline resume r") and "by itself" in caught.value.cure
 
 
+@pytest.mark.parametrize("end", ["completed", "redone", "touched"])
+def test_nobody_promises_it_where_nothing_is_written_down(machine: Machine, end: str) -> None:
+    with machine.ledger() as ledger:
+        first = RunStart(run_id="r", workflow="w", offline=True)
+        lease = asyncio.run(ledger.begin_run(first))
+        asyncio.run(ledger.finish_run(lease, "completed" if end == "completed" else "failed"))
+    start = machine.resumed("r", "--use", "new")
+    assert isinstance(start, Start)
+    start = replace(start, redo=("a",)) if end == "redone" else start
+    before = machine.row("r")
+    with pytest.raises(PrefectAway, match="no server") as caught, announced(start):
+        if end == "touched":
+            with machine.ledger() as ledger:
+                asyncio.run(ledger.finish_run(asyncio.run(ledger.begin_run(first)), "failed"))
+        raise PrefectAway("no server", "", 1.0, 60.0)
+    row = machine.row("r")
+    assert row.state == before.state and row.wake_at is None
+    assert caught.value.cure == "once it answers, run the command again"
+
+
 @pytest.mark.parametrize(
     ("before", "woken", "redo", "after"),
     [

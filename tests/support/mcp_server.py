@@ -63,9 +63,9 @@ class Calls:
 
 
 @contextmanager
-def http_server(calls: Calls, key: str = SECRET) -> Iterator[str]:
-    """The server over streamable HTTP; gives its address."""
-    argv = [sys.executable, __file__, str(calls.file), "--http", "--key", key]
+def http_server(calls: Calls, key: str = SECRET, port: int = 0) -> Iterator[str]:
+    """The server over streamable HTTP, at a port that is free or the given one; gives its address."""
+    argv = [sys.executable, __file__, str(calls.file), "--http", "--key", key, "--port", str(port)]
     with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
@@ -190,6 +190,7 @@ def main() -> None:
     given.add_argument("calls", type=Path)
     given.add_argument("--http", action="store_true")
     given.add_argument("--key", default=SECRET)
+    given.add_argument("--port", type=int, default=0)
     options = given.parse_args()
     server = make_server(options.calls, options.key)
     if not options.http:
@@ -200,7 +201,8 @@ def main() -> None:
     import uvicorn
 
     listening = socket.socket()
-    listening.bind(("127.0.0.1", 0))
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    listening.bind(("127.0.0.1", options.port))
     listening.listen()
     print(listening.getsockname()[1], flush=True)
     uvicorn.Server(uvicorn.Config(server.streamable_http_app(), log_level="error")).run(sockets=[listening])

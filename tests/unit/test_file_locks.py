@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -32,7 +31,7 @@ def inherited(lock: Path) -> Iterator[subprocess.Popen[bytes]]:
     with lock.open("r+b") as file:
         fcntl.flock(file.fileno(), fcntl.LOCK_EX)
         child = subprocess.Popen([sys.executable, "-c", SLEEPER], pass_fds=(file.fileno(),))
-        os.pwrite(file.fileno(), f"{child.pid} ".encode(), 0)
+        file_locks.sign(file.fileno(), child.pid)
     try:
         yield child
     finally:

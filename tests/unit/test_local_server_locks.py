@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from blocks import file_locks
 from deployments import local_server, server_folder
 from deployments import server_supervisor as shared
 from workflows.core.errors import PhaselineError
@@ -42,27 +43,27 @@ def test_the_folder_is_closed_to_others_even_when_it_was_open(tmp_path: Path) ->
 def test_a_lock_is_held_until_its_descriptor_closes(folder: Path) -> None:
     lock = folder / shared.SUPERVISOR_LOCK
     assert not server_folder.held(lock)
-    fd = shared.take(lock)
+    fd = file_locks.take(lock)
     assert fd is not None
     assert server_folder.held(lock)
-    assert shared.take(lock) is None
+    assert file_locks.take(lock) is None
     os.close(fd)
     assert not server_folder.held(lock)
 
 
 def test_taking_a_lock_wipes_the_signature_of_the_last_holder(folder: Path) -> None:
     lock = folder / shared.SUPERVISOR_LOCK
-    lock.write_text(f"1 {shared.place()}")
-    fd = shared.take(lock)
+    lock.write_text(f"1 {file_locks.place()}")
+    fd = file_locks.take(lock)
     assert fd is not None
     assert server_folder.holder(lock) is None
-    shared.sign(fd, 4711)
+    file_locks.sign(fd, 4711)
     assert server_folder.holder(lock) == 4711
     os.close(fd)
 
 
 def test_a_holder_in_another_container_is_never_signalled(folder: Path) -> None:
-    fd = shared.take(folder / shared.SUPERVISOR_LOCK)
+    fd = file_locks.take(folder / shared.SUPERVISOR_LOCK)
     assert fd is not None
     os.pwrite(fd, f"{os.getpid()} elsewhere".encode(), 0)
     with pytest.raises(PhaselineError, match="another container or on another host"):
@@ -88,11 +89,11 @@ def test_an_unusable_record_counts_as_none(folder: Path, text: str) -> None:
 def test_a_record_counts_only_while_the_supervisor_that_wrote_it_lives(folder: Path) -> None:
     shared.write_record(folder, RECORD)
     assert server_folder.live_record(folder) is None
-    fd = shared.take(folder / shared.SUPERVISOR_LOCK)
+    fd = file_locks.take(folder / shared.SUPERVISOR_LOCK)
     assert fd is not None
-    shared.sign(fd, 4)
+    file_locks.sign(fd, 4)
     assert server_folder.live_record(folder) is None, "written by an earlier supervisor"
-    shared.sign(fd, 3)
+    file_locks.sign(fd, 3)
     assert server_folder.live_record(folder) == RECORD
     os.close(fd)
 
@@ -136,7 +137,7 @@ def test_busy_commands_share_and_exclude_whoever_would_end_the_server(tmp_path: 
 
 
 def test_a_start_that_takes_too_long_elsewhere_is_told(folder: Path) -> None:
-    fd = shared.take(folder / shared.START_LOCK)
+    fd = file_locks.take(folder / shared.START_LOCK)
     assert fd is not None
     with pytest.raises(PhaselineError, match="still being started"):
         local_server.ensure(folder.parent, wait=0)
@@ -145,7 +146,7 @@ def test_a_start_that_takes_too_long_elsewhere_is_told(folder: Path) -> None:
 
 def test_a_process_that_ignores_the_request_to_end_is_killed(folder: Path) -> None:
     program = (
-        "import signal, sys, time; from pathlib import Path; from deployments import server_supervisor as s; "
+        "import signal, sys, time; from pathlib import Path; from blocks import file_locks as s; "
         "signal.signal(signal.SIGTERM, signal.SIG_IGN); import os; "
         "s.sign(s.take(Path(sys.argv[1])), os.getpid()); print('ready', flush=True); time.sleep(600)"
     )

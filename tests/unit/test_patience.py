@@ -15,6 +15,7 @@ import pytest
 from blocks.current_time import counting
 from blocks.ledger.clock import LedgerClock, SeenTime
 from blocks.ledger.errors import LedgerAway
+from blocks.models import ProviderAway
 from blocks.patience import (
     AT_START,
     FAULTS,
@@ -26,11 +27,13 @@ from blocks.patience import (
     Outage,
     Patience,
     PatienceOver,
+    PrefectAway,
     Telling,
     Vigil,
     Wait,
 )
 from blocks.storage import ArtifactStore
+from blocks.storage_errors import StoreAway
 from deployments import server_supervisor
 from tasks.context import RunContext
 from workflows.core.errors import UsageError
@@ -114,8 +117,8 @@ def test_one_that_does_not_stops_with_a_time_to_try_again() -> None:
     with pytest.raises(PatienceOver, match=r"busy \(waited 0\.\d") as caught:
         outwait(Vigil(Patience(0.3)), work)
     assert work.done > 3 and caught.value.exit_code == 4
-    caught.value.of_run("r-1")
-    assert "phaseline resume r-1" in caught.value.cure and caught.value.cure.startswith("cure; ")
+    assert caught.value.cure == "cure; once it answers, run the command again"
+    caught.value.goes_on("r-1")
     again = pickle.loads(pickle.dumps(caught.value))
     assert str(again) == str(caught.value) and again.wake_at == caught.value.wake_at
 
@@ -163,12 +166,16 @@ def test_when_to_go_on_is_by_the_clock_that_the_ledger_believes() -> None:
     assert int(over.wake_at.timestamp()) == before // 1_000_000 + 60
 
 
-def test_nobody_is_told_that_a_run_goes_on_by_itself_where_it_does_not() -> None:
-    over = PatienceOver("away", "mend it")
-    over.not_by_itself()
-    over.of_run("r-1")
+@pytest.mark.parametrize("kind", [PatienceOver, StoreAway, LedgerAway, PrefectAway, ProviderAway])
+def test_nobody_is_told_that_a_run_goes_on_but_by_who_knows(kind: type[PatienceOver]) -> None:
+    over = kind("away", "mend it")
+    assert over.cure == "mend it; once it answers, run the command again"
+    over.goes_on("r-1")
+    at = f"{over.wake_at:%Y-%m-%d %H:%M} UTC"
+    assert over.cure == f"mend it; it goes on by itself after {at}; or now: phaseline resume r-1"
+    over.continued_by("phaseline resume r-1")
     assert over.cure == "mend it; once it answers: phaseline resume r-1"
-    assert "by itself" not in LedgerAway("away").cure
+    assert kind("away").cure == "once it answers, run the command again"
 
 
 def test_what_is_back_is_not_waited_for_any_more(tmp_path: Path) -> None:
