@@ -690,12 +690,16 @@ def test_the_timeout_of_a_step_fires_while_foreign_text_is_checked() -> None:
 
 
 def test_no_file_hides_its_patterns() -> None:
-    """They are found by the word `re.`."""
+    """They are found by the word `re.`. Its parser, which matches nothing, may have another."""
     hidden = {
         f"{path.relative_to(ROOT)}:{node.lineno}"
         for path in sources()
         for node in ast.walk(ast.parse(path.read_text("utf-8")))
-        if (isinstance(node, ast.ImportFrom) and node.module in ("re", "regex"))
+        if (
+            isinstance(node, ast.ImportFrom)
+            and node.module in ("re", "regex")
+            and not all(a.name.startswith("_") for a in node.names)
+        )
         or (isinstance(node, ast.Import) and any(a.name in ("re", "regex") and a.asname for a in node.names))
     }
     assert hidden == set()
