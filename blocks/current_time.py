@@ -1,7 +1,7 @@
 """What time it is for this process: what its ledger goes by, else what its host says.
 
-Whatever decides by time asks `now_us` or the database, and never the host: blocks/ledger/clock.py says when
-a host's clock is not believed.
+Whatever decides by time asks `now_us` or the database, and never the host: blocks/ledger/tables/clock.py says
+when a host's clock is not believed.
 """
 
 from __future__ import annotations

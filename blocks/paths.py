@@ -1,7 +1,7 @@
 """Paths as people write them. Standard library only: every command reads some.
 
-A command leaves the folder it was started in before it imports Prefect (deployments/working_folder.py). What
-people write stays relative to where they stood.
+A command leaves the folder it was started in before it imports Prefect
+(deployments/startup/working_folder.py). What people write stays relative to where they stood.
 """
 
 from __future__ import annotations

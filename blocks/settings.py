@@ -9,7 +9,7 @@ from pathlib import Path
 
 from blocks.home import make_home
 from blocks.paths import full_path
-from workflows.core.catalog import DEFAULT_ROOT
+from workflows.core.catalog.contents import DEFAULT_ROOT
 from workflows.core.errors import UsageError
 
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]*):/(/?)", re.I)

@@ -7,7 +7,7 @@ it is known which one is meant: `--version` should not pay for the rest.
 
 # The search path is cleaned first: even `from __future__` would be an import before that.
 
-from deployments import search_path
+from deployments.startup import search_path
 
 if __name__ == "__main__":
     search_path.ignore_working_folder()
@@ -23,12 +23,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deployments import provenance
+from deployments.startup import provenance
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from deployments.display import Out
+    from deployments.terminal.display import Out
 
 CANCELLED = 1
 INVALID = 2
@@ -51,13 +51,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(words: list[str], is_program: bool, json_mode: bool) -> int:
-    from blocks.ending import ending_in_time
-    from blocks.job_control import stops_put_off
     from blocks.paths import come_back
-    from deployments.display import Out, OutputClosed
+    from blocks.process.ending import ending_in_time
+    from blocks.process.job_control import stops_put_off
+    from deployments.terminal.display import Out, OutputClosed
 
     if is_program:
-        from blocks.privacy import adopt_orphans, close_memory
+        from blocks.process.privacy import adopt_orphans, close_memory
 
         close_memory()
         adopt_orphans()
@@ -81,8 +81,8 @@ def _main(words: list[str], is_program: bool, json_mode: bool) -> int:
 
 
 def _run(words: list[str], out: "Out") -> int:
-    from deployments.arguments import HOMELESS, Answered, read
-    from deployments.working_folder import guarded
+    from deployments.startup.working_folder import guarded
+    from deployments.terminal.arguments import HOMELESS, Answered, read
     from workflows.core.errors import PhaselineError
 
     try:
@@ -114,10 +114,10 @@ def _close_home(home: Path, out: "Out") -> None:
 
 def _learn_secrets(catalog: Path | None) -> None:
     """What the catalog's agents take keys and servers' entries from is a secret to every command."""
-    from blocks import secrets
+    from blocks.secrecy import secrets
 
     def names() -> frozenset[str]:
-        from workflows.core.secret_names import variables_of_catalog
+        from workflows.core.tools.secret_names import variables_of_catalog
 
         return variables_of_catalog(Path(catalog)) if catalog is not None else frozenset()
 
@@ -128,7 +128,7 @@ def _mask_traceback(kind: type[BaseException], fault: BaseException, trace: "Tra
     """A fault of our own is shown whole, but for known secrets."""
     import traceback
 
-    from blocks import secrets
+    from blocks.secrecy import secrets
 
     sys.stderr.write(secrets.known().text("".join(traceback.format_exception(kind, fault, trace))))
 

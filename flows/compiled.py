@@ -22,32 +22,32 @@ from typing import Any, Literal
 from prefect import Flow, flow
 from prefect.states import Cancelled, Completed, Failed
 
-from blocks import secrets
-from blocks.ending import on_signals
-from blocks.ledger.interrupted import AUTO
-from blocks.ledger.records import DEPLOYED
+from blocks.ledger.runs.interrupted import AUTO
+from blocks.ledger.tables.records import DEPLOYED
 from blocks.patience import Patience, PatienceOver
-from blocks.plan_secrets import masked_plan
-from blocks.privacy import adopt_orphans, close_memory
-from blocks.result_storage import ensure_block
+from blocks.process.ending import on_signals
+from blocks.process.privacy import adopt_orphans, close_memory
+from blocks.secrecy import secrets
+from blocks.secrecy.plans import masked_plan
 from blocks.settings import Settings
-from blocks.storage import ArtifactStore
+from blocks.storage.artifacts import ArtifactStore
+from blocks.storage.results import ensure_block
 from flows.holding import hold
 from flows.launch import Launch, NothingToWake
 from flows.log_secrets import mask_logs
-from flows.orchestration import outwait
 from flows.outcome import RunOutcome
 from flows.run import run_plan
+from flows.steps.orchestration import outwait
 from flows.wakes import is_woken, own_flow_run, schedule_wake
 from tasks.secrets import without_secret
-from workflows.core.catalog import Catalog, python_name
-from workflows.core.compiler import compile_workflow
+from workflows.core.catalog.contents import Catalog, python_name
+from workflows.core.compile.compiler import compile_workflow
+from workflows.core.compile.inputs import named_secrets
 from workflows.core.errors import PhaselineError
-from workflows.core.inputs import named_secrets
 from workflows.core.models.skill import ProviderLimits
-from workflows.core.plan import InputPlan, Plan
+from workflows.core.plans.plan import InputPlan, Plan
 from workflows.core.refs import Ref
-from workflows.core.secret_names import variables_of_catalog
+from workflows.core.tools.secret_names import variables_of_catalog
 
 LAUNCH: ContextVar[Launch | None] = ContextVar("phaseline_launch", default=None)
 """Set by a caller in this process; a worker's run is launched from its environment."""

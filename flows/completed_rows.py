@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from blocks.ledger import StepRecord
-from flows.inputs import known_value
-from flows.items import item_parts
+from flows.steps.inputs import known_value
+from flows.steps.items import item_parts
 from tasks.context import RunContext
 from tasks.results import StepResult
 from tasks.values import Value, argument, evaluate
+from workflows.core.compile.undo import OUTPUT
 from workflows.core.errors import PhaselineError
-from workflows.core.expressions import lone_expression
-from workflows.core.plan import Plan, StepPlan, UndoPlan
+from workflows.core.expressions.templates import lone_expression
+from workflows.core.plans.plan import Plan, StepPlan, UndoPlan
 from workflows.core.refs import Ref
-from workflows.core.undo import OUTPUT
 
 _ITEM, _ITERATION = re.compile(r"[0-9a-f]{12}-[0-9]+"), re.compile(r"[0-9]+")
 

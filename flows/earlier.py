@@ -14,12 +14,12 @@ from typing import Any
 from pydantic import ValidationError
 
 from blocks.ledger import RunRow
-from blocks.ledger.records import ANNOUNCED
-from flows.inputs import restored
-from workflows.core.effects import acting
+from blocks.ledger.tables.records import ANNOUNCED
+from flows.steps.inputs import restored
+from workflows.core.compile.effects import acting
 from workflows.core.errors import UsageError
-from workflows.core.plan import Plan
-from workflows.core.stored_plan import proved_plan
+from workflows.core.plans.plan import Plan
+from workflows.core.plans.stored import proved_plan
 
 RESTORED = "restored"
 """Label of a run that was taken over from its storage by a ledger that did not know it."""

@@ -24,7 +24,7 @@ from prefect.states import Cancelled, Paused, Suspended
 from prefect.utilities.engine import propose_state
 
 from blocks.ledger import DEFAULT_TENANT, Ledger, WaitRow
-from blocks.ledger.wait_documents import wait_document
+from blocks.ledger.waits.documents import wait_document
 from blocks.settings import Settings
 from flows.wakes import resume, schedule_wake
 from tasks.secrets import Secrets, scrub_value

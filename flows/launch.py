@@ -9,17 +9,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from blocks.ledger import Lease, Ledger, RunRow, RunStart, RunState
-from blocks.ledger.records import UNGIVEN
-from blocks.ledger.runs import ungiven_run
+from blocks.ledger.runs.runs import ungiven_run
+from blocks.ledger.tables.records import UNGIVEN
 from blocks.models import ModelConnection
 from blocks.patience import Patience, Vigil
 from blocks.settings import Settings
-from blocks.storage import ArtifactStore
+from blocks.storage.artifacts import ArtifactStore
 from tasks.context import OnEvent
 from workflows.core.errors import PhaselineError, UsageError
 from workflows.core.models.skill import ProviderLimits
-from workflows.core.plan import Plan
-from workflows.core.plan_agents import agents_of
+from workflows.core.plans.agents import agents_of
+from workflows.core.plans.plan import Plan
 
 if TYPE_CHECKING:
     from flows.outcome import RunOutcome  # it imports Prefect, and a start is described before that

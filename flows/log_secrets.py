@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from blocks import secrets
+from blocks.secrecy import secrets
 
 
 def mask_logs() -> None:

@@ -8,12 +8,12 @@ from datetime import datetime
 from typing import Any
 
 from blocks.boundaries import reached
-from blocks.ledger.wait_documents import wait_document
+from blocks.ledger.waits.documents import wait_document
 from blocks.patience import PatienceOver
-from blocks.storage import StorageError
-from flows.keeper import shown_error
-from flows.scope import Scope, StepEnd
-from flows.unit import agent_of
+from blocks.storage.artifacts import StorageError
+from flows.steps.keeper import shown_error
+from flows.steps.scope import Scope, StepEnd
+from flows.steps.unit import agent_of
 from tasks.context import RunContext
 from tasks.results import StepUsage
 from workflows.core.errors import PhaselineError

@@ -7,17 +7,17 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from blocks.ledger import Ledger, RunRow, StepRecord
-from blocks.ledger.waits import WaitRow
-from blocks.storage import ArtifactStore
-from flows.inputs import restored
-from tasks.conversations import paid_turns
+from blocks.ledger.waits.waits import WaitRow
+from blocks.storage.artifacts import ArtifactStore
+from flows.steps.inputs import restored
+from tasks.conversation.conversations import paid_turns
 from tasks.failures import CONVERSATION_ENDS
 from tasks.results import StepResult
 from tasks.values import Value
-from workflows.core.plan import Plan, StepPlan, content_key
+from workflows.core.plans.plan import Plan, StepPlan, content_key
+from workflows.core.plans.stored import proved_plan
 from workflows.core.refs import Ref, digest
 from workflows.core.step_paths import within
-from workflows.core.stored_plan import proved_plan
 
 Action = Literal["reuse", "rerun", "new", "orphaned", "goes on"]
 """`goes on`: it was under way, and continues where it stood."""

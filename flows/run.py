@@ -15,19 +15,16 @@ from typing import Any
 from blocks.boundaries import reached
 from blocks.current_time import now_utc
 from blocks.ledger import Lease, Ledger
-from blocks.ledger.interrupted import WOKEN
-from blocks.ledger.records import ANNOUNCED, DEPLOYED, UNGIVEN
+from blocks.ledger.runs.interrupted import WOKEN
+from blocks.ledger.tables.records import ANNOUNCED, DEPLOYED, UNGIVEN
 from blocks.models import QuotaExhausted
 from blocks.patience import PatienceOver, Tell, Vigil
-from blocks.plan_secrets import masked_plan
-from blocks.secrets import learn
-from blocks.spilled import spill, spilled
-from blocks.storage import MANIFEST_VERSION, ArtifactStore
+from blocks.secrecy.plans import masked_plan
+from blocks.secrecy.secrets import learn
+from blocks.storage.artifacts import MANIFEST_VERSION, ArtifactStore
+from blocks.storage.spilled import spill, spilled
 from flows.earlier import RESTORED, Earlier, earlier_start, kept_plan
-from flows.execution import Execution
 from flows.holding import close_held, take_answers
-from flows.inputs import bound_values, recorded
-from flows.keeper import Keeper, shown_error
 from flows.launch import (
     Launch,
     LostRun,
@@ -38,22 +35,25 @@ from flows.launch import (
     run_start,
     woken_with,
 )
-from flows.orchestration import outwait
 from flows.outcome import RunOutcome, outcome_of
-from flows.scope import Scope
 from flows.steady_heap import steady_heap
-from flows.walk import TimeLimits, walk_to_end
+from flows.steps.execution import Execution
+from flows.steps.inputs import bound_values, recorded
+from flows.steps.keeper import Keeper, shown_error
+from flows.steps.orchestration import outwait
+from flows.steps.scope import Scope
+from flows.steps.walk import TimeLimits, walk_to_end
 from tasks import context as run_context
 from tasks.budget import Budgets
 from tasks.context import RunContext, counting
 from tasks.durable import Durable
 from tasks.secrets import known_secrets
 from tasks.values import Value
+from workflows.core.compile.inputs import named_secrets
 from workflows.core.errors import PhaselineError, UsageError
-from workflows.core.inputs import named_secrets
-from workflows.core.plan import Plan
-from workflows.core.plan_agents import agents_of
-from workflows.core.stored_plan import proved_document
+from workflows.core.plans.agents import agents_of
+from workflows.core.plans.plan import Plan
+from workflows.core.plans.stored import proved_document
 
 RECENT_BYTES = 16 * 1024 * 1024
 """Of bodies that a run keeps in memory, for the steps that read them next."""

@@ -11,21 +11,21 @@ from typing import Any
 from blocks.ledger import EffectRow, Lease, Ledger, RunRow, RunStart
 from blocks.patience import Patience, PatienceOver, Vigil
 from blocks.settings import Settings
-from blocks.storage import ArtifactStore
+from blocks.storage.artifacts import ArtifactStore
 from flows.completed_rows import Completed, completed_rows
-from flows.inputs import known_value, restored
+from flows.steps.inputs import known_value, restored
 from tasks.context import RunContext
+from tasks.doers.skill_arguments import filled, problems_of, with_secrets
 from tasks.durable import Durable
-from tasks.effect_calls import Unsure
-from tasks.effect_rows import may_have_happened
-from tasks.effect_tools import gate_of
-from tasks.handler_faults import HandlerCrashed, HandlerTimeout
-from tasks.skill_arguments import filled, problems_of, with_secrets
-from tasks.toolbox import call_handler
+from tasks.effects.calls import Unsure
+from tasks.effects.rows import may_have_happened
+from tasks.effects.tools import gate_of
+from tasks.handlers.faults import HandlerCrashed, HandlerTimeout
+from tasks.handlers.toolbox import call_handler
 from tasks.tools import Effect, ToolError, ToolResult
 from tasks.waiting import Waiting
 from workflows.core.errors import PhaselineError
-from workflows.core.plan import DecidersPlan, Plan, UndoPlan
+from workflows.core.plans.plan import DecidersPlan, Plan, UndoPlan
 from workflows.core.step_paths import within
 
 

@@ -9,14 +9,14 @@ from prefect import flow
 from prefect.exceptions import Pause
 from prefect.states import Failed
 
-from blocks import secrets
 from blocks.patience import Patience, Vigil
+from blocks.secrecy import secrets
 from flows.compiled import build_flow, catalog_plan, run_id_of
 from flows.holding import hold, open_waits
-from flows.orchestration import outwait
+from flows.steps.orchestration import outwait
 from flows.wakes import ROOT, own_flow_run
+from workflows.core.compile.inputs import named_secrets
 from workflows.core.errors import PhaselineError
-from workflows.core.inputs import named_secrets
 
 
 @flow(name="run-workflow", persist_result=False)

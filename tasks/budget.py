@@ -1,7 +1,7 @@
 """What bounds the work of a run: ceilings of the run, its steps and agents, and what is held of them here.
 
 The ledger holds the ceilings and what is used of them, so that a process that dies, and a run that goes on,
-change nothing about what was spent. tasks.budget_gate holds and settles for each request.
+change nothing about what was spent. tasks.conversation.budget_gate holds and settles for each request.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from blocks.current_time import day_of, now_us
 from tasks.durable import Durable
 from workflows.core.errors import PhaselineError
-from workflows.core.plan import AgentPlan, BudgetPlan
+from workflows.core.plans.plan import AgentPlan, BudgetPlan
 from workflows.core.step_paths import within
 
 _MICRO = 1_000_000

@@ -13,25 +13,24 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from blocks.boundaries import reached
-from blocks.connections import connect
 from blocks.ledger import EffectRow
 from blocks.models import ModelConnection
 from blocks.patience import Outage, Patience
-from blocks.secrets import learned
-from blocks.storage import ArtifactStore
+from blocks.providers.connections import connect
+from blocks.secrecy.secrets import learned
+from blocks.storage.artifacts import ArtifactStore
 from tasks.budget import Budgets, TimeLeft
-from tasks.by_path import ByPath
 from tasks.durable import Durable
-from tasks.governor import Governor
-from tasks.requests import Gate
+from tasks.limits.governor import Governor
+from tasks.limits.requests import Gate
 from tasks.results import StepResult, StepUsage
 from tasks.secrets import Secrets, known_secrets, scrub_body, scrub_text
-from workflows.core.connectors import DEFAULT_KEY
+from workflows.core.catalog.connectors import DEFAULT_KEY
 from workflows.core.errors import PhaselineError
 from workflows.core.models.skill import ProviderLimits
-from workflows.core.plan import AgentPlan
+from workflows.core.plans.plan import AgentPlan
 from workflows.core.refs import Ref
-from workflows.core.step_paths import all_within
+from workflows.core.step_paths import ByPath, all_within
 from workflows.core.usage import Usage, cost
 
 OnEvent = Callable[[str, dict[str, Any]], None]

@@ -18,7 +18,7 @@ from prefect.settings.context import get_current_settings
 
 from tasks.context import RunContext
 from workflows.core.errors import PhaselineError
-from workflows.core.plan import RetryPlan, StepPlan
+from workflows.core.plans.plan import RetryPlan, StepPlan
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -45,7 +45,7 @@ def task_options(
 
     The cache key is also the path of the result below the storage's root. `refresh` runs the unit even if
     a result is stored. `waits` are the seconds before each of the `retries` that are left (see
-    `retry_waits`). A timeout is none of them: it counts active time (flows.active_time).
+    `retry_waits`). A timeout is none of them: it counts active time (flows.steps.active_time).
     """
     shared = step.cache == "always"
     place = result_path(step, path, key, context)

@@ -1,11 +1,11 @@
 """Keeps a foreign process (an MCP server, a skill's handler) and ends it with everything it started.
 
 Standard library only. Run by file path (`python -I -S -B process_keeper.py LIFELINE GRACE COMMAND ARG...`)
-for a command, or loaded by handler_child.py for a function. The kept process is a child of ours. Whoever
+for a command, or loaded by handlers/child.py for a function. The kept process is a child of ours. Whoever
 started us holds the other end of the pipe LIFELINE: when it lets go, by its death too, or when the kept
 process ends, whatever is left is killed, also what went into a session of its own: on Linux orphans come to
 us (a "subreaper") and not to the system's first process. What kills us on purpose leaves processes to whoever
-started us, who finds them by their mark (blocks/privacy.py), which the kept process cannot take off.
+started us, who finds them by their mark (blocks/process/privacy.py), which the kept process cannot take off.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ NOT_FOUND, NOT_STARTED = 127, 126
 
 _PDEATHSIG, _SUBREAPER = 1, 36
 FILE_LOCKS = 10
-"""As in blocks/privacy.py, which a program that is run by its path cannot import."""
+"""As in blocks/process/privacy.py, which a program that is run by its path cannot import."""
 _LOCKS = b"Max file locks"
 _LOOK = 5.0
 """Seconds between two looks at whether our parent still lives, should anybody else hold the lifeline too."""

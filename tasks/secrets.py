@@ -2,7 +2,7 @@
 
 A handler runs as our own user, so it can find our keys (in `/proc`, in files) and return one, on purpose or
 in an error message; a server can echo one in its answer. Which values are known, and in which spellings they
-are found, is said in blocks.secrets.
+are found, is said in blocks.secrecy.secrets.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from blocks.secrets import LEAST, Secrets, known_secrets
+from blocks.secrecy.secrets import LEAST, Secrets, known_secrets
 from workflows.core.errors import PhaselineError
 
 __all__ = [

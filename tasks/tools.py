@@ -11,7 +11,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from blocks.json_schemas import Unchecked, UnusableSchema, problems_of
+from blocks.schemas.checking import Unchecked, UnusableSchema, problems_of
 from workflows.core.cut_text import cut
 from workflows.core.errors import PhaselineError
 from workflows.core.refs import digest

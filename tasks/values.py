@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from blocks.storage import ArtifactStore
-from workflows.core.csv_table import UnreadableTable, read_csv
+from blocks.storage.artifacts import ArtifactStore
 from workflows.core.errors import PhaselineError
-from workflows.core.expressions import Expression, Template, lone_expression
+from workflows.core.expressions.templates import Expression, Template, lone_expression
 from workflows.core.refs import Ref, canonical_json, digest
+from workflows.core.text.csv_table import UnreadableTable, read_csv
 
 
 class UnreadableValue(PhaselineError):

@@ -1,8 +1,11 @@
 """The ledger: the SQL database of everything about runs that must be atomic."""
 
-from blocks.ledger.budgets import Amount, BudgetLedger, BudgetRefusal, BudgetRow, ReservationRow
-from blocks.ledger.credentials import CredentialLedger, CredentialRow, CredentialState
-from blocks.ledger.effects import (
+from blocks.ledger.budgets.ceilings import Amount, BudgetLedger, BudgetRefusal, BudgetRow, ReservationRow
+from blocks.ledger.budgets.times import TimeBudgetLedger, TimeBudgetRow
+from blocks.ledger.database.reader import LedgerReader
+from blocks.ledger.ledger import LEASE_SECONDS, Ledger
+from blocks.ledger.runs.credentials import CredentialLedger, CredentialRow, CredentialState
+from blocks.ledger.runs.effects import (
     EffectClass,
     EffectIntent,
     EffectKind,
@@ -10,7 +13,9 @@ from blocks.ledger.effects import (
     EffectRow,
     EffectState,
 )
-from blocks.ledger.errors import (
+from blocks.ledger.runs.events import EventLedger, EventRow
+from blocks.ledger.runs.journal import JournalLedger, TurnRecord
+from blocks.ledger.tables.errors import (
     Fenced,
     InDoubt,
     LedgerError,
@@ -21,13 +26,8 @@ from blocks.ledger.errors import (
     RunTakenBack,
     RunUngiven,
 )
-from blocks.ledger.events import EventLedger, EventRow
-from blocks.ledger.forms import UnfitAnswer, UnfitForm
-from blocks.ledger.journal import JournalLedger, TurnRecord
-from blocks.ledger.ledger import LEASE_SECONDS, Ledger
-from blocks.ledger.process_identity import Owner
-from blocks.ledger.reader import LedgerReader
-from blocks.ledger.records import (
+from blocks.ledger.tables.process_identity import Owner
+from blocks.ledger.tables.records import (
     DEFAULT_TENANT,
     ArtifactRecord,
     EndState,
@@ -38,9 +38,16 @@ from blocks.ledger.records import (
     StepRecord,
     StepState,
 )
-from blocks.ledger.time_budgets import TimeBudgetLedger, TimeBudgetRow
-from blocks.ledger.votes import NotAsked, OtherProposal, UnknownWait, VotedAlready, WaitClosed, WaitOverdue
-from blocks.ledger.waits import (
+from blocks.ledger.waits.forms import UnfitAnswer, UnfitForm
+from blocks.ledger.waits.votes import (
+    NotAsked,
+    OtherProposal,
+    UnknownWait,
+    VotedAlready,
+    WaitClosed,
+    WaitOverdue,
+)
+from blocks.ledger.waits.waits import (
     Decision,
     UnfitWait,
     WaitKind,

@@ -13,23 +13,25 @@ from pathlib import Path
 from typing import Any
 
 import blocks.current_time as current_time
-import blocks.ledger.runs as runs
-import blocks.ledger.steps as steps
-from blocks.file_locks import StillHeld
-from blocks.ledger.access import Access, run_order
-from blocks.ledger.budgets import BudgetLedger
-from blocks.ledger.bystanders import read_holders, refuse_from_within
-from blocks.ledger.clock import Clock, ClockAhead, LedgerClock, allowed_ahead
-from blocks.ledger.credentials import CredentialLedger
-from blocks.ledger.documents import RUN_LIMIT, labels_text, plain, to_text, to_text_or_none
-from blocks.ledger.effects import EffectLedger
-from blocks.ledger.engine import Database, prepare, stopped_holder
-from blocks.ledger.errors import Fenced, LedgerError
-from blocks.ledger.events import EventLedger
-from blocks.ledger.faults import passing
-from blocks.ledger.journal import JournalLedger
-from blocks.ledger.process_identity import Owner
-from blocks.ledger.records import (
+import blocks.ledger.runs.runs as runs
+import blocks.ledger.runs.steps as steps
+from blocks.ledger.budgets.ceilings import BudgetLedger
+from blocks.ledger.budgets.times import TimeBudgetLedger
+from blocks.ledger.database.access import Access, run_order
+from blocks.ledger.database.engine import Database, prepare, stopped_holder
+from blocks.ledger.database.faults import passing
+from blocks.ledger.database.server_clock import ServerClock
+from blocks.ledger.runs.bystanders import read_holders, refuse_from_within
+from blocks.ledger.runs.credentials import CredentialLedger
+from blocks.ledger.runs.effects import EffectLedger
+from blocks.ledger.runs.events import EventLedger
+from blocks.ledger.runs.journal import JournalLedger
+from blocks.ledger.steering import SteeringLedger, finish_cancelled
+from blocks.ledger.tables.clock import Clock, ClockAhead, LedgerClock, allowed_ahead
+from blocks.ledger.tables.columns import RUN_LIMIT, labels_text, plain, to_text, to_text_or_none
+from blocks.ledger.tables.errors import Fenced, LedgerError
+from blocks.ledger.tables.process_identity import Owner
+from blocks.ledger.tables.records import (
     ArtifactRecord,
     Document,
     EndState,
@@ -38,12 +40,10 @@ from blocks.ledger.records import (
     RunStart,
     StepRecord,
 )
-from blocks.ledger.server_clock import ServerClock
-from blocks.ledger.steering import SteeringLedger, finish_cancelled
-from blocks.ledger.time_budgets import TimeBudgetLedger
-from blocks.ledger.waits import WaitLedger
+from blocks.ledger.waits.waits import WaitLedger
 from blocks.names import checked_run_id, checked_tenant
 from blocks.patience import LEDGER, Vigil
+from blocks.process.file_locks import StillHeld
 from workflows.core.errors import PhaselineError
 from workflows.core.refs import Ref
 

@@ -7,14 +7,14 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, select, text, update
 
-from blocks.ledger.access import Access, run_order
-from blocks.ledger.documents import from_text
-from blocks.ledger.process_identity import Owner
-from blocks.ledger.records import TAKEN_BACK, EndState, Lease
-from blocks.ledger.rows import holder_of, now, run_query, this
-from blocks.ledger.runs import Values, finish
-from blocks.ledger.schema import run
-from blocks.ledger.wait_deadlines import cancel_of_run, runs_to_resume
+from blocks.ledger.database.access import Access, run_order
+from blocks.ledger.runs.runs import Values, finish
+from blocks.ledger.tables.columns import from_text
+from blocks.ledger.tables.process_identity import Owner
+from blocks.ledger.tables.records import TAKEN_BACK, EndState, Lease
+from blocks.ledger.tables.rows import holder_of, now, run_query, this
+from blocks.ledger.tables.schema import run
+from blocks.ledger.waits.deadlines import cancel_of_run, runs_to_resume
 
 CancelResult = Literal["requested", "cancelled", "ended", "unknown"]
 """`requested`: somebody works on it and was asked to end. `cancelled`: nobody did, and it is cancelled now.

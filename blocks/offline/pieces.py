@@ -15,8 +15,8 @@ from typing import Any, Literal
 
 from blocks.offline.material import Document, Material
 from blocks.offline.words import NOTE_MARK, PHRASES, plain, terms
-from workflows.core.fences import without_fences
-from workflows.core.markdown_tables import is_rule, row_cells
+from workflows.core.text.fences import without_fences
+from workflows.core.text.markdown_tables import is_rule, row_cells
 
 Row = dict[str, Any]
 TABULAR = ("text/csv", "text/tab-separated-values")

@@ -11,8 +11,8 @@ from re import _constants as codes  # type: ignore[attr-defined]
 from re import _parser as parser  # type: ignore[attr-defined]
 from typing import Any
 
-from blocks.json_schemas import matches
-from workflows.core.patterns import schema_pattern_fault
+from blocks.schemas.checking import matches
+from workflows.core.text.patterns import schema_pattern_fault
 
 _ADDRESS = "https://example.invalid/"
 FORMATS = {

@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from deployments.definitions import open_catalog
-from deployments.display import Out
-from workflows.core.agents import CatalogAgent
-from workflows.core.bindings import Binder
-from workflows.core.catalog import Catalog
+from deployments.catalogs.opening import open_catalog
+from deployments.terminal.display import Out
+from workflows.core.catalog.agents import CatalogAgent
+from workflows.core.catalog.contents import Catalog
+from workflows.core.compile.bindings import Binder
 from workflows.core.errors import UsageError, did_you_mean
-from workflows.core.findings import Findings
 from workflows.core.models.agent import AGENT_TYPES
+from workflows.core.read.findings import Findings
 
 
 def execute(args: argparse.Namespace, out: Out) -> int:

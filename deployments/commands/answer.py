@@ -10,15 +10,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from blocks.ledger import Ledger
-from blocks.ledger.tally import agreeing, counting
-from blocks.ledger.votes import SAID
-from blocks.ledger.waits import Decision, WaitRow
+from blocks.ledger.waits.tally import agreeing, counting
+from blocks.ledger.waits.votes import SAID
+from blocks.ledger.waits.waits import Decision, WaitRow
 from blocks.settings import Settings
-from deployments.display import Out
-from deployments.given_json import read_object, typed
-from deployments.going_on import going_on
-from deployments.recorded import TENANT, learn_secrets_of, opened, settings_of
-from deployments.sweep import sweep
+from deployments.runs.continuation import going_on
+from deployments.runs.lookup import TENANT, learn_secrets_of, opened, settings_of
+from deployments.runs.sweep import sweep
+from deployments.terminal.display import Out
+from deployments.terminal.json_arguments import read_object, typed
 from flows.answers import kept
 from workflows.core.errors import UsageError
 
@@ -45,8 +45,8 @@ def execute(args: argparse.Namespace, out: Out) -> int:
 
 
 def _resumed(run_id: str, args: argparse.Namespace, out: Out, *, failed: bool) -> int:
-    from deployments.arguments import read
     from deployments.commands import resume
+    from deployments.terminal.arguments import read
 
     # As it began, and with the provider's quota as it is: who answers has not seen either. Only a run that
     # failed cannot go on but by being tried again.

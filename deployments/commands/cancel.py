@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from blocks.ledger import Ledger, RunRow
 from blocks.patience import Patience, Vigil
+from blocks.run_request import catalog_of
 from blocks.settings import Settings
-from deployments.definitions import open_catalog
-from deployments.display import Out
-from deployments.drift import plan_now, stored_plan
-from deployments.going_on import end_flow_run
-from deployments.recorded import TENANT, find_run, opened, settings_of
-from deployments.run_request import catalog_of
+from deployments.catalogs.opening import open_catalog
+from deployments.runs.continuation import end_flow_run
+from deployments.runs.drift import plan_now, stored_plan
+from deployments.runs.lookup import TENANT, find_run, opened, settings_of
+from deployments.terminal.display import Out
 from workflows.core.errors import PhaselineError, UsageError
 
 if TYPE_CHECKING:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass, field
 
-from deployments.definitions import open_catalog, referred_mistakes
-from deployments.display import Out, mistake_lines
-from workflows.core.catalog import Catalog
-from workflows.core.catalog_check import check_catalog, check_workflow
+from deployments.catalogs.opening import open_catalog, referred_mistakes
+from deployments.terminal.display import Out, mistake_lines
+from workflows.core.catalog.contents import Catalog
+from workflows.core.check.catalog import check_catalog, check_workflow
 from workflows.core.errors import Mistake
 
 

@@ -7,12 +7,12 @@ import os
 import uuid
 from typing import Any
 
-from blocks.ledger.waits import Delivery
-from deployments.display import Out
-from deployments.given_json import read_object
-from deployments.going_on import going_on
-from deployments.recorded import TENANT, opened, settings_of
-from deployments.sweep import sweep
+from blocks.ledger.waits.waits import Delivery
+from deployments.runs.continuation import going_on
+from deployments.runs.lookup import TENANT, opened, settings_of
+from deployments.runs.sweep import sweep
+from deployments.terminal.display import Out
+from deployments.terminal.json_arguments import read_object
 from flows.answers import kept
 
 

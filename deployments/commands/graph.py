@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from deployments.definitions import compile_named, open_catalog
-from deployments.display import Out
+from deployments.catalogs.opening import compile_named, open_catalog
+from deployments.terminal.display import Out
 from workflows.core.errors import UsageError
-from workflows.core.graph import Format, draw
+from workflows.core.graph.drawing import Format, draw
 
 _BY_SUFFIX: dict[str, Format] = {
     ".mmd": "mermaid",

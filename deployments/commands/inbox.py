@@ -6,13 +6,13 @@ import argparse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from blocks.ledger.forms import field_lines
-from blocks.ledger.wait_documents import wait_document
-from deployments.again import answering
-from deployments.display import Out
-from deployments.questions import print_lines, wait_lines
-from deployments.recorded import TENANT, find_run, opened, settings_of
-from deployments.sweep import sweep
+from blocks.ledger.waits.documents import wait_document
+from blocks.ledger.waits.forms import field_lines
+from deployments.runs.lookup import TENANT, find_run, opened, settings_of
+from deployments.runs.sweep import sweep
+from deployments.terminal.display import Out
+from deployments.terminal.next_commands import answering
+from deployments.terminal.questions import print_lines, wait_lines
 
 
 def execute(args: argparse.Namespace, out: Out) -> int:

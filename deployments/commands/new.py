@@ -10,10 +10,7 @@ from collections.abc import Container
 from pathlib import Path
 
 from blocks.paths import expanded
-from deployments import provenance
-from deployments.arguments import default_catalog
-from deployments.display import Out
-from deployments.scaffold import (
+from deployments.catalogs.scaffold import (
     REGISTRY,
     Files,
     agent_files,
@@ -23,9 +20,12 @@ from deployments.scaffold import (
     with_registered,
     workflow_files,
 )
-from workflows.core.catalog import DEFAULT_ROOT, Catalog
+from deployments.startup import provenance
+from deployments.terminal.arguments import default_catalog
+from deployments.terminal.display import Out
+from workflows.core.catalog.contents import DEFAULT_ROOT, Catalog
 from workflows.core.errors import UsageError
-from workflows.core.files import read_file
+from workflows.core.read.files import read_file
 
 _NAMES = {
     "workflow": (r"[A-Za-z0-9][A-Za-z0-9_-]*", "letters, digits, '-' and '_'"),

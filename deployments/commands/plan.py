@@ -6,10 +6,12 @@ import argparse
 from dataclasses import replace
 from typing import Any
 
-from deployments.definitions import compile_named, open_catalog
-from deployments.display import Out
+from deployments.catalogs.opening import compile_named, open_catalog
+from deployments.terminal.display import Out
 from workflows.core.errors import UsageError
-from workflows.core.estimate import (
+from workflows.core.graph.picture import shown_deadline, shown_people
+from workflows.core.models.skill import Price
+from workflows.core.plans.estimate import (
     Estimate,
     Spend,
     critical_path,
@@ -17,10 +19,8 @@ from workflows.core.estimate import (
     estimate_step,
     estimate_waiting,
 )
-from workflows.core.graph_picture import shown_deadline, shown_people
-from workflows.core.models.skill import Price
-from workflows.core.plan import BudgetPlan, Plan, StepPlan
-from workflows.core.source import shortened
+from workflows.core.plans.plan import BudgetPlan, Plan, StepPlan
+from workflows.core.read.source import shortened
 from workflows.core.units import shown_duration
 
 _NO_DEADLINE = "none; it waits until there is an answer"
@@ -42,8 +42,8 @@ def execute(args: argparse.Namespace, out: Out) -> int:
 
 def _show_reuse(args: argparse.Namespace, plan: Plan, out: Out) -> int:
     """What the run of --run-id would reuse of this plan."""
-    from deployments.drift import drifted, preview_of, stored_plan
-    from deployments.recorded import find_run, opened, settings_of
+    from deployments.runs.drift import drifted, preview_of, stored_plan
+    from deployments.runs.lookup import find_run, opened, settings_of
 
     settings = settings_of(args)
     with opened(settings) as ledger:

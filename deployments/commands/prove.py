@@ -12,20 +12,20 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from blocks import secrets
 from blocks.boundaries import BOUNDARIES
-from blocks.ending import uninterrupted
 from blocks.paths import expanded, full_path
-from deployments import local_server
-from deployments.definitions import compile_named, open_catalog
-from deployments.display import Out
-from deployments.given import read_inputs
+from blocks.process.ending import uninterrupted
+from blocks.secrecy import secrets
+from deployments.catalogs.opening import compile_named, open_catalog
 from deployments.prover.apart import run_apart
 from deployments.prover.child import Subject, preload, remove_folder
 from deployments.prover.reach import refuse_far_reaching
-from workflows.core.catalog import Catalog
+from deployments.server import kept_server as local_server
+from deployments.terminal.display import Out
+from deployments.terminal.input_arguments import read_inputs
+from workflows.core.catalog.contents import Catalog
 from workflows.core.errors import UsageError, did_you_mean
-from workflows.core.plan import Plan
+from workflows.core.plans.plan import Plan
 
 _IDLE = "120"
 """Seconds after which a server whose prover was killed ends by itself."""
@@ -182,8 +182,8 @@ def _check_pattern(only: str | None) -> None:
 
 def _answers(name: str | None, plan: Plan) -> dict[str, Any]:
     """Answers by step id, as the user wrote them. Raises UsageError."""
-    from workflows.core.reading import read_source
-    from workflows.core.source import Unreadable
+    from workflows.core.read.documents import read_source
+    from workflows.core.read.source import Unreadable
 
     if name is None:
         return {}

@@ -11,30 +11,30 @@ from pathlib import Path
 from typing import Any
 
 from blocks.ledger import Ledger, Owner, RunRow
-from blocks.ledger.access import run_order
-from blocks.ledger.interrupted import REVIVED, WOKEN, mark_woken
-from blocks.ledger.runs import held_run, taken_back_run
-from blocks.ledger.wait_documents import wait_document
+from blocks.ledger.database.access import run_order
+from blocks.ledger.runs.interrupted import REVIVED, WOKEN, mark_woken
+from blocks.ledger.runs.runs import held_run, taken_back_run
+from blocks.ledger.waits.documents import wait_document
+from blocks.run_request import RunRequest, catalog_of, request_of
 from blocks.settings import Settings
-from deployments.again import giving_again, places_for, resuming
+from deployments.catalogs.opening import open_catalog
 from deployments.commands.run import answers_offline
-from deployments.definitions import open_catalog
-from deployments.display import Out
-from deployments.drift import drifted, plan_now, preview_of, stored_plan
-from deployments.manifests import outputs_of
-from deployments.model_keys import say_keys
-from deployments.questions import print_lines, wait_lines
-from deployments.raising import raise_budgets, raised_limits
-from deployments.recorded import TENANT, find_run, opened, settings_of
-from deployments.run_request import RunRequest, catalog_of, request_of
-from deployments.running import run_here
-from deployments.start import Start, parked
-from deployments.sweep import sweep
+from deployments.runs.budget_raises import raise_budgets, raised_limits
+from deployments.runs.drift import drifted, plan_now, preview_of, stored_plan
+from deployments.runs.local_run import run_here
+from deployments.runs.lookup import TENANT, find_run, opened, settings_of
+from deployments.runs.manifests import outputs_of
+from deployments.runs.model_keys import say_keys
+from deployments.runs.start import Start, parked
+from deployments.runs.sweep import sweep
+from deployments.terminal.display import Out
+from deployments.terminal.next_commands import giving_again, places_for, resuming
+from deployments.terminal.questions import print_lines, wait_lines
 from flows.launch import refuse_ungiven
 from flows.preview import dependants
-from workflows.core.catalog import Catalog
+from workflows.core.catalog.contents import Catalog
 from workflows.core.errors import PhaselineError, UsageError, did_you_mean
-from workflows.core.plan import Plan
+from workflows.core.plans.plan import Plan
 
 WAITING = 3
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from deployments.catalogs.opening import open_catalog
 from deployments.commands.agents import note_mistakes
-from deployments.definitions import open_catalog
-from deployments.display import Out
-from workflows.core.catalog import Catalog, RobotFile
+from deployments.terminal.display import Out
+from workflows.core.catalog.contents import Catalog, RobotFile
 from workflows.core.models.robot import Clock
 from workflows.core.units import shown_duration
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from deployments.definitions import no_rule, open_catalog, route
-from deployments.display import Out
-from workflows.core.routing import explain
+from deployments.catalogs.opening import no_rule, open_catalog, route
+from deployments.terminal.display import Out
+from workflows.core.routing.matching import explain
 
 
 def execute(args: argparse.Namespace, out: Out) -> int:

@@ -13,21 +13,21 @@ from typing import TYPE_CHECKING
 
 from blocks.names import checked_run_id
 from blocks.paths import full_path, here
+from blocks.run_request import RunRequest
 from blocks.settings import Settings
-from deployments.again import giving_again
-from deployments.definitions import open_catalog, plan_of
-from deployments.display import Out
-from deployments.earlier_inputs import require_inputs
-from deployments.given import GivenFile, read_inputs
-from deployments.model_keys import say_keys
-from deployments.run_request import RunRequest
-from deployments.running import run_here
-from deployments.start import Start, parked
-from workflows.core.catalog import Catalog
-from workflows.core.connectors import DEFAULT_KEY
+from deployments.catalogs.opening import open_catalog, plan_of
+from deployments.runs.earlier_inputs import require_inputs
+from deployments.runs.local_run import run_here
+from deployments.runs.model_keys import say_keys
+from deployments.runs.start import Start, parked
+from deployments.terminal.display import Out
+from deployments.terminal.input_arguments import GivenFile, read_inputs
+from deployments.terminal.next_commands import giving_again
+from workflows.core.catalog.connectors import DEFAULT_KEY
+from workflows.core.catalog.contents import Catalog
 from workflows.core.errors import UsageError
-from workflows.core.plan import Plan
-from workflows.core.plan_agents import agents_of
+from workflows.core.plans.agents import agents_of
+from workflows.core.plans.plan import Plan
 
 if TYPE_CHECKING:
     from blocks.ledger import RunRow
@@ -69,7 +69,7 @@ def execute(args: argparse.Namespace, out: Out) -> int:
 
 def _resolve_latest(wanted: str, catalog: Catalog, before: RunRow | None, out: Out) -> None:
     """What `latest` means to this run: asked of the provider, or as it began, or as models.yaml says."""
-    from deployments.latest import pin_latest, resolve_online
+    from deployments.runs.latest_models import pin_latest, resolve_online
 
     if wanted == "online":
         resolve_online(catalog, os.environ, out)
@@ -107,7 +107,7 @@ def _new_run_id(plan: Plan) -> str:
 def _before(settings: Settings, args: argparse.Namespace, out: Out) -> RunRow | None:
     """The row of the run that is continued; None for a new one. What is due in the ledger is done."""
     from blocks.ledger import Ledger
-    from deployments.sweep import sweep
+    from deployments.runs.sweep import sweep
 
     if args.run_id is not None:
         checked_run_id(args.run_id)
@@ -122,7 +122,7 @@ def _before(settings: Settings, args: argparse.Namespace, out: Out) -> RunRow | 
 
 def _refuse_secret(run_id: str) -> None:
     """Folders and rows are named after a new run, and no name is masked. An ordinary word is none."""
-    from blocks.secrets import known
+    from blocks.secrecy.secrets import known
 
     if known().value({run_id: None}, ours=True) != {run_id: None}:
         raise UsageError(f"the run id {run_id} tells a secret", "name the run otherwise in --run-id")

@@ -9,14 +9,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 from blocks.ledger import Ledger, LedgerReader, RunRow, StepRecord
-from deployments.again import going_on_by, places_for
-from deployments.closing import tokens_of
-from deployments.display import Out
-from deployments.manifests import outputs_of
-from deployments.recorded import TENANT, find_run, opened, settings_of
-from deployments.run_details import Details
-from deployments.step_order import steps_in_order
-from deployments.sweep import sweep
+from deployments.runs.lookup import TENANT, find_run, opened, settings_of
+from deployments.runs.manifests import outputs_of
+from deployments.runs.step_order import steps_in_order
+from deployments.runs.sweep import sweep
+from deployments.terminal.closing import tokens_of
+from deployments.terminal.display import Out
+from deployments.terminal.next_commands import going_on_by, places_for
+from deployments.terminal.run_details import Details
 from workflows.core.errors import PhaselineError
 from workflows.core.units import shown_duration
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from deployments.display import Out, json_text
-from workflows.core.schema import KINDS, schema
+from deployments.terminal.display import Out, json_text
+from workflows.core.read.editor_schemas import KINDS, schema
 
 
 def execute(args: argparse.Namespace, out: Out) -> int:

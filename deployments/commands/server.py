@@ -6,8 +6,8 @@ import argparse
 import os
 import shlex
 
-from deployments import local_server
-from deployments.display import Out
+from deployments.server import kept_server as local_server
+from deployments.terminal.display import Out
 
 
 def execute(args: argparse.Namespace, out: Out) -> int:

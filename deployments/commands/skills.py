@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from deployments.catalogs.opening import open_catalog
 from deployments.commands.agents import find_agent, note_mistakes
-from deployments.definitions import open_catalog
-from deployments.display import Out
-from workflows.core.agent_skills import owns
-from workflows.core.agents import CatalogAgent
-from workflows.core.catalog import Catalog
-from workflows.core.skills import CatalogSkill
+from deployments.terminal.display import Out
+from workflows.core.catalog.agent_skills import owns
+from workflows.core.catalog.agents import CatalogAgent
+from workflows.core.catalog.contents import Catalog
+from workflows.core.catalog.skills import CatalogSkill
 
 
 def execute(args: argparse.Namespace, out: Out) -> int:

@@ -15,18 +15,18 @@ from pathlib import Path
 from typing import Any
 
 from blocks.current_time import now_us
-from blocks.ending import on_signals
 from blocks.ledger import Ledger, Owner, RunRow
-from blocks.ledger.access import run_order
-from blocks.ledger.interrupted import mark_revived, read_interrupted, revivable
-from deployments import wake_attempts
-from deployments.again import giving_again, resuming
-from deployments.display import Out
-from deployments.going_on import wake_deployed
-from deployments.recorded import TENANT, find_run, opened, settings_of
-from deployments.run_request import catalog_of
-from deployments.sweep import apply_due, tell_clock
-from deployments.waking import elsewhere, own_command
+from blocks.ledger.database.access import run_order
+from blocks.ledger.runs.interrupted import mark_revived, read_interrupted, revivable
+from blocks.process.ending import on_signals
+from blocks.run_request import catalog_of
+from deployments.runs import wake_attempts
+from deployments.runs.background_wakes import elsewhere, own_command
+from deployments.runs.continuation import wake_deployed
+from deployments.runs.lookup import TENANT, find_run, opened, settings_of
+from deployments.runs.sweep import apply_due, tell_clock
+from deployments.terminal.display import Out
+from deployments.terminal.next_commands import giving_again, resuming
 
 _LAST_S = 300.0
 """Seconds that a run's last steps may take after a signal. It ends itself sooner where it hangs."""

@@ -11,7 +11,7 @@ from blocks.ledger import Ledger, WaitRow
 from blocks.offline.material import Material
 from blocks.offline.values import fill_schema
 from deployments.prover.facts import CASE, label_of, varying_texts
-from deployments.recorded import TENANT
+from deployments.runs.lookup import TENANT
 from workflows.core.errors import PhaselineError, UsageError
 
 VOTER = "prove"

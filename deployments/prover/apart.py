@@ -15,9 +15,9 @@ import time
 from collections.abc import Callable
 from typing import NoReturn
 
-from blocks.ending import uninterrupted, unwatched
-from blocks.privacy import adopt_orphans
-from deployments.display import Out, OutputClosed
+from blocks.process.ending import uninterrupted, unwatched
+from blocks.process.privacy import adopt_orphans
+from deployments.terminal.display import Out, OutputClosed
 from workflows.core.errors import PhaselineError
 
 _ASKED_S = 1.0

@@ -26,13 +26,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from blocks import secrets
 from blocks.boundaries import arm
 from blocks.patience import Patience, PrefectAway
+from blocks.secrecy import secrets
 from blocks.settings import Settings
 from deployments.prover.recording import Boundary, Recorder, open_effects, read_records
 from workflows.core.errors import PhaselineError
-from workflows.core.plan import Plan
+from workflows.core.plans.plan import Plan
 
 if TYPE_CHECKING:
     from flows.outcome import RunOutcome
@@ -140,9 +140,9 @@ _PRELOADED = (
     *("anyio._backends._asyncio", "fastapi", "prefect.engine", "prefect.flow_engine", "prefect.task_engine"),
     *("prefect.utilities.visualization", "pydantic.v1"),
     *("alembic.command", "alembic.config", "sqlalchemy.dialects.sqlite", "jsonschema", "jinja2"),
-    *("blocks.ledger", "blocks.offline", "blocks.result_storage", "blocks.storage"),
+    *("blocks.ledger", "blocks.offline", "blocks.storage.results", "blocks.storage.artifacts"),
     *("deployments.prover.answers", "deployments.prover.facts"),
-    *("deployments.running", "deployments.stored_inputs", "flows.compiled"),
+    *("deployments.runs.local_run", "deployments.runs.stored_inputs", "flows.compiled"),
 )
 
 
@@ -219,8 +219,8 @@ def run_once(subject: Subject, place: Place, process: int, kill: Boundary | None
     """One start of the run, as the command makes it; its outcome is left in a file."""
     from prefect.exceptions import TerminationSignal
 
-    from deployments.running import run_flow
-    from deployments.server_end import server_fault
+    from deployments.runs.local_run import run_flow
+    from deployments.server.unavailable import server_fault
     from flows.launch import Launch
 
     tempfile.tempdir = str(place.folder / "tmp")

@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from blocks.ledger import EffectRow, Ledger, WaitRow
-from blocks.ledger.effects import read_effects
-from blocks.ledger.wait_documents import shown_time
+from blocks.ledger.runs.effects import read_effects
+from blocks.ledger.waits.documents import shown_time
 from blocks.settings import Settings
-from blocks.spilled import whole
-from blocks.storage import ArtifactStore
-from deployments.recorded import TENANT
+from blocks.storage.artifacts import ArtifactStore
+from blocks.storage.spilled import whole
+from deployments.runs.lookup import TENANT
 from workflows.core.cut_text import cut
 from workflows.core.refs import Ref
 

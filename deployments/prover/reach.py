@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from workflows.core.errors import UsageError
-from workflows.core.plan import AgentPlan, Plan, StepPlan
-from workflows.core.tool_rules import HTTP_REQUEST
+from workflows.core.plans.plan import AgentPlan, Plan, StepPlan
+from workflows.core.tools.rules import HTTP_REQUEST
 
 
 def refuse_far_reaching(plan: Plan) -> None:

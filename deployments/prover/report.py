@@ -7,11 +7,11 @@ from collections.abc import Iterable
 from typing import Any
 
 from blocks.boundaries import BOUNDARIES
-from deployments.display import Out
-from deployments.provenance import version
 from deployments.prover.compare import Verdict
 from deployments.prover.recording import Boundary
 from deployments.prover.sweep import Proof
+from deployments.startup.provenance import version
+from deployments.terminal.display import Out
 
 _UNTRIED = (
     "A power cut: what the disk had not taken yet is another matter (docs/durability.md).",

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from blocks.ledger import Ledger, RunStart, StepRecord
-from blocks.ledger.waits import WaitStart
+from blocks.ledger.waits.waits import WaitStart
 from tests.support.command import User
 from tests.support.ledgers import user_with
 

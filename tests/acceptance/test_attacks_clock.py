@@ -14,7 +14,7 @@ from sqlalchemy import Connection, text
 
 from blocks.current_time import now_us
 from blocks.ledger import Amount, Ledger, Owner, RunStart, StepRecord
-from blocks.ledger.waits import WaitStart
+from blocks.ledger.waits.waits import WaitStart
 from tests.support.command import Answer, User
 from tests.support.durable import Desk
 from tests.support.ledgers import DAY, make_older, user_with

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from blocks.home import make_home
-from deployments.arguments import LATER, build
-from deployments.working_folder import EMPTY
+from deployments.startup.working_folder import EMPTY
+from deployments.terminal.arguments import LATER, build
 from tests.support.command import ROOT, Answer, User
 from tests.support.durable import Desk
 from tests.support.ledgers import mark_deployed

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from deployments.arguments import HOMELESS, LATER, build
-from deployments.provenance import PACKAGES, RUN_BY_PATH
-from deployments.working_folder import EMPTY
+from deployments.startup.provenance import PACKAGES, RUN_BY_PATH
+from deployments.startup.working_folder import EMPTY
+from deployments.terminal.arguments import HOMELESS, LATER, build
 from tests.support.catalogs import make_catalog
 from tests.support.command import ROOT, Answer, clean_environment, phaseline, refused
 from tests.support.other_user import NOBODY, need_other_user, phaseline_as
@@ -299,8 +299,8 @@ CHANGES: dict[str, Callable[[str], str]] = {
     "another size": lambda text: '"""Of others."""\n',
     "the same size": lambda text: " " * len(text.encode()),
 }
-IMPORTED = ("tasks/__init__.py", "workflows/core/catalog.py", "deployments/commands/check.py")
-LATER_OR_NEVER = ("flows/run.py", "blocks/ledger/runs.py")
+IMPORTED = ("tasks/__init__.py", "workflows/core/catalog/contents.py", "deployments/commands/check.py")
+LATER_OR_NEVER = ("flows/run.py", "blocks/ledger/runs/runs.py")
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from blocks import file_locks
 from blocks.ledger import Ledger, RunStart, StepRecord
-from blocks.ledger.waits import WaitStart
+from blocks.ledger.waits.waits import WaitStart
+from blocks.process import file_locks
 from tests.support.command import ROOT, User, clean_environment
 from tests.support.durable import eventually
 from tests.support.ledgers import user_with
@@ -133,7 +133,7 @@ def test_the_server_s_locks_are_no_different(user: User, lock: str) -> None:
 WRITER = """if 1:
     import sys, time
     from pathlib import Path
-    from blocks.job_control import stops_put_off
+    from blocks.process.job_control import stops_put_off
     from blocks.ledger import Ledger
     inside = Path(sys.argv[2])
     def slow(connection):
@@ -173,7 +173,7 @@ def test_ctrl_z_waits_for_the_end_of_a_write(user: User, tmp_path: Path) -> None
 WAITER = """if 1:
     import sys, time
     from pathlib import Path
-    from blocks.job_control import stops_put_off
+    from blocks.process.job_control import stops_put_off
     with stops_put_off():
         Path(sys.argv[1]).touch()
         while not Path(sys.argv[2]).exists():

@@ -19,9 +19,9 @@ from typing import Any
 import pytest
 
 from blocks.ledger import Ledger, Owner
-from blocks.ledger.access import run_order
-from blocks.ledger.interrupted import MOST_REVIVALS, mark_revived
-from deployments import local_server
+from blocks.ledger.database.access import run_order
+from blocks.ledger.runs.interrupted import MOST_REVIVALS, mark_revived
+from deployments.server import kept_server as local_server
 from tests.support.catalogs import make_catalog, resume_by_itself
 from tests.support.command import User, clean_environment
 from tests.support.flows import HANDLERS

@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 
-from blocks.storage import ArtifactStore
-from blocks.storage_root import Root
+from blocks.storage.artifacts import ArtifactStore
+from blocks.storage.root import Root
 from tests.support.catalogs import compiled
 from tests.support.command import Answer, User, refused
 from tests.support.durable import CONFIG, Desk, statuses
 from tests.support.s3 import S3Server, s3_server
-from workflows.core.plan import content_key
+from workflows.core.plans.plan import content_key
 from workflows.core.refs import Ref, digest_bytes
 
 EVIL = '''"""Marks, for somebody else."""

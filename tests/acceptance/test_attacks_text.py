@@ -214,7 +214,7 @@ BUSY = {
     ),
     "blocks its event loop": (
         "    import asyncio\n"
-        "    from blocks.ending import on_signals\n"
+        "    from blocks.process.ending import on_signals\n"
         "    async def run():\n"
         "        with on_signals(asyncio.current_task().cancel, last_steps=True):\n"
         "            while True:\n"
@@ -223,14 +223,14 @@ BUSY = {
     ),
     "checks a schema in a thread": (
         "    import asyncio\n"
-        "    from blocks.ending import on_signals\n"
+        "    from blocks.process.ending import on_signals\n"
         "    async def run():\n"
         "        with on_signals(asyncio.current_task().cancel):\n"
         "            await asyncio.to_thread(time.sleep, 90)\n"
         "    asyncio.run(run())\n"
     ),
     "matches a pattern": (
-        f"    from workflows.core.patterns import found_in\n    found_in('{SLOW}', {TEXT!r}, 90)\n"
+        f"    from workflows.core.text.patterns import found_in\n    found_in('{SLOW}', {TEXT!r}, 90)\n"
     ),
 }
 

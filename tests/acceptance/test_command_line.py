@@ -17,7 +17,7 @@ import jsonschema
 import pytest
 import yaml
 
-from deployments.arguments import LATER
+from deployments.terminal.arguments import LATER
 from tests.support.command import ROOT, Answer, clean_environment, phaseline
 from tests.support.command import refused as told_the_cure
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from deployments import local_server
+from deployments.server import kept_server as local_server
 from tests.support.catalogs import make_catalog
 from tests.support.command import Answer, User, clean_environment
 from tests.support.flows import HANDLERS

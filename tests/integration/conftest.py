@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Connection, text
 
 from blocks.ledger import Ledger
-from deployments.local_server import ServerInfo
+from deployments.server.kept_server import ServerInfo
 from tests.support.evidence import pytest_runtest_makereport, pytest_runtest_setup  # noqa: F401 - hooks
 from tests.support.ledgers import DATABASES, new_address
 from tests.support.postgres import Cluster, postgres_cluster

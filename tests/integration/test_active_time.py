@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from blocks.ledger import Ledger, RunStart
-from flows.active_time import ActiveTime
+from flows.steps.active_time import ActiveTime
 from tasks.budget import BudgetSpent
 from tasks.durable import Durable
 from workflows.core.errors import PhaselineError
-from workflows.core.plan import BudgetPlan
+from workflows.core.plans.plan import BudgetPlan
 
 HOUR = BudgetPlan(time=3600)
 

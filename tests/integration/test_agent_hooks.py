@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks.agent import HookFailed
+from tasks.doers.agent import HookFailed
 from tasks.failures import OutputRejected
-from tasks.toolbox import SkillChanged
+from tasks.handlers.toolbox import SkillChanged
 from tests.support.code import plant_bytecode
 from tests.support.flows import FLOW_MARKS, Bench, agent, steps
 from tests.support.messages_api import MessagesApi

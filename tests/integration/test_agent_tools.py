@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from blocks.models import AuthenticationFailed
-from tasks.toolbox import SkillChanged
+from tasks.handlers.toolbox import SkillChanged
 from tests.support.messages_api import MessagesApi
 from tests.support.steps import Desk
 from workflows.core.errors import PhaselineError

@@ -13,8 +13,14 @@ from typing import Any
 import boto3
 import pytest
 
-from blocks.storage import MANIFEST_VERSION, ArtifactCorrupt, ArtifactMissing, ArtifactStore, StorageError
-from blocks.storage_root import FolderRoot
+from blocks.storage.artifacts import (
+    MANIFEST_VERSION,
+    ArtifactCorrupt,
+    ArtifactMissing,
+    ArtifactStore,
+    StorageError,
+)
+from blocks.storage.root import FolderRoot
 from tests.support.prefect_server import finished, run_python, wait_until
 from tests.support.s3 import S3Server, s3_server
 from workflows.core.errors import UsageError
@@ -310,7 +316,7 @@ def test_another_process_reads_what_was_put(store: ArtifactStore, place: tuple[s
     ref = put(store, b"from here")
     program = """if 1:
         import asyncio, os, sys
-        from blocks.storage import ArtifactStore
+        from blocks.storage.artifacts import ArtifactStore
         from workflows.core.refs import Ref
         store = ArtifactStore.open(sys.argv[1], environ=os.environ)
         print(asyncio.run(store.get(Ref.model_validate_json(sys.argv[2]))).decode())
@@ -337,7 +343,7 @@ def test_objects_carry_their_media_type(s3: S3Server) -> None:
 def test_a_kill_leaves_whole_bodies_only(tmp_path: Path) -> None:
     program = """if 1:
         import asyncio, itertools, sys
-        from blocks.storage import ArtifactStore
+        from blocks.storage.artifacts import ArtifactStore
         store = ArtifactStore.open(sys.argv[1], environ={})
         async def write():
             for n in itertools.count():

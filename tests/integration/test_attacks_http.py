@@ -21,13 +21,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-import tasks.http_addresses
-from tasks.effect_calls import Refused
-from tasks.http_addresses import is_public, public_addresses
-from tasks.http_answers import text_of
-from tasks.http_tool import BODY_BYTES, HttpAccess, http_tool
+import tasks.web.addresses
+from tasks.effects.calls import Refused
+from tasks.web.addresses import is_public, public_addresses
+from tasks.web.answers import text_of
+from tasks.web.http_request import BODY_BYTES, HttpAccess, http_tool
 from tests.support.receiver import Receiver
-from workflows.core.plan import HttpPlan
+from workflows.core.plans.plan import HttpPlan
 
 NAME = "rebinding.test"
 FORMS = {
@@ -95,7 +95,7 @@ class Names:
         self._answers, self._real = list(answers), socket.getaddrinfo
         monkeypatch.setattr(socket, "getaddrinfo", self.look_up)
         # For these tests one loopback address is the open internet, the other this network.
-        monkeypatch.setattr(tasks.http_addresses, "is_public", lambda address: address == "127.0.0.1")
+        monkeypatch.setattr(tasks.web.addresses, "is_public", lambda address: address == "127.0.0.1")
 
     def look_up(self, host: Any, port: Any, *more: Any, **named: Any) -> Any:
         name = host.decode() if isinstance(host, bytes) else str(host)

@@ -13,15 +13,15 @@ from typing import Any
 import pytest
 
 from blocks.ledger import Ledger
-from tasks.mcp_client import McpServers
-from tasks.mcp_session import ServerUnavailable
-from tasks.mcp_tools import mcp_tools
+from tasks.servers.client import McpServers
+from tasks.servers.session import ServerUnavailable
+from tasks.servers.tools import mcp_tools
 from tasks.tools import ToolResult, ToolSet
 from tasks.waiting import Waiting
 from tests.support.gates import GateDesk
 from tests.support.plans import agent
 from workflows.core.models.agent import McpServer
-from workflows.core.plan import ServerPlan, ToolRulePlan
+from workflows.core.plans.plan import ServerPlan, ToolRulePlan
 
 LARGE = 50 * 2**20
 

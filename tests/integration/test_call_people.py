@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 
 from blocks.ledger import Ledger
-from blocks.ledger.waits import NotAsked, OtherProposal
+from blocks.ledger.waits.waits import NotAsked, OtherProposal
 from tasks.context import RunContext
-from tasks.effect_waits import Undecided
-from tasks.effects import EffectGate, Unsure
-from tasks.people import ask_person_tool
+from tasks.doers.people import ask_person_tool
+from tasks.effects.gate import EffectGate, Unsure
+from tasks.effects.waits import Undecided
 from tasks.tools import ToolResult
 from tasks.waiting import Waiting
 from tests.support.effects import Receiver, call
 from tests.support.gates import GateDesk
-from workflows.core.plan import DecidersPlan
+from workflows.core.plans.plan import DecidersPlan
 
 PEOPLE = DecidersPlan(assignees=("ann", "bob", "cho"), quorum=2)
 HOUR = 3600.0

@@ -15,8 +15,8 @@ import pytest
 
 from blocks.ledger import Fenced, Ledger, RunStart
 from tasks.durable import Durable
-from tasks.effect_tools import LeasedEffects, LeasedWaits, guarded
-from tasks.effects import EffectGate, Refused, Unsure
+from tasks.effects.gate import EffectGate, Refused, Unsure
+from tasks.effects.tools import LeasedEffects, LeasedWaits, guarded
 from tasks.tools import Tool, ToolResult, ToolSet
 from tasks.waiting import Waiting
 from tests.support.effects import Receiver as Executor
@@ -25,7 +25,7 @@ from tests.support.gates import RUN, GateDesk
 from tests.support.ledgers import DATABASES, new_address
 from tests.support.receiver import Received, Receiver
 from workflows.core.errors import UsageError
-from workflows.core.plan import ToolRulePlan
+from workflows.core.plans.plan import ToolRulePlan
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -243,9 +243,9 @@ import asyncio, sys
 from pathlib import Path
 from blocks.ledger import Ledger
 from tests.support.gates import GateDesk
-from tasks.http_tool import http_tool
+from tasks.web.http_request import http_tool
 from tasks.tools import ToolSet
-from workflows.core.plan import HttpPlan
+from workflows.core.plans.plan import HttpPlan
 
 address, folder, method, url = sys.argv[1:]
 
@@ -263,7 +263,7 @@ import sys
 from pathlib import Path
 from blocks.ledger import Ledger
 from tests.support.gates import GateDesk
-from tasks.webhook import deliver
+from tasks.web.webhook import deliver
 
 address, folder, url = sys.argv[1:]
 

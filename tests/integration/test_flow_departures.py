@@ -9,13 +9,13 @@ from typing import Any
 
 from prefect import flow
 
-from blocks.result_storage import ResultStorage, ensure_block
-from blocks.storage import ArtifactStore
-from blocks.storage_root import FolderRoot
-from flows.departures import LANES, Departures
+from blocks.storage.artifacts import ArtifactStore
+from blocks.storage.results import ResultStorage, ensure_block
+from blocks.storage.root import FolderRoot
 from flows.launch import Launch
 from flows.outcome import RunOutcome
 from flows.run import run_plan
+from flows.steps.departures import LANES, Departures
 from tasks.context import current
 from tests.support.flows import FLOW_MARKS, Bench, agent, steps
 

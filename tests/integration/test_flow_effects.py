@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from blocks import secrets
 from blocks.ledger import Ledger, RunStart, WaitRow
 from blocks.patience import Patience
+from blocks.secrecy import secrets
 from flows.undo import undo_run
 from tests.support.flows import FLOW_MARKS, Bench, steps
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from blocks.anthropic_api import AnthropicConnection
 from blocks.models import QuotaExhausted, Terminal
+from blocks.providers.anthropic_api import AnthropicConnection
 from tests.support.flows import FLOW_MARKS, Bench, Ran, Script, agent, steps
 from tests.support.messages_api import MessagesApi
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from deployments.local_server import ServerInfo
+from deployments.server.kept_server import ServerInfo
 from tests.support.flows import FLOW_MARKS, Bench, Script, agent, graph_of, steps
 
 pytestmark = FLOW_MARKS

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from blocks.ledger.errors import LedgerAway
+from blocks.ledger.tables.errors import LedgerAway
 from blocks.models import Retryable
 from blocks.patience import PROVIDER, Patience
 from tests.support.flows import FLOW_MARKS, Bench, agent, steps

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import update
 
 from blocks.ledger import Ledger
-from blocks.ledger.schema import run
+from blocks.ledger.tables.schema import run
 from blocks.models import ProviderAway, Retryable
 from flows.run import MOST_WAKES, WAKES
 from tasks.failures import Refused

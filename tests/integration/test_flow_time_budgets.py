@@ -13,12 +13,12 @@ import pytest
 from sqlalchemy import text
 
 from blocks.ledger import CredentialState, Ledger, RunStart
-from deployments.display import Out
-from deployments.raising import raise_budgets, raised_limits
-from deployments.run_details import Details
+from deployments.runs.budget_raises import raise_budgets, raised_limits
+from deployments.terminal.display import Out
+from deployments.terminal.run_details import Details
 from tests.support.flows import FLOW_MARKS, Bench, Ran, Script, agent, steps
 from workflows.core.errors import UsageError
-from workflows.core.plan import Plan
+from workflows.core.plans.plan import Plan
 
 pytestmark = FLOW_MARKS
 

@@ -25,7 +25,7 @@ from sqlalchemy import select
 
 from blocks import boundaries
 from blocks.ledger import Ledger, WaitRow
-from blocks.ledger.schema import credential as known
+from blocks.ledger.tables.schema import credential as known
 from flows.compiled import catalog_flow
 from flows.wakes import GONE, WAKE_TAG, end_held, schedule_wake, wake_flow_run
 from flows.workflow import run_workflow

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from blocks.anthropic_api import AnthropicConnection
 from blocks.ledger import CredentialRow, Ledger, LedgerError
 from blocks.models import Answer, ModelError, QuotaExhausted, Request
 from blocks.patience import Patience
-from tasks.admission import COOL_DOWN, OUTAGE
-from tasks.governor import OUT_OF_ORDER, Governor
-from tasks.requests import ask
+from blocks.providers.anthropic_api import AnthropicConnection
+from tasks.limits.admission import COOL_DOWN, OUTAGE
+from tasks.limits.governor import OUT_OF_ORDER, Governor
+from tasks.limits.requests import ask
 from tests.support.ledgers import DATABASES, new_address
 from tests.support.messages_api import MessagesApi
 from tests.support.prefect_server import finished, run_python, wait_until
@@ -180,12 +180,12 @@ def test_far_from_its_limits_nothing_waits_and_little_is_written(api: MessagesAp
 SENDER = """if 1:
     import asyncio, sys, time
     from pathlib import Path
-    from blocks.anthropic_api import AnthropicConnection
+    from blocks.providers.anthropic_api import AnthropicConnection
     from blocks.ledger import Ledger
     from blocks.models import ModelError
-    from tasks.governor import Governor
+    from tasks.limits.governor import Governor
     from blocks.patience import Patience
-    from tasks.requests import ask
+    from tasks.limits.requests import ask
     from workflows.core.models.skill import ProviderLimits
     import anthropic
     address, url, key, folder, name, count, others, per_minute = sys.argv[1:]

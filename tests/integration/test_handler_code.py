@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 
 from tasks.context import RunContext
-from tasks.handler_code import MOST_DATA, Code, CodeChanged, TooMuchData, copy_data, copy_pinned
-from tasks.handler_faults import HandlerError, HandlerTimeout
-from tasks.handlers import run_handler
-from tasks.toolbox import SkillChanged, call_handler
+from tasks.handlers.faults import HandlerError, HandlerTimeout
+from tasks.handlers.pinned_code import MOST_DATA, Code, CodeChanged, TooMuchData, copy_data, copy_pinned
+from tasks.handlers.process import run_handler
+from tasks.handlers.toolbox import SkillChanged, call_handler
 from tests.support.catalogs import compiled, make_catalog
 from tests.support.code import code_of, plant_bytecode
-from workflows.core.plan import StepPlan
+from workflows.core.plans.plan import StepPlan
 from workflows.core.refs import digest_bytes
 
 EVIL = "def work() -> str:\n    return 'somebody else'"

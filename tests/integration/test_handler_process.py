@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from tasks.handler_faults import HandlerCrashed, HandlerError, HandlerFault, HandlerOutput, HandlerTimeout
-from tasks.handlers import run_handler
+from tasks.handlers.faults import HandlerCrashed, HandlerError, HandlerFault, HandlerOutput, HandlerTimeout
+from tasks.handlers.process import run_handler
 from tasks.values import DocumentFile
 from tests.support.code import code_of
 from workflows.core.errors import PhaselineError
@@ -358,7 +358,7 @@ def test_the_handler_dies_with_the_process_that_called_it(tmp_path: Path) -> Non
         f"    os.rename({str(pid_file)!r} + '.new', {str(pid_file)!r})\n    time.sleep(600)\n"
     )
     code = (
-        "import asyncio, sys\nfrom pathlib import Path\nfrom tasks.handlers import run_handler\n"
+        "import asyncio, sys\nfrom pathlib import Path\nfrom tasks.handlers.process import run_handler\n"
         "from tests.support.code import code_of\n"
         "call = dict(function='work', arguments={}, documents={}, timeout=600)\n"
         "asyncio.run(run_handler(code=code_of(Path(sys.argv[1])), **call))"

@@ -15,15 +15,15 @@ from typing import Any
 import pytest
 
 from blocks.ledger import Ledger
-from tasks.effects import Refused, Unsure
-from tasks.http_tool import BODY_BYTES, HttpAccess, allowed, http_tool
+from tasks.effects.gate import Refused, Unsure
 from tasks.tools import ToolResult, ToolSet
 from tasks.waiting import Waiting
-from tasks.webhook import call_webhook, deliver, signed_headers, signing_key
+from tasks.web.http_request import BODY_BYTES, HttpAccess, allowed, http_tool
+from tasks.web.webhook import call_webhook, deliver, signed_headers, signing_key
 from tests.support.gates import GateDesk
 from tests.support.receiver import Answer, Receiver
 from workflows.core.errors import UsageError
-from workflows.core.plan import DecidersPlan, HttpPlan, ToolRulePlan
+from workflows.core.plans.plan import DecidersPlan, HttpPlan, ToolRulePlan
 
 HERE = HttpPlan(endpoints=("127.0.0.1",))
 

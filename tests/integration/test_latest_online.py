@@ -6,11 +6,11 @@ import io
 
 import pytest
 
-from deployments.display import Out
-from deployments.latest import newest_of, resolve_online
+from deployments.runs.latest_models import newest_of, resolve_online
+from deployments.terminal.display import Out
 from tests.support.messages_api import MessagesApi
-from workflows.core.catalog import DEFAULT_ROOT, Catalog
-from workflows.core.compiler import compile_workflow
+from workflows.core.catalog.contents import DEFAULT_ROOT, Catalog
+from workflows.core.compile.compiler import compile_workflow
 from workflows.core.errors import UsageError
 
 

@@ -12,7 +12,7 @@ import pytest
 from blocks import current_time
 from blocks.current_time import day_of, now_us
 from blocks.ledger import Amount, Ledger, RunStart, StepRecord
-from blocks.ledger.waits import WaitStart
+from blocks.ledger.waits.waits import WaitStart
 from tests.support.ledgers import DAY, new_address
 
 

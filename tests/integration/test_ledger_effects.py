@@ -23,8 +23,8 @@ from blocks.ledger import (
     RunStart,
     TurnRecord,
 )
-from blocks.ledger.effects import _Intend, _intent_values, read_effects
-from blocks.ledger.engine import Database, make_engine
+from blocks.ledger.database.engine import Database, make_engine
+from blocks.ledger.runs.effects import _Intend, _intent_values, read_effects
 from tests.support.ledgers import DATABASES, new_address
 from tests.support.prefect_server import finished, run_python, wait_until
 

@@ -12,9 +12,9 @@ import pytest
 from sqlalchemy import Connection
 
 from blocks.ledger import EventRow, Fenced, Lease, Ledger, LedgerError, RunStart
-from blocks.ledger.access import run_order
-from blocks.ledger.engine import Database, make_engine
-from blocks.ledger.events import _Append, _event_values, add_event, lock_run
+from blocks.ledger.database.access import run_order
+from blocks.ledger.database.engine import Database, make_engine
+from blocks.ledger.runs.events import _Append, _event_values, add_event, lock_run
 from tests.support.ledgers import DATABASES, new_address
 from tests.support.prefect_server import run_python, wait_until
 

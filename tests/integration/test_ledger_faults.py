@@ -17,8 +17,8 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.exc import DBAPIError
 
 from blocks.ledger import Ledger, LedgerError
-from blocks.ledger.engine import Database, explanation
-from blocks.ledger.faults import passing
+from blocks.ledger.database.engine import Database, explanation
+from blocks.ledger.database.faults import passing
 from blocks.patience import Patience, Vigil
 from tests.support.ledgers import new_address
 

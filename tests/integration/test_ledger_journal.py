@@ -13,7 +13,7 @@ from sqlalchemy import event as sqlalchemy_event
 from sqlalchemy import select
 
 from blocks.ledger import Fenced, Lease, Ledger, LedgerError, RunStart, TurnRecord
-from blocks.ledger.schema import turn as turns
+from blocks.ledger.tables.schema import turn as turns
 from tests.support.ledgers import DATABASES, new_address
 from tests.support.prefect_server import finished, run_python, wait_until
 

@@ -22,10 +22,10 @@ from sqlalchemy import Connection, text
 
 import blocks.ledger
 from blocks.ledger import Ledger, LedgerError, NewerLedger, Owner, RunStart, StepRecord, TurnRecord
-from blocks.ledger.effects import EffectIntent
-from blocks.ledger.engine import Database, make_engine
-from blocks.ledger.schema import REVISION, SCHEMA, VERSION_TABLE, metadata
-from blocks.ledger.waits import WaitStart
+from blocks.ledger.database.engine import Database, make_engine
+from blocks.ledger.runs.effects import EffectIntent
+from blocks.ledger.tables.schema import REVISION, SCHEMA, VERSION_TABLE, metadata
+from blocks.ledger.waits.waits import WaitStart
 from tests.support.ledgers import DATABASES, new_address
 from tests.support.prefect_server import finished, run_python
 from workflows.core.errors import UsageError

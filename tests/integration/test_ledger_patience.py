@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from blocks.ledger import Ledger, LedgerError, RunStart, TurnRecord
-from blocks.ledger.errors import LedgerAway
+from blocks.ledger.tables.errors import LedgerAway
 from blocks.patience import Patience, Vigil
 from tests.support.ledgers import new_address
 from tests.support.line import Line

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from blocks.ledger import Fenced, Ledger, Owner, RunChanged, RunStart, RunTakenBack, StepRecord
-from blocks.ledger.waits import WaitStart
+from blocks.ledger.waits.waits import WaitStart
 from tests.support.ledgers import DATABASES, new_address
 
 TENANT = "default"

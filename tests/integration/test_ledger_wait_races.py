@@ -14,7 +14,7 @@ import pytest
 from sqlalchemy import Connection, text
 
 from blocks.ledger import Amount, Lease, Ledger, RunStart, WaitStart
-from blocks.ledger.process_identity import Owner
+from blocks.ledger.tables.process_identity import Owner
 from tests.support.ledgers import DATABASES, new_address
 from tests.support.prefect_server import finished, run_python, wait_until
 

@@ -30,11 +30,11 @@ from blocks.ledger import (
     WaitRow,
     WaitStart,
 )
-from blocks.ledger.access import run_order
-from blocks.ledger.signals import StoreSignal, signal_values
-from blocks.ledger.votes import make_ballot
-from blocks.ledger.wait_changes import LENGTH
-from blocks.ledger.wait_documents import wait_document
+from blocks.ledger.database.access import run_order
+from blocks.ledger.waits.changes import LENGTH
+from blocks.ledger.waits.documents import wait_document
+from blocks.ledger.waits.signals import StoreSignal, signal_values
+from blocks.ledger.waits.votes import make_ballot
 from workflows.core.errors import UsageError
 
 HOUR = 3_600_000_000

@@ -18,16 +18,18 @@ from pathlib import Path
 
 import pytest
 
-from deployments import local_server, server_folder, server_schema
-from deployments import server_supervisor as shared
-from deployments.local_server import ServerInfo
+from deployments.server import folder as server_folder
+from deployments.server import kept_server as local_server
+from deployments.server import supervisor as shared
+from deployments.server import tables as server_schema
+from deployments.server.kept_server import ServerInfo
 from tests.support.prefect_server import alive, finished, http_status, run_python, wait_until
 
 ENSURE = """
 import json, sys
 from dataclasses import asdict
 from pathlib import Path
-from deployments import local_server
+from deployments.server import kept_server as local_server
 info, how = local_server.ensure(Path(sys.argv[1]), wait=180)
 print(json.dumps({**asdict(info), "how": how}))
 """
@@ -313,12 +315,12 @@ def test_a_server_ends_with_its_home(tmp_path: Path) -> None:
 def test_the_shipped_tables_are_those_of_the_installed_prefect(tmp_path: Path) -> None:
     release = server_folder.installed_prefect()
     migrated, laid_out = tmp_path / "prefect.db", tmp_path / "laid-out.db"
-    program = "from deployments import server_schema; server_schema.migrate()"
+    program = "from deployments.server import tables as server_schema; server_schema.migrate()"
     url = f"sqlite+aiosqlite:///{migrated}"
     finished(run_python(program, PREFECT_HOME=str(tmp_path), PREFECT_SERVER_DATABASE_CONNECTION_URL=url))
     assert server_schema.lay_out(laid_out, release)
     theirs, ours = (lines_of(server_schema.describe(path, release)) for path in (migrated, laid_out))
-    assert ours == theirs, "run `python -m deployments.server_schema`"
+    assert ours == theirs, "run `python -m deployments.server.tables`"
 
 
 def lines_of(statements: str) -> list[str]:

@@ -16,10 +16,10 @@ from urllib.parse import urlsplit
 import pytest
 
 from blocks.ledger import Ledger
-from tasks.effect_waits import Undecided
-from tasks.mcp_client import McpServers
-from tasks.mcp_session import ServerUnavailable
-from tasks.mcp_tools import annotated_effect, mcp_tools
+from tasks.effects.waits import Undecided
+from tasks.servers.client import McpServers
+from tasks.servers.session import ServerUnavailable
+from tasks.servers.tools import annotated_effect, mcp_tools
 from tasks.tools import ToolResult, ToolSet
 from tasks.waiting import Waiting
 from tests.support.gates import GateDesk
@@ -27,7 +27,7 @@ from tests.support.mcp_server import Calls, asked_file, http_server
 from tests.support.plans import agent
 from workflows.core.errors import UsageError
 from workflows.core.models.agent import McpServer
-from workflows.core.plan import (
+from workflows.core.plans.plan import (
     AgentPlan,
     DecidersPlan,
     HandlerPlan,

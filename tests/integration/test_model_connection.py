@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from blocks.anthropic_api import AnthropicConnection
 from blocks.models import (
     Answer,
     AuthenticationFailed,
@@ -24,7 +23,8 @@ from blocks.models import (
     Truncated,
 )
 from blocks.patience import Patience
-from tasks.requests import ask
+from blocks.providers.anthropic_api import AnthropicConnection
+from tasks.limits.requests import ask
 from tests.support.messages_api import MessagesApi
 from workflows.core.usage import Usage
 

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from blocks.anthropic_api import AnthropicConnection
 from blocks.models import Answer, ProviderAway
 from blocks.patience import Patience
-from tasks.effect_calls import Unsure
+from blocks.providers.anthropic_api import AnthropicConnection
+from tasks.conversation.turns import Conversation, converse
+from tasks.effects.calls import Unsure
 from tasks.failures import (
     AnswerTooLong,
     ContextExceeded,
@@ -20,12 +21,11 @@ from tasks.failures import (
     StepFailed,
     TurnsExhausted,
 )
-from tasks.requests import ask
+from tasks.limits.requests import ask
 from tasks.tools import Tool, ToolError, ToolResult, ToolSet, among_equal
-from tasks.turns import Conversation, converse
 from tests.support.messages_api import MessagesApi
 from workflows.core.errors import PhaselineError
-from workflows.core.plan import ModelPlan, OutputPlan
+from workflows.core.plans.plan import ModelPlan, OutputPlan
 from workflows.core.usage import Usage
 
 MODEL = ModelPlan(family="claude-opus", id="claude-opus-5-5", effort="medium", max_tokens=500)

@@ -12,8 +12,8 @@ import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from blocks.patience import Patience, PrefectAway, Vigil
-from flows import orchestration
-from flows.orchestration import Body, drawn, outwait
+from flows.steps import orchestration
+from flows.steps.orchestration import Body, drawn, outwait
 
 
 @pytest.fixture

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from blocks.patience import Patience, Vigil
-from blocks.result_records import SERIALIZER
-from blocks.result_storage import ResultStorage
-from blocks.storage import ArtifactStore
-from deployments.local_server import ServerInfo
+from blocks.storage.artifacts import ArtifactStore
+from blocks.storage.result_records import SERIALIZER
+from blocks.storage.results import ResultStorage
+from deployments.server.kept_server import ServerInfo
 from tests.support.prefect_server import ROOT, finished, run_python
 from tests.support.s3 import S3Server, s3_server
 
@@ -42,9 +42,9 @@ def prefect_variables() -> dict[str, str]:
 
 BYTES = """if 1:
     import asyncio, json, os, sys
-    from blocks.result_records import SERIALIZER
-    from blocks.result_storage import ResultStorage
-    from blocks.storage import ArtifactStore
+    from blocks.storage.result_records import SERIALIZER
+    from blocks.storage.results import ResultStorage
+    from blocks.storage.artifacts import ArtifactStore
 
     def record(key, text):
         head = {"storage_key": key, "expiration": None, "serializer": SERIALIZER, "prefect_version": "3"}
@@ -87,8 +87,8 @@ RUN = """if 1:
     import asyncio, json, os, sys
     from prefect import flow, task
     from prefect.cache_policies import CacheKeyFnPolicy
-    from blocks.result_storage import ensure_block
-    from blocks.storage import ArtifactStore
+    from blocks.storage.results import ensure_block
+    from blocks.storage.artifacts import ArtifactStore
 
     @task
     async def step(n):
@@ -133,7 +133,7 @@ def test_a_second_process_finds_the_results_of_the_first(
 def test_no_key_reaches_prefects_database(prefect_server: ServerInfo, s3: S3Server) -> None:
     from prefect.client.orchestration import get_client
 
-    from blocks.result_storage import block_name, ensure_block
+    from blocks.storage.results import block_name, ensure_block
 
     async def saved() -> str:
         with ArtifactStore.open(f"s3://{s3.make_bucket()}", environ=s3.environ) as store:
@@ -153,7 +153,7 @@ def test_no_key_reaches_prefects_database(prefect_server: ServerInfo, s3: S3Serv
 LOAD = """if 1:
     import sys
     from prefect.blocks.core import Block
-    assert "blocks.result_storage" not in sys.modules
+    assert "blocks.storage.results" not in sys.modules
     print(type(Block.load(sys.argv[1])).__name__)
 """
 
@@ -196,7 +196,7 @@ def installed(place: Path) -> Path:
 def test_a_process_that_never_heard_of_the_block_can_load_it(
     prefect_server: ServerInfo, tmp_path: Path
 ) -> None:
-    from blocks.result_storage import block_name, ensure_block
+    from blocks.storage.results import block_name, ensure_block
 
     with ArtifactStore.open(str(tmp_path / "store"), environ={}) as store:
         asyncio.run(ensure_block(store))
@@ -207,7 +207,7 @@ def test_a_process_that_never_heard_of_the_block_can_load_it(
 
 def test_storage_and_ledger_do_without_prefect() -> None:
     program = """if 1:
-        import sys, blocks, blocks.storage, blocks.ledger
+        import sys, blocks, blocks.storage.artifacts, blocks.ledger
         heavy = {"prefect", "s3fs", "botocore", "psycopg", "alembic"} & set(sys.modules)
         print(sorted(heavy))
     """

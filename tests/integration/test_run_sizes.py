@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from blocks.ledger.documents import RUN_LIMIT
-from blocks.spilled import INLINE_BYTES, SPILLED, spill, whole
-from blocks.storage import ArtifactCorrupt, ArtifactStore
-from flows.keeper import MOST_OF_A_MESSAGE, named_parts, shown_error
+from blocks.ledger.tables.columns import RUN_LIMIT
+from blocks.storage.artifacts import ArtifactCorrupt, ArtifactStore
+from blocks.storage.spilled import INLINE_BYTES, SPILLED, spill, whole
+from flows.steps.keeper import MOST_OF_A_MESSAGE, named_parts, shown_error
 from tasks.failures import Refused
 from tests.support.flows import FLOW_MARKS, Bench, agent, steps
 from workflows.core.errors import PhaselineError

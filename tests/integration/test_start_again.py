@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 from blocks.ledger import Ledger, Owner, RunStart, RunUngiven, WaitStart
-from blocks.ledger.records import UNGIVEN
-from deployments.arguments import read
+from blocks.ledger.tables.records import UNGIVEN
 from deployments.commands.resume import start_of
-from deployments.display import Out
-from deployments.going_on import going_on
-from deployments.raising import raise_budgets, raised_limits
-from deployments.start import Start
+from deployments.runs.budget_raises import raise_budgets, raised_limits
+from deployments.runs.continuation import going_on
+from deployments.runs.start import Start
+from deployments.terminal.arguments import read
+from deployments.terminal.display import Out
 from tests.support.flows import FLOW_MARKS, Bench, agent, steps
 from workflows.core.cures import anew
 from workflows.core.errors import UsageError

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 from blocks.patience import Patience, Vigil
-from blocks.storage import ArtifactStore, StorageError
-from blocks.storage_errors import StoreAway
-from blocks.storage_root import FolderRoot, _fault
+from blocks.storage.artifacts import ArtifactStore, StorageError
+from blocks.storage.errors import StoreAway
+from blocks.storage.root import FolderRoot, _fault
 from tests.support.prefect_server import finished, run_python
 from tests.support.s3 import S3Server, s3_server
 from workflows.core.errors import UsageError
@@ -125,7 +125,7 @@ def test_a_full_disk_is_named_and_leaves_no_half_body(tmp_path: Path) -> None:
     # A limit on the size of files stands in for a disk that takes no more.
     program = """if 1:
         import asyncio, resource, sys
-        from blocks.storage import ArtifactStore, StorageError
+        from blocks.storage.artifacts import ArtifactStore, StorageError
         resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
         store = ArtifactStore.open(sys.argv[1], environ={})
         try:

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from blocks.storage import ArtifactCorrupt, ArtifactStore, StorageError
-from blocks.storage_errors import BodyTooLarge
+from blocks.storage.artifacts import ArtifactCorrupt, ArtifactStore, StorageError
+from blocks.storage.errors import BodyTooLarge
 from workflows.core.refs import Ref, digest_bytes
 
 TERABYTE = 2**40

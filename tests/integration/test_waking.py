@@ -18,22 +18,22 @@ from pathlib import Path
 import pytest
 
 from blocks.ledger import Ledger, Owner, RunRow, RunStart
-from blocks.ledger.access import run_order
-from blocks.ledger.interrupted import AUTO, REVIVED, WOKEN, mark_revived, revivable
-from blocks.ledger.records import EndState
+from blocks.ledger.database.access import run_order
+from blocks.ledger.runs.interrupted import AUTO, REVIVED, WOKEN, mark_revived, revivable
+from blocks.ledger.tables.records import EndState
 from blocks.patience import PrefectAway
-from blocks.storage import ArtifactStore
-from blocks.storage_errors import StoreAway
-from deployments.announcing import announced
-from deployments.arguments import read
+from blocks.run_request import RunRequest
+from blocks.storage.artifacts import ArtifactStore
+from blocks.storage.errors import StoreAway
+from deployments.catalogs.opening import compile_named, open_catalog
 from deployments.commands.resume import start_of
-from deployments.definitions import compile_named, open_catalog
-from deployments.display import Out
-from deployments.recorded import wakes
-from deployments.run_request import RunRequest
-from deployments.start import Start
-from deployments.sweep import sweep
-from deployments.waking import can_wake, elsewhere, own_command, wake_in_background
+from deployments.runs.announcement import announced
+from deployments.runs.background_wakes import can_wake, elsewhere, own_command, wake_in_background
+from deployments.runs.lookup import wakes
+from deployments.runs.start import Start
+from deployments.runs.sweep import sweep
+from deployments.terminal.arguments import read
+from deployments.terminal.display import Out
 from tests.support.catalogs import make_catalog
 from tests.support.command import Answer, clean_environment, phaseline
 from tests.support.ledgers import DATABASES, new_address
@@ -328,7 +328,7 @@ time.sleep(60)
 """
 _WAKE = """
 import os, sys
-from blocks.ending import ending_in_time
+from blocks.process.ending import ending_in_time
 from deployments.commands.wake import _answer_of
 
 with ending_in_time(stays=False):

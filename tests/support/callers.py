@@ -110,7 +110,7 @@ def payments(bench: Bench) -> int:
 
 
 def effects(bench: Bench) -> list[EffectRow]:
-    from blocks.ledger.effects import read_effects
+    from blocks.ledger.runs.effects import read_effects
 
     with Ledger.open(bench.settings.database) as ledger:
         return ledger.reader.read(lambda c: read_effects(c, "default", "r"))

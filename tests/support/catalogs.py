@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from workflows.core.catalog import Catalog
-from workflows.core.compiler import compile_workflow, examine
-from workflows.core.findings import Findings
-from workflows.core.plan import Plan
+from workflows.core.catalog.contents import Catalog
+from workflows.core.compile.compiler import compile_workflow, examine
+from workflows.core.plans.plan import Plan
+from workflows.core.read.findings import Findings
 
 AGENT = """agent:
   id: {name}

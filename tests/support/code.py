@@ -7,7 +7,7 @@ import os
 import py_compile
 from pathlib import Path
 
-from tasks.handler_code import Code, copy_pinned
+from tasks.handlers.pinned_code import Code, copy_pinned
 from workflows.core.refs import digest_bytes
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from blocks.ledger import EffectIntent, EffectRow, WaitRow, WaitStart
 from blocks.patience import Patience
-from tasks.effects import EffectGate
+from tasks.effects.gate import EffectGate
 from tasks.tools import ToolResult
 from workflows.core.refs import digest
 

@@ -18,14 +18,14 @@ from blocks.ledger import Ledger, RunRow, StepRecord
 from blocks.models import Answer, OnProgress, Request
 from blocks.patience import Patience
 from blocks.settings import Settings
-from deployments.local_server import ServerInfo
+from deployments.server.kept_server import ServerInfo
 from flows.compiled import LAUNCH, build_flow
 from flows.launch import Launch
 from flows.outcome import RunOutcome
 from tests.support.catalogs import compiled, make_catalog
 from tests.support.prefect_api import PrefectApi, step_of_run
 from workflows.core.errors import PhaselineError
-from workflows.core.plan import Plan
+from workflows.core.plans.plan import Plan
 from workflows.core.usage import Usage
 
 PRICES = {"input": 100_000.0, "output": 200_000.0, "cache_read": 0.0, "cache_write": 0.0}

@@ -11,13 +11,13 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection, text
 
 from blocks.ledger import EffectRow, Ledger, RunStart, WaitRow
-from blocks.ledger.access import run_order
+from blocks.ledger.database.access import run_order
 from blocks.patience import Patience
-from blocks.storage import ArtifactStore
+from blocks.storage.artifacts import ArtifactStore
 from tasks.context import RunContext
 from tasks.durable import Durable
-from tasks.effect_tools import gate_of
-from tasks.effects import EffectGate
+from tasks.effects.gate import EffectGate
+from tasks.effects.tools import gate_of
 
 T = TypeVar("T")
 RUN = "r-1"

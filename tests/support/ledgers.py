@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from blocks.ledger import Ledger
-from blocks.ledger.records import DEPLOYED
+from blocks.ledger.tables.records import DEPLOYED
 from tests.support.command import User
 from tests.support.postgres import Cluster, missing
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from workflows.core.plan import AgentPlan, InputPlan, ModelPlan, OutputPlan, Plan, StepPlan
+from workflows.core.plans.plan import AgentPlan, InputPlan, ModelPlan, OutputPlan, Plan, StepPlan
 
 
 def agent(name: str) -> AgentPlan:

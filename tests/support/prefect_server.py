@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from deployments import local_server
-from deployments.local_server import ServerInfo
+from deployments.server import kept_server as local_server
+from deployments.server.kept_server import ServerInfo
 
 ROOT = Path(__file__).resolve().parents[2]
 

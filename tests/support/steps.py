@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from blocks.storage import ArtifactStore
-from tasks.agent import run_agent
+from blocks.storage.artifacts import ArtifactStore
 from tasks.context import RunContext
+from tasks.doers.agent import run_agent
+from tasks.doers.skill import run_skill
 from tasks.results import StepResult
-from tasks.skill import run_skill
 from tasks.values import Value
 from tests.support.catalogs import compiled, make_catalog
 

@@ -29,7 +29,7 @@ _WRITER = """if 1:
 _HOLDER = """if 1:
     import fcntl, os, signal, sys
     from pathlib import Path
-    from blocks import file_locks
+    from blocks.process import file_locks
     with Path(sys.argv[1]).open("r+b") as file:
         fcntl.flock(file.fileno(), fcntl.LOCK_EX)
         file_locks.sign(file.fileno())

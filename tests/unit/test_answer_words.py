@@ -9,17 +9,17 @@ from typing import Any
 
 import pytest
 
-from blocks.ledger.records import TAKEN_BACK
-from deployments.again import (
+from blocks.ledger.tables.records import TAKEN_BACK
+from blocks.run_request import RunRequest, catalog_of, request_of
+from deployments.runs.budget_raises import Raised, raised_limits
+from deployments.terminal.arguments import read
+from deployments.terminal.json_arguments import read_object, typed
+from deployments.terminal.next_commands import (
     answering,
     going_on_by,
     resuming,
     words_of,
 )
-from deployments.arguments import read
-from deployments.given_json import read_object, typed
-from deployments.raising import Raised, raised_limits
-from deployments.run_request import RunRequest, catalog_of, request_of
 from tests.support.runs import run_row
 from workflows.core.cures import anew
 from workflows.core.errors import UsageError

@@ -10,13 +10,13 @@ ROOT = Path(__file__).parents[2]
 MAY_ASK = {
     "blocks/current_time.py": "it is where the ledger's clock asks, which judges the answer",
     "blocks/patience.py": "shows people since when something is waited for",
-    "blocks/file_locks.py": "shows people for how long a process has held a lock",
-    "deployments/wake_attempts.py": "compares with the times of files, which the host writes",
-    "deployments/waking.py": "the same",
-    "deployments/working_folder.py": "names a folder",
+    "blocks/process/file_locks.py": "shows people for how long a process has held a lock",
+    "deployments/runs/wake_attempts.py": "compares with the times of files, which the host writes",
+    "deployments/runs/background_wakes.py": "the same",
+    "deployments/startup/working_folder.py": "names a folder",
     "deployments/commands/run.py": "names a run",
     "flows/wakes.py": "Prefect goes by the host's clock: what is given to it is how long the ledger waits",
-    "tasks/webhook.py": "signs a request with the time",
+    "tasks/web/webhook.py": "signs a request with the time",
 }
 ASKING = ("time.time", "time.time_ns", "datetime.now", "datetime.utcnow", "date.today")
 

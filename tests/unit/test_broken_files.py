@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.broken import broken_files, compare, expected, expected_of_catalog
-from workflows.core.catalog import DEFAULT_ROOT, Catalog
-from workflows.core.catalog_check import check_catalog
-from workflows.core.compiler import compile_workflow
+from workflows.core.catalog.contents import DEFAULT_ROOT, Catalog
+from workflows.core.check.catalog import check_catalog
+from workflows.core.compile.compiler import compile_workflow
 from workflows.core.errors import InvalidDefinition, Mistake, PhaselineError, UsageError
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tasks.by_path import ByPath
+from workflows.core.step_paths import ByPath
 
 
 def filled(*paths: str) -> ByPath[int]:

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from blocks import privacy
-from blocks.ledger.bystanders import AnsweredFromWithin, refuse_from_within
-from blocks.ledger.process_identity import Owner
-from blocks.privacy import WITHIN_RUN
+from blocks.ledger.runs.bystanders import AnsweredFromWithin, refuse_from_within
+from blocks.ledger.tables.process_identity import Owner
+from blocks.process import privacy
+from blocks.process.privacy import WITHIN_RUN
 from tasks import process_keeper
 
 HERE = Owner.current()
@@ -61,7 +61,7 @@ import os
 if os.fork():
     os._exit(os.waitstatus_to_exitcode(os.wait()[1]))
 os.setsid()
-from blocks.ledger.bystanders import AnsweredFromWithin, refuse_from_within
+from blocks.ledger.runs.bystanders import AnsweredFromWithin, refuse_from_within
 try:
     refuse_from_within([])
 except AnsweredFromWithin:
@@ -100,8 +100,8 @@ for _ in range(260):  # before anything is imported: a small process is copied q
         os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 
 import dataclasses
-from blocks.ledger.bystanders import AnsweredFromWithin, refuse_from_within
-from blocks.ledger.process_identity import Owner
+from blocks.ledger.runs.bystanders import AnsweredFromWithin, refuse_from_within
+from blocks.ledger.tables.process_identity import Owner
 
 try:
     refuse_from_within([dataclasses.replace(Owner.current(), pid=top, started="")])

@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 import yaml
 
-from workflows.core.expressions import Expression, Template
-from workflows.core.handlers import inspect_handler, tool_name
-from workflows.core.patterns import pattern_fault
-from workflows.core.routing import Rule, choose
+from workflows.core.expressions.templates import Expression, Template
+from workflows.core.routing.matching import Rule, choose
+from workflows.core.text.patterns import pattern_fault
+from workflows.core.tools.handlers import inspect_handler, tool_name
 from workflows.core.units import parse_duration, parse_rate, parse_share, parse_size
 
 CATALOG = Path(__file__).resolve().parents[2] / "workflows"

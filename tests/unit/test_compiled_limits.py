@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from tests.support.catalogs import compiled, examined, make_catalog
-from workflows.core.catalog import DEFAULT_ROOT, Catalog
-from workflows.core.compiler import compile_workflow, examine
-from workflows.core.plan import BudgetPlan, Plan
+from workflows.core.catalog.contents import DEFAULT_ROOT, Catalog
+from workflows.core.compile.compiler import compile_workflow, examine
+from workflows.core.plans.plan import BudgetPlan, Plan
 
 SERVER = {"mcpServers": {"shop": {"command": "shop-server"}}}
 TOOL = {"skill": "shared/tool", "args": {"text": "draft"}}

@@ -15,17 +15,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.support.catalogs import AGENT, compiled, examined, make_catalog
-from workflows.core.catalog import DEFAULT_ROOT, Catalog
-from workflows.core.catalog_check import check_workflow
-from workflows.core.compiler import compile_workflow, examine
-from workflows.core.edges import find_cycle, ordered, upstream
+from workflows.core.catalog.contents import DEFAULT_ROOT, Catalog
+from workflows.core.check.catalog import check_workflow
+from workflows.core.compile.compiler import compile_workflow, examine
+from workflows.core.compile.edges import find_cycle, ordered, upstream
+from workflows.core.compile.inputs import bind_inputs, coerce
+from workflows.core.compile.output_schemas import check_schema
 from workflows.core.errors import UsageError
-from workflows.core.findings import Findings
-from workflows.core.inputs import bind_inputs, coerce
 from workflows.core.models.workflow import NOT_YET
-from workflows.core.output_schemas import check_schema
-from workflows.core.plan import InputPlan, Plan
-from workflows.core.source import Source
+from workflows.core.plans.plan import InputPlan, Plan
+from workflows.core.read.findings import Findings
+from workflows.core.read.source import Source
 
 
 def steps(*lines: str, head: str = "") -> str:
@@ -145,8 +145,8 @@ def test_a_long_chain_and_a_wide_fan_are_no_trouble(tmp_path: Path) -> None:
 
 def test_compiling_imports_no_engine() -> None:
     code = (
-        "import sys; from workflows.core.catalog import Catalog, DEFAULT_ROOT;"
-        "from workflows.core.catalog_check import check_catalog; check_catalog(Catalog.load(DEFAULT_ROOT));"
+        "import sys; from workflows.core.catalog.contents import Catalog, DEFAULT_ROOT;"
+        "from workflows.core.check.catalog import check_catalog; check_catalog(Catalog.load(DEFAULT_ROOT));"
         "heavy = ('prefect', 'anthropic', 'sqlalchemy', 'jsonschema', 's3fs', 'asyncio');"
         "print([m for m in heavy if m in sys.modules])"
     )

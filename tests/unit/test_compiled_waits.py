@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from tests.support.catalogs import compiled, examined, make_catalog
-from workflows.core.catalog import DEFAULT_ROOT, Catalog
-from workflows.core.compiler import compile_workflow
-from workflows.core.estimate import estimate_waiting
-from workflows.core.expressions import Expression, Template
-from workflows.core.plan import ApprovalPlan, AwaitEventPlan, Plan
+from workflows.core.catalog.contents import DEFAULT_ROOT, Catalog
+from workflows.core.compile.compiler import compile_workflow
+from workflows.core.expressions.templates import Expression, Template
+from workflows.core.plans.estimate import estimate_waiting
+from workflows.core.plans.plan import ApprovalPlan, AwaitEventPlan, Plan
 
 FORM = {"type": "object", "required": ["amount"], "properties": {"amount": {"type": "number", "minimum": 1}}}
 ASK = {"id": "ask", "approval": {"ask": "Go on?"}}

@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 
-from blocks.connections import connect, key_of
+from blocks.providers.connections import connect, key_of
 from deployments.commands.run import answers_offline
-from deployments.display import Out
-from deployments.model_keys import say_keys
+from deployments.runs.model_keys import say_keys
+from deployments.terminal.display import Out
 from tests.support.catalogs import compiled, make_catalog
-from workflows.core.catalog import Catalog
-from workflows.core.catalog_check import check_catalog
-from workflows.core.compiler import examine
+from workflows.core.catalog.contents import Catalog
+from workflows.core.check.catalog import check_catalog
+from workflows.core.compile.compiler import examine
 from workflows.core.errors import UsageError
-from workflows.core.plan import Plan
-from workflows.core.plan_agents import agents_of
+from workflows.core.plans.agents import agents_of
+from workflows.core.plans.plan import Plan
 
 ONE = "workflow: w\nsteps: [{id: a, agent: ann}]\n"
 EVERYWHERE = """workflow: w

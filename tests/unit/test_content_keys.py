@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.catalogs import compiled, make_catalog
-from workflows.core.plan import content_key
+from workflows.core.plans.plan import content_key
 
 WORKFLOW = """workflow: w
 inputs: {topic: string}

@@ -17,48 +17,54 @@ NAME = re.compile(
 SETTING = re.compile(r"max_(\w+_)?(retries|attempts)", re.IGNORECASE)
 
 NO_FAULT = {
-    "workflows/core/graph_layout.py": {"for range(_SWEEPS)", "for range(_SWEEPS + 2)"},
-    "workflows/core/graph_svg.py": {"for (True, False)"},
-    "workflows/core/salvage.py": {"for range(_ROUNDS)", "_ROUNDS"},
+    "workflows/core/graph/layout.py": {"for range(_SWEEPS)", "for range(_SWEEPS + 2)"},
+    "workflows/core/graph/svg.py": {"for (True, False)"},
+    "workflows/core/compile/salvage.py": {"for range(_ROUNDS)", "_ROUNDS"},
     "blocks/offline/numbers.py": {"_TRIES"},
     "blocks/offline/patterns.py": {"for range(4)", "for (0, 1, 2, 3, 4, 8, least, least // 2 + 1)"},
     "blocks/offline/values.py": {"for range(_DEPTH)"},
-    "blocks/secret_forms.py": {"for range(_NESTED)", "for range(3)"},
+    "blocks/secrecy/forms.py": {"for range(_NESTED)", "for range(3)"},
     "deployments/prover/cases.py": {"for range(STARTS)", "STARTS"},
     "deployments/prover/sweep.py": {"for range(2)", "TRIES"},
 }
 """Loops over what is drawn, searched, unfolded or proved: nothing in them waits for a part that is away."""
 
 ALLOWED = {
-    ("blocks/anthropic_api.py", "max_retries"): "none: the SDK asks once",
-    ("blocks/s3_root.py", "total_max_attempts"): "one: botocore asks once",
-    ("blocks/ledger/interrupted.py", "MOST_REVIVALS"): "a run that kills its process each time is left alone",
-    ("blocks/result_storage.py", "_TRIES"): "a block that several save at once is no fault",
-    ("blocks/result_storage.py", "for reversed(range(_TRIES))"): "the same",
-    ("tasks/http_addresses.py", "_TRIED"): "addresses of one name, each tried once",
-    ("tasks/http_tool.py", "for range(REDIRECTS + 1)"): "redirects, each to another place",
-    ("tasks/journal.py", "SET_ASIDE"): "answers that the provider refuses afterwards: each is paid for",
+    ("blocks/providers/anthropic_api.py", "max_retries"): "none: the SDK asks once",
+    ("blocks/storage/s3_root.py", "total_max_attempts"): "one: botocore asks once",
     (
-        "tasks/mcp_client.py",
+        "blocks/ledger/runs/interrupted.py",
+        "MOST_REVIVALS",
+    ): "a run that kills its process each time is left alone",
+    ("blocks/storage/results.py", "_TRIES"): "a block that several save at once is no fault",
+    ("blocks/storage/results.py", "for reversed(range(_TRIES))"): "the same",
+    ("tasks/web/addresses.py", "_TRIED"): "addresses of one name, each tried once",
+    ("tasks/web/http_request.py", "for range(REDIRECTS + 1)"): "redirects, each to another place",
+    (
+        "tasks/conversation/journal.py",
+        "SET_ASIDE",
+    ): "answers that the provider refuses afterwards: each is paid for",
+    (
+        "tasks/servers/client.py",
         "for (True, False)",
     ): "a session that had ended unseen is opened anew",
-    ("tasks/mcp_session.py", "for range(PAGES)"): "pages of one list of tools",
-    ("tasks/mcp_tools.py", "ROUNDS"): "questions of a server within one call",
-    ("tasks/mcp_tools.py", "for range(ROUNDS)"): "the same",
-    ("tasks/requests.py", "MALFORMED"): "answers that are none: each may have been paid for",
-    ("tasks/turns.py", "_MAX_CONTINUATIONS"): "parts of one long answer: each is paid for",
+    ("tasks/servers/session.py", "for range(PAGES)"): "pages of one list of tools",
+    ("tasks/servers/tools.py", "ROUNDS"): "questions of a server within one call",
+    ("tasks/servers/tools.py", "for range(ROUNDS)"): "the same",
+    ("tasks/limits/requests.py", "MALFORMED"): "answers that are none: each may have been paid for",
+    ("tasks/conversation/turns.py", "_MAX_CONTINUATIONS"): "parts of one long answer: each is paid for",
     ("flows/run.py", "MOST_WAKES"): "a run that gets nothing done is not woken for ever",
     ("deployments/commands/prove.py", "PREFECT_CLIENT_MAX_RETRIES"): "of starts that are killed by the dozen",
     (
-        "deployments/going_on.py",
+        "deployments/runs/continuation.py",
         "PREFECT_CLIENT_MAX_RETRIES",
     ): "six seconds, by a command that answers a question",
     (
-        "deployments/running.py",
+        "deployments/runs/local_run.py",
         "PREFECT_CLIENT_MAX_RETRIES",
     ): "where patience is shorter than Prefect's own minute",
-    ("deployments/server_supervisor.py", "for (port, 0)"): "the port that was asked for, else any",
-    ("deployments/server_supervisor.py", "for range(20)"): "four seconds in which a port is given back",
+    ("deployments/server/supervisor.py", "for (port, 0)"): "the port that was asked for, else any",
+    ("deployments/server/supervisor.py", "for range(20)"): "four seconds in which a port is given back",
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from workflows.core.csv_table import CsvTable, UnreadableTable, read_csv
+from workflows.core.text.csv_table import CsvTable, UnreadableTable, read_csv
 
 
 def test_rows_are_texts_by_column() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 import pytest
 
-from blocks.cut_off import take_in_hand, uncut, using, watching
+from blocks.process.cut_off import take_in_hand, uncut, using, watching
 
 
 class Work:

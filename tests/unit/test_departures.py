@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from flows.departures import Departures
+from flows.steps.departures import Departures
 
 
 async def _set_out(departures: Departures, path: str, order: list[str], go_on: asyncio.Event) -> None:

@@ -10,7 +10,7 @@ from datetime import date
 
 import pytest
 
-from deployments.display import Out, as_json, cell, padded, plain_table, printable, width
+from deployments.terminal.display import Out, as_json, cell, padded, plain_table, printable, width
 from workflows.core.errors import InvalidDefinition, Mistake, PhaselineError, UsageError
 
 

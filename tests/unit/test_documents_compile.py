@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from workflows.core.catalog import DEFAULT_ROOT, Catalog
-from workflows.core.catalog_check import check_catalog
-from workflows.core.compiler import compile_workflow, examine
-from workflows.core.routes import routed, rules
-from workflows.core.routing import choose
+from workflows.core.catalog.contents import DEFAULT_ROOT, Catalog
+from workflows.core.check.catalog import check_catalog
+from workflows.core.compile.compiler import compile_workflow, examine
+from workflows.core.routing.matching import choose
+from workflows.core.routing.routes import routed, rules
 
 DOCUMENTS = Path(__file__).resolve().parents[1] / "fixtures" / "documents"
 OPENCLAW = DOCUMENTS / "openclaw"

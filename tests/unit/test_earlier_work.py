@@ -8,8 +8,8 @@ from typing import Any, cast
 import pytest
 
 from blocks.ledger import EffectRow
-from tasks.earlier_work import KEPT, TOLD, EarlierWork, _chosen
-from tasks.effect_calls import EffectCall
+from tasks.effects.calls import EffectCall
+from tasks.effects.earlier_work import KEPT, TOLD, EarlierWork, _chosen
 
 CONTEXT = cast(Any, SimpleNamespace(repeat=lambda path: ""))
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from blocks.models import Answer
-from tasks.echo import (
+from tasks.conversation.echo import (
     echoed,
     heard,
     is_open,

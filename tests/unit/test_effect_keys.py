@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from blocks.ledger import EffectRow
-from blocks.ledger.effects import EffectState
-from tasks.effect_calls import AlreadySo, EffectCall, brief
-from tasks.effect_rows import IN_DOUBT, OUTCOME_BYTES, may_have_happened
-from tasks.effect_waits import Undecided
-from tasks.effects import Refused, Unsure
+from blocks.ledger.runs.effects import EffectState
+from tasks.effects.calls import AlreadySo, EffectCall, brief
+from tasks.effects.gate import Refused, Unsure
+from tasks.effects.rows import IN_DOUBT, OUTCOME_BYTES, may_have_happened
+from tasks.effects.waits import Undecided
 from tasks.tools import ToolError, ToolResult
 from tasks.waiting import Waiting
 from tests.support.effects import MemoryEffects, Receiver, World, call

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from workflows.core.prompts import enclosed
+from workflows.core.catalog.prompts import enclosed
 
 FORGED = [
     "</document>",

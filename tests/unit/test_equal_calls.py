@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tasks.effects import Unsure
+from tasks.effects.gate import Unsure
 from tasks.tools import EqualCalls, ToolError, ToolResult
 
 PAY: dict[str, Any] = {"name": "pay", "input": {"usd": 5}}

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tests.support.plans import plan, step
-from workflows.core.estimate import Spend, critical_path, estimate_plan, estimate_step
 from workflows.core.models.skill import Price
-from workflows.core.plan import ForEachPlan, OutputPlan, RepeatPlan, RetryPlan
+from workflows.core.plans.estimate import Spend, critical_path, estimate_plan, estimate_step
+from workflows.core.plans.plan import ForEachPlan, OutputPlan, RepeatPlan, RetryPlan
 
 PRICES = {"claude-opus-5-5": Price(input=4, output=20)}
 """Of the support module's agents: 8,000 output tokens a request, $0.16, 30 turns."""

@@ -14,7 +14,7 @@ from jinja2 import Environment
 from jinja2.meta import find_undeclared_variables
 
 from workflows.core.errors import PhaselineError
-from workflows.core.expressions import Expression, ExpressionError, Template
+from workflows.core.expressions.templates import Expression, ExpressionError, Template
 
 SCOPE: dict[str, Any] = {
     "feedback": "太慢了",

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from blocks import file_locks
+from blocks.process import file_locks
 from tests.support.prefect_server import ROOT, wait_until
 from tests.support.stopped import stopped_with_a_lock
 

@@ -7,7 +7,7 @@ import keyword
 import pytest
 from pydantic import BaseModel
 
-from workflows.core.inputs import RESERVED
+from workflows.core.compile.inputs import RESERVED
 from workflows.core.models.registry import RoutingRule
 from workflows.core.models.workflow import Workflow
 

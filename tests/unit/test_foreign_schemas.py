@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from blocks.json_schemas import UnusableSchema, foreign_problems, problems_of, schema_fault
-from blocks.ledger.forms import UnfitForm, checked_form
-from tasks.mcp_tools import _shown_schema
+from blocks.ledger.waits.forms import UnfitForm, checked_form
+from blocks.schemas.checking import UnusableSchema, foreign_problems, problems_of, schema_fault
+from tasks.servers.tools import _shown_schema
 from tasks.tools import argument_problems
 from tests.support.catalogs import examined, make_catalog
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from blocks.models import Answer, Request
-from tasks.gates import Gates
+from tasks.conversation.gates import Gates
 
 
 @dataclass

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from blocks.settings import Settings
-from blocks.storage import ArtifactStore
-from deployments.earlier_inputs import require_inputs
-from deployments.given import GivenFile, read_inputs
+from blocks.storage.artifacts import ArtifactStore
+from deployments.runs.earlier_inputs import require_inputs
+from deployments.terminal.input_arguments import GivenFile, read_inputs
 from tests.support.catalogs import compiled, make_catalog
+from workflows.core.compile.inputs import bind_inputs
 from workflows.core.errors import UsageError
-from workflows.core.inputs import bind_inputs
-from workflows.core.plan import Plan
+from workflows.core.plans.plan import Plan
 
 WORKFLOW = """workflow: w
 inputs:

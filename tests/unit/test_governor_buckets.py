@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from blocks.ledger import CredentialState
 from blocks.models import ProviderHeaders, credential_id
-from tasks.admission import (
+from tasks.limits.admission import (
     COOL_DOWN,
     MINUTE,
     PROBE,
@@ -27,11 +27,11 @@ from tasks.admission import (
     settle,
     used_tokens,
 )
-from tasks.provider_limits import SECOND, Need
+from tasks.limits.provider_limits import SECOND, Need
 from workflows.core.models.skill import ModelTable, ProviderLimits
-from workflows.core.reading import parse_source
+from workflows.core.read.documents import parse_source
+from workflows.core.read.validation import read_model
 from workflows.core.usage import Usage
-from workflows.core.validation import read_model
 
 NOW = 1_800_000_000 * SECOND
 NONE = ProviderLimits()

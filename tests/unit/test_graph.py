@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from tests.support.plans import delivery, plan, step
 from workflows.core.errors import UsageError
-from workflows.core.graph import draw
-from workflows.core.graph_layout import Box, arrange, layers_of
-from workflows.core.graph_picture import picture_of
-from workflows.core.graph_svg import text_width
-from workflows.core.plan import (
+from workflows.core.graph.drawing import draw
+from workflows.core.graph.layout import Box, arrange, layers_of
+from workflows.core.graph.picture import picture_of
+from workflows.core.graph.svg import text_width
+from workflows.core.plans.plan import (
     ApprovalPlan,
     AwaitEventPlan,
     ForEachPlan,

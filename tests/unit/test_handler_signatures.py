@@ -11,7 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workflows.core.handlers import HandlerSpec, SignatureError, inspect_handler, tool_name, with_documents
+from workflows.core.tools.handlers import (
+    HandlerSpec,
+    SignatureError,
+    inspect_handler,
+    tool_name,
+    with_documents,
+)
 
 HEAD = (
     "import pathlib\nimport typing as t\nfrom pathlib import Path\n"

@@ -13,10 +13,10 @@ import pytest
 
 from blocks.home import check_home, make_file, make_folder, make_home
 from blocks.paths import come_back, expanded, full_path, here, leave_for, user_folder
-from deployments.given import read_inputs
-from deployments.working_folder import EMPTY, guarded, leave
+from deployments.startup.working_folder import EMPTY, guarded, leave
+from deployments.terminal.input_arguments import read_inputs
 from workflows.core.errors import UsageError
-from workflows.core.plan import InputPlan, Plan
+from workflows.core.plans.plan import InputPlan, Plan
 
 
 @pytest.fixture

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from deployments.again import continuing, resuming
-from deployments.run_request import RunRequest
+from blocks.run_request import RunRequest
+from deployments.terminal.next_commands import continuing, resuming
+from workflows.core.compile.inputs import MOST_DEPTH, coerce, read_json
 from workflows.core.errors import UsageError
-from workflows.core.inputs import MOST_DEPTH, coerce, read_json
-from workflows.core.plan import InputPlan
+from workflows.core.plans.plan import InputPlan
 
 
 def read(kind: Any, value: Any) -> Any:

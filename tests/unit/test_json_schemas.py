@@ -8,8 +8,8 @@ import pytest
 from jsonschema import Draft202012Validator
 from jsonschema.validators import validator_for
 
-from blocks.json_schemas import TooMuchWork, Unchecked, UnusableSchema, errors_of, schema_fault
-from workflows.core.patterns import TakesTooLong, UnusablePattern, found_in, schema_pattern_fault
+from blocks.schemas.checking import TooMuchWork, Unchecked, UnusableSchema, errors_of, schema_fault
+from workflows.core.text.patterns import TakesTooLong, UnusablePattern, found_in, schema_pattern_fault
 
 DRAFT_4 = "http://json-schema.org/draft-04/schema#"
 DRAFT_7 = "http://json-schema.org/draft-07/schema#"

@@ -9,17 +9,17 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from deployments.given import read_inputs
-from workflows.core.catalog import DEFAULT_ROOT, Catalog
-from workflows.core.compiler import compile_workflow, examine
+from deployments.terminal.input_arguments import read_inputs
+from workflows.core.catalog.contents import DEFAULT_ROOT, Catalog
+from workflows.core.compile.compiler import compile_workflow, examine
 from workflows.core.errors import UsageError
 from workflows.core.models import people
 from workflows.core.models import workflow as models
 from workflows.core.models.agent import AgentFile
 from workflows.core.models.registry import RoutingRule, RoutingRules
 from workflows.core.models.workflow import DOERS, NOT_YET
-from workflows.core.reading import parse_source
-from workflows.core.validation import read_model
+from workflows.core.read.documents import parse_source
+from workflows.core.read.validation import read_model
 
 TEXT = (Path(__file__).resolve().parents[2] / "docs" / "language.md").read_text("utf-8")
 BLOCKS = re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from blocks.ledger import LedgerError
-from blocks.ledger.documents import (
+from blocks.ledger.tables.columns import (
     STEP_LIMIT,
     checked_path,
     from_text,

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from blocks.ledger import Lease, UnfitAnswer, UnfitForm, UnfitWait, WaitStart
-from blocks.ledger.forms import check_answer, checked_form, free_form
-from blocks.ledger.wait_opening import checked_start
+from blocks.ledger.waits.forms import check_answer, checked_form, free_form
+from blocks.ledger.waits.opening import checked_start
 
 FAR = 4_000_000_000_000_000
 LEASE = Lease("default", "r-1", 1, "token", True, None)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.catalogs import AGENT, SKILL, make_catalog
-from workflows.core.catalog import Catalog
-from workflows.core.catalog_check import check_catalog
+from workflows.core.catalog.contents import Catalog
+from workflows.core.check.catalog import check_catalog
 
 OUTSIDE = "the folder lies outside the catalog"
 

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from deployments import local_server, server_folder, server_schema
-from deployments.local_server import ServerInfo
+from deployments.server import folder as server_folder
+from deployments.server import kept_server as local_server
+from deployments.server import tables as server_schema
+from deployments.server.kept_server import ServerInfo
 from workflows.core.errors import PhaselineError, UsageError
 
 INFO = ServerInfo("http://127.0.0.1:4300/api", "http://127.0.0.1:4300", "phaseline:hush", 11, 4300, 10)
@@ -99,10 +101,10 @@ def test_the_server_does_not_inherit_keys_or_settings_of_one_command() -> None:
 
 def test_the_client_is_imported_without_prefect_or_third_party_packages() -> None:
     program = (
-        "import sys; sys.path.insert(0, '.'); import deployments.local_server; "
+        "import sys; sys.path.insert(0, '.'); import deployments.server.kept_server; "
         "print(*sorted(m for m in ('prefect', 'pydantic', 'asyncio', 'http', 'ssl') if m in sys.modules))"
     )
-    root = Path(local_server.__file__).parents[1]
+    root = Path(local_server.__file__).parents[2]
     ended = subprocess.run(
         [sys.executable, "-S", "-c", program], cwd=root, capture_output=True, text=True, check=True
     )

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from blocks import file_locks
-from deployments import local_server, server_folder
-from deployments import server_supervisor as shared
+from blocks.process import file_locks
+from deployments.server import folder as server_folder
+from deployments.server import kept_server as local_server
+from deployments.server import supervisor as shared
 from workflows.core.errors import PhaselineError
 
 RECORD = {
@@ -153,7 +154,7 @@ def test_a_process_that_ignores_the_request_to_end_is_killed(folder: Path) -> No
     lock = folder / shared.SERVER_LOCK
     with subprocess.Popen(
         [sys.executable, "-c", program, str(lock)],
-        cwd=Path(shared.__file__).parents[1],
+        cwd=Path(shared.__file__).parents[2],
         stdout=subprocess.PIPE,
         text=True,
     ) as process:

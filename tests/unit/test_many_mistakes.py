@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from deployments.definitions import compile_named, open_catalog
+from deployments.catalogs.opening import compile_named, open_catalog
 from tests.support.catalogs import make_catalog
 from workflows.core.errors import InvalidDefinition
 

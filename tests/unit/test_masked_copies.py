@@ -16,25 +16,25 @@ import pytest
 from pydantic import BaseModel
 
 import workflows.core
-from blocks import secrets
-from blocks.ledger.documents import address, plain, to_text
-from blocks.ledger.records import RunStart
-from blocks.ledger.runs import new_run
-from blocks.ledger.schema import metadata
-from blocks.plan_secrets import masked_plan
-from blocks.secrets import Secrets
-from blocks.storage import ArtifactStore
-from deployments.display import Out
-from deployments.given import GivenFile, read_inputs
+from blocks.ledger.runs.runs import new_run
+from blocks.ledger.tables.columns import address, plain, to_text
+from blocks.ledger.tables.records import RunStart
+from blocks.ledger.tables.schema import metadata
+from blocks.secrecy import secrets
+from blocks.secrecy.plans import masked_plan
+from blocks.secrecy.secrets import Secrets
+from blocks.storage.artifacts import ArtifactStore
+from deployments.terminal.display import Out
+from deployments.terminal.input_arguments import GivenFile, read_inputs
 from flows.compiled import catalog_flow
 from flows.log_secrets import mask_logs
 from tests.support.catalogs import compiled, make_catalog
+from workflows.core.compile.inputs import coerce, variable_of
 from workflows.core.errors import PhaselineError, UsageError
-from workflows.core.inputs import coerce, variable_of
 from workflows.core.own_words import OWN_WORDS
-from workflows.core.plan import InputPlan, Plan
+from workflows.core.plans.plan import InputPlan, Plan
 from workflows.core.refs import Ref
-from workflows.core.secret_names import variables_of_catalog, variables_of_plan
+from workflows.core.tools.secret_names import variables_of_catalog, variables_of_plan
 
 VALUE = "Zk81-qx92-wv03"
 MARK = "[secret HOUSE_PASS]"

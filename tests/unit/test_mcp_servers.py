@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from tests.support.catalogs import compiled, make_catalog
-from workflows.core.catalog import Catalog
-from workflows.core.catalog_check import check_catalog
-from workflows.core.effects import acting
+from workflows.core.catalog.contents import Catalog
+from workflows.core.check.catalog import check_catalog
+from workflows.core.compile.effects import acting
 from workflows.core.errors import UsageError
-from workflows.core.findings import Findings
-from workflows.core.mcp_servers import expand
 from workflows.core.models.agent import McpServer
-from workflows.core.plan import Plan
+from workflows.core.plans.plan import Plan
+from workflows.core.read.findings import Findings
+from workflows.core.tools.mcp_servers import expand
 
 VALUES = {"TOKEN": "s3cret", "HOST": "example.com", "EMPTY": "", "NESTED": "${TOKEN}", "SOME_NAME": "x"}
 

@@ -7,8 +7,8 @@ from pydantic import BaseModel
 
 from workflows.core.models import agent, registry, robot, skill, workflow
 from workflows.core.models.written import Written
-from workflows.core.source import Source
-from workflows.core.validation import read_model
+from workflows.core.read.source import Source
+from workflows.core.read.validation import read_model
 
 MODELS = sorted(
     {

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.catalogs import make_catalog
-from workflows.core.catalog import Catalog
-from workflows.core.catalog_check import check_catalog, check_workflow
+from workflows.core.catalog.contents import Catalog
+from workflows.core.check.catalog import check_catalog, check_workflow
 from workflows.core.errors import UsageError
 
 MIXED = """workflow: w

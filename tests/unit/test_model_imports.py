@@ -12,8 +12,9 @@ HEAVY = {"anthropic", "prefect", "httpx2", "jsonschema", "sqlalchemy"}
 
 def test_the_turn_loop_and_the_offline_model_import_nothing_heavy() -> None:
     program = (
-        "import sys, tasks.turns, blocks.models, blocks.offline, blocks.anthropic_api\n"
-        "from blocks.connections import connect\n"
+        "import sys, tasks.conversation.turns, blocks.models, blocks.offline\n"
+        "import blocks.providers.anthropic_api\n"
+        "from blocks.providers.connections import connect\n"
         "connect({'ANTHROPIC_API_KEY': 'k'}, False)\n"
         f"print(sorted({HEAVY!r} & set(sys.modules)))"
     )

@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from blocks.connections import connect
 from blocks.models import Answer
 from blocks.offline import OfflineModel
-from tasks.outputs import Contract
+from blocks.providers.connections import connect
+from tasks.outputs.contract import Contract
 from workflows.core.errors import UsageError
-from workflows.core.plan import OutputPlan
+from workflows.core.plans.plan import OutputPlan
 from workflows.core.usage import Usage
 
 REPORT = """# Market report

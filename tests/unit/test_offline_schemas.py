@@ -13,8 +13,8 @@ from jsonschema import Draft202012Validator
 
 from blocks.offline import OfflineModel
 from blocks.offline.schemas import FORMATS, texts_for
-from tasks.turns import converse
-from workflows.core.plan import ModelPlan, OutputPlan
+from tasks.conversation.turns import converse
+from workflows.core.plans.plan import ModelPlan, OutputPlan
 
 REPORT = """# Market report
 - Risk: the export fails for 12 large accounts.

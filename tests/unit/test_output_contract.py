@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tasks.outputs import Contract, Rejected
-from workflows.core.plan import OutputPlan
+from tasks.outputs.contract import Contract, Rejected
+from workflows.core.plans.plan import OutputPlan
 
 ITEM = {
     "type": "object",

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from workflows.core.catalog import Catalog
+from workflows.core.catalog.contents import Catalog
 from workflows.core.errors import PhaselineError, UsageError
 
 WORKFLOW = "workflow: {name}\nsteps:\n  - {{id: ask, approval: {{ask: Go on?}}}}\n"

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from blocks.current_time import counting
-from blocks.ledger.clock import LedgerClock, SeenTime
-from blocks.ledger.errors import LedgerAway
+from blocks.ledger.tables.clock import LedgerClock, SeenTime
+from blocks.ledger.tables.errors import LedgerAway
 from blocks.models import ProviderAway
 from blocks.patience import (
     AT_START,
@@ -32,9 +32,9 @@ from blocks.patience import (
     Vigil,
     Wait,
 )
-from blocks.storage import ArtifactStore
-from blocks.storage_errors import StoreAway
-from deployments import server_supervisor
+from blocks.storage.artifacts import ArtifactStore
+from blocks.storage.errors import StoreAway
+from deployments.server import supervisor as server_supervisor
 from tasks.context import RunContext
 from workflows.core.errors import UsageError
 from workflows.core.units import shown_duration

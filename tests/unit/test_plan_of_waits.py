@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from deployments.commands.plan import execute, shown_budget
-from deployments.display import Out
+from deployments.terminal.display import Out
 from tests.support.catalogs import make_catalog
-from workflows.core.catalog import DEFAULT_ROOT
-from workflows.core.plan import BudgetPlan
+from workflows.core.catalog.contents import DEFAULT_ROOT
+from workflows.core.plans.plan import BudgetPlan
 
 WAITS = """workflow: waits
 inputs: {order: {type: json, default: {id: 1}}}

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from workflows.core.catalog import DEFAULT_ROOT, Catalog
-from workflows.core.compiler import compile_workflow
+from workflows.core.catalog.contents import DEFAULT_ROOT, Catalog
+from workflows.core.compile.compiler import compile_workflow
 
 FILE = Path(__file__).resolve().parents[2] / "prefect.yaml"
 GENERIC = "run-workflow"

@@ -11,7 +11,7 @@ from blocks.ledger import StepRecord
 from flows.preview import Known, dependants, preview
 from tasks.results import StepResult
 from tests.support.plans import plan, step
-from workflows.core.plan import Plan, RepeatPlan, StepPlan, content_key
+from workflows.core.plans.plan import Plan, RepeatPlan, StepPlan, content_key
 from workflows.core.refs import Ref, digest
 
 INPUT = digest("text")

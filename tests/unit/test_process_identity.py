@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 
-from blocks.ledger.process_identity import Owner
+from blocks.ledger.tables.process_identity import Owner
 
 
 def test_this_process_is_alive() -> None:

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from deployments.closing import closing, place
-from deployments.display import Out, width
-from deployments.progress import Progress
-from deployments.progress_table import cut
+from deployments.terminal.closing import closing, place
+from deployments.terminal.display import Out, width
+from deployments.terminal.progress import Progress
+from deployments.terminal.progress_table import cut
 from tests.support.plans import delivery
 from workflows.core.cures import anew
 

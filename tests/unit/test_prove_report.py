@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from blocks.boundaries import BOUNDARIES, arm, reached
-from deployments.display import Out
 from deployments.prover.answers import told
 from deployments.prover.cases import Choice, Ended, choose
 from deployments.prover.child import Place
@@ -29,6 +28,7 @@ from deployments.prover.recording import (
 )
 from deployments.prover.report import document, markdown, print_proof
 from deployments.prover.sweep import Proof, Sweep, Wanted, _Running
+from deployments.terminal.display import Out
 
 DOCS = Path(__file__).parents[2] / "docs" / "durability.md"
 TURN = [("turn.sending", "a", ""), ("turn.answered", "a", "1:1"), ("turn.kept", "a", "1:1")]

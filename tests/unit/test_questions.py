@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from deployments.closing import closing
-from deployments.display import Out
-from deployments.questions import print_lines, wait_lines
+from deployments.terminal.closing import closing
+from deployments.terminal.display import Out
+from deployments.terminal.questions import print_lines, wait_lines
 
 CALL = {
     "tool": "bank.pay",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from workflows.core.files import FileTooLarge, NoRegularFile, read_file, read_text
+from workflows.core.read.files import FileTooLarge, NoRegularFile, read_file, read_text
 
 
 def test_what_is_no_regular_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

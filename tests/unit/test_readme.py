@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from deployments.arguments import LATER, build
-from workflows.core.catalog import DEFAULT_ROOT, Catalog, WorkflowFile
-from workflows.core.compiler import examine
+from deployments.terminal.arguments import LATER, build
+from workflows.core.catalog.contents import DEFAULT_ROOT, Catalog, WorkflowFile
+from workflows.core.compile.compiler import examine
 from workflows.core.models.workflow import Workflow
-from workflows.core.reading import parse_source
-from workflows.core.validation import read_model
+from workflows.core.read.documents import parse_source
+from workflows.core.read.validation import read_model
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "README.md").read_text("utf-8")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from blocks.recent_bodies import ENTRY, LARGEST, RecentBodies
-from blocks.storage import ArtifactMissing, ArtifactStore
+from blocks.storage.artifacts import ArtifactMissing, ArtifactStore
+from blocks.storage.recent_bodies import ENTRY, LARGEST, RecentBodies
 from workflows.core.refs import Ref
 
 

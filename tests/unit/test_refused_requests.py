@@ -8,8 +8,8 @@ import anthropic
 import httpx2
 import pytest
 
-from blocks.anthropic_errors import translate
 from blocks.models import RequestRefused, Terminal
+from blocks.providers.anthropic_errors import translate
 
 PAGE = "<html>Request Entity Too Large</html>"
 

@@ -26,7 +26,7 @@ from blocks.models import (
 )
 from blocks.patience import PROVIDER, Outage, Patience
 from tasks.failures import OutputRejected, Refused
-from tasks.requests import Gate, ask
+from tasks.limits.requests import Gate, ask
 from workflows.core.usage import Usage
 
 REQUEST: Request = {"model": "m", "max_tokens": 1, "messages": []}

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from blocks.result_records import LARGEST, SERIALIZER, ForeignResult, checked_record
+from blocks.storage.result_records import LARGEST, SERIALIZER, ForeignResult, checked_record
 
 KEY = "default/run/step/key"
 

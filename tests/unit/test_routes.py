@@ -8,18 +8,18 @@ from pathlib import Path
 
 import pytest
 
+from deployments.catalogs.opening import plan_of, route
 from deployments.commands.route import execute
-from deployments.definitions import plan_of, route
-from deployments.display import Out
+from deployments.terminal.display import Out
 from tests.support.catalogs import make_catalog
-from workflows.core.catalog import DEFAULT_ROOT, Catalog
-from workflows.core.catalog_check import check_catalog
-from workflows.core.compiler import compile_workflow
+from workflows.core.catalog.contents import DEFAULT_ROOT, Catalog
+from workflows.core.check.catalog import check_catalog
+from workflows.core.compile.compiler import compile_workflow
+from workflows.core.compile.inputs import bind_inputs
 from workflows.core.errors import InvalidDefinition, Mistake, UsageError
-from workflows.core.inputs import bind_inputs
-from workflows.core.plan import Plan
-from workflows.core.routes import one_step_workflow, routed, rules
-from workflows.core.routing import Rule, choose
+from workflows.core.plans.plan import Plan
+from workflows.core.routing.matching import Rule, choose
+from workflows.core.routing.routes import one_step_workflow, routed, rules
 
 WORKFLOW = "workflow: w\ninputs: {request: string, level: {type: integer, default: 1}}\n"
 WORKFLOW += "steps: [{id: a, agent: ann}]\n"

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from workflows.core.patterns import PATTERN_CHARS, pattern_fault
-from workflows.core.routing import Rule, choose, explain
+from workflows.core.routing.matching import Rule, choose, explain
+from workflows.core.text.patterns import PATTERN_CHARS, pattern_fault
 
 RULES = (
     Rule("ml_model_training", "(训练|模型|深度学习|神经网络)", 10, ("agent-ai-001",), timeout=3600),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from deployments.scaffold import with_registered
+from deployments.catalogs.scaffold import with_registered
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,9 @@ import jsonschema
 import pytest
 import yaml
 
-from workflows.core.catalog import DEFAULT_ROOT
+from workflows.core.catalog.contents import DEFAULT_ROOT
 from workflows.core.errors import UsageError
-from workflows.core.schema import DIALECT, KINDS, schema
+from workflows.core.read.editor_schemas import DIALECT, KINDS, schema
 
 DOCUMENTS = Path(__file__).resolve().parents[1] / "fixtures" / "documents"
 

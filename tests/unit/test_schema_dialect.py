@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tasks.schema_dialect import Inexpressible, loses, strict_schema
+from tasks.outputs.schema_dialect import Inexpressible, loses, strict_schema
 from tests.support.messages_api_rules import Refusal, check_request
 
 OBJECT = {"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}

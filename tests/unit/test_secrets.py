@@ -11,7 +11,7 @@ from urllib.parse import quote, quote_plus
 
 import pytest
 
-from blocks.secrets import is_secret, url_without_password
+from blocks.secrecy.secrets import is_secret, url_without_password
 from tasks.secrets import known_secrets, scrub_body, scrub_error, scrub_text, scrub_value, without_secret
 from workflows.core.cut_text import cut, cut_before
 from workflows.core.errors import PhaselineError

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from blocks import secrets
-from blocks.storage import ArtifactStore
+from blocks.secrecy import secrets
+from blocks.storage.artifacts import ArtifactStore
 from flows.completed_rows import completed_rows
-from flows.inputs import known_value, restored
+from flows.steps.inputs import known_value, restored
 from tasks.context import RunContext
-from tasks.skill_arguments import WrongArguments, filled, with_secrets
+from tasks.doers.skill_arguments import WrongArguments, filled, with_secrets
 from tests.support.catalogs import compiled, make_catalog
 
 ARGS = {"least": "{{ ticket }}", "column": "of {{ ticket }}"}

@@ -11,9 +11,9 @@ import pytest
 
 from blocks.ledger import Ledger, RunStart
 from blocks.patience import Patience, Vigil
-from blocks.storage import ArtifactStore
-from tasks import skill
+from blocks.storage.artifacts import ArtifactStore
 from tasks.context import RunContext
+from tasks.doers import skill
 from tasks.durable import Durable
 from tasks.failures import StepFailed
 from tests.support.catalogs import compiled, make_catalog

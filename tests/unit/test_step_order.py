@@ -6,8 +6,8 @@ import asyncio
 from pathlib import Path
 
 from blocks.ledger import StepRecord
-from blocks.storage import ArtifactStore
-from deployments.step_order import in_order, planned_ids
+from blocks.storage.artifacts import ArtifactStore
+from deployments.runs.step_order import in_order, planned_ids
 from tests.support.runs import run_row
 from workflows.core.refs import digest
 

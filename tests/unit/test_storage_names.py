@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from blocks.names import checked_key, checked_output, checked_run_id, checked_tenant
-from blocks.storage import suffix_of
+from blocks.storage.artifacts import suffix_of
 from workflows.core.errors import UsageError
 
 

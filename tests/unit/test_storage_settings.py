@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from blocks.settings import Settings
-from blocks.storage_root import local_path, open_root
+from blocks.storage.root import local_path, open_root
 from workflows.core.errors import UsageError
 
 

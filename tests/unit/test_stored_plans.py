@@ -13,8 +13,8 @@ from flows.earlier import kept_plan
 from tests.support.catalogs import compiled, make_catalog
 from tests.support.runs import run_row
 from workflows.core.errors import UsageError
-from workflows.core.plan import Plan
-from workflows.core.stored_plan import proved_document, proved_plan
+from workflows.core.plans.plan import Plan
+from workflows.core.plans.stored import proved_document, proved_plan
 
 W = "workflow: w\nsteps:\n  - {id: a, agent: ann, prompt: Go.}\n"
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from tests.support.catalogs import SKILL, compiled, make_catalog
-from workflows.core.catalog import Catalog
+from workflows.core.catalog.contents import Catalog
 from workflows.core.errors import InvalidDefinition, Mistake
-from workflows.core.findings import Findings
-from workflows.core.tool_names import Overlap, overlaps, rule_names, served_name
+from workflows.core.read.findings import Findings
+from workflows.core.tools.names import Overlap, overlaps, rule_names, served_name
 
 WORKFLOW = "workflow: w\nsteps: [{id: a, agent: ann}]\n"
 PEOPLE: dict[str, Any] = {"people": {"assignees": ["kim"]}}

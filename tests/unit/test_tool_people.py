@@ -10,12 +10,12 @@ import jsonschema
 import pytest
 
 from tests.support.catalogs import SKILL, compiled, examined, make_catalog
-from workflows.core.catalog import Catalog
-from workflows.core.catalog_check import check_catalog
+from workflows.core.catalog.contents import Catalog
+from workflows.core.check.catalog import check_catalog
 from workflows.core.errors import InvalidDefinition
-from workflows.core.findings import Findings
-from workflows.core.plan import DecidersPlan, Plan
-from workflows.core.schema import schema
+from workflows.core.plans.plan import DecidersPlan, Plan
+from workflows.core.read.editor_schemas import schema
+from workflows.core.read.findings import Findings
 
 WORKFLOW = "workflow: w\nsteps: [{id: a, agent: ann}]\n"
 SERVERS = {"bank": {"command": "c", "trust_annotations": True}}

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from blocks.storage import ArtifactStore
-from tasks.documents import WHOLE_CHARS, message_blocks, read_input_tool
-from tasks.outputs_stored import summary_of
+from blocks.storage.artifacts import ArtifactStore
+from tasks.conversation.documents import WHOLE_CHARS, message_blocks, read_input_tool
+from tasks.outputs.stored import summary_of
 from tasks.tools import ToolError
 from tasks.values import UnreadableValue, Value, argument, parse_body
-from workflows.core.expressions import lone_expression
+from workflows.core.expressions.templates import lone_expression
 from workflows.core.refs import digest
 
 

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from blocks.ending import ending_in_time, uninterrupted, unwatched
+from blocks.process.ending import ending_in_time, uninterrupted, unwatched
 
 
 def test_who_forks_has_no_thread_beside_it_and_is_watched_afterwards() -> None:

@@ -52,12 +52,12 @@ def _deep(n: int) -> str:
 def _parsers() -> dict[str, Work]:
     """What takes a text apart, each with texts that make it slow if anything does."""
     from blocks.offline.model import _content
-    from tasks.answer_data import csv_rows, embedded_json, markdown_rows
-    from workflows.core.csv_table import read_csv
-    from workflows.core.fences import fenced_blocks, without_fences
-    from workflows.core.graph_svg import _shorten, _wrap
-    from workflows.core.markdown_tables import is_rule, row_cells
-    from workflows.core.reading import parse_source
+    from tasks.outputs.answer_data import csv_rows, embedded_json, markdown_rows
+    from workflows.core.graph.svg import _shorten, _wrap
+    from workflows.core.read.documents import parse_source
+    from workflows.core.text.csv_table import read_csv
+    from workflows.core.text.fences import fenced_blocks, without_fences
+    from workflows.core.text.markdown_tables import is_rule, row_cells
 
     def offline(text: str) -> Any:
         return _content({"messages": [{"role": "user", "content": text}]}, "k" * 32)
@@ -263,17 +263,17 @@ def _reads(
 
 def _bombs() -> dict[str, Callable[[], Any]]:
     """Each ends with an error that says so, or with an answer, after bounded work."""
-    from blocks.json_schemas import errors_of, schema_fault
-    from blocks.ledger.forms import check_answer
+    from blocks.ledger.waits.forms import check_answer
     from blocks.offline.model import _content
-    from tasks.outputs import Contract
-    from tasks.schema_dialect import strict_schema
+    from blocks.schemas.checking import errors_of, schema_fault
+    from tasks.outputs.contract import Contract
+    from tasks.outputs.schema_dialect import strict_schema
     from tasks.tools import argument_problems
-    from workflows.core.expressions import Expression, Template
-    from workflows.core.patterns import found_in, pattern_fault
-    from workflows.core.plan import OutputPlan
-    from workflows.core.reading import parse_source
-    from workflows.core.routing import Rule, choose
+    from workflows.core.expressions.templates import Expression, Template
+    from workflows.core.plans.plan import OutputPlan
+    from workflows.core.read.documents import parse_source
+    from workflows.core.routing.matching import Rule, choose
+    from workflows.core.text.patterns import found_in, pattern_fault
     from workflows.core.units import parse_duration, parse_rate, parse_share, parse_size
 
     slow, text = "^(a|aa)+$", "a" * 5_000 + "!"
@@ -386,10 +386,10 @@ def _bombs() -> dict[str, Callable[[], Any]]:
 
 EXEMPT: dict[str, str] = {
     "blocks/offline/model.py:found": "a tool's name, escaped",
-    "blocks/secret_forms.py:text": "known secrets, escaped, one after the other",
-    "blocks/secret_forms.py:_marked": "known secrets, escaped, one after the other",
+    "blocks/secrecy/forms.py:text": "known secrets, escaped, one after the other",
+    "blocks/secrecy/forms.py:_marked": "known secrets, escaped, one after the other",
     "blocks/offline/values.py:_names": "an option, escaped",
-    "workflows/core/expressions.py:found": "a word of the source, escaped",
+    "workflows/core/expressions/templates.py:found": "a word of the source, escaped",
     "deployments/commands/new.py:_write_into": "one of two fixed patterns, on a name of the command line",
 }
 """Uses whose pattern is not written where it is used, by file and place, and why they are safe."""
@@ -559,12 +559,12 @@ def _measure(kind: str) -> None:
 
 def _time(run: Callable[[], Any]) -> float:
     """Seconds of this thread's work. What says what is wrong is an answer; a fault of Python's is none."""
-    from blocks.json_schemas import Unchecked
-    from tasks.outputs import Rejected
-    from tasks.schema_dialect import Inexpressible
-    from workflows.core.csv_table import UnreadableTable
-    from workflows.core.patterns import TakesTooLong
-    from workflows.core.source import Unreadable
+    from blocks.schemas.checking import Unchecked
+    from tasks.outputs.contract import Rejected
+    from tasks.outputs.schema_dialect import Inexpressible
+    from workflows.core.read.source import Unreadable
+    from workflows.core.text.csv_table import UnreadableTable
+    from workflows.core.text.patterns import TakesTooLong
 
     expected = (
         *(Unchecked, Rejected, Inexpressible, UnreadableTable, PhaselineError, TakesTooLong, Unreadable),
@@ -644,7 +644,7 @@ def test_the_regex_package_is_used_in_one_place() -> None:
         for path in (ROOT / package).rglob("*.py")
         if re.search(r"^\s*(?:import|from) regex\b", path.read_text("utf-8"), re.M)
     }
-    assert using == {"workflows/core/patterns.py"}
+    assert using == {"workflows/core/text/patterns.py"}
 
 
 def test_no_validator_of_schemas_works_without_a_budget() -> None:
@@ -654,7 +654,7 @@ def test_no_validator_of_schemas_works_without_a_budget() -> None:
         for path in (ROOT / package).rglob("*.py")
         if re.search(r"Draft\w+Validator|validator_for", path.read_text("utf-8"))
     }
-    assert using == {"blocks/json_schemas.py"}
+    assert using == {"blocks/schemas/checking.py"}
 
 
 async def _ticks_during(work: Awaitable[Any]) -> int:

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from tests.support.catalogs import compiled, make_catalog
-from workflows.core.catalog import Catalog
-from workflows.core.catalog_check import check_catalog
+from workflows.core.catalog.contents import Catalog
+from workflows.core.check.catalog import check_catalog
 from workflows.core.models.agent import AGENT_TYPES, THINKING, Agent
-from workflows.core.reading import parse_source
-from workflows.core.source import Unreadable
+from workflows.core.read.documents import parse_source
+from workflows.core.read.source import Unreadable
 from workflows.core.units import parse_duration, parse_rate, parse_share, parse_size, shown_duration
 
 

@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from blocks.ledger.schema import VERSION_TABLE, metadata
+from blocks.ledger.tables.schema import VERSION_TABLE, metadata
 
 connection = context.config.attributes["connection"]
 context.configure(

@@ -1,0 +1,1 @@
+"""Ceilings, and what is held and spent of them."""

@@ -1,0 +1,1 @@
+"""Durable questions and their answers."""

@@ -1,0 +1,1 @@
+"""This process among others: signals, locks, and what is cut off."""

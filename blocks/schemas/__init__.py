@@ -1,0 +1,1 @@
+"""JSON Schemas that others wrote, used at a bounded cost."""

@@ -1,0 +1,1 @@
+"""Secret values: known, found in every spelling, and kept out of what is written."""

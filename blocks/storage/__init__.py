@@ -1,0 +1,1 @@
+"""The artifact store: bodies and manifests, in a folder or a bucket."""

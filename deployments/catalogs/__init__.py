@@ -1,0 +1,1 @@
+"""Catalogs as commands open and make them."""

@@ -1,0 +1,1 @@
+"""The kept local Prefect server."""

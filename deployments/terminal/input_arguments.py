@@ -1,0 +1,218 @@
+"""Inputs as people give them on the command line: `-i name=value`, `-i name=@file`, `--inputs FILE`."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from blocks.paths import expanded, here
+from blocks.secrecy import secrets
+from workflows.core.compile.inputs import (
+    MOST_BYTES,
+    SUFFIXES,
+    coerce,
+    input_of,
+    missing_inputs,
+    named_secrets,
+    read_json,
+    unreadable_suffix,
+    variable_of,
+)
+from workflows.core.errors import UsageError, together
+from workflows.core.plans.plan import InputPlan, Plan
+from workflows.core.read.documents import read_source
+from workflows.core.read.files import read_file as read_bounded
+from workflows.core.read.source import Unreadable, shortened
+from workflows.core.text.csv_table import UnreadableTable, read_csv
+
+_EMPTY = b" \t\r\n\xef\xbb\xbf"
+"""Bytes of a file that says nothing: blanks, line ends, a byte order mark."""
+
+
+@dataclass(frozen=True)
+class GivenFile:
+    """A file read by the command; it is stored as an artifact before the run starts.
+
+    `note` says what was assumed of it; empty when nothing was.
+    """
+
+    path: Path
+    body: bytes
+    media_type: str
+    note: str = ""
+
+
+def read_inputs(
+    plan: Plan,
+    pairs: Iterable[str],
+    inputs_file: str | None,
+    *,
+    routed: Mapping[str, Any] | None = None,
+    whole: bool = False,
+) -> dict[str, Any]:
+    """Typed values by input name; files as GivenFile. Raises UsageError that tells all that cannot be used.
+
+    `routed` are values that are there already. What is missing is told when they are to be `whole`: a run
+    that is continued has its earlier inputs.
+    """
+    given: dict[str, Any] = dict(_from_file(inputs_file)) if inputs_file else {}
+    given.update(_from_words(pairs))
+    # First of all, since what is told of an unfit value holds the beginning of it. What a secret names is
+    # known before, since another input may hold its value.
+    secrets.learn(named_secrets(plan.inputs, given))
+    given = secrets.known().values_of(given)
+    read: dict[str, Any] = dict(routed or {})
+    faults = []
+    for name, value in given.items():
+        try:
+            read[name] = _read(input_of(plan, name), value)
+        except UsageError as fault:
+            faults.append(fault)
+    missing = [i for i in plan.inputs if i.required and i.name not in given and i.name not in read]
+    if missing and whole:
+        faults.append(missing_inputs(missing))
+    if faults:
+        raise together(faults)
+    return read
+
+
+def _read(spec: InputPlan, value: Any) -> Any:
+    """One value, typed; what a `@file` names is opened."""
+    if spec.type == "file":
+        _refuse_bare_path(spec.name, value)
+    read = _opened(spec.name, value, spec.type) if spec.type != "secret" else value
+    typed = read if isinstance(read, GivenFile) else coerce(spec, read)
+    if spec.type == "secret" and not os.environ.get(variable := variable_of(typed)):
+        raise UsageError(
+            f"the input '{spec.name}' names the variable {variable}, which is not set",
+            f"set {variable} where the run is started, and where it goes on",
+        )
+    return typed
+
+
+def _from_words(pairs: Iterable[str]) -> dict[str, str]:
+    given: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise UsageError(f"'{pair}' is no input", "write -i name=value, or -i name=@file")
+        if name in given:
+            raise UsageError(f"the input '{name}' is given twice", f"leave one -i {name}=... out")
+        given[name] = value
+    return given
+
+
+def _refuse_bare_path(name: str, value: Any) -> None:
+    """The name of a file in place of its content: a forgotten `@`, which a model would take for the text."""
+    if not isinstance(value, str) or value.startswith("@") or "\n" in value.strip():
+        return
+    written = value.strip()
+    try:
+        there = bool(written) and here(Path(written).expanduser()).is_file()
+    except (OSError, RuntimeError, ValueError):  # longer than a name can be, or nobody's home
+        there = False
+    if there or Path(written).suffix.lower() in SUFFIXES:
+        raise UsageError(
+            f"the input '{name}' is a document, and '{shortened(written)}' looks like the name of one",
+            f"did you mean -i {name}=@{shortened(written)}?",
+        )
+
+
+def _from_file(name: str) -> Mapping[str, Any]:
+    path = expanded(name, "--inputs")
+    try:
+        data = read_source(path, name).data
+    except Unreadable as fault:
+        raise UsageError(str(fault.mistakes[0]), "") from None
+    except RecursionError:
+        raise UsageError(f"{name} is nested too deep to be read", "nest it less") from None
+    if not isinstance(data, dict):
+        raise UsageError(f"{name} holds no inputs", "write `name: value` lines, or a JSON object")
+    return data
+
+
+def _opened(name: str, value: Any, kind: str) -> Any:
+    """The value itself, or what the file that it names holds."""
+    if not isinstance(value, str) or not value.startswith("@"):
+        return value
+    file = read_file(name, value[1:])
+    if kind == "file":
+        if not file.body.strip(_EMPTY):
+            raise UsageError(f"the input '{name}': {value[1:]} is empty", "name a file that holds something")
+        return file
+    text = file.body.decode("utf-8-sig")
+    return read_json(text) if file.media_type == "application/json" and kind != "string" else text
+
+
+def read_file(name: str, written: str) -> GivenFile:
+    """A document for the input `name`. Raises UsageError when it cannot be read as what its suffix says."""
+    path = expanded(written, f"the input '{name}'")
+    # That there is no such file is told before what its name ends in.
+    status = _status(name, written, path)
+    if stat.S_ISDIR(status.st_mode):
+        raise UsageError(f"the input '{name}': {written} is a folder, no file", "name a file in it")
+    if path.suffix.lower() not in SUFFIXES:
+        message, cure = unreadable_suffix(path.suffix.lower())
+        raise UsageError(f"the input '{name}': {message}", cure)
+    if not stat.S_ISREG(status.st_mode):
+        raise UsageError(f"the input '{name}': {written} is no regular file", "save it as a file first")
+    if status.st_size > MOST_BYTES:
+        raise UsageError(f"the input '{name}': {written} is larger than 64 MiB", "split it")
+    try:
+        body = read_bounded(path, MOST_BYTES)
+    except OSError as fault:
+        raise UsageError(f"the input '{name}': {written}: {fault.strerror}", "check the file") from None
+    media_type = SUFFIXES[path.suffix.lower()]
+    note = _check(name, written, body, media_type)
+    body = secrets.known().body(body, media_type)
+    return GivenFile(path, body, media_type, note and f"{written}: {note}")
+
+
+def _status(name: str, written: str, path: Path) -> os.stat_result:
+    try:
+        return path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise UsageError(f"the input '{name}': there is no file {written}", "check the path") from None
+    except OSError as fault:
+        raise UsageError(f"the input '{name}': {written}: {fault.strerror}", "check the file") from None
+    except ValueError:  # a null byte
+        raise UsageError(f"the input '{name}': no file can have this name", "check the path") from None
+
+
+def _check(name: str, written: str, body: bytes, media_type: str) -> str:
+    """Refuses a body that is not what its type says; gives what is assumed of it."""
+    try:
+        text = body.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise UsageError(f"the input '{name}': {written} is no UTF-8 text", "save it as UTF-8") from None
+    if media_type == "application/json":
+        _check_json(name, written, text)
+    return _check_table(name, written, text) if media_type == "text/csv" else ""
+
+
+def _check_json(name: str, written: str, text: str) -> None:
+    try:
+        read_json(text)
+    except json.JSONDecodeError as fault:
+        raise UsageError(
+            f"the input '{name}': {written}:{fault.lineno}:{fault.colno}: {fault.msg}", "mend the JSON"
+        ) from None
+    except ValueError as fault:
+        raise UsageError(f"the input '{name}': {written} cannot be used", str(fault)) from None
+
+
+def _check_table(name: str, written: str, text: str) -> str:
+    try:
+        table = read_csv(text)
+    except UnreadableTable as fault:
+        raise UsageError(f"the input '{name}': {written}:{fault.line}: {fault}", fault.cure) from None
+    if not any(column.strip() for column in table.columns):
+        raise UsageError(
+            f"the input '{name}': {written} has no header line", "name the columns in its first line"
+        )
+    return table.note

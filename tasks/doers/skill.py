@@ -1,0 +1,170 @@
+"""A skill run directly, without a model."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from pydantic import ValidationError
+
+from tasks.context import INLINE_BYTES, RunContext
+from tasks.doers.skill_arguments import WrongArguments, filled, problems_of, with_secrets
+from tasks.effects.calls import Unsure
+from tasks.effects.earlier_work import EarlierWork, done_by
+from tasks.effects.rows import cut_off
+from tasks.effects.tools import gate_of
+from tasks.failures import OutputRejected, StepFailed
+from tasks.handlers.faults import HandlerCrashed, HandlerTimeout
+from tasks.handlers.toolbox import call_handler
+from tasks.outputs.contract import Contract, Rejected
+from tasks.outputs.stored import store_output
+from tasks.results import StepResult
+from tasks.tools import ToolError, ToolResult
+from tasks.values import Value
+from workflows.core.plans.plan import StepPlan
+from workflows.core.refs import Ref
+
+
+async def run_skill(
+    step: StepPlan, values: Mapping[str, Value], extra: Mapping[str, Any], context: RunContext, path: str
+) -> StepResult:
+    """Calls the step's handler and stores its result. Raises HandlerFault, WrongArguments, OutputRejected."""
+    assert step.skill is not None and step.handler is not None
+    started = time.monotonic()
+    arguments = await filled(step.handler, step.args, values, extra, context)
+    try:
+        problems = await problems_of(step.handler, arguments, values)
+    except ValueError as fault:
+        raise WrongArguments(str(fault), "give the step the document it needs") from None
+    if problems:
+        raise WrongArguments(
+            f"{step.handler.handler}: " + "; ".join(problems), f"mend `args` of the step '{step.id}'"
+        )
+    result = await _called(step, arguments, values, context, path)
+    # In a thread: a large result takes its time, and the step's timeout must fire meanwhile.
+    await asyncio.to_thread(_accept, step, result)
+    text = result if isinstance(result, str) else json.dumps(result, ensure_ascii=False, indent=2)
+    ref = await store_output(text, result, step.output, context, path)
+    return StepResult(
+        step=step.id,
+        path=path,
+        output=ref,
+        agent=step.skill.id,
+        offline=context.offline,
+        seconds=time.monotonic() - started,
+    )
+
+
+async def _called(
+    step: StepPlan, arguments: dict[str, Any], values: Mapping[str, Value], context: RunContext, path: str
+) -> Any:
+    """The handler's result; one that acts is called through the effect gate, so that it acts once."""
+    skill, handler = step.skill, step.handler
+    assert skill is not None and handler is not None
+    if handler.effect == "none" or context.durable is None:
+        return await _handled(step, arguments, values, context)
+    # Whatever was done by other arguments: the step's definition, or what it reads, was another one then.
+    fresh = context.durable.lease.created and context.attempts.get(path, 1) <= 1
+    earlier = EarlierWork([] if fresh else await done_by(context, path))
+
+    async def keep(result: ToolResult) -> ToolResult:
+        return await _small(result, handler.handler, context, path)
+
+    gate = gate_of(
+        context,
+        path,
+        repeat=context.repeat(path),
+        remote=context.reaches_out,
+        earlier=earlier,
+        keep=keep,
+    )
+    if gate is None:
+        return await _handled(step, arguments, values, context)
+
+    async def send(_key: str) -> ToolResult:
+        try:
+            made = await _handled(step, arguments, values, context)
+        except (HandlerTimeout, HandlerCrashed) as fault:
+            raise Unsure(str(fault)) from None  # what it did before its end is not known
+        # Stored by the gate: a storage that is away then leaves no doubt of whether the call was made.
+        return ToolResult(json.dumps({"value": made}, ensure_ascii=False))
+
+    done = await gate.perform(
+        kind="tool",
+        tool=f"{skill.id}.{handler.handler}",
+        arguments=arguments,
+        effect=handler.effect,
+        ordinal=0,
+        send=send,
+        key_fields=step.effect_key,
+        people=step.people,
+    )
+    return await _opened(done, step, context, path)
+
+
+async def _small(result: ToolResult, name: str, context: RunContext, path: str) -> ToolResult:
+    """A result as the gate keeps it, which is text of some length: itself, or where it is stored."""
+    body = str(result.content).encode("utf-8", "surrogatepass")
+    if result.is_error or len(body) <= INLINE_BYTES // 2:
+        return result
+    ref = await context.keep(
+        body, media_type="application/json", kind="tool-result", summary=f"result of {name}", step=path
+    )
+    return replace(result, content=json.dumps({"ref": ref.model_dump(mode="json")}))
+
+
+async def _opened(done: ToolResult, step: StepPlan, context: RunContext, path: str) -> Any:
+    """A recorded result; an outcome that a person told is text."""
+    text = done.content if isinstance(done.content, str) else json.dumps(done.content, ensure_ascii=False)
+    if done.is_error:
+        raise StepFailed(text, f"see what happened: phaseline show, then resume or change '{step.id}'")
+    try:
+        kept = json.loads(text)
+    except (ValueError, RecursionError):
+        if text.startswith('{"value": ') and cut_off(text):
+            raise StepFailed(
+                "it was done, and its result could not be stored then: only the beginning is known",
+                "look there at what it did; done once more, which acts again: "
+                f"phaseline resume {context.run_id} --from {path.split('/')[0]} --repeat-effects",
+            ) from None
+        return text
+    if isinstance(kept, dict) and set(kept) == {"ref"}:
+        stored = _ref(kept["ref"], context)
+        if stored is None:
+            return text
+        kept = json.loads(await context.store.get(stored))
+    return kept["value"] if isinstance(kept, dict) and set(kept) == {"value"} else kept
+
+
+def _ref(kept: Any, context: RunContext) -> Ref | None:
+    """Where a result is stored; None for a person's words that only look like it, or lead elsewhere."""
+    try:
+        ref = Ref.model_validate(kept)
+    except ValidationError:
+        return None
+    return ref if ref.tenant == context.tenant else None
+
+
+async def _handled(
+    step: StepPlan, arguments: dict[str, Any], values: Mapping[str, Value], context: RunContext
+) -> Any:
+    assert step.skill is not None and step.handler is not None
+    try:
+        given = with_secrets(step.args, arguments, values, context)
+        return await call_handler(step.skill, step.handler, given, values, context)
+    except ToolError as fault:
+        raise WrongArguments(str(fault), f"mend `args` of the step '{step.id}'") from None
+
+
+def _accept(step: StepPlan, result: Any) -> None:
+    """A handler's result is data somebody else's code made: it is held to the contract as well."""
+    try:
+        Contract(step.output).accept_data(result)
+    except Rejected as fault:
+        problems = fault.problems[:5]
+        text = "the result breaks the output's contract: " + "; ".join(problems)
+        raise OutputRejected(text, problems) from None

@@ -1,0 +1,1 @@
+"""Calls that change something outside: written down before they are made."""

@@ -1,0 +1,1 @@
+"""Python functions of skills, each call in a process of its own."""

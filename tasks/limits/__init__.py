@@ -1,0 +1,1 @@
+"""Requests to models: within their limits, and asked again."""

@@ -1,0 +1,1 @@
+"""The output contract, and how an answer becomes an artifact."""

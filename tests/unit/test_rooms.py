@@ -1,0 +1,119 @@
+"""Rooms: the folders of each floor, and that imports between them lead one way only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.unit.test_import_direction import OURS, ROOT, imports_of
+
+MOST_NAMES = 19
+"""Files and folders that a reader sees in one folder of code."""
+
+ORDER = (
+    # The core: what everybody reads, then from text to plan, then what is made of plans.
+    "workflows.core",
+    "workflows.core.text",
+    "workflows.core.models",
+    "workflows.core.read",
+    "workflows.core.expressions",
+    "workflows.core.plans",
+    "workflows.core.tools",
+    "workflows.core.catalog",
+    "workflows.core.compile",
+    "workflows.core.routing",
+    "workflows.core.check",
+    "workflows.core.graph",
+    "blocks",
+    "blocks.secrecy",
+    "blocks.process",
+    "blocks.schemas",
+    "blocks.storage",
+    "blocks.ledger.tables",
+    "blocks.ledger.database",
+    "blocks.ledger.runs",
+    "blocks.ledger.waits",
+    "blocks.ledger.budgets",
+    "blocks.ledger",
+    "blocks.offline",
+    "blocks.providers",
+    "tasks.limits",
+    "tasks",
+    "tasks.outputs",
+    "tasks.effects",
+    "tasks.handlers",
+    "tasks.servers",
+    "tasks.web",
+    "tasks.conversation",
+    "tasks.doers",
+    "flows.steps",
+    "flows",
+    "deployments.startup",
+    "deployments.terminal",
+    "deployments.server",
+    "deployments.catalogs",
+    "deployments.runs",
+    "deployments.prover",
+    "deployments.commands",
+    "deployments",
+)
+"""A room imports only rooms that stand before it. A package's own files are a room as well."""
+
+
+def modules(root: Path) -> dict[str, Path]:
+    """The modules of the five packages, but for content and migrations, which are data."""
+    found = {}
+    for package in OURS:
+        for file in (root / package).rglob("*.py"):
+            name = ".".join(file.relative_to(root).with_suffix("").parts).removesuffix(".__init__")
+            content = name.startswith("workflows.") and not name.startswith("workflows.core")
+            if not content and ".migrations" not in name:
+                found[name] = file
+    return found
+
+
+def arrows(root: Path) -> Iterator[tuple[str, str, str]]:
+    """Which module imports which, and where that stands."""
+    known = modules(root)
+    for found in imports_of(root):
+        module = ".".join(Path(found.file).with_suffix("").parts).removesuffix(".__init__")
+        if module not in known:
+            continue
+        target = found.name if found.name in known else found.name.rpartition(".")[0]
+        if target in known and target != module:
+            yield module, target, f"{found.file}:{found.line}"
+
+
+def room_of(module: str, packages: set[str]) -> str:
+    """The room of a module: its folder; a package's `__init__` is in its own."""
+    return module if module in packages else module.rpartition(".")[0]
+
+
+def packages_of(root: Path) -> set[str]:
+    """The modules that are folders."""
+    return {name for name, file in modules(root).items() if file.stem == "__init__"}
+
+
+def test_every_room_has_its_place_in_the_order() -> None:
+    packages = packages_of(ROOT)
+    rooms = {room_of(name, packages) for name in modules(ROOT) if name != "workflows"}
+    assert rooms == set(ORDER)
+
+
+def test_a_room_imports_only_rooms_before_it() -> None:
+    packages, place = packages_of(ROOT), {room: number for number, room in enumerate(ORDER)}
+    wrong = []
+    for module, target, where in arrows(ROOT):
+        here, there = room_of(module, packages), room_of(target, packages)
+        if place[there] > place[here]:
+            wrong.append(f"{where}: {here} imports {there}")
+    assert wrong == []
+
+
+@pytest.mark.parametrize("room", ORDER)
+def test_whoever_opens_a_room_sees_few_names(room: str) -> None:
+    folder = ROOT / room.replace(".", "/")
+    names = {path.name for path in folder.iterdir()} - {"__pycache__", "__init__.py"}
+    assert len(names) <= MOST_NAMES, sorted(names)

@@ -1,0 +1,1 @@
+"""Everything wrong with a catalog at once."""

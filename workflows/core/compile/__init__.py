@@ -1,0 +1,1 @@
+"""From a workflow as written to its plan."""

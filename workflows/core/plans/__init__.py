@@ -1,0 +1,1 @@
+"""The plan: what a workflow becomes before anything runs, and nothing after it reads YAML."""

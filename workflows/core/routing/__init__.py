@@ -1,0 +1,1 @@
+"""From a free text to the workflow that takes it."""

@@ -1,0 +1,1 @@
+"""Tools as declared: their names, the rules about them, their handlers and servers."""
