@@ -102,7 +102,7 @@ def _run(start: Start, server: ServerInfo | None, out: Out) -> int:
                 raise _of_run(refused, start) from None
         ending.show()
     finally:
-        gone = not shown and ended(server, start.settings.home)
+        gone = not shown and (ended(server, start.settings.home) if ending.gone is None else ending.gone)
         finish_sending(0.0 if gone or away else ending.left)
     if gone:
         out.note(
@@ -121,6 +121,8 @@ class _Ending:
     server: ServerInfo | None
     out: Out
     outcomes: list[RunOutcome] = field(default_factory=list)
+    gone: bool | None = None
+    """Whether the local server was gone by then; None before."""
     _since: float | None = None
 
     @property
@@ -138,8 +140,8 @@ class _Ending:
         if self._since is not None or not self.outcomes:
             return
         self._since = time.monotonic()
-        gone = ended(self.server, self.start.settings.home)
-        _print(self.outcomes[-1], self.start, None if gone else self.server, self.out)
+        self.gone = ended(self.server, self.start.settings.home)
+        _print(self.outcomes[-1], self.start, None if self.gone else self.server, self.out)
         self.out.flush()
 
 

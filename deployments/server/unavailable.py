@@ -12,6 +12,9 @@ from deployments.server.kept_server import ServerInfo, status
 from workflows.core.cut_text import cut
 from workflows.core.errors import PhaselineError
 
+_TRIES, _PAUSE = 5, 0.1
+"""How often, and with how many seconds between, what sends is cancelled: it says goodbye to its server first,
+which may not answer."""
 _SHOWN = 300
 """Characters of a server's own words that are shown."""
 
@@ -70,6 +73,10 @@ def finish_sending(seconds: float) -> None:
     if seconds > 0:
         for worker in (EventsWorker, APILogWorker):
             worker.drain_all(timeout=max(0.0, until - time.monotonic()))
-    for loop, task in tasks:
-        if loop is not None and task is not None:
+    for _ in range(_TRIES):
+        left = [(loop, task) for loop, task in tasks if loop is not None and task is not None]
+        left = [(loop, task) for loop, task in left if not task.done()]
+        for loop, task in left:
             loop.call_soon_threadsafe(task.cancel)
+        if left:
+            time.sleep(_PAUSE)
