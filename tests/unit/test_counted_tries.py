@@ -20,8 +20,6 @@ NO_FAULT = {
     "workflows/core/graph/layout.py": {"for range(_SWEEPS)", "for range(_SWEEPS + 2)"},
     "workflows/core/graph/svg.py": {"for (True, False)"},
     "workflows/core/compile/salvage.py": {"for range(_ROUNDS)", "_ROUNDS"},
-    "blocks/offline/numbers.py": {"_TRIES"},
-    "blocks/offline/patterns.py": {"for range(4)", "for (0, 1, 2, 3, 4, 8, least, least // 2 + 1)"},
     "blocks/offline/values.py": {"for range(_DEPTH)"},
     "blocks/secrecy/forms.py": {"for range(_NESTED)", "for range(3)"},
     "deployments/prover/cases.py": {"for range(STARTS)", "STARTS"},
@@ -63,6 +61,10 @@ ALLOWED = {
         "deployments/runs/local_run.py",
         "PREFECT_CLIENT_MAX_RETRIES",
     ): "where patience is shorter than Prefect's own minute",
+    (
+        "deployments/server/unavailable.py",
+        "for range(_TRIES)",
+    ): "half a second in which Prefect's senders end",
     ("deployments/server/supervisor.py", "for (port, 0)"): "the port that was asked for, else any",
     ("deployments/server/supervisor.py", "for range(20)"): "four seconds in which a port is given back",
 }

@@ -147,7 +147,7 @@ def test_a_start_that_takes_too_long_elsewhere_is_told(folder: Path) -> None:
 
 def test_a_process_that_ignores_the_request_to_end_is_killed(folder: Path) -> None:
     program = (
-        "import signal, sys, time; from pathlib import Path; from blocks import file_locks as s; "
+        "import signal, sys, time; from pathlib import Path; from blocks.process import file_locks as s; "
         "signal.signal(signal.SIGTERM, signal.SIG_IGN); import os; "
         "s.sign(s.take(Path(sys.argv[1])), os.getpid()); print('ready', flush=True); time.sleep(600)"
     )
