@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -117,3 +118,19 @@ def test_whoever_opens_a_room_sees_few_names(room: str) -> None:
     folder = ROOT / room.replace(".", "/")
     names = {path.name for path in folder.iterdir()} - {"__pycache__", "__init__.py"}
     assert len(names) <= MOST_NAMES, sorted(names)
+
+
+PAGE = (ROOT / "docs" / "ARCHITECTURE.md").read_text("utf-8")
+
+
+def test_the_page_shows_the_rooms_in_their_order() -> None:
+    shown = re.findall(r"^\| `([a-z_/]+)` \|", PAGE, re.M)
+    assert [room.replace("/", ".") for room in shown] == list(ORDER)
+
+
+def test_the_files_that_the_page_names_are_there() -> None:
+    named = set(
+        re.findall(r"`?((?:workflows|blocks|tasks|flows|deployments|tests|docs)/[\w/]+\.(?:py|md))", PAGE)
+    )
+    assert len(named) > 30
+    assert [file for file in sorted(named) if not (ROOT / file).is_file()] == []
