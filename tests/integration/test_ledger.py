@@ -23,7 +23,7 @@ from blocks.ledger import (
     StepRecord,
 )
 from blocks.ledger.database.engine import Database, make_engine
-from blocks.ledger.runs.runs import runs as operations
+from blocks.ledger.runs import runs as operations
 from tests.support.ledgers import DATABASES, new_address
 from workflows.core.errors import PhaselineError, UsageError
 from workflows.core.refs import Ref
