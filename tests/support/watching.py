@@ -10,7 +10,6 @@ from typing import Any
 
 _HOOK = '''"""Written by a test: loaded by every Python process that has this folder on its path."""
 
-import atexit
 import json
 import os
 import sys
@@ -23,7 +22,13 @@ def _tell(**what):
     os.write(_OUTPUT, (json.dumps({"argv": sys.argv, **what}) + "\\n").encode())
 
 
+_SEEN = set()
+
+
 def _look(event, args):
+    if event == "import" and (first := args[0].partition(".")[0]) not in _SEEN:
+        _SEEN.add(first)
+        _tell(imported=[first])
     if event == "open" and isinstance(args[0], (str, bytes)):
         try:
             path = os.path.abspath(os.fsdecode(args[0]))
@@ -34,7 +39,6 @@ def _look(event, args):
 
 
 sys.addaudithook(_look)
-atexit.register(lambda: _tell(imported=sorted({name.partition(".")[0] for name in sys.modules})))
 '''
 
 
@@ -70,7 +74,7 @@ class Watch:
         return {Path(entry["opened"]).name for entry in self._entries() if "opened" in entry}
 
     def imported(self) -> set[str]:
-        """First parts of the modules that the processes had imported at their end."""
+        """First parts of the modules that the processes have imported, forked ones too."""
         return {name for entry in self._entries() for name in entry.get("imported", ())}
 
     def _entries(self) -> list[dict[str, Any]]:
