@@ -15,7 +15,7 @@ from blocks.storage.artifacts import ArtifactStore
 from flows.completed_rows import Completed, completed_rows
 from flows.steps.inputs import known_value, restored
 from tasks.context import RunContext
-from tasks.doers.skill_arguments import filled, problems_of, with_secrets
+from tasks.doers.skill_arguments import fill_arguments, problems_of, with_secrets
 from tasks.durable import Durable
 from tasks.effects.calls import Unsure
 from tasks.effects.rows import may_have_happened
@@ -147,7 +147,7 @@ async def _undo(done: Completed, context: RunContext) -> Undone:
 async def _called(done: Completed, context: RunContext) -> ToolResult:
     """Calls the handler through the gate, so that it is done once whatever happens."""
     undo = done.undo
-    arguments = await filled(undo.handler, undo.args, done.values, {}, context)
+    arguments = await fill_arguments(undo.handler, undo.args, done.values, {}, context)
     await _check(undo, arguments, done)
 
     async def send(_key: str) -> ToolResult:

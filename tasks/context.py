@@ -169,7 +169,7 @@ class RunContext:
     def waiting_out(self, path: str, listen: OnEvent) -> Iterator[OnEvent]:
         """A listener to one request of the unit at a path, by which is known what it waits for."""
 
-        def heard(name: str, data: dict[str, Any]) -> None:
+        def note_waiting(name: str, data: dict[str, Any]) -> None:
             if name == "request.retry":
                 self.wait_for(path, str(data["reason"]))
             elif name in ("request.progress", "request.answered"):
@@ -177,7 +177,7 @@ class RunContext:
             listen(name, data)
 
         try:
-            yield heard
+            yield note_waiting
         except asyncio.CancelledError:
             raise  # by the step's timeout, maybe: who cut it off has to know that it was waiting
         except BaseException:
@@ -232,13 +232,13 @@ class RunContext:
         """What an answer cost by the catalog's prices; 0.0 offline, None when the model has no price."""
         return 0.0 if self.offline else cost(usage, self.prices.get(model))
 
-    def priced(self, usage: Usage, model: str) -> StepUsage:
+    def price_usage(self, usage: Usage, model: str) -> StepUsage:
         """Tokens with what they cost."""
         return StepUsage(**usage.to_json(), usd=self.usd(usage, model))
 
     def pay(self, path: str, usage: Usage, model: str) -> None:
         """Counts what a request cost, also when the step fails afterwards."""
-        self.spent[path] = self.spent.get(path, StepUsage()) + self.priced(usage, model)
+        self.spent[path] = self.spent.get(path, StepUsage()) + self.price_usage(usage, model)
 
     def usage_below(self, path: str) -> StepUsage:
         """What a step and its parts cost over the whole run: paid now or, where reused, recorded before."""
@@ -293,12 +293,12 @@ class RunContext:
 def counting(listen: OnEvent, failed: Counter[str]) -> OnEvent:
     """The listener, with failed tool calls counted by the step they are of."""
 
-    def told(name: str, data: dict[str, Any]) -> None:
+    def count_failures(name: str, data: dict[str, Any]) -> None:
         if name == "tool.finished" and data.get("is_error"):
             failed[str(data.get("step", ""))] += 1
         listen(name, data)
 
-    return told
+    return count_failures
 
 
 _CURRENT: ContextVar[RunContext] = ContextVar("phaseline_run")

@@ -57,7 +57,7 @@ def keep(work: Callable[[], object], lifeline: int, grace: float, mine: Sequence
         with contextlib.suppress(OSError):
             os.close(descriptor)
     kept = _Kept(child, lifeline, woken, parent)
-    status = kept.ended(None)
+    status = kept.wait_for_end(None)
     if status is None:
         status = kept.leave(grace)
     kill_children()
@@ -101,7 +101,7 @@ class _Kept:
         self._child, self._lifeline, self._woken, self._parent = child, lifeline, woken, parent
         self._status: int | None = None
 
-    def ended(self, seconds: float | None) -> int | None:
+    def wait_for_end(self, seconds: float | None) -> int | None:
         """Waits for the child's end and gives its wait status; None after `seconds`, or once let go."""
         deadline = None if seconds is None else time.monotonic() + seconds
         poll = select.poll()
@@ -137,12 +137,12 @@ class _Kept:
     def leave(self, grace: float) -> int:
         """Lets the child end, then ends it."""
         if grace > 0:
-            if self.ended(grace) is None:
+            if self.wait_for_end(grace) is None:
                 self._signal(signal.SIGTERM)
-            self.ended(grace)
+            self.wait_for_end(grace)
         if self._status is None:
             self._signal(signal.SIGKILL)
-            self.ended(_KILL_SECONDS)
+            self.wait_for_end(_KILL_SECONDS)
         return signal.SIGKILL if self._status is None else self._status
 
     def _signal(self, number: signal.Signals) -> None:

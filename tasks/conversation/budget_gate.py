@@ -195,7 +195,7 @@ class BudgetGate:
 
 
 def _spent(refusal: BudgetRefusal, run_id: str) -> BudgetSpent:
-    def shown(amount: int) -> str:
+    def format_amount(amount: int) -> str:
         return f"${amount / _MICRO:.4f}" if refusal.resource == "usd" else f"{amount:,} {refusal.resource}"
 
     if refusal.budget_id.startswith("agent/"):
@@ -211,7 +211,7 @@ def _spent(refusal: BudgetRefusal, run_id: str) -> BudgetSpent:
         name = f"{path}.{refusal.resource}" if step else refusal.resource
         cure = f"phaseline resume {run_id} --raise-budget {shlex.quote(f'{name}=N')}"
     return BudgetSpent(
-        f"the budget of {whose} does not allow another request: {shown(refusal.spent)} of "
-        f"{shown(refusal.limit)} spent, and one more may cost {shown(refusal.asked)}",
+        f"the budget of {whose} does not allow another request: {format_amount(refusal.spent)} of "
+        f"{format_amount(refusal.limit)} spent, and one more may cost {format_amount(refusal.asked)}",
         cure,
     )

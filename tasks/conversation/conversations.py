@@ -30,10 +30,10 @@ async def journal_of(context: RunContext, path: str) -> StepJournal | None:
         lease = durable.lease
         rows = await durable.ledger.journal.read(lease.tenant, lease.run_id, path, context.keys[path])
     number = max((row.attempt for row in rows), default=0)
-    journal = _numbered(context, path, number or 1, rows)
-    begun = journal.noted(0, _BEGUN) or {} if number else None
+    journal = _open_journal(context, path, number or 1, rows)
+    begun = journal.read_note(0, _BEGUN) or {} if number else None
     if begun is None or int(begun.get("generation", 0)) != context.generations.get(path, 0):
-        return await _begin(_numbered(context, path, number + 1, ()))
+        return await _begin(_open_journal(context, path, number + 1, ()))
     journal.earlier, journal.why = EarlierWork(list(begun.get("done", []))), str(begun.get("why", ""))
     return journal
 
@@ -46,7 +46,7 @@ async def next_journal(journal: StepJournal, error: PhaselineError) -> StepJourn
     context, path = journal.context, journal.path
     if journal.answered or path not in context.ended or type(error).__name__ not in CONVERSATION_ENDS:
         return None
-    begun = await _begin(_numbered(context, path, journal.conversation + 1, ()))
+    begun = await _begin(_open_journal(context, path, journal.conversation + 1, ()))
     del context.ended[path]
     return begun
 
@@ -61,7 +61,7 @@ def _is_answer(part: str) -> bool:
     return part == "answer" or part.startswith("input:answer~")
 
 
-def _numbered(context: RunContext, path: str, number: int, rows: Sequence[TurnRecord]) -> StepJournal:
+def _open_journal(context: RunContext, path: str, number: int, rows: Sequence[TurnRecord]) -> StepJournal:
     durable = context.durable
     assert durable is not None
     known = {(row.turn, row.part): row for row in rows if row.attempt == number}

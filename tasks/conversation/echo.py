@@ -40,7 +40,7 @@ def sayable(value: Any) -> Any:
     return value
 
 
-def said(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def drop_blank_text(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Messages as they can be sent: without blank text."""
     out = []
     for message in messages:
@@ -56,15 +56,15 @@ def is_blank(block: Block) -> bool:
     return block.get("type") == "text" and not str(block.get("text") or "").strip()
 
 
-def heard(answer: Answer, ids: set[str]) -> Answer:
+def make_repeatable(answer: Answer, ids: set[str]) -> Answer:
     """The answer with calls that can be told again; `ids` are those of earlier calls, and get its own."""
-    content = [_heard(block, ids) for block in answer.content]
+    content = [_repeatable_block(block, ids) for block in answer.content]
     if all(new is old for new, old in zip(content, answer.content, strict=True)):
         return answer
     return replace(answer, message={**answer.message, "content": content})
 
 
-def _heard(block: Block, ids: set[str]) -> Block:
+def _repeatable_block(block: Block, ids: set[str]) -> Block:
     if block["type"] == "text":
         text = sayable(block["text"])
         return block if text is block["text"] else {**block, "text": text}
@@ -83,7 +83,7 @@ def _heard(block: Block, ids: set[str]) -> Block:
     return {**block, "name": name, "id": own, "input": given}
 
 
-def unsealed(clean: Answer, answer: Answer) -> Answer:
+def drop_broken_seals(clean: Answer, answer: Answer) -> Answer:
     """The answer without its secrets, `clean`, with no signature on thinking that was changed by it."""
     content = [
         {"type": _UNSEALED, "thinking": str(new.get("thinking", ""))}
@@ -99,7 +99,7 @@ def is_sealed(answer: Answer) -> bool:
     return not any(block["type"] == _UNSEALED or _is_unsayable(block) for block in answer.content)
 
 
-def echoed(answer: Answer, *, calls: bool = False, paused: bool = False) -> dict[str, Any]:
+def echo_answer(answer: Answer, *, calls: bool = False, paused: bool = False) -> dict[str, Any]:
     """The answer as a message of the conversation; its content may be empty, and then cannot be sent.
 
     Thinking stays as it came. Blank text is left out, and so is what nothing follows: thinking at the end,
@@ -147,7 +147,7 @@ def result_block(call: Block, result: ToolResult) -> Block:
     return {**block, "is_error": True} if result.is_error else block
 
 
-def retold(calls: Sequence[Block], results: Sequence[Block]) -> list[Block]:
+def retell_calls(calls: Sequence[Block], results: Sequence[Block]) -> list[Block]:
     """Calls and their results in words of the user's, where the turn that made them cannot be told again."""
     out: list[Block] = [{"type": "text", "text": _RETOLD}]
     for call, result in zip(calls, results, strict=True):

@@ -20,7 +20,7 @@ from blocks.models import Answer
 from blocks.process.cut_off import SETTLE_SECONDS, take_in_hand, uncut
 from blocks.storage.errors import ArtifactCorrupt, ArtifactMissing
 from tasks.context import INLINE_BYTES, RunContext
-from tasks.conversation.echo import unsealed
+from tasks.conversation.echo import drop_broken_seals
 from tasks.effects.earlier_work import EarlierWork, done_by, told_work
 from tasks.effects.record import intended
 from tasks.secrets import scrub_value
@@ -83,7 +83,7 @@ class StepJournal:
         """Whether anything of the conversation was answered."""
         return any(_is_answer(part) for _, part in self.known)
 
-    def told(self) -> str:
+    def describe_earlier_work(self) -> str:
         """What the agent is told at the beginning of what was done before; "" when nothing was."""
         return told_work(self.why, self.earlier.calls)
 
@@ -101,7 +101,7 @@ class StepJournal:
                 return list(body["tools"])
             self._part(1)
         elif (current or foreign) and not self.begun:
-            self._pending = [self._record(0, "input:tools", "", await self._shared({"tools": current}))]
+            self._pending = [self._record(0, "input:tools", "", await self._share_body({"tools": current}))]
         return current
 
     async def before(self, index: int) -> str:
@@ -115,16 +115,16 @@ class StepJournal:
 
     async def turn(self, index: int, request_digest: str, produce: Callable[[], Awaitable[Answer]]) -> Answer:
         """The answer of turn `index`. Raises Drifted when another request was answered there."""
-        found = await self._found(index, "answer", request_digest, "its request")
+        found = await self._find_kept(index, "answer", request_digest, "its request")
         if found is not None:
             self._used[index], body = found
             self._tell(index, "answer")
             return Answer.from_json(body)
         # An answer that was received is paid: whatever cuts the step off, it is kept first.
         bound = self.context.patience.seconds + SETTLE_SECONDS
-        return await uncut(self._answered(index, request_digest, produce), bound)
+        return await uncut(self._produce_answer(index, request_digest, produce), bound)
 
-    async def _answered(
+    async def _produce_answer(
         self, index: int, request_digest: str, produce: Callable[[], Awaitable[Answer]]
     ) -> Answer:
         """A new answer, once it is kept."""
@@ -133,7 +133,9 @@ class StepJournal:
         self.answered = True
         reached("turn.answered", self.path, f"{self.conversation}:{index}")
         # What is kept must be what is said from here on, or the next request would not be the same again.
-        clean = unsealed(Answer.from_json(scrub_value(answer.to_json(), self.context.secrets)), answer)
+        clean = drop_broken_seals(
+            Answer.from_json(scrub_value(answer.to_json(), self.context.secrets)), answer
+        )
         self._used[index] = await self._keep(
             index,
             "answer",
@@ -154,7 +156,7 @@ class StepJournal:
     ) -> ToolResult:
         """The result of a tool call of that turn. Parallel calls are kept one by one."""
         asked, part = digest({"tool": name, "arguments": arguments}), f"tool:{ordinal}"
-        found = await self._found(index, part, asked, "its tool call")
+        found = await self._find_kept(index, part, asked, "its tool call")
         if found is not None:
             self._tell(index, part)
             return ToolResult(**found[1])
@@ -169,7 +171,7 @@ class StepJournal:
     async def input(self, index: int, name: str, produce: Callable[[], Awaitable[Any]]) -> Any:
         """A value that may differ each time it is asked for: the first one stays."""
         part = f"input:{name}"
-        found = await self._found(index, part, "", "its input")
+        found = await self._find_kept(index, part, "", "its input")
         if found is not None:
             return found[1]["value"]
         value = await produce()
@@ -186,7 +188,7 @@ class StepJournal:
             return text
         return str(await self.input(index, "notice", produce))
 
-    def noted(self, index: int, part: str) -> dict[str, Any] | None:
+    def read_note(self, index: int, part: str) -> dict[str, Any] | None:
         """What was noted there; None for nothing."""
         record = self.known.get((index, part))
         return None if record is None else record.body
@@ -213,7 +215,7 @@ class StepJournal:
 
     async def _look_for_loss(self, index: int) -> None:
         """Notes what was done since an answer that is there no more, before it is asked anew."""
-        left = self._left(index)
+        left = self._unused_answers(index)
         answers = [record for name, record in self._series(index, "answer") if name not in left]
         if not answers:
             return
@@ -236,9 +238,11 @@ class StepJournal:
             body = {"why": why, "left": answers, "done": done}
             await self.note(index, _later("input:again", number), body)
 
-    async def _found(self, index: int, part: str, asked: str, what: str) -> tuple[str, dict[str, Any]] | None:
+    async def _find_kept(
+        self, index: int, part: str, asked: str, what: str
+    ) -> tuple[str, dict[str, Any]] | None:
         """The part and body that were kept for this very thing, the latest first. Raises Drifted."""
-        left = self._left(index) if part == "answer" else []
+        left = self._unused_answers(index) if part == "answer" else []
         series = [(name, record) for name, record in self._series(index, part) if name not in left]
         for name, record in reversed(series):
             if record.request_digest != asked:
@@ -256,7 +260,7 @@ class StepJournal:
             )
         return None
 
-    def _left(self, index: int) -> list[str]:
+    def _unused_answers(self, index: int) -> list[str]:
         """Answers of that turn that are not used any more."""
         return [part for _, record in self._series(index, "input:again") for part in record.body["left"]]
 
@@ -323,19 +327,19 @@ class StepJournal:
     async def _small(self, body: dict[str, Any], part: str) -> dict[str, Any]:
         """The body itself, or a ref to where it is stored."""
         text = canonical_json(body).encode("utf-8", "surrogatepass")
-        return body if len(text) <= INLINE_BYTES else await self._stored(text, part)
+        return body if len(text) <= INLINE_BYTES else await self._store_body(text, part)
 
-    async def _shared(self, body: dict[str, Any]) -> dict[str, Any]:
+    async def _share_body(self, body: dict[str, Any]) -> dict[str, Any]:
         """The same of what many conversations of a run have in common."""
         text = canonical_json(body).encode("utf-8", "surrogatepass")
         if len(text) <= _DEFINITIONS_BYTES:
             return body
         known, name = self.context.shared_bodies, digest_bytes(text)
         if name not in known:
-            known[name] = await self._stored(text, "tools")
+            known[name] = await self._store_body(text, "tools")
         return known[name]
 
-    async def _stored(self, text: bytes, part: str) -> dict[str, Any]:
+    async def _store_body(self, text: bytes, part: str) -> dict[str, Any]:
         ref = await self.context.keep(
             text,
             media_type="application/json",

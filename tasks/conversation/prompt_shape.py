@@ -43,7 +43,7 @@ def build_request(
         request["output_config"] = config
     # A write to the cache costs more than a plain read: worth it where another turn is likely.
     likely = bool(tools) or contract.structured or len(history) > 1
-    request["messages"] = _marked(history) if likely else _unmarked(history)
+    request["messages"] = _mark_ends(history) if likely else _remove_marks(history)
     return request
 
 
@@ -75,7 +75,7 @@ def _blocks(message: dict[str, Any]) -> list[dict[str, Any]]:
     return [{"type": "text", "text": content}] if isinstance(content, str) else list(content)
 
 
-def _unmarked(history: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def _remove_marks(history: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return [
         {**message, "content": [_without_mark(block) for block in _blocks(message)]} for message in history
     ]
@@ -85,9 +85,9 @@ def _without_mark(block: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in block.items() if key != "cache_control"}
 
 
-def _marked(history: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def _mark_ends(history: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """The messages with a mark on the last block of the first and of the last user message."""
-    messages = _unmarked(history)
+    messages = _remove_marks(history)
     users = [n for n, message in enumerate(messages) if message["role"] == "user"]
     for n in {users[0], users[-1]}:
         *before, last = messages[n]["content"]

@@ -14,7 +14,16 @@ from typing import Any, Protocol
 
 from blocks.models import Answer, ModelConnection, ModelError, Request, RequestRefused
 from blocks.process.cut_off import SETTLE_SECONDS, outlive
-from tasks.conversation.echo import echoed, heard, is_open, is_sealed, result_block, retold, said, sayable
+from tasks.conversation.echo import (
+    drop_blank_text,
+    echo_answer,
+    is_open,
+    is_sealed,
+    make_repeatable,
+    result_block,
+    retell_calls,
+    sayable,
+)
 from tasks.conversation.prompt_shape import build_request, with_blocks
 from tasks.failures import (
     AnswerTooLong,
@@ -154,7 +163,7 @@ async def converse(
         journal,
         on_spent or _ignore_cost,
         notice,
-        history=with_blocks(said(messages), [{"type": "text", "text": contract.note}]),
+        history=with_blocks(drop_blank_text(messages), [{"type": "text", "text": contract.note}]),
     )
     try:
         return await loop.run()
@@ -232,7 +241,7 @@ class _Loop:
                 self.repaired += 1
                 self._append(answer, _text(_repair_text(rejected.problems, self.last_text)))
             else:
-                return self._finished(answer, accepted)
+                return self._build_conversation(answer, accepted)
 
     def _remember(self) -> None:
         place = _Place(
@@ -254,7 +263,7 @@ class _Loop:
             raise refused
         if len(self.places) < 2 or not await self.journal.set_aside(self.turns - 1):
             await self.lose(refused.spent)
-            raise _poisoned(refused, self.model) from None
+            raise _refusal_fault(refused, self.model) from None
         place = self.places[-2]
         self.history, self.begun, self.continuations = place.history, place.begun, place.continuations
         self.repaired, self.called, self.ids = place.repaired, place.called, set(place.ids)
@@ -281,7 +290,7 @@ class _Loop:
         else:
             answer = await self.journal.turn(self.turns, digest(request), produce)
         self.usage = self.usage + answer.usage
-        answer = heard(answer, self.ids)
+        answer = make_repeatable(answer, self.ids)
         self.last_text = self.begun + answer.text
         self._tell_turn(answer)
         return answer
@@ -296,10 +305,10 @@ class _Loop:
             return
         if self.notice is None and (self.turns < self.max_turns or not self.tools) and self.journal is None:
             return
-        known = self._known
+        known = self._turn_notice
         self._say(await (known() if self.journal is None else self.journal.notice(self.turns, known)))
 
-    async def _known(self) -> str:
+    async def _turn_notice(self) -> str:
         """What there is to say before this turn."""
         last = _LAST_TURN if self.tools and self.turns >= self.max_turns else ""
         return last or (await self.notice() if self.notice is not None else "")
@@ -327,10 +336,10 @@ class _Loop:
             results = await self._call_tools(answer.tool_calls)
             if is_sealed(answer):
                 self.begun = ""
-                message = echoed(answer, calls=True)
+                message = echo_answer(answer, calls=True)
                 self.history = [*self.history, message, {"role": "user", "content": results}]
             else:
-                self._append(answer, *retold(answer.tool_calls, results))
+                self._append(answer, *retell_calls(answer.tool_calls, results))
             return True
         if answer.stop_reason == "pause_turn":
             self._need_another_turn("the model had paused")
@@ -343,7 +352,7 @@ class _Loop:
 
     def _pause(self, answer: Answer) -> None:
         """The provider goes on by itself where it stopped in its own tool's call; else it is told to."""
-        message = echoed(answer, paused=True)
+        message = echo_answer(answer, paused=True)
         if is_open(message) and is_sealed(answer):
             self.begun = self.last_text
             self.history = [*self.history, message]
@@ -373,7 +382,7 @@ class _Loop:
     def _append(self, answer: Answer, *said: dict[str, Any], begun: str = "") -> None:
         """Echo the answer and say something to it. What cannot be echoed (an empty answer) is left out."""
         self.begun = begun
-        message = echoed(answer)
+        message = echo_answer(answer)
         if any(block["type"] == "text" for block in message["content"]):
             self.history = [*self.history, message, {"role": "user", "content": list(said)}]
         else:
@@ -429,7 +438,7 @@ class _Loop:
             },
         )
 
-    def _finished(self, answer: Answer, accepted: Accepted) -> Conversation:
+    def _build_conversation(self, answer: Answer, accepted: Accepted) -> Conversation:
         return Conversation(
             text=accepted.text,
             data=accepted.data,
@@ -439,7 +448,7 @@ class _Loop:
             stop_reason=answer.stop_reason,
             model=answer.model,
             offline=answer.offline,
-            messages=[*self.history, echoed(answer)],
+            messages=[*self.history, echo_answer(answer)],
         )
 
 
@@ -451,7 +460,7 @@ def _ignore_cost(usage: Usage, model: str) -> None:
     """For callers that only want the sum."""
 
 
-def _poisoned(refused: RequestRefused, model: ModelPlan) -> StepFailed:
+def _refusal_fault(refused: RequestRefused, model: ModelPlan) -> StepFailed:
     """How a conversation ends that the provider does not take any more."""
     if refused.too_long:
         return ContextExceeded(

@@ -90,7 +90,7 @@ async def answer(
     journal, contract = await journal_of(context, path), output or step.output
     while True:
         try:
-            return await _answered(
+            return await _run_conversation(
                 step,
                 agent,
                 instruction,
@@ -108,7 +108,7 @@ async def answer(
                 raise
 
 
-async def _answered(
+async def _run_conversation(
     step: StepPlan,
     agent: AgentPlan,
     instruction: str,
@@ -140,7 +140,7 @@ async def _answered(
             on_spent=lambda usage, model: context.pay(path, usage, model),
             journal=journal,
         )
-    kept, accepted = await _nexted(agent, conversation, contract, context)
+    kept, accepted = await _apply_next_hook(agent, conversation, contract, context)
     ref = await store_output(accepted.text, accepted.data, kept, context, path, kind=kind)
     return StepResult(
         step=step.id,
@@ -148,7 +148,7 @@ async def _answered(
         output=ref,
         agent=agent.id,
         model=conversation.model,
-        usage=context.priced(conversation.usage, conversation.model),
+        usage=context.price_usage(conversation.usage, conversation.model),
         turns=conversation.turns,
         offline=conversation.offline,
         seconds=time.monotonic() - started,
@@ -178,8 +178,8 @@ async def _begin(
     if journal is not None:
         said = await journal.definitions(tools.definitions(), foreign=bool(agent.servers))
         tools = tools.as_told(said)
-        blocks = _with_earlier(blocks, journal.told())
-    return await _created(agent, [{"role": "user", "content": blocks}], context, journal), tools
+        blocks = _with_earlier(blocks, journal.describe_earlier_work())
+    return await _apply_create_hook(agent, [{"role": "user", "content": blocks}], context, journal), tools
 
 
 def _asking(step: StepPlan, context: RunContext, path: str, gates: Gates) -> Ask:
@@ -192,7 +192,7 @@ def _asking(step: StepPlan, context: RunContext, path: str, gates: Gates) -> Ask
             outage = context.outage(to)
             return await requests.ask(
                 to,
-                opening.masked(request),
+                opening.mask_secrets(request),
                 patience,
                 telling,
                 gate=gates,
@@ -218,7 +218,7 @@ class _Opening:
     context: RunContext
     here: bool = False
 
-    def masked(self, request: Request) -> Request:
+    def mask_secrets(self, request: Request) -> Request:
         """The request as it is sent. The journal's digest is of what it is made from."""
         self.here = self.here or all(message["role"] == "user" for message in request["messages"])
         clean: Request = self.context.secrets.value(request, ours=True) if self.here else request
@@ -255,7 +255,7 @@ def _with_earlier(blocks: list[dict[str, Any]], told: str) -> list[dict[str, Any
     return [*blocks[:-1], {"type": "text", "text": told}, *blocks[-1:]] if told else blocks
 
 
-async def _created(
+async def _apply_create_hook(
     agent: AgentPlan, messages: list[dict[str, Any]], context: RunContext, journal: StepJournal | None
 ) -> list[dict[str, Any]]:
     """The messages with what the Create hook adds: after the documents, before the instruction."""
@@ -276,7 +276,7 @@ async def _created(
     return [{**messages[-1], "content": [*documents, block, instruction]}]
 
 
-async def _nexted(
+async def _apply_next_hook(
     agent: AgentPlan, conversation: Conversation, output: OutputPlan, context: RunContext
 ) -> tuple[OutputPlan, Accepted]:
     """The step's output and its contract: the reply, or what the Next hook makes of it."""

@@ -49,7 +49,7 @@ async def run_approval(
         form=plan.form or {"type": "object", "properties": {}},
         evidence=evidence,
     )
-    return await _decided(step, await _opened(context, addressed(start, plan)), context, path)
+    return await _store_decision(step, await _open_wait(context, addressed(start, plan)), context, path)
 
 
 async def run_await_event(
@@ -73,7 +73,7 @@ async def run_await_event(
         event_type=plan.type,
         event_key=key,
     )
-    return await _decided(step, await _opened(context, start), context, path)
+    return await _store_decision(step, await _open_wait(context, start), context, path)
 
 
 def ask_person_tool(context: RunContext, path: str, people: DecidersPlan | None = None) -> Tool:
@@ -93,10 +93,10 @@ def ask_person_tool(context: RunContext, path: str, people: DecidersPlan | None 
             ask=scrub_text(arguments["question"], context.secrets),
             form=form,
         )
-        row = await _opened(context, addressed(start, people))
+        row = await _open_wait(context, addressed(start, people))
         if row.state == "open":
             raise Waiting((row.wait_id,), row.ask)
-        return ToolResult(_told(row))
+        return ToolResult(_describe_answer(row))
 
     schema = {
         "type": "object",
@@ -122,7 +122,7 @@ def _usable(form: dict[str, Any]) -> dict[str, Any]:
         raise ToolError(f"{unfit.message}; {unfit.cure}. Nobody was asked.") from None
 
 
-def _told(row: WaitRow) -> str:
+def _describe_answer(row: WaitRow) -> str:
     """A decided question, for the agent. Raises Undecided."""
     if row.state == "answered":
         answer = (row.answer or {}).get("data")
@@ -135,7 +135,7 @@ def _told(row: WaitRow) -> str:
     return "The person declined to answer." + (f" They said: {notes}" if notes else "")
 
 
-async def _opened(context: RunContext, start: WaitStart) -> WaitRow:
+async def _open_wait(context: RunContext, start: WaitStart) -> WaitRow:
     durable = _durable(context)
     clean = scrub_value(start.ask, context.secrets)
     row = await durable.ledger.waits.open(durable.lease, start)
@@ -146,7 +146,7 @@ async def _opened(context: RunContext, start: WaitStart) -> WaitRow:
     return row
 
 
-async def _decided(step: StepPlan, row: WaitRow, context: RunContext, path: str) -> StepResult:
+async def _store_decision(step: StepPlan, row: WaitRow, context: RunContext, path: str) -> StepResult:
     if row.state == "open":
         raise Waiting((row.wait_id,), row.ask)
     if row.state in ("expired", "cancelled"):

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from tasks.context import INLINE_BYTES, RunContext
-from tasks.doers.skill_arguments import WrongArguments, filled, problems_of, with_secrets
+from tasks.doers.skill_arguments import WrongArguments, fill_arguments, problems_of, with_secrets
 from tasks.effects.calls import Unsure
 from tasks.effects.earlier_work import EarlierWork, done_by
 from tasks.effects.rows import cut_off
@@ -35,7 +35,7 @@ async def run_skill(
     """Calls the step's handler and stores its result. Raises HandlerFault, WrongArguments, OutputRejected."""
     assert step.skill is not None and step.handler is not None
     started = time.monotonic()
-    arguments = await filled(step.handler, step.args, values, extra, context)
+    arguments = await fill_arguments(step.handler, step.args, values, extra, context)
     try:
         problems = await problems_of(step.handler, arguments, values)
     except ValueError as fault:
@@ -44,7 +44,7 @@ async def run_skill(
         raise WrongArguments(
             f"{step.handler.handler}: " + "; ".join(problems), f"mend `args` of the step '{step.id}'"
         )
-    result = await _called(step, arguments, values, context, path)
+    result = await _perform_call(step, arguments, values, context, path)
     # In a thread: a large result takes its time, and the step's timeout must fire meanwhile.
     await asyncio.to_thread(_accept, step, result)
     text = result if isinstance(result, str) else json.dumps(result, ensure_ascii=False, indent=2)
@@ -59,14 +59,14 @@ async def run_skill(
     )
 
 
-async def _called(
+async def _perform_call(
     step: StepPlan, arguments: dict[str, Any], values: Mapping[str, Value], context: RunContext, path: str
 ) -> Any:
     """The handler's result; one that acts is called through the effect gate, so that it acts once."""
     skill, handler = step.skill, step.handler
     assert skill is not None and handler is not None
     if handler.effect == "none" or context.durable is None:
-        return await _handled(step, arguments, values, context)
+        return await _run_handler(step, arguments, values, context)
     # Whatever was done by other arguments: the step's definition, or what it reads, was another one then.
     fresh = context.durable.lease.created and context.attempts.get(path, 1) <= 1
     earlier = EarlierWork([] if fresh else await done_by(context, path))
@@ -83,11 +83,11 @@ async def _called(
         keep=keep,
     )
     if gate is None:
-        return await _handled(step, arguments, values, context)
+        return await _run_handler(step, arguments, values, context)
 
     async def send(_key: str) -> ToolResult:
         try:
-            made = await _handled(step, arguments, values, context)
+            made = await _run_handler(step, arguments, values, context)
         except (HandlerTimeout, HandlerCrashed) as fault:
             raise Unsure(str(fault)) from None  # what it did before its end is not known
         # Stored by the gate: a storage that is away then leaves no doubt of whether the call was made.
@@ -103,7 +103,7 @@ async def _called(
         key_fields=step.effect_key,
         people=step.people,
     )
-    return await _opened(done, step, context, path)
+    return await _read_result(done, step, context, path)
 
 
 async def _small(result: ToolResult, name: str, context: RunContext, path: str) -> ToolResult:
@@ -117,7 +117,7 @@ async def _small(result: ToolResult, name: str, context: RunContext, path: str) 
     return replace(result, content=json.dumps({"ref": ref.model_dump(mode="json")}))
 
 
-async def _opened(done: ToolResult, step: StepPlan, context: RunContext, path: str) -> Any:
+async def _read_result(done: ToolResult, step: StepPlan, context: RunContext, path: str) -> Any:
     """A recorded result; an outcome that a person told is text."""
     text = done.content if isinstance(done.content, str) else json.dumps(done.content, ensure_ascii=False)
     if done.is_error:
@@ -149,7 +149,7 @@ def _ref(kept: Any, context: RunContext) -> Ref | None:
     return ref if ref.tenant == context.tenant else None
 
 
-async def _handled(
+async def _run_handler(
     step: StepPlan, arguments: dict[str, Any], values: Mapping[str, Value], context: RunContext
 ) -> Any:
     assert step.skill is not None and step.handler is not None

@@ -23,7 +23,7 @@ class WrongArguments(PhaselineError):
     """Nothing was called yet."""
 
 
-async def filled(
+async def fill_arguments(
     handler: HandlerPlan,
     args: Mapping[str, Any],
     values: Mapping[str, Value],

@@ -63,14 +63,14 @@ def _limit(limits: dict[str, int]) -> None:
         resource.RLIMIT_CORE: 0,
     }
     if sys.platform == "linux":  # elsewhere the kernel refuses or ignores it
-        wanted[resource.RLIMIT_AS] = limits["memory"] + _held()
+        wanted[resource.RLIMIT_AS] = limits["memory"] + _memory_in_use()
     for kind, value in wanted.items():
         hard = resource.getrlimit(kind)[1]
         value = value if hard == resource.RLIM_INFINITY else min(value, hard)
         resource.setrlimit(kind, (value, value))
 
 
-def _held() -> int:
+def _memory_in_use() -> int:
     """Bytes of address space this process has already."""
     return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 
@@ -85,7 +85,7 @@ def _answer(call: dict[str, Any]) -> bytes:
         raise  # the handler ended its process; the exit status tells
     except BaseException as exc:  # noqa: BLE001  whatever a handler raises is its answer
         nothing = not begun or getattr(exc, "nothing_done", False) is True
-        return _pack({"error": {**_described(exc, file.parent), "nothing_done": nothing}})
+        return _pack({"error": {**_describe_error(exc, file.parent), "nothing_done": nothing}})
     try:
         body = json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8", "surrogatepass")
     except (TypeError, ValueError, RecursionError, MemoryError) as exc:
@@ -125,7 +125,7 @@ def _load(file: Path, name: str) -> ModuleType:
     return module
 
 
-def _described(exc: BaseException, folder: Path) -> dict[str, Any]:
+def _describe_error(exc: BaseException, folder: Path) -> dict[str, Any]:
     """The error, and where in the skill's own files it came from."""
     frames = []
     for frame in traceback.extract_tb(exc.__traceback__):

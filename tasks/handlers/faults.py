@@ -54,7 +54,7 @@ class HandlerCrashed(HandlerFault):
     def __init__(self, function: str, status: int, printed: str = "") -> None:
         self.status = status
         super().__init__(
-            f"{function} ended without a result: {_ended(status)}",
+            f"{function} ended without a result: {_describe_end(status)}",
             "a handler returns its result and never ends its process",
             printed,
         )
@@ -64,7 +64,7 @@ class HandlerOutput(HandlerFault):
     """The result is not JSON or too large, or the handler printed without end."""
 
 
-def _ended(status: int) -> str:
+def _describe_end(status: int) -> str:
     if status >= 0:
         return f"exit status {status}"
     try:

@@ -70,7 +70,7 @@ def copy_pinned(source: Path, files: Iterable[tuple[str, str]], target: Path) ->
     for path, sha256 in files:
         digest = hashlib.sha256()
         try:
-            with _opened(source / path) as body, _created(target, path) as made:
+            with _open_file(source / path) as body, _create_file(target, path) as made:
                 # What is larger than any tracked file is not the pinned one, and need not be read for that.
                 for piece in _pieces(body, MAX_TRACKED):
                     digest.update(piece)
@@ -86,7 +86,7 @@ def copy_pinned(source: Path, files: Iterable[tuple[str, str]], target: Path) ->
 def write_code(bodies: Mapping[str, bytes], target: Path) -> None:
     """Write files by their relative paths."""
     for path, body in bodies.items():
-        with _created(target, path) as made:
+        with _create_file(target, path) as made:
             made.write(body)
 
 
@@ -103,7 +103,10 @@ def copy_data(source: Path, target: Path) -> None:
             if name.startswith(".") or name.endswith(_CODE) or path.is_symlink():
                 continue
             try:
-                with _opened(path) as body, _created(target, path.relative_to(source).as_posix()) as made:
+                with (
+                    _open_file(path) as body,
+                    _create_file(target, path.relative_to(source).as_posix()) as made,
+                ):
                     files += 1
                     if files > MOST_FILES:
                         raise TooMuchData(f"more than {MOST_FILES:,} files")
@@ -133,7 +136,7 @@ def _pieces(body: BinaryIO, most: int) -> Iterator[bytes]:
         raise TooMuchData(f"more than {MOST_DATA // 2**20} MiB")
 
 
-def _opened(path: Path) -> BinaryIO:
+def _open_file(path: Path) -> BinaryIO:
     # Without waiting: a pipe in its place would never be opened.
     body = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb")
     if not stat.S_ISREG(os.fstat(body.fileno()).st_mode):
@@ -142,7 +145,7 @@ def _opened(path: Path) -> BinaryIO:
     return body
 
 
-def _created(target: Path, path: str) -> BinaryIO:
+def _create_file(target: Path, path: str) -> BinaryIO:
     relative = PurePosixPath(path)
     if relative.is_absolute() or ".." in relative.parts or not relative.parts:
         raise CodeChanged(path)

@@ -93,7 +93,7 @@ async def run_handler(
         running = _Running(function, output_limit, _Names(code_folder(scratch), code.shown))
         try:
             async with asyncio.timeout(timeout):
-                call |= await _written(scratch, code, documents)
+                call |= await _write_scratch(scratch, code, documents)
                 return await running.result(json.dumps(call).encode(), scratch)
         except TimeoutError:
             cure = "give the skill a longer timeout, or the handler less to do"
@@ -105,7 +105,7 @@ async def run_handler(
         await asyncio.shield(asyncio.to_thread(remove_scratch, scratch))
 
 
-async def _written(
+async def _write_scratch(
     scratch: Path, code: Code, documents: Mapping[str, DocumentFile | Sequence[DocumentFile]]
 ) -> dict[str, Any]:
     """What `write_files` gives. Cut off, it writes no more once this returns: its folder is removed then."""
@@ -158,15 +158,15 @@ class _Names:
         self._copies = sorted({str(copy), str(copy.resolve())}, key=len, reverse=True)
         self._folder = folder
 
-    def shown(self, text: str) -> str:
+    def restore_paths(self, text: str) -> str:
         """A text of the handler for people."""
         for copy in self._copies:
             text = text.replace(copy, self._folder)
         return text
 
-    def shown_in(self, error: Mapping[str, Any]) -> dict[str, Any]:
+    def restore_paths_in(self, error: Mapping[str, Any]) -> dict[str, Any]:
         """The same for an error it answered with."""
-        return {name: self.shown(v) if isinstance(v, str) else v for name, v in error.items()}
+        return {name: self.restore_paths(v) if isinstance(v, str) else v for name, v in error.items()}
 
 
 class _Running:
@@ -185,12 +185,12 @@ class _Running:
     @property
     def printed(self) -> str:
         """The beginning of what it printed."""
-        return self._names.shown(self._kept.decode("utf-8", "replace"))
+        return self._names.restore_paths(self._kept.decode("utf-8", "replace"))
 
     async def result(self, call: bytes, scratch: Path) -> Any:
         """Start the process and give the value the handler returned."""
         process, answer, output = await self._begin(scratch)
-        answering = self._start(self._read(answer))
+        answering = self._start(self._read_answer(answer))
         printing = self._start(self._drain(output))
         ending = self._start(process.wait())
         self._start(_give(process, call))
@@ -257,7 +257,7 @@ class _Running:
         self._tasks.append(task)
         return task
 
-    async def _read(self, stream: asyncio.StreamReader) -> bytes | None:
+    async def _read_answer(self, stream: asyncio.StreamReader) -> bytes | None:
         """The answer's body; None when the pipe closed before it was whole."""
         try:
             length = int.from_bytes(await stream.readexactly(8), "big")
@@ -285,7 +285,7 @@ class _Running:
         if isinstance(answer, dict) and "ok" in answer:
             return answer["ok"]
         if isinstance(answer, dict) and isinstance(answer.get("error"), dict):
-            raise HandlerError(self._function, self._names.shown_in(answer["error"]), self.printed)
+            raise HandlerError(self._function, self._names.restore_paths_in(answer["error"]), self.printed)
         if isinstance(answer, dict) and isinstance(answer.get("size"), int):
             raise self._too_large(answer["size"])
         unfit = str(answer["unfit"]) if isinstance(answer, dict) and "unfit" in answer else ""

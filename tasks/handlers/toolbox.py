@@ -82,9 +82,9 @@ def _read_skill(skills: Sequence[SkillPlan], root: Path) -> Tool:
         try:
             body = read_file(root / skill.folder / name)
         except OSError:
-            raise _changed(skill, name) from None
+            raise _changed_fault(skill, name) from None
         if digest_bytes(body) != files[name].sha256:
-            raise _changed(skill, name)
+            raise _changed_fault(skill, name)
         return ToolResult(body.decode("utf-8-sig", "replace"))
 
     schema = {
@@ -99,7 +99,7 @@ def _read_skill(skills: Sequence[SkillPlan], root: Path) -> Tool:
     return Tool(READ_SKILL, "Read a skill's know-how, or a file it refers to.", schema, run, "none")
 
 
-def _changed(skill: SkillPlan, name: str) -> SkillChanged:
+def _changed_fault(skill: SkillPlan, name: str) -> SkillChanged:
     return SkillChanged(
         f"{skill.folder}/{name} changed while the run was going on",
         "start the run again, so that it is planned with the changed file",
@@ -189,9 +189,9 @@ def _code(skill: SkillPlan, handler: HandlerPlan, root: Path) -> Code:
         try:
             copy_pinned(root / skill.folder, files, target)
         except CodeChanged as changed:
-            raise _changed(skill, str(changed)) from None
+            raise _changed_fault(skill, str(changed)) from None
         if handler.file not in {path for path, _ in files}:
-            raise _changed(skill, handler.file)
+            raise _changed_fault(skill, handler.file)
         return target / handler.file
 
     return Code(skill.folder, copy)

@@ -78,7 +78,7 @@ def admit(
         firm = at = in_window
         reason = f"the provider's limit of {kind}"
     _enter_buckets(known, at, need, limits)
-    known.sent(need, at)
+    known.note_sent(need, at)
     given_back = int(known.document.get("given_back", 0))
     place = Place(at, reason, firm, given_back, state.cooldown_until or 0)
     return replace(state, limits=known.document), place
@@ -91,7 +91,7 @@ def note(state: CredentialState, now: int, sent: int, need: Need) -> CredentialS
         if window.seen <= sent < window.reset and window.opens <= sent:
             left = max(0, window.remaining - need.share(kind, window.limit))
             known.put(need.model, kind, replace(window, remaining=left))
-    known.sent(need, sent)
+    known.note_sent(need, sent)
     known.forget(now)
     return replace(state, limits=known.document)
 
@@ -115,7 +115,7 @@ def learn(state: CredentialState, now: int, model: str, headers: ProviderHeaders
         said = read_window(headers, kind, seen)
         before = known.windows(model).get(kind)
         if said is not None and said.reset > now and (before is None or before.seen < seen):
-            known.put(model, kind, _merged(known, model, kind, before, said, now))
+            known.put(model, kind, _merge_window(known, model, kind, before, said, now))
     known.forget(now)
     return replace(state, limits=known.document)
 
@@ -252,7 +252,7 @@ def _place_in_windows(known: Known, at: int, need: Need) -> tuple[int, str]:
         if opening > at:
             at, last = opening, kind
     for kind, window in windows.items():
-        known.put(need.model, kind, _taken(window, at, need.share(kind, window.limit)))
+        known.put(need.model, kind, _take_share(window, at, need.share(kind, window.limit)))
     return at, last
 
 
@@ -265,14 +265,16 @@ def _opening(window: Window, at: int, share: int) -> int:
     return window.reset
 
 
-def _taken(window: Window, at: int, share: int) -> Window:
+def _take_share(window: Window, at: int, share: int) -> Window:
     """The window after a request at `at`: the same, or the next when the request waits beyond the reset."""
     if at >= window.reset:
         window = Window(window.limit, window.limit, window.reset, max(at, window.reset + MINUTE), window.seen)
     return replace(window, remaining=max(0, window.remaining - share))
 
 
-def _merged(known: Known, model: str, kind: str, before: Window | None, said: Window, now: int) -> Window:
+def _merge_window(
+    known: Known, model: str, kind: str, before: Window | None, said: Window, now: int
+) -> Window:
     """What is known of a window after news of it: what was sent since is not in the provider's figure yet."""
     if before is not None and before.opens > now:
         # Requests wait for that one already: they keep their places, later ones heed a later reset.

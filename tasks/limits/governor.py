@@ -164,7 +164,7 @@ class Governor:
         report = self._meaning(error, self._needs.pop(_task(), None))
         self._report(report)
         if report.final:
-            await self._written()
+            await self._flush_reports()
         if isinstance(error, QuotaExhausted) and error.reset_at is None and self._view is not None:
             error.wait_until(_moment(self._view.state.parked_until))
 
@@ -175,7 +175,7 @@ class Governor:
     async def close(self) -> None:
         """Write what is still to be written. Raises LedgerError when that is not possible."""
         self._queue.close()
-        await self._written()
+        await self._flush_reports()
         if self._looking is not None:
             await asyncio.gather(self._looking, return_exceptions=True)
 
@@ -221,7 +221,7 @@ class Governor:
         self._work(hurry=True)
         place = await found
         if isinstance(place, _Parked):
-            raise _exhausted(place.until, place.reason)
+            raise _quota_fault(place.until, place.reason)
         return place
 
     async def _wait(self, place: Place) -> Place:
@@ -231,8 +231,8 @@ class Governor:
         while view is not None:
             state, now = view.state, view.now
             if state.parked(now):
-                raise _exhausted(state.parked_until, state.park_reason)
-            place = self._held(place.moved_up(state), state, now)
+                raise _quota_fault(state.parked_until, state.park_reason)
+            place = self._hold_back(place.moved_up(state), state, now)
             seconds = (place.at - now) / SECOND
             if seconds <= 0 or (away and place.reason == admission.COOL_DOWN and not self._away):
                 return place
@@ -250,7 +250,7 @@ class Governor:
             until, reason = outage[0] + round(self._patience.seconds * SECOND), OUT_OF_ORDER
         return Standing(reason, datetime.fromtimestamp(until / SECOND, UTC), (place.at - now) / SECOND)
 
-    def _held(self, place: Place, state: CredentialState, now: int) -> Place:
+    def _hold_back(self, place: Place, state: CredentialState, now: int) -> Place:
         """The place behind a cool-down that was noted since it was taken; spread a little."""
         until = state.cooldown_until or 0
         if until <= max(now, place.cooldown):
@@ -262,11 +262,11 @@ class Governor:
     async def _look(self) -> _View | None:
         if self._view is None or self._view.age > _FRESH:
             if self._looking is None or self._looking.done():
-                self._looking = asyncio.create_task(self._read(), name="provider-limits-look")
+                self._looking = asyncio.create_task(self._read_row(), name="provider-limits-look")
             await asyncio.shield(self._looking)
         return self._view
 
-    async def _read(self) -> None:
+    async def _read_row(self) -> None:
         row = await self._ledger.look(*self._key)
         if row is not None:
             self._view = _View(row.state, row.at)
@@ -303,7 +303,7 @@ class Governor:
             self._reports.append(report)
             self._work(hurry=urgent)
 
-    async def _written(self) -> None:
+    async def _flush_reports(self) -> None:
         """Return once all reports are in the row. Raises what prevents it."""
         if self._reports:
             self._work(hurry=True)
@@ -385,7 +385,7 @@ def _decide(
     for sent, need in unasked:
         state = admission.note(state, now, sent, need)
     for report in reports:
-        state = _told(state, now, report, limits, pause)
+        state = _apply_report(state, now, report, limits, pause)
     places: list[Place | _Parked] = []
     for need in needs:
         if state.parked(now):
@@ -397,7 +397,7 @@ def _decide(
     return state, _Outcome(state, now, places, newly)
 
 
-def _told(
+def _apply_report(
     state: CredentialState, now: int, report: _Report, limits: ProviderLimits, pause: Callable[[int], float]
 ) -> CredentialState:
     if report.need is not None:
@@ -416,7 +416,7 @@ def _told(
     return state
 
 
-def _exhausted(until: int | None, reason: str) -> QuotaExhausted:
+def _quota_fault(until: int | None, reason: str) -> QuotaExhausted:
     return QuotaExhausted(reason, _moment(until))
 
 

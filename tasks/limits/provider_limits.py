@@ -103,7 +103,7 @@ class Known:
         values = [window.limit, window.remaining, window.opens, window.reset, window.seen]
         self._change(model, {**entry, "windows": {**entry.get("windows", {}), kind: values}})
 
-    def sent(self, need: Need, at: int) -> None:
+    def note_sent(self, need: Need, at: int) -> None:
         entry = self._models.get(need.model, {})
         slots, slot = list(entry.get("sent", [])), at // _SLOT
         if slots and slots[-1][0] == slot:

@@ -144,7 +144,7 @@ class _Asking:
         left = began + self.patience.seconds - now
         if left <= 0 or (error.retry_after or 0.0) > left:
             self.outage.give_up(self.patience, now)
-            raise self._final(self._exhausted(error) or self._over(error)) from error
+            raise self._final(self._quota_fault(error) or self._over(error)) from error
         delay = min(delay, left)
         told = {"attempt": self.attempt, "kind": error.kind, "reason": error.message, "delay": delay}
         told["due"] = self.telling.due(now - began, delay, self.patience)
@@ -156,7 +156,7 @@ class _Asking:
         known = [moment for moment in (self.since, self.outage.since) if moment is not None]
         return min(known, default=None)
 
-    def _exhausted(self, error: Retryable) -> QuotaExhausted | None:
+    def _quota_fault(self, error: Retryable) -> QuotaExhausted | None:
         """A rate limit that lasts longer than patience is no hiccup but a spent quota."""
         if error.kind != "rate_limit" or (error.retry_after or 0) <= self.patience.seconds:
             return None

@@ -84,10 +84,10 @@ class _Brackets:
     def end_of(self, start: int) -> int | None:
         """The place behind the list or object that begins at `start`; None when it is none."""
         if start not in self._ends:
-            self._read(start)
+            self._scan_from(start)
         return self._ends[start]
 
-    def _read(self, start: int) -> None:
+    def _scan_from(self, start: int) -> None:
         text, ends = self._text, self._ends
         open_, at, after_value = [start], start + 1, False
         while open_:

@@ -93,7 +93,7 @@ class Contract:
 
     def accept(self, text: str) -> Accepted:
         """The answer as this contract wants it. Raises Rejected."""
-        accepted = self._parsed(text)
+        accepted = self._parse_text(text)
         value = accepted.data if self.structured else accepted.text
         problems = [sentence for rule in self._rules for sentence in rule(value)]
         if problems:
@@ -102,13 +102,13 @@ class Contract:
 
     def accept_data(self, data: Any) -> Accepted:
         """Data made by code instead of an answer, held to the same contract. Raises Rejected."""
-        accepted = self._checked(data)
+        accepted = self._check_data(data)
         problems = [sentence for rule in self._rules for sentence in rule(data)]
         if problems:
             raise Rejected(problems[:_MAX_PROBLEMS])
         return accepted
 
-    def _parsed(self, text: str) -> Accepted:
+    def _parse_text(self, text: str) -> Accepted:
         if not text.strip():
             raise Rejected(["the answer has no text"])
         if not self.structured:
@@ -116,9 +116,9 @@ class Contract:
         data = _data(text, tables=self._output.type == "table")
         if self._wrapper and isinstance(data, dict) and set(data) == {self._wrapper}:
             data = data[self._wrapper]
-        return self._checked(data)
+        return self._check_data(data)
 
-    def _checked(self, data: Any) -> Accepted:
+    def _check_data(self, data: Any) -> Accepted:
         problems = _schema_problems(_value_schema(self._output), data)
         if self._output.type == "table":
             problems = _no_rows(data) or [*_key_problems(data), *problems]

@@ -74,8 +74,8 @@ def _strict(schema: Any) -> dict[str, Any]:
     types = rest.get("type")
     if isinstance(types, list):
         return _one_of_types(rest, types)
-    out = _combined(rest) or _literal(rest) or _typed(rest)
-    return _described(out, rest)
+    out = _combination(rest) or _literal(rest) or _typed_value(rest)
+    return _describe_rest(out, rest)
 
 
 def _reference(target: Any) -> str:
@@ -106,7 +106,7 @@ def _only_for(rest: dict[str, Any], kind: Any) -> dict[str, Any]:
     return {key: value for key, value in rest.items() if key in keywords}
 
 
-def _combined(rest: dict[str, Any]) -> dict[str, Any] | None:
+def _combination(rest: dict[str, Any]) -> dict[str, Any] | None:
     for written, sent in (("anyOf", "anyOf"), ("oneOf", "anyOf"), ("allOf", "allOf")):
         if written in rest:
             if rest.keys() & {"properties", "items"}:
@@ -127,7 +127,7 @@ def _literal(rest: dict[str, Any]) -> dict[str, Any] | None:
     return out or None
 
 
-def _typed(rest: dict[str, Any]) -> dict[str, Any]:
+def _typed_value(rest: dict[str, Any]) -> dict[str, Any]:
     kind = rest.pop("type", None) or _implied_type(rest)
     if kind not in _TYPES:
         raise Inexpressible("a value of any type" if kind is None else f"the type {kind}")
@@ -172,7 +172,7 @@ def _array(rest: dict[str, Any]) -> dict[str, Any]:
     return out
 
 
-def _described(out: dict[str, Any], rest: dict[str, Any]) -> dict[str, Any]:
+def _describe_rest(out: dict[str, Any], rest: dict[str, Any]) -> dict[str, Any]:
     """Title and description kept; every other keyword told in the description."""
     if "title" in rest:
         out["title"] = rest["title"]

@@ -169,7 +169,7 @@ class _Reader:
 
 
 @contextlib.asynccontextmanager
-async def watched(transport: Any, schemas: dict[str, Any]) -> AsyncIterator[Any]:
+async def watch_transport(transport: Any, schemas: dict[str, Any]) -> AsyncIterator[Any]:
     """A transport of the SDK that notes what is handed over to it.
 
     `schemas` is filled with what the tools of the server say of their results, by name.

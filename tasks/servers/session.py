@@ -20,7 +20,7 @@ from mcp.client.streamable_http import streamable_http_client
 from blocks.schemas.checking import Unchecked, foreign_problems
 from tasks.effects.calls import Refused, Unreached, Unsure
 from tasks.secrets import Secrets, scrub_text, scrub_value
-from tasks.servers.attempts import ANSWER_BYTES, ATTEMPT, Attempt, WatchedHttp, plain_http, watched
+from tasks.servers.attempts import ANSWER_BYTES, ATTEMPT, Attempt, WatchedHttp, plain_http, watch_transport
 from tasks.servers.stdio import StdioServer
 from tasks.tools import ToolError
 from workflows.core.cut_text import cut
@@ -130,7 +130,7 @@ class Session:
                 allow_input_required=True,
             )
         except MCPError as error:
-            raise self._failed(error, attempt) from None
+            raise self._call_fault(error, attempt) from None
         except RuntimeError as error:
             if not attempt.written:
                 raise NeverLeft(f"the MCP server '{self.name}' is closed") from None
@@ -191,11 +191,11 @@ class Session:
         except asyncio.CancelledError:
             raise
         except BaseException as error:  # noqa: BLE001 - handed to whoever opens it
-            self._ended(error, await self._process.said(self._clean) if self._process else "")
+            self._note_end(error, await self._process.last_words(self._clean) if self._process else "")
         finally:
             self._lost = True
 
-    def _ended(self, error: BaseException, said: str) -> None:
+    def _note_end(self, error: BaseException, said: str) -> None:
         if self._ready.done():
             _LOG.info("the session of the MCP server %s ended: %s", self.name, _why(error))
             return
@@ -212,7 +212,7 @@ class Session:
     async def _transport(self) -> AsyncIterator[Any]:
         server = self._server
         if self._process is not None:
-            yield watched(self._process.transport(), self._results)
+            yield watch_transport(self._process.transport(), self._results)
             return
         assert server.url is not None
         if server.type == "sse":
@@ -222,12 +222,12 @@ class Session:
                 sse_read_timeout=86_400,
                 httpx_client_factory=plain_http,
             )
-            yield watched(client, self._results)
+            yield watch_transport(client, self._results)
             return
         timeout = httpx2.Timeout(30.0, read=self.seconds + 30)
         async with WatchedHttp(headers=dict(server.headers), timeout=timeout) as http:
             client = streamable_http_client(server.url, http_client=http, max_sse_event_size=ANSWER_BYTES)
-            yield watched(client, self._results)
+            yield watch_transport(client, self._results)
 
     def _unavailable(
         self, why: str, said: str = "", kind: type[ServerUnavailable] = ServerUnavailable
@@ -240,7 +240,7 @@ class Session:
             self._clean(f"the MCP server '{self.name}' could not be opened: {why}{told}"), self._clean(cure)
         )
 
-    def _failed(self, error: MCPError, attempt: Attempt) -> Exception:
+    def _call_fault(self, error: MCPError, attempt: Attempt) -> Exception:
         who, told = f"the MCP server '{self.name}'", self._clean(error.message)
         if error.code == _CLOSED or told == _SESSION_LOST:
             self._lost = True

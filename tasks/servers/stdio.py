@@ -66,7 +66,7 @@ class StdioServer:
             write_in, write_out = anyio.create_memory_object_stream[SessionMessage](0)
             with read_in, read_out, write_in, write_out:
                 async with self._process(folder) as process:
-                    self._work(self._read(process, read_in))
+                    self._work(self._read_messages(process, read_in))
                     writing = self._work(_write(process, write_out, read_in))
                     try:
                         yield read_out, write_in
@@ -75,7 +75,7 @@ class StdioServer:
                         write_in.close()
                         await asyncio.wait({writing}, timeout=_FLUSH_SECONDS)
 
-    async def said(self, clean: Callable[[str], str]) -> str:
+    async def last_words(self, clean: Callable[[str], str]) -> str:
         """The end of what it printed to its error stream, its last lines, cut once they are `clean`."""
         if self._tasks:
             await asyncio.wait({self._tasks[0]}, timeout=_FLUSH_SECONDS)
@@ -88,7 +88,7 @@ class StdioServer:
     async def _process(self, folder: Path) -> AsyncIterator[asyncio.subprocess.Process]:
         """The process, started; ended with everything it started when this is left."""
         environment = server_environment(self._server.env, os.environ)
-        command = _found(self._server.command or "", folder, environment.get("PATH"))
+        command = _find_command(self._server.command or "", folder, environment.get("PATH"))
         keeper = (sys.executable, "-I", "-S", "-B", str(_KEEPER))
         lifeline, ours = os.pipe()
         try:
@@ -122,7 +122,7 @@ class StdioServer:
         self._tasks.append(task)
         return task
 
-    async def _read(self, process: asyncio.subprocess.Process, into: Any) -> None:
+    async def _read_messages(self, process: asyncio.subprocess.Process, into: Any) -> None:
         """Messages, until the end of its output or one that is too large; what comes then is thrown away."""
         assert process.stdout is not None
         async with into:
@@ -172,7 +172,7 @@ def _message(line: bytes) -> Any:
         return error
 
 
-def _found(command: str, folder: Path, path: str | None) -> str:
+def _find_command(command: str, folder: Path, path: str | None) -> str:
     """The command as it can be started from that folder. Raises FileNotFoundError."""
     if not folder.is_dir():
         raise FileNotFoundError(2, "no such folder", str(folder))

@@ -208,7 +208,7 @@ class _Call:
         """The tool's result. Raises Waiting while a question is open; see McpServers.call."""
         from tasks.servers.session import Asked
 
-        responses, state = self._resumed(await self._gate.asked(self._key))
+        responses, state = self._resume_from(await self._gate.asked(self._key))
         for _ in range(ROUNDS):
             try:
                 result = await self._servers.call(
@@ -223,17 +223,17 @@ class _Call:
                 self._seen.clear()
                 continue
             if not isinstance(result, Asked):
-                given = told(result)
+                given = to_tool_result(result)
                 clean = scrub_value(given.content, self._servers.secrets_of(self._plan))
                 return ToolResult(clean, given.is_error)
             responses, state = await self._answers(result), result.state
         raise ToolError(f"the MCP server '{self._plan.name}' asked {ROUNDS} times without an end.")
 
-    def _resumed(self, row: WaitRow | None) -> tuple[dict[str, Any] | None, str | None]:
+    def _resume_from(self, row: WaitRow | None) -> tuple[dict[str, Any] | None, str | None]:
         if row is None:
             return None, None
         self._seen[row.detail["question"]] = int(row.detail["again"]) + 1
-        return _given(row.detail["requests"], row), row.detail["state"]
+        return _fill_requests(row.detail["requests"], row), row.detail["state"]
 
     async def _answers(self, asked: Asked) -> dict[str, Any] | None:
         """What people answered. Raises Waiting, and Refused for questions no person can answer."""
@@ -251,7 +251,7 @@ class _Call:
             "requests": asked.requests,
             "state": asked.state,
         }
-        return _given(
+        return _fill_requests(
             asked.requests, await self._gate.ask(self._key, ask=ask, form=form, detail=detail, again=again)
         )
 
@@ -272,7 +272,7 @@ def _form(server: str, tool: str, requests: Mapping[str, Any]) -> tuple[str, dic
     return f"{server} ({tool}) asks: " + " / ".join(asks), form
 
 
-def _given(requests: Mapping[str, Any], row: WaitRow) -> dict[str, Any]:
+def _fill_requests(requests: Mapping[str, Any], row: WaitRow) -> dict[str, Any]:
     """A decided question as the server wants it: the data, or that nobody gave any."""
     if row.state != "answered":
         action = "cancel" if by_timeout(row) else "decline"  # nobody chose, or somebody said no
@@ -287,7 +287,7 @@ def _given(requests: Mapping[str, Any], row: WaitRow) -> dict[str, Any]:
     return out
 
 
-def told(result: types.CallToolResult) -> ToolResult:
+def to_tool_result(result: types.CallToolResult) -> ToolResult:
     """A server's result for the model: its texts, small images, and structured content as JSON."""
     texts: list[str] = []
     images: list[dict[str, Any]] = []

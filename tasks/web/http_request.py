@@ -102,7 +102,7 @@ def _schema(methods: Sequence[str], declared: Effect | None) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class HttpAccess:
-    """Requests to the hosts of `endpoints` (see `allowed`), each with a connection of its own.
+    """Requests to the hosts of `endpoints` (see `match_endpoint`), each with a connection of its own.
 
     `declared` is the effect of every request, if somebody says; else it is its method's. `narrowed`: whether
     only some methods are granted.
@@ -125,7 +125,7 @@ class HttpAccess:
         import httpx2
 
         method = arguments["method"]
-        url, addresses = await self._checked(arguments["url"], method)
+        url, addresses = await self._check_address(arguments["url"], method)
         if self._keeps(method) and _overrides_body(arguments.get("body")):
             raise Refused("The body may not say that the request is one of another method.")
         headers, body = _headers(arguments), _body(arguments)
@@ -137,12 +137,12 @@ class HttpAccess:
         async with exchange(url.host, self.seconds), httpx2.AsyncClient(timeout=self.seconds) as client:
             for _ in range(REDIRECTS + 1):
                 request = client.build_request(method, url, headers=headers, content=body)
-                response = await _sent(client, request, addresses)
+                response = await _send_to(client, request, addresses)
                 location = _redirect(response, url) if reads else None
                 if location is None:
-                    return await _told(response, reads, method)
+                    return await _read_answer(response, reads, method)
                 await response.aclose()
-                target, addresses = await self._checked(location, method)
+                target, addresses = await self._check_address(location, method)
                 if (target.scheme, target.host, target.port) != (url.scheme, url.host, url.port):
                     headers, body = {}, None  # what was meant for one host is nobody else's
                 url = target
@@ -152,7 +152,7 @@ class HttpAccess:
         """Whether the method says less than any other could, so that nothing may make it another one."""
         return self.narrowed or method not in ("POST", "PATCH")
 
-    async def _checked(self, written: str, method: str) -> tuple[httpx2.URL, Sequence[str]]:
+    async def _check_address(self, written: str, method: str) -> tuple[httpx2.URL, Sequence[str]]:
         """The address, when it is one the agent may ask, and where to connect; nothing: by its name.
 
         Raises Refused.
@@ -170,7 +170,7 @@ class HttpAccess:
             raise Refused("An address may not hold a user name or password.")
         if self._keeps(method) and _overrides(_fields(url.query.decode("latin-1"))):
             raise Refused("The address may not say that the request is one of another method.")
-        pattern = allowed(url.scheme, host, url.port or _PORTS[url.scheme], self.endpoints)
+        pattern = match_endpoint(url.scheme, host, url.port or _PORTS[url.scheme], self.endpoints)
         if pattern is None:
             raise Refused(f"{host} is not an allowed host. Allowed: {', '.join(sorted(self.endpoints))}.")
         if "*" not in pattern:
@@ -181,7 +181,7 @@ class HttpAccess:
             raise Refused(f"{refused} {pattern} does not allow that.") from None
 
 
-async def _sent(
+async def _send_to(
     client: httpx2.AsyncClient, request: httpx2.Request, addresses: Sequence[str]
 ) -> httpx2.Response:
     """The answer. With addresses, of the first that takes a connection: no name is looked up again."""
@@ -195,7 +195,7 @@ async def _sent(
     return await client.send(at_address(client, request, addresses[-1]), stream=True)
 
 
-def allowed(scheme: str, host: str, port: int, endpoints: Sequence[str]) -> str | None:
+def match_endpoint(scheme: str, host: str, port: int, endpoints: Sequence[str]) -> str | None:
     """The first pattern that allows a host: `example.com`, `*.example.com` (below it, at any depth), `*`.
 
     A pattern without a scheme or port allows any.
@@ -271,7 +271,7 @@ def _redirect(response: httpx2.Response, url: httpx2.URL) -> str | None:
         return str(location)
 
 
-async def _told(response: httpx2.Response, reads: bool, method: str) -> ToolResult:
+async def _read_answer(response: httpx2.Response, reads: bool, method: str) -> ToolResult:
     """The answer for the agent. One to a request that acts raises what it says about the call."""
     import httpx2
 

@@ -18,7 +18,7 @@ from blocks.ledger import Ledger
 from tasks.effects.gate import Refused, Unsure
 from tasks.tools import ToolResult, ToolSet
 from tasks.waiting import Waiting
-from tasks.web.http_request import BODY_BYTES, HttpAccess, allowed, http_tool
+from tasks.web.http_request import BODY_BYTES, HttpAccess, http_tool, match_endpoint
 from tasks.web.webhook import call_webhook, deliver, signed_headers, signing_key
 from tests.support.gates import GateDesk
 from tests.support.receiver import Answer, Receiver
@@ -245,7 +245,7 @@ def test_what_may_not_be_asked(desk: GateDesk, given: dict[str, Any], told: str)
     ],
 )
 def test_host_patterns(pattern: str, address: tuple[str, str, int], fits: bool) -> None:
-    assert allowed(*address, [pattern]) == (pattern if fits else None)
+    assert match_endpoint(*address, [pattern]) == (pattern if fits else None)
 
 
 def test_a_star_does_not_open_this_network(desk: GateDesk, receiver: Receiver) -> None:

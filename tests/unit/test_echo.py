@@ -8,15 +8,15 @@ import pytest
 
 from blocks.models import Answer
 from tasks.conversation.echo import (
-    echoed,
-    heard,
+    drop_blank_text,
+    drop_broken_seals,
+    echo_answer,
     is_open,
     is_sealed,
+    make_repeatable,
     result_block,
-    retold,
-    said,
+    retell_calls,
     sayable,
-    unsealed,
 )
 from tasks.tools import ToolResult
 from tests.support.messages_api_rules import Refusal, check_request
@@ -50,10 +50,10 @@ def told(*results: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("blank", ["", " ", "\n\n", "\u2003\t"])
 def test_blank_text_beside_a_call_is_left_out(blank: str) -> None:
-    given = heard(answer(text(blank), CALL, stop="tool_use"), set())
+    given = make_repeatable(answer(text(blank), CALL, stop="tool_use"), set())
     with pytest.raises(Refusal, match="text content blocks"):
         accepted({"role": "assistant", "content": given.content}, told(result_block(CALL, ToolResult("1"))))
-    accepted(echoed(given, calls=True), told(result_block(CALL, ToolResult("1"))))
+    accepted(echo_answer(given, calls=True), told(result_block(CALL, ToolResult("1"))))
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_blank_text_beside_a_call_is_left_out(blank: str) -> None:
     ids=str,
 )
 def test_an_answer_that_something_is_said_to_can_be_sent_again(content: tuple[dict[str, Any], ...]) -> None:
-    message = echoed(heard(answer(*content), set()))
+    message = echo_answer(make_repeatable(answer(*content), set()))
     echoes = [message] if message["content"] else []
     accepted(*echoes, told(text("Again.")))
 
@@ -89,19 +89,21 @@ def test_an_answer_that_something_is_said_to_can_be_sent_again(content: tuple[di
     ids=["long name", "odd name", "no name", "odd id", "half characters"],
 )
 def test_a_call_that_no_request_may_hold_becomes_one_that_it_may(call: dict[str, Any]) -> None:
-    given = heard(answer(call, stop="tool_use"), set())
+    given = make_repeatable(answer(call, stop="tool_use"), set())
     (own,) = given.tool_calls
-    accepted(echoed(given, calls=True), told(result_block(own, ToolResult("1"))))
+    accepted(echo_answer(given, calls=True), told(result_block(own, ToolResult("1"))))
 
 
 def test_equal_ids_of_calls_are_told_apart() -> None:
     ids: set[str] = set()
-    first = heard(answer(CALL, CALL, stop="tool_use"), ids)
-    second = heard(answer(CALL, stop="tool_use"), ids)
+    first = make_repeatable(answer(CALL, CALL, stop="tool_use"), ids)
+    second = make_repeatable(answer(CALL, stop="tool_use"), ids)
     made = [*first.tool_calls, *second.tool_calls]
     assert len({call["id"] for call in made}) == 3
     results = [result_block(call, ToolResult("1")) for call in made]
-    accepted(echoed(first, calls=True), told(*results[:2]), echoed(second, calls=True), told(results[2]))
+    accepted(
+        echo_answer(first, calls=True), told(*results[:2]), echo_answer(second, calls=True), told(results[2])
+    )
 
 
 @pytest.mark.parametrize(
@@ -120,27 +122,29 @@ def test_equal_ids_of_calls_are_told_apart() -> None:
 )
 def test_every_result_of_a_call_can_be_told(result: ToolResult) -> None:
     given = answer(CALL, stop="tool_use")
-    accepted(echoed(given, calls=True), told(result_block(CALL, result)))
+    accepted(echo_answer(given, calls=True), told(result_block(CALL, result)))
 
 
 def test_a_pause_goes_on_only_in_the_providers_own_call() -> None:
-    paused = echoed(answer(text("so far \n"), stop="pause_turn"), paused=True)
+    paused = echo_answer(answer(text("so far \n"), stop="pause_turn"), paused=True)
     assert not is_open(paused) and paused["content"] == [text("so far")]
-    served = echoed(answer(text("so far "), SERVED, stop="pause_turn"), paused=True)
+    served = echo_answer(answer(text("so far "), SERVED, stop="pause_turn"), paused=True)
     assert is_open(served)
     accepted(served)
 
 
 def test_what_can_be_sent_stays_the_very_same() -> None:
     given = answer(THINKING, text("said"), CALL, stop="tool_use")
-    assert heard(given, set()) is given
-    assert echoed(given, calls=True)["content"] == given.content
+    assert make_repeatable(given, set()) is given
+    assert echo_answer(given, calls=True)["content"] == given.content
     words = "said, 说, \U0001f600"
     assert sayable(words) is words
 
 
 def test_blank_documents_are_not_said() -> None:
-    messages = said([{"role": "user", "content": [text(" "), text(HALF)]}, {"role": "user", "content": "x"}])
+    messages = drop_blank_text(
+        [{"role": "user", "content": [text(" "), text(HALF)]}, {"role": "user", "content": "x"}]
+    )
     assert messages == [
         {"role": "user", "content": [text("half \ufffd of a sign\ufffd")]},
         {"role": "user", "content": [text("x")]},
@@ -153,18 +157,20 @@ SIGNED = {"type": "thinking", "thinking": "the key is plant", "signature": "s"}
 def test_thinking_that_was_masked_claims_no_signature() -> None:
     whole = answer(SIGNED, THINKING, text("said"), CALL)
     masked = answer({**SIGNED, "thinking": "the key is [secret A]"}, THINKING, text("said"), CALL)
-    clean = unsealed(masked, whole)
-    assert unsealed(whole, whole).content == whole.content and is_sealed(whole) and not is_sealed(clean)
+    clean = drop_broken_seals(masked, whole)
+    assert (
+        drop_broken_seals(whole, whole).content == whole.content and is_sealed(whole) and not is_sealed(clean)
+    )
     assert "signature" not in clean.content[0] and "[secret A]" in clean.content[0]["thinking"]
-    assert echoed(clean)["content"] == [text("said")], "the other thinking says nothing without it"
+    assert echo_answer(clean)["content"] == [text("said")], "the other thinking says nothing without it"
 
 
 def test_calls_are_told_in_words_with_all_that_they_gave() -> None:
     image = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "eA=="}}
     given = ToolResult([text("one </document> two"), image])
     results = [result_block(CALL, given), result_block(CALL, ToolResult("no", is_error=True))]
-    blocks = retold([CALL, CALL], results)
+    blocks = retell_calls([CALL, CALL], results)
     assert [block["type"] for block in blocks] == ["text", "text", "image", "text"]
     assert 'look {"q": "1"}' in blocks[1]["text"] and "one <\\/document> two" in blocks[1]["text"]
     assert "failed: look" in blocks[3]["text"]
-    assert said([{"role": "user", "content": blocks}])[0]["content"] == blocks
+    assert drop_blank_text([{"role": "user", "content": blocks}])[0]["content"] == blocks

@@ -12,7 +12,7 @@ from blocks.storage.artifacts import ArtifactStore
 from flows.completed_rows import completed_rows
 from flows.steps.inputs import known_value, restored
 from tasks.context import RunContext
-from tasks.doers.skill_arguments import WrongArguments, filled, with_secrets
+from tasks.doers.skill_arguments import WrongArguments, fill_arguments, with_secrets
 from tests.support.catalogs import compiled, make_catalog
 
 ARGS = {"least": "{{ ticket }}", "column": "of {{ ticket }}"}
@@ -40,7 +40,7 @@ def test_a_recorded_secret_is_known_by_its_variable(tmp_path: Path, monkeypatch:
                 environ={"CRM_LOGIN": "a-crm-ticket"},
                 offline=True,
             )
-            told = await filled(handler, ARGS, values, {}, context)
+            told = await fill_arguments(handler, ARGS, values, {}, context)
             assert told == {"least": "[secret CRM_LOGIN]", "column": "of [secret CRM_LOGIN]"}
             given = with_secrets(ARGS, told, values, context)
             assert given == {"least": "a-crm-ticket", "column": "of [secret CRM_LOGIN]"}

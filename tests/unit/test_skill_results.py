@@ -39,7 +39,7 @@ def test_a_large_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, away: b
             folder.write_text("no folder")
         return "y" * 100_000
 
-    monkeypatch.setattr(skill, "_handled", handled)
+    monkeypatch.setattr(skill, "_run_handler", handled)
 
     async def work() -> None:
         with (
@@ -57,17 +57,17 @@ def test_a_large_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, away: b
             )
             if away:
                 with pytest.raises(PhaselineError):
-                    await skill._called(step, {}, {}, context, "use")
+                    await skill._perform_call(step, {}, {}, context, "use")
             else:
-                assert await skill._called(step, {}, {}, context, "use") == "y" * 100_000
+                assert await skill._perform_call(step, {}, {}, context, "use") == "y" * 100_000
             (effect,) = await ledger.effects.of_run("default", "r")
             assert effect.state == "done" and len(json.dumps(effect.outcome)) < 64 * 1024
             if away:
                 with pytest.raises(StepFailed, match="could not be stored") as fault:
-                    await skill._called(step, {}, {}, context, "use")
+                    await skill._perform_call(step, {}, {}, context, "use")
                 assert "--from use --repeat-effects" in fault.value.cure
             else:
-                assert await skill._called(step, {}, {}, context, "use") == "y" * 100_000
+                assert await skill._perform_call(step, {}, {}, context, "use") == "y" * 100_000
             assert made == [1]
 
     asyncio.run(work())
