@@ -21,8 +21,8 @@ from blocks.process.cut_off import SETTLE_SECONDS, take_in_hand, uncut
 from blocks.storage.errors import ArtifactCorrupt, ArtifactMissing
 from tasks.context import INLINE_BYTES, RunContext
 from tasks.conversation.echo import drop_broken_seals
-from tasks.effects.earlier_work import EarlierWork, done_by, told_work
-from tasks.effects.record import intended
+from tasks.effects.earlier_work import EarlierWork, describe_work, done_by
+from tasks.effects.record import collect_intended
 from tasks.secrets import scrub_value
 from tasks.tools import ToolResult
 from workflows.core.errors import PhaselineError
@@ -85,7 +85,7 @@ class StepJournal:
 
     def describe_earlier_work(self) -> str:
         """What the agent is told at the beginning of what was done before; "" when nothing was."""
-        return told_work(self.why, self.earlier.calls)
+        return describe_work(self.why, self.earlier.calls)
 
     async def definitions(
         self, current: list[dict[str, Any]], *, foreign: bool = False
@@ -110,7 +110,7 @@ class StepJournal:
         told = []
         for _, record in self._series(index, "input:again"):
             self.earlier.add(record.body["done"])
-            told.append(told_work(record.body["why"], record.body["done"]))
+            told.append(describe_work(record.body["why"], record.body["done"]))
         return "\n\n".join(text for text in told if text)
 
     async def turn(self, index: int, request_digest: str, produce: Callable[[], Awaitable[Answer]]) -> Answer:
@@ -160,7 +160,7 @@ class StepJournal:
         if found is not None:
             self._tell(index, part)
             return ToolResult(**found[1])
-        with intended() as keys:
+        with collect_intended() as keys:
             result = await produce()
         reached("tool.answered", self.path, f"{self.conversation}:{index}")
         acted = [self._record(index, f"{_ACTED}{key[:32]}", "", {"key": key}) for key in dict.fromkeys(keys)]

@@ -10,7 +10,7 @@ from tasks.conversation.documents import read_input_tool
 from tasks.doers.people import ask_person_tool
 from tasks.effects.earlier_work import EarlierWork
 from tasks.effects.gate import EffectGate
-from tasks.effects.tools import gate_of, guarded_all
+from tasks.effects.tools import gate_of, guard_tools
 from tasks.handlers.toolbox import skill_tools
 from tasks.tools import Tool
 from tasks.values import Value
@@ -44,7 +44,7 @@ async def step_tools(
     gate = gate_of(context, path, repeat=context.repeat(path), remote=context.reaches_out, earlier=earlier)
     tools = skill_tools(agent.skills, readable, context, path)
     if gate is not None:
-        tools = guarded_all(tools, gate, agent.tool_rules, step.effect_key)
+        tools = guard_tools(tools, gate, agent.tool_rules, step.effect_key)
         tools += await _beyond(agent, context, gate, path, continued)
         if agent.ask_person:
             rule = rule_of(agent.tool_rules, ASK_PERSON)

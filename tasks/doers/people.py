@@ -13,8 +13,8 @@ from blocks.ledger.waits.forms import UnfitForm, checked_form
 from blocks.ledger.waits.tally import counting
 from tasks.context import RunContext
 from tasks.durable import Durable
-from tasks.effects.deciders import addressed, deadline_in, length_of
-from tasks.effects.waits import by_timeout, undecided
+from tasks.effects.deciders import address_question, deadline_in, length_of
+from tasks.effects.waits import by_timeout, undecided_fault
 from tasks.failures import StepFailed
 from tasks.outputs.stored import store_output
 from tasks.results import StepResult
@@ -49,7 +49,9 @@ async def run_approval(
         form=plan.form or {"type": "object", "properties": {}},
         evidence=evidence,
     )
-    return await _store_decision(step, await _open_wait(context, addressed(start, plan)), context, path)
+    return await _store_decision(
+        step, await _open_wait(context, address_question(start, plan)), context, path
+    )
 
 
 async def run_await_event(
@@ -93,7 +95,7 @@ def ask_person_tool(context: RunContext, path: str, people: DecidersPlan | None 
             ask=scrub_text(arguments["question"], context.secrets),
             form=form,
         )
-        row = await _open_wait(context, addressed(start, people))
+        row = await _open_wait(context, address_question(start, people))
         if row.state == "open":
             raise Waiting((row.wait_id,), row.ask)
         return ToolResult(_describe_answer(row))
@@ -128,7 +130,7 @@ def _describe_answer(row: WaitRow) -> str:
         answer = (row.answer or {}).get("data")
         return json.dumps(answer, ensure_ascii=False) if answer else "Answered: yes."
     if row.state != "rejected":
-        raise undecided(row)
+        raise undecided_fault(row)
     if by_timeout(row):
         return "There was no answer in time; go on without it or say what is missing."
     notes = "; ".join(str(v.get("note")) for v in counting(row) if v.get("note"))

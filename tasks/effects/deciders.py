@@ -10,10 +10,10 @@ from blocks.ledger import WaitStart
 from blocks.ledger.waits.changes import LENGTH
 from workflows.core.plans.plan import ApprovalPlan, DecidersPlan
 
-__all__ = ["LENGTH", "addressed", "deadline_in", "length_of"]
+__all__ = ["LENGTH", "address_question", "deadline_in", "length_of"]
 
 
-def addressed(start: WaitStart, people: ApprovalPlan | DecidersPlan | None) -> WaitStart:
+def address_question(start: WaitStart, people: ApprovalPlan | DecidersPlan | None) -> WaitStart:
     """The question with those it asks, from now on; as it is where the plan names none.
 
     A deadline decides nothing about a call in doubt: nobody knows more because it passed. It may only ask

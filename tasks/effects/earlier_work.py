@@ -104,10 +104,10 @@ def _chosen(rows: Sequence[EffectRow], context: RunContext, of: str = "") -> lis
     kept |= {row.effect_key for row in others[len(others) - max(KEPT - len(kept), 0) :]}
     # The latest is what the agent needs most.
     told = {row.effect_key for row in (*done[-TOLD:], *once[-TOLD:])}
-    return [_done(row, of, told=row.effect_key in told) for row in done if row.effect_key in kept | told]
+    return [_note_call(row, of, told=row.effect_key in told) for row in done if row.effect_key in kept | told]
 
 
-def told_work(why: str, calls: Sequence[Done]) -> str:
+def describe_work(why: str, calls: Sequence[Done]) -> str:
     """What the agent is told of it; "" when nothing was done."""
     if not calls:
         return ""
@@ -137,12 +137,12 @@ def _counts(row: EffectRow) -> bool:
     return row.state == "done" or may_have_happened(row)
 
 
-def _done(row: EffectRow, of: str, *, told: bool) -> Done:
+def _note_call(row: EffectRow, of: str, *, told: bool) -> Done:
     done = {"key": row.effect_key, "tool": row.tool, "effect": row.effect}
-    return {**done, "said": of + _said(row)} if told else done
+    return {**done, "said": of + _describe_call(row)} if told else done
 
 
-def _said(row: EffectRow) -> str:
+def _describe_call(row: EffectRow) -> str:
     called = f"{row.tool} {_cut(canonical_json(row.arguments))}: "
     if row.state != "done":
         return called + "it is not known whether it happened"

@@ -23,9 +23,9 @@ from blocks.patience import EFFECT, Patience, Vigil, Wait
 from tasks.effects.calls import REMOTE, EffectCall, Kind, Refused, Unreached, Unsure
 from tasks.effects.earlier_work import EarlierWork
 from tasks.effects.questions import Questions
-from tasks.effects.record import EffectRecord, Effects, OnEvent, Waits, ended
-from tasks.effects.rows import IN_DOUBT, beginning, closed, in_doubt, may_have_happened, of_earlier
-from tasks.effects.waits import Undecided, by_timeout, decided, generation_of, question_start
+from tasks.effects.record import EffectRecord, Effects, OnEvent, Waits, finish_uncut
+from tasks.effects.rows import IN_DOUBT, beginning, closed_result, in_doubt, judge_earlier, may_have_happened
+from tasks.effects.waits import Undecided, by_timeout, generation_of, is_decided, question_start
 from tasks.tools import Effect, ToolError, ToolResult
 from tasks.waiting import Waiting
 from workflows.core.errors import PhaselineError
@@ -137,7 +137,7 @@ class EffectGate:
             raise ToolError(f"{tool} was not called: this run reaches nothing beyond this machine.")
         # Calls that count as one effect are made one after the other, so that the second finds an outcome.
         async with self._locks.setdefault(call.key, asyncio.Lock()):
-            return await (self._read(call, send) if effect == "none" else self._act(call, send))
+            return await (self._perform_reading(call, send) if effect == "none" else self._act(call, send))
 
     async def ask(
         self,
@@ -158,22 +158,22 @@ class EffectGate:
         start = question_start(sending.call, self.scrub(ask), self.scrub(form), detail, again)
         return await self._questions.of_server(sending.call, start, doubt=sending.doubt)
 
-    async def asked(self, idempotency_key: str) -> WaitRow | None:
+    async def find_decision(self, idempotency_key: str) -> WaitRow | None:
         """For an executor at work: the question this call stopped at before, once it is decided.
 
         What nobody decided in time is asked anew in another generation; what a person said stays said.
         """
         sending = self._under_way[idempotency_key]
         row = await self.waits.get(sending.wait_id) if sending.wait_id else None
-        if not decided(row) or row.kind != "mcp":
+        if not is_decided(row) or row.kind != "mcp":
             return None
         return None if by_timeout(row) and generation_of(row) != sending.call.generation else row
 
-    async def _read(self, call: EffectCall, send: Send) -> ToolResult:
+    async def _perform_reading(self, call: EffectCall, send: Send) -> ToolResult:
         refusal = await self._questions.refusal(call)
         if refusal:
             return ToolResult(refusal, is_error=True)
-        with _noted(self._under_way, _Sending(call, "", doubt=False)):
+        with _mark_under_way(self._under_way, _Sending(call, "", doubt=False)):
             result = await self.reach(partial(send, call.idempotency_key))
         clean = ToolResult(self.scrub(result.content), result.is_error)
         return await self.keep(clean) if self.keep is not None else clean
@@ -182,10 +182,12 @@ class EffectGate:
         row = await self._record.intend(call)
         if row.state == "done":
             return ToolResult(**(row.outcome or {"content": ""}))
-        if row.state == "undone" or (row.state == "abandoned" and not await self._questions.anew(call, row)):
-            return closed(call, row)
+        if row.state == "undone" or (
+            row.state == "abandoned" and not await self._questions.is_done_anew(call, row)
+        ):
+            return closed_result(call, row)
         await self._questions.still_asked(call, row)
-        if in_doubt(row) and (call.effect == "once" or await self._questions.answered(row)):
+        if in_doubt(row) and (call.effect == "once" or await self._questions.is_answered(row)):
             outcome = await self._questions.outcome(call, row)
             if outcome is not None:
                 return outcome
@@ -214,20 +216,20 @@ class EffectGate:
         while True:
             sent = await self._record.sending(call)
             try:
-                with _noted(self._under_way, _Sending(call, wait_id, earlier)):
-                    result = await self._sent(call, send, earlier)
+                with _mark_under_way(self._under_way, _Sending(call, wait_id, earlier)):
+                    result = await self._send_once(call, send, earlier)
             except Unsure as doubt:
                 if call.effect == "once":
-                    raise await ended(self._questions.doubted(call, sent, doubt)) from None
+                    raise await finish_uncut(self._questions.ask_whether_done(call, sent, doubt)) from None
                 pause = wait.next(self.scrub(str(doubt))) if doubt.passing else None
                 if pause is None:
-                    raise await ended(self._given_up(call, doubt)) from None
+                    raise await finish_uncut(self._give_up(call, doubt)) from None
                 earlier = True
                 await asyncio.sleep(pause)
             else:
                 wait.end()
                 reached("effect.performed", call.step_path, call.key)
-                return await ended(self._done(call, result))
+                return await finish_uncut(self._record_outcome(call, result))
 
     async def reach(self, work: Callable[[], Awaitable[T]], away: type[Exception] = Unreached) -> T:
         """What `work` gives, once the other side can be reached. `away` says that it cannot be: then nothing
@@ -238,7 +240,7 @@ class EffectGate:
 
         return await self._vigil.outwait_async(EFFECT, work, passing, lambda error, *_: error)
 
-    async def _sent(self, call: EffectCall, send: Send, earlier: bool) -> ToolResult:
+    async def _send_once(self, call: EffectCall, send: Send, earlier: bool) -> ToolResult:
         """What the other side answered. Raises Unsure, and what ends the step, after noting what is known.
 
         `earlier`: whether an earlier sending may have been performed.
@@ -247,8 +249,8 @@ class EffectGate:
             return await self.reach(partial(send, call.idempotency_key))
         except Refused as refused:
             if earlier:
-                return of_earlier(refused)
-            await ended(self._record.settle(call, "refused", error=self._record.error(refused)))
+                return judge_earlier(refused)
+            await finish_uncut(self._record.settle(call, "refused", error=self._record.error(refused)))
             raise
         except (Unsure, Waiting, Undecided):
             raise
@@ -266,13 +268,13 @@ class EffectGate:
             await self._record.leave(call, "unknown", "it was cancelled while it was under way")
             raise
 
-    async def _given_up(self, call: EffectCall, doubt: Unsure) -> Unsure:
+    async def _give_up(self, call: EffectCall, doubt: Unsure) -> Unsure:
         """An idempotent call without an outcome after its last try, written down as that."""
         told = Unsure(f"{doubt} It may have been performed; calling it again is safe.")
         await self._record.settle(call, "unknown", error=self._record.error(told))
         return told
 
-    async def _done(self, call: EffectCall, result: ToolResult) -> ToolResult:
+    async def _record_outcome(self, call: EffectCall, result: ToolResult) -> ToolResult:
         """The recorded outcome. Where its body cannot be stored: its beginning, and then the fault."""
         kept, fault = ToolResult(self.scrub(result.content), result.is_error), None
         if self.keep is not None:
@@ -288,7 +290,7 @@ class EffectGate:
 
 
 @contextmanager
-def _noted(under_way: dict[str, _Sending], sending: _Sending) -> Iterator[None]:
+def _mark_under_way(under_way: dict[str, _Sending], sending: _Sending) -> Iterator[None]:
     """Lets the executor ask about its call while it makes it."""
     under_way[sending.call.idempotency_key] = sending
     try:

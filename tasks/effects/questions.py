@@ -11,11 +11,11 @@ from tasks.effects.record import EffectRecord
 from tasks.effects.rows import EARLIER, IN_DOUBT
 from tasks.effects.waits import (
     approval_start,
-    decided,
     disapproval,
     generation_of,
+    is_decided,
     same_question,
-    undecided,
+    undecided_fault,
     unknown_start,
     verdict,
 )
@@ -50,12 +50,12 @@ class Questions:
             row = await self.record.open(start)
         except UnfitForm as unfit:
             raise Refused(f"{call.tool} asks for what people cannot fill in: {unfit.message}.") from None
-        if decided(row):
+        if is_decided(row):
             return row
         if call.effect != "none":
             error = {"message": EARLIER, IN_DOUBT: True} if doubt else None
             await self.record.settle(call, "not_done", error=error, wait_id=row.wait_id)
-        raise Waiting((row.wait_id,), row.ask) if row.state == "open" else undecided(row)
+        raise Waiting((row.wait_id,), row.ask) if row.state == "open" else undecided_fault(row)
 
     async def still_asked(self, call: EffectCall, row: EffectRow) -> None:
         """Raises Waiting for a call whose server waits for an answer: it is not called to ask again.
@@ -70,20 +70,20 @@ class Questions:
         if wait.state == "open":
             raise Waiting((wait.wait_id,), wait.ask)
         if wait.state == "expired" and generation_of(wait) == call.generation:
-            raise undecided(wait)
+            raise undecided_fault(wait)
 
-    async def answered(self, row: EffectRow) -> bool:
+    async def is_answered(self, row: EffectRow) -> bool:
         """Whether a person has said what became of the call, and it is not noted yet."""
-        return decided(await self.record.question_of(row, "unknown"))
+        return is_decided(await self.record.question_of(row, "unknown"))
 
-    async def anew(self, call: EffectCall, row: EffectRow) -> bool:
+    async def is_done_anew(self, call: EffectCall, row: EffectRow) -> bool:
         """Whether the step was done anew since a person abandoned the call."""
         wait = await self.record.question_of(row, "abandoned")
         return wait is not None and wait.wait_key != self._doubt(call, row).wait_key
 
     async def outcome(self, call: EffectCall, row: EffectRow) -> ToolResult | None:
         """What a person said of a call in doubt, which is noted; None when it did not happen."""
-        asked = await self._asked(call, row)
+        asked = await self._ask_about_doubt(call, row)
         if asked.state == "open":
             raise Waiting((asked.wait_id,), asked.ask)
         state, result = verdict(asked, call.tool)
@@ -92,14 +92,16 @@ class Questions:
         await self.record.settle(call, state, outcome=outcome, wait_id=asked.wait_id)
         return None if outcome is None else ToolResult(**outcome)
 
-    async def doubted(self, call: EffectCall, sent: int, doubt: Unsure) -> Waiting:
+    async def ask_whether_done(self, call: EffectCall, sent: int, doubt: Unsure) -> Waiting:
         """The question whether a call happened, asked. The wait comes first: it is found again by its key."""
         error = self.record.error(doubt)
-        row = await self.record.open(unknown_start(call, self.record.shown(call), sent, error["message"]))
+        row = await self.record.open(
+            unknown_start(call, self.record.shown_arguments(call), sent, error["message"])
+        )
         await self.record.settle(call, "unknown", error=error, wait_id=row.wait_id)
         return Waiting((row.wait_id,), row.ask)
 
-    async def _asked(self, call: EffectCall, row: EffectRow) -> WaitRow:
+    async def _ask_about_doubt(self, call: EffectCall, row: EffectRow) -> WaitRow:
         """What is asked about a call in doubt: the question it has, or a new one that it then has.
 
         A step that is done anew asks anew where nobody decided, or where the call was abandoned.
@@ -108,7 +110,7 @@ class Questions:
         known = await self.record.question_of(row, "unknown")
         if known is not None and known.state == "open":
             return await self.record.open(same_question(call, known))
-        if decided(known):
+        if is_decided(known):
             return known
         asked = await self.record.open(start)
         if row.wait_id == asked.wait_id or (row.state == "intended" and asked.state != "open"):
@@ -121,4 +123,4 @@ class Questions:
 
     def _doubt(self, call: EffectCall, row: EffectRow) -> WaitStart:
         why = str((row.error or {}).get("message") or "the process ended before its outcome was known")
-        return unknown_start(call, self.record.shown(call), row.sent, why)
+        return unknown_start(call, self.record.shown_arguments(call), row.sent, why)

@@ -69,7 +69,7 @@ class EffectRecord:
                 effect="once" if call.effect == "once" else "idempotent",
                 effect_key=call.key,
                 idempotency_key=call.idempotency_key,
-                arguments=self.shown(call),
+                arguments=self.shown_arguments(call),
                 arguments_digest=digest(call.arguments),
             )
         )
@@ -94,7 +94,7 @@ class EffectRecord:
     async def leave(self, call: EffectCall, state: str, why: str) -> None:
         """What became of a call that something else ends; the row is right without it, too."""
         try:
-            await ended(self.settle(call, state, error={"message": self.scrub(why)}))
+            await finish_uncut(self.settle(call, state, error={"message": self.scrub(why)}))
         except PhaselineError as error:
             _LOG.warning("the outcome of %s could not be noted: %s", call.tool, error.message)
 
@@ -115,7 +115,7 @@ class EffectRecord:
         """An exception as it is recorded."""
         return {"message": str(brief(self.scrub(str(error)))), "kind": type(error).__name__.lower()}
 
-    def shown(self, call: EffectCall) -> Any:
+    def shown_arguments(self, call: EffectCall) -> Any:
         """The arguments as they are recorded."""
         return brief(self.scrub(dict(call.arguments)))
 
@@ -124,7 +124,7 @@ class EffectRecord:
 
 
 @contextmanager
-def intended() -> Iterator[list[str]]:
+def collect_intended() -> Iterator[list[str]]:
     """The keys of the calls that are intended within it."""
     keys: list[str] = []
     token = _INTENDED.set(keys)
@@ -134,6 +134,6 @@ def intended() -> Iterator[list[str]]:
         _INTENDED.reset(token)
 
 
-async def ended(work: Coroutine[Any, Any, _T]) -> _T:
+async def finish_uncut(work: Coroutine[Any, Any, _T]) -> _T:
     """The end of `work`, which a cancellation of the caller does not interrupt but follows."""
     return await uncut(work, SETTLE_SECONDS, at_once=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from blocks.ledger import EffectRow
 from tasks.effects.calls import AlreadySo, EffectCall, Refused, Unsure
-from tasks.effects.waits import abandoned
+from tasks.effects.waits import abandoned_result
 from tasks.tools import ToolResult
 from workflows.core.refs import canonical_json
 
@@ -29,14 +29,14 @@ def in_doubt(row: EffectRow) -> bool:
     return row.sent > 0 and row.state in ("intended", "unknown", "abandoned")
 
 
-def closed(call: EffectCall, row: EffectRow) -> ToolResult:
+def closed_result(call: EffectCall, row: EffectRow) -> ToolResult:
     """What the agent gets for a call that was abandoned or taken back."""
     if row.state == "abandoned" and row.outcome:
         return ToolResult(**row.outcome)
-    return abandoned(call.tool, "it was taken back." if row.state == "undone" else "it was abandoned.")
+    return abandoned_result(call.tool, "it was taken back." if row.state == "undone" else "it was abandoned.")
 
 
-def of_earlier(refused: Refused) -> ToolResult:
+def judge_earlier(refused: Refused) -> ToolResult:
     """What a refusal says of an earlier sending in doubt: that it was performed, or raises Unsure."""
     if isinstance(refused, AlreadySo):
         return ToolResult(f"{refused}\n[It counts as done: {EARLIER}.]")

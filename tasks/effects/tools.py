@@ -79,7 +79,7 @@ def gate_of(
     if context.durable is None:
         return None
 
-    async def kept(result: ToolResult) -> ToolResult:
+    async def keep_small(result: ToolResult) -> ToolResult:
         return await _small(result, context, path)
 
     return EffectGate(
@@ -91,7 +91,7 @@ def gate_of(
         repeat=repeat,
         generation=context.generations.get(path, 0),
         scrub=lambda value: scrub_value(value, context.secrets),
-        keep=keep or kept,
+        keep=keep or keep_small,
         on_event=context.on_event,
         remote=remote,
         earlier=earlier or EarlierWork(),
@@ -144,7 +144,7 @@ class ActingTool:
 
         return Tool(self.name, self.description, self.input_schema, run, self.effect)
 
-    def ruled(self, rule: ToolRulePlan | None) -> ActingTool:
+    def apply_rule(self, rule: ToolRulePlan | None) -> ActingTool:
         """The tool as tools-config.json wants it."""
         if rule is None:
             return self
@@ -157,7 +157,7 @@ class ActingTool:
         )
 
 
-def guarded(
+def guard_tool(
     tool: Tool, gate: EffectGate, rule: ToolRulePlan | None = None, key_fields: Sequence[str] = ()
 ) -> Tool:
     """A tool that runs on this machine (a handler of a skill), with its calls through the gate.
@@ -177,11 +177,11 @@ def guarded(
         send=send,
         effect=tool.effect,
         key_fields=tuple(name for name in key_fields if name in tool.input_schema.get("properties", {})),
-    ).ruled(rule)
+    ).apply_rule(rule)
     return tool if acting.effect == "none" and not acting.approval else acting.through(gate)
 
 
-def guarded_all(
+def guard_tools(
     tools: Sequence[Tool], gate: EffectGate, rules: Sequence[ToolRulePlan], key_fields: Sequence[str] = ()
 ) -> list[Tool]:
     """The tools of this machine as tools-config.json lets them be: some are not offered."""
@@ -189,5 +189,5 @@ def guarded_all(
     for tool in tools:
         rule = rule_of(rules, tool.name)
         if rule is None or rule.allow:
-            out.append(guarded(tool, gate, rule, key_fields))
+            out.append(guard_tool(tool, gate, rule, key_fields))
     return out

@@ -7,7 +7,7 @@ from typing import Any, TypeGuard
 from blocks.ledger import WaitRow, WaitStart
 from blocks.ledger.waits.tally import counting
 from tasks.effects.calls import EffectCall
-from tasks.effects.deciders import LENGTH, addressed
+from tasks.effects.deciders import LENGTH, address_question
 from tasks.tools import ToolResult
 from workflows.core.cures import anew
 from workflows.core.errors import PhaselineError
@@ -51,7 +51,7 @@ def approval_start(call: EffectCall, shown: Any) -> WaitStart:
             **({"before": list(call.before)} if call.before else {}),
         },
     )
-    return addressed(start, call.people)
+    return address_question(start, call.people)
 
 
 def _once_before(call: EffectCall) -> str:
@@ -83,7 +83,7 @@ def unknown_start(call: EffectCall, shown: Any, sent: int, why: str) -> WaitStar
             "why": why,
         },
     )
-    return addressed(start, call.people)
+    return address_question(start, call.people)
 
 
 def question_start(
@@ -103,7 +103,7 @@ def question_start(
         form=form,
         detail={**detail, "again": again, "generation": call.generation},
     )
-    return addressed(start, call.people)
+    return address_question(start, call.people)
 
 
 def same_question(call: EffectCall, row: WaitRow) -> WaitStart:
@@ -119,7 +119,7 @@ def same_question(call: EffectCall, row: WaitRow) -> WaitStart:
         detail={name: value for name, value in row.detail.items() if name != LENGTH},
         evidence=row.evidence,
     )
-    return addressed(start, call.people)
+    return address_question(start, call.people)
 
 
 def generation_of(row: WaitRow) -> int:
@@ -136,7 +136,7 @@ def disapproval(row: WaitRow, tool: str) -> str:
     if row.state == "answered":
         return ""
     if row.state != "rejected":
-        raise undecided(row)
+        raise undecided_fault(row)
     if by_timeout(row):
         return f"This call of {tool} was not approved in time.{_note(row)} It was not made."
     return f"{_voters(row)} did not approve this call of {tool}.{_note(row)} It was not made."
@@ -147,28 +147,28 @@ def verdict(row: WaitRow, tool: str) -> tuple[str, ToolResult]:
 
     Raises Undecided.
     """
-    if not decided(row):
-        raise undecided(row)
+    if not is_decided(row):
+        raise undecided_fault(row)
     data = (row.answer or {}).get("data") or {}
     outcome = data.get("outcome") if row.state == "answered" else "abandon"
     if outcome == "done":
         return "done", ToolResult(str(data.get("result") or _NO_RESULT))
     if outcome == "not_done":
         return "not_done", ToolResult("")
-    return "abandoned", abandoned(tool, f"{_voters(row)} abandoned it.{_note(row)}")
+    return "abandoned", abandoned_result(tool, f"{_voters(row)} abandoned it.{_note(row)}")
 
 
-def decided(row: WaitRow | None) -> TypeGuard[WaitRow]:
+def is_decided(row: WaitRow | None) -> TypeGuard[WaitRow]:
     """Whether it was said yes or no to a question."""
     return row is not None and row.state in ("answered", "rejected")
 
 
-def abandoned(tool: str, why: str) -> ToolResult:
+def abandoned_result(tool: str, why: str) -> ToolResult:
     """What the agent gets for a call that nobody wants any more."""
     return ToolResult(f"This call of {tool} is not made again: {why}", is_error=True, again=True)
 
 
-def undecided(row: WaitRow) -> Undecided:
+def undecided_fault(row: WaitRow) -> Undecided:
     """Why there is no answer to a question, and how people are asked again."""
     why = "nobody answered in time" if row.state == "expired" else "the question was withdrawn"
     again = f"be asked again: {anew(row.run_id, row.step_path)}"

@@ -143,7 +143,7 @@ def _acting(
         send=send,
         effect=annotated_effect(tool, trusted=plan.server.trust_annotations),
         path=f"{plan.name}.{tool.name}",
-    ).ruled(rule)
+    ).apply_rule(rule)
 
 
 def annotated_effect(tool: types.Tool, *, trusted: bool) -> Effect:
@@ -208,7 +208,7 @@ class _Call:
         """The tool's result. Raises Waiting while a question is open; see McpServers.call."""
         from tasks.servers.session import Asked
 
-        responses, state = self._resume_from(await self._gate.asked(self._key))
+        responses, state = self._resume_from(await self._gate.find_decision(self._key))
         for _ in range(ROUNDS):
             try:
                 result = await self._servers.call(

@@ -71,7 +71,7 @@ def http_tool(plan: HttpPlan, rules: Sequence[ToolRulePlan] = ()) -> ActingTool 
         kind="http",
         send=asking.send,
         effect_of=asking.effect_of,
-    ).ruled(rule)
+    ).apply_rule(rule)
 
 
 def _schema(methods: Sequence[str], declared: Effect | None) -> dict[str, Any]:

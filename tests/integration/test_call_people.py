@@ -249,7 +249,7 @@ def asking(desk: GateDesk, sent: list[str], *, generation: int = 0, **more: Any)
 
     async def piece(gate: EffectGate, _: RunContext) -> ToolResult:
         async def send(key: str) -> ToolResult:
-            known = await gate.asked(key)
+            known = await gate.find_decision(key)
             sent.append("with the answer" if known else "from the beginning")
             row = known or await gate.ask(key, ask="Sure?", form=SURE, detail={"question": "q"})
             return ToolResult(f"{row.state} {(row.answer or {}).get('data')}")

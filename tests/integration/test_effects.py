@@ -16,7 +16,7 @@ import pytest
 from blocks.ledger import Fenced, Ledger, RunStart
 from tasks.durable import Durable
 from tasks.effects.gate import EffectGate, Refused, Unsure
-from tasks.effects.tools import LeasedEffects, LeasedWaits, guarded
+from tasks.effects.tools import LeasedEffects, LeasedWaits, guard_tool
 from tasks.tools import Tool, ToolResult, ToolSet
 from tasks.waiting import Waiting
 from tests.support.effects import Receiver as Executor
@@ -226,7 +226,7 @@ def test_a_handler_goes_through_the_gate_by_its_declaration(desk: GateDesk) -> N
 
     async def step(gate: EffectGate, _: Any) -> list[Any]:
         rule = ToolRulePlan(name="make", effect_key=("n",))
-        tools = ToolSet((guarded(once, gate, rule), guarded(reads, gate)))
+        tools = ToolSet((guard_tool(once, gate, rule), guard_tool(reads, gate)))
         calls = [("make", {"n": 1, "why": "a"}, 0), ("make", {"n": 1, "why": "b"}, 0)]
         calls += [("make", {"n": 1, "why": "a"}, 1), ("look", {}, 0), ("look", {}, 0)]
         return [(await tools.call(*one)).content for one in calls]

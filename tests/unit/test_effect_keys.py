@@ -554,7 +554,7 @@ def test_a_question_under_way_is_answered_and_gone_on_with(world: World) -> None
 
     def executor(gate: Any) -> Any:
         async def send(key: str) -> ToolResult:
-            before = await gate.asked(key)
+            before = await gate.find_decision(key)
             seen.append(before and before.answer["data"])
             if before is None:
                 form = {"type": "object", "properties": {"sure": {"type": "boolean"}}}
