@@ -18,12 +18,12 @@ from functools import partial
 from typing import Any, TypeVar
 
 from blocks.boundaries import reached
-from blocks.ledger import EffectRow, WaitRow
+from blocks.ledger import EffectLedger, EffectRow, Lease, WaitLedger, WaitRow
 from blocks.patience import EFFECT, Patience, Vigil, Wait
 from tasks.effects.calls import REMOTE, EffectCall, Kind, Refused, Unreached, Unsure
 from tasks.effects.earlier_work import EarlierWork
 from tasks.effects.questions import Questions
-from tasks.effects.record import EffectRecord, Effects, OnEvent, Waits, finish_uncut
+from tasks.effects.record import EffectRecord, OnEvent, finish_uncut
 from tasks.effects.rows import IN_DOUBT, beginning, closed_result, in_doubt, judge_earlier, may_have_happened
 from tasks.effects.waits import Undecided, by_timeout, generation_of, is_decided, question_start
 from tasks.tools import Effect, ToolError, ToolResult
@@ -70,8 +70,9 @@ class EffectGate:
     `earlier` is what was done by conversations that the agent does not remember.
     """
 
-    effects: Effects
-    waits: Waits
+    effects: EffectLedger
+    waits: WaitLedger
+    lease: Lease
     _: KW_ONLY
     tenant: str
     run_id: str
@@ -95,7 +96,7 @@ class EffectGate:
         return Vigil(self.patience, self.on_event).at_start()
 
     def __post_init__(self) -> None:
-        self._record = EffectRecord(self.effects, self.waits, self.scrub, self.on_event)
+        self._record = EffectRecord(self.effects, self.waits, self.lease, self.scrub, self.on_event)
         self._questions = Questions(self._record)
 
     async def perform(
@@ -164,7 +165,7 @@ class EffectGate:
         What nobody decided in time is asked anew in another generation; what a person said stays said.
         """
         sending = self._under_way[idempotency_key]
-        row = await self.waits.get(sending.wait_id) if sending.wait_id else None
+        row = await self._record.find_question(sending.wait_id)
         if not is_decided(row) or row.kind != "mcp":
             return None
         return None if by_timeout(row) and generation_of(row) != sending.call.generation else row
@@ -217,7 +218,7 @@ class EffectGate:
             sent = await self._record.sending(call)
             try:
                 with _mark_under_way(self._under_way, _Sending(call, wait_id, earlier)):
-                    result = await self._send_once(call, send, earlier)
+                    result = await self._try_sending(call, send, earlier)
             except Unsure as doubt:
                 if call.effect == "once":
                     raise await finish_uncut(self._questions.ask_whether_done(call, sent, doubt)) from None
@@ -240,7 +241,7 @@ class EffectGate:
 
         return await self._vigil.outwait_async(EFFECT, work, passing, lambda error, *_: error)
 
-    async def _send_once(self, call: EffectCall, send: Send, earlier: bool) -> ToolResult:
+    async def _try_sending(self, call: EffectCall, send: Send, earlier: bool) -> ToolResult:
         """What the other side answered. Raises Unsure, and what ends the step, after noting what is known.
 
         `earlier`: whether an earlier sending may have been performed.

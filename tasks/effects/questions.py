@@ -66,7 +66,7 @@ class Questions:
         if wait is None or wait.kind != "mcp":
             return
         if wait.state in ("open", "cancelled"):
-            wait = await self.record.waits.open(same_question(call, wait))
+            wait = await self.record.waits.open(self.record.lease, same_question(call, wait))
         if wait.state == "open":
             raise Waiting((wait.wait_id,), wait.ask)
         if wait.state == "expired" and generation_of(wait) == call.generation:

@@ -7,10 +7,19 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from blocks.boundaries import reached
-from blocks.ledger import EffectIntent, EffectRow, WaitRow, WaitStart
+from blocks.ledger import (
+    EffectIntent,
+    EffectLedger,
+    EffectRow,
+    EffectState,
+    Lease,
+    WaitLedger,
+    WaitRow,
+    WaitStart,
+)
 from blocks.process.cut_off import SETTLE_SECONDS, uncut
 from tasks.effects.calls import EffectCall, brief
 from workflows.core.errors import PhaselineError
@@ -24,44 +33,23 @@ _T = TypeVar("_T")
 _INTENDED: ContextVar[list[str] | None] = ContextVar("phaseline_intended", default=None)
 
 
-class Effects(Protocol):
-    """Where effects are written down, under the run's lease. Each method raises Fenced."""
-
-    async def intend(self, intent: EffectIntent) -> EffectRow: ...
-
-    async def sending(self, key: str) -> int: ...
-
-    async def settle(
-        self,
-        key: str,
-        state: str,
-        *,
-        outcome: dict[str, Any] | None = None,
-        error: dict[str, Any] | None = None,
-        wait_id: str = "",
-    ) -> None: ...
-
-
-class Waits(Protocol):
-    """Where people are asked, under the run's lease."""
-
-    async def open(self, start: WaitStart) -> WaitRow: ...
-
-    async def get(self, wait_id: str) -> WaitRow | None: ...
-
-
 @dataclass(frozen=True)
 class EffectRecord:
-    """Writes down what becomes of calls. `scrub` takes known secrets out. Its methods raise Fenced."""
+    """Writes down what becomes of a run's calls, under its lease. Its methods raise Fenced.
 
-    effects: Effects
-    waits: Waits
+    `scrub` takes known secrets out.
+    """
+
+    effects: EffectLedger
+    waits: WaitLedger
+    lease: Lease
     scrub: Callable[[Any], Any]
     on_event: OnEvent
 
     async def intend(self, call: EffectCall) -> EffectRow:
         """The call's row: what is known of it, or that it is about to be made."""
         row = await self.effects.intend(
+            self.lease,
             EffectIntent(
                 step_path=call.step_path,
                 kind=call.kind,
@@ -71,7 +59,7 @@ class EffectRecord:
                 idempotency_key=call.idempotency_key,
                 arguments=self.shown_arguments(call),
                 arguments_digest=digest(call.arguments),
-            )
+            ),
         )
         reached("effect.intended", call.step_path, call.key)
         if (keys := _INTENDED.get()) is not None:
@@ -80,18 +68,18 @@ class EffectRecord:
 
     async def sending(self, call: EffectCall) -> int:
         """How often it is sent with the sending that comes now."""
-        sent = await self.effects.sending(call.key)
+        sent = await self.effects.sending(self.lease, call.key)
         reached("effect.sending", call.step_path, call.key)
         self._tell("effect.sending", call, sent=sent)
         return sent
 
-    async def settle(self, call: EffectCall, state: str, **more: Any) -> None:
-        """What became of it; `more` as in `Effects.settle`."""
-        await self.effects.settle(call.key, state, **more)
+    async def settle(self, call: EffectCall, state: EffectState, **more: Any) -> None:
+        """What became of it; `more` as in `EffectLedger.settle`."""
+        await self.effects.settle(self.lease, call.key, state, **more)
         reached("effect.settled", call.step_path, f"{call.key}:{state}")
         self._tell("effect.settled", call, state=state)
 
-    async def leave(self, call: EffectCall, state: str, why: str) -> None:
+    async def leave(self, call: EffectCall, state: EffectState, why: str) -> None:
         """What became of a call that something else ends; the row is right without it, too."""
         try:
             await finish_uncut(self.settle(call, state, error={"message": self.scrub(why)}))
@@ -100,16 +88,20 @@ class EffectRecord:
 
     async def open(self, start: WaitStart) -> WaitRow:
         """The question, asked when it is a new one."""
-        row = await self.waits.open(start)
+        row = await self.waits.open(self.lease, start)
         if row.state == "open":
             reached("wait.opened", row.step_path, row.wait_id)
             told = {"step": row.step_path, "wait_id": row.wait_id, "kind": row.kind, "ask": row.ask}
             self.on_event("wait.opened", told)
         return row
 
-    async def question_of(self, row: EffectRow, state: str) -> WaitRow | None:
+    async def question_of(self, row: EffectRow, state: EffectState) -> WaitRow | None:
         """What was asked about a call of that state; None for another state, and where nothing was."""
-        return await self.waits.get(row.wait_id) if row.state == state and row.wait_id else None
+        return await self.find_question(row.wait_id) if row.state == state else None
+
+    async def find_question(self, wait_id: str) -> WaitRow | None:
+        """The question of that id; None for none."""
+        return await self.waits.get_async(self.lease.tenant, wait_id) if wait_id else None
 
     def error(self, error: Exception) -> dict[str, Any]:
         """An exception as it is recorded."""

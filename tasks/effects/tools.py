@@ -6,9 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from blocks.ledger import EffectIntent, EffectRow, WaitRow, WaitStart
 from tasks.context import INLINE_BYTES, RunContext
-from tasks.durable import Durable
 from tasks.effects.calls import Kind
 from tasks.effects.earlier_work import EarlierWork
 from tasks.effects.gate import EffectGate
@@ -18,49 +16,6 @@ from tasks.tools import Effect, Tool, ToolResult, among_equal
 from workflows.core.plans.plan import DecidersPlan, ToolRulePlan
 from workflows.core.refs import canonical_json
 from workflows.core.tools.rules import rule_of
-
-
-@dataclass(frozen=True, slots=True)
-class LeasedEffects:
-    """The ledger's effects under the lease of one run: `tasks.effects.record.Effects`."""
-
-    durable: Durable
-
-    async def intend(self, intent: EffectIntent) -> EffectRow:
-        """See EffectLedger.intend."""
-        return await self.durable.ledger.effects.intend(self.durable.lease, intent)
-
-    async def sending(self, key: str) -> int:
-        """See EffectLedger.sending."""
-        return await self.durable.ledger.effects.sending(self.durable.lease, key)
-
-    async def settle(
-        self,
-        key: str,
-        state: Any,
-        *,
-        outcome: dict[str, Any] | None = None,
-        error: dict[str, Any] | None = None,
-        wait_id: str = "",
-    ) -> None:
-        """See EffectLedger.settle."""
-        effects, lease = self.durable.ledger.effects, self.durable.lease
-        await effects.settle(lease, key, state, outcome=outcome, error=error, wait_id=wait_id)
-
-
-@dataclass(frozen=True, slots=True)
-class LeasedWaits:
-    """The ledger's waits under the lease of one run: `tasks.effects.record.Waits`."""
-
-    durable: Durable
-
-    async def open(self, start: WaitStart) -> WaitRow:
-        """See WaitLedger.open."""
-        return await self.durable.ledger.waits.open(self.durable.lease, start)
-
-    async def get(self, wait_id: str) -> WaitRow | None:
-        """See WaitLedger.get."""
-        return await self.durable.ledger.waits.get_async(self.durable.lease.tenant, wait_id)
 
 
 def gate_of(
@@ -76,15 +31,17 @@ def gate_of(
 
     `repeat`, `remote`, `earlier` and `keep` as in EffectGate. One gate serves one attempt.
     """
-    if context.durable is None:
+    durable = context.durable
+    if durable is None:
         return None
 
     async def keep_small(result: ToolResult) -> ToolResult:
         return await _small(result, context, path)
 
     return EffectGate(
-        LeasedEffects(context.durable),
-        LeasedWaits(context.durable),
+        durable.ledger.effects,
+        durable.ledger.waits,
+        durable.lease,
         tenant=context.tenant,
         run_id=context.run_id,
         step_path=path,

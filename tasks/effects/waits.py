@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, TypeGuard
 
-from blocks.ledger import WaitRow, WaitStart
+from blocks.ledger import EffectState, WaitRow, WaitStart
 from blocks.ledger.waits.tally import counting
 from tasks.effects.calls import EffectCall
 from tasks.effects.deciders import LENGTH, address_question
@@ -142,7 +142,7 @@ def disapproval(row: WaitRow, tool: str) -> str:
     return f"{_voters(row)} did not approve this call of {tool}.{_note(row)} It was not made."
 
 
-def verdict(row: WaitRow, tool: str) -> tuple[str, ToolResult]:
+def verdict(row: WaitRow, tool: str) -> tuple[EffectState, ToolResult]:
     """What a person said of a call in doubt: "done", "not_done" or "abandoned", with what the agent gets.
 
     Raises Undecided.

@@ -14,9 +14,8 @@ from typing import Any
 import pytest
 
 from blocks.ledger import Fenced, Ledger, RunStart
-from tasks.durable import Durable
 from tasks.effects.gate import EffectGate, Refused, Unsure
-from tasks.effects.tools import LeasedEffects, LeasedWaits, guard_tool
+from tasks.effects.tools import guard_tool
 from tasks.tools import Tool, ToolResult, ToolSet
 from tasks.waiting import Waiting
 from tests.support.effects import Receiver as Executor
@@ -203,10 +202,7 @@ def test_who_lost_the_run_sends_nothing(desk: GateDesk) -> None:
         lease = await ledger.begin_run(start)
         await ledger.finish_run(lease, "waiting")
         await ledger.begin_run(start)
-        durable = Durable(ledger, lease)
-        gate = EffectGate(
-            LeasedEffects(durable), LeasedWaits(durable), tenant="default", run_id=RUN, step_path="s"
-        )
+        gate = EffectGate(ledger.effects, ledger.waits, lease, tenant="default", run_id=RUN, step_path="s")
         await call(gate, Executor([AssertionError("it was sent")]))
 
     with pytest.raises(Fenced):

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from blocks.ledger import EffectIntent, EffectRow, WaitRow, WaitStart
+from blocks.ledger import EffectIntent, EffectRow, Lease, WaitRow, WaitStart
 from blocks.patience import Patience
 from tasks.effects.gate import EffectGate
 from tasks.tools import ToolResult
@@ -19,6 +19,7 @@ BEFORE = {
     "not_done": ("intended", "unknown"),
     "abandoned": ("intended", "unknown"),
 }
+LEASE = Lease("default", "r", 1, "token", True, None)
 
 
 @dataclass
@@ -28,7 +29,7 @@ class MemoryEffects:
     rows: dict[str, EffectRow] = field(default_factory=dict)
     log: list[str] = field(default_factory=list)
 
-    async def intend(self, intent: EffectIntent) -> EffectRow:
+    async def intend(self, lease: Lease, intent: EffectIntent) -> EffectRow:
         """Insert or get."""
         await asyncio.sleep(0)
         self.log.append("intend")
@@ -41,7 +42,7 @@ class MemoryEffects:
         self.rows[intent.effect_key] = row
         return row
 
-    async def sending(self, key: str) -> int:
+    async def sending(self, lease: Lease, key: str) -> int:
         """Count a send."""
         await asyncio.sleep(0)
         row = self.rows[key]
@@ -53,6 +54,7 @@ class MemoryEffects:
 
     async def settle(
         self,
+        lease: Lease,
         key: str,
         state: Any,
         *,
@@ -81,7 +83,7 @@ class MemoryWaits:
 
     rows: dict[str, WaitRow] = field(default_factory=dict)
 
-    async def open(self, start: WaitStart) -> WaitRow:
+    async def open(self, lease: Lease, start: WaitStart) -> WaitRow:
         """Insert or get."""
         await asyncio.sleep(0)
         known = self.rows.get(start.wait_key)
@@ -95,7 +97,7 @@ class MemoryWaits:
         self.rows[start.wait_key] = WaitRow(tenant="default", wait_id=wait_id, **given, **undecided, **times)
         return self.rows[start.wait_key]
 
-    async def get(self, wait_id: str) -> WaitRow | None:
+    async def get_async(self, tenant: str, wait_id: str) -> WaitRow | None:
         """By id."""
         return next((row for row in self.rows.values() if row.wait_id == wait_id), None)
 
@@ -136,7 +138,7 @@ class World:
     def gate(self, **more: Any) -> EffectGate:
         """The gate of a process that begins or continues the step."""
         given = {"tenant": "default", "run_id": "r", "step_path": "s", "patience": Patience(4.0), **more}
-        return EffectGate(self.effects, self.waits, **given)
+        return EffectGate(self.effects, self.waits, LEASE, **given)
 
     def call(self, send: Any, **more: Any) -> ToolResult:
         """One call, in a process of its own."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from blocks.ledger import EffectRow
+from blocks.ledger import EffectRow, Lease
 from blocks.ledger.runs.effects import EffectState
 from tasks.effects.calls import AlreadySo, EffectCall, brief
 from tasks.effects.gate import Refused, Unsure
@@ -338,15 +338,15 @@ class Dying(MemoryEffects):
 
     at: str = ""
 
-    async def sending(self, key: str) -> int:
+    async def sending(self, lease: Lease, key: str) -> int:
         if self.at == "before sending":
             raise Crash
-        return await super().sending(key)
+        return await super().sending(lease, key)
 
-    async def settle(self, key: str, state: Any, **more: Any) -> None:
+    async def settle(self, lease: Lease, key: str, state: Any, **more: Any) -> None:
         if self.at == "before outcome":
             raise Crash
-        await super().settle(key, state, **more)
+        await super().settle(lease, key, state, **more)
 
 
 def crashed(at: str, effect: str) -> tuple[World, Receiver]:
@@ -399,9 +399,9 @@ def test_a_cancelled_call_is_noted_before_the_cancellation_goes_on(world: World,
 
 def test_a_cancellation_while_the_outcome_is_written_does_not_lose_it(world: World) -> None:
     class Slow(MemoryEffects):
-        async def settle(self, key: str, state: Any, **more: Any) -> None:
+        async def settle(self, lease: Lease, key: str, state: Any, **more: Any) -> None:
             await asyncio.sleep(0.03)
-            await super().settle(key, state, **more)
+            await super().settle(lease, key, state, **more)
 
     world.effects = Slow()
 
