@@ -21,22 +21,29 @@ REMOTE: frozenset[Kind] = frozenset(("mcp", "http", "webhook"))
 _TEXT, _ITEMS, _DEPTH = 400, 20, 6
 
 
-class Refused(ToolError):
+class NotPerformed(ToolError):
     """This sending was definitely not performed: nothing was sent, or the other side declined it.
 
     It says nothing about an earlier sending of the same call.
     """
 
+    kind = "refused"
+    """What the ledger calls it."""
 
-class Unreached(Refused):
+
+class Unreached(NotPerformed):
     """No connection was to be had, so that nothing was sent: a little later one may be."""
 
+    kind = "unreached"
 
-class AlreadySo(Refused):
+
+class AlreadySo(NotPerformed):
     """Declined since things stand as the call wants them, such as the removal of what is not there.
 
     After an earlier sending that may have been performed, this is the call's outcome.
     """
+
+    kind = "alreadyso"
 
 
 class Unsure(ToolError):
@@ -46,6 +53,7 @@ class Unsure(ToolError):
     """
 
     again = True
+    kind = "unsure"
 
     def __init__(self, message: str, *, passing: bool = True) -> None:
         super().__init__(message)

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from blocks.boundaries import reached
 from blocks.ledger import EffectLedger, EffectRow, Lease, WaitLedger, WaitRow
 from blocks.patience import EFFECT, Patience, Vigil, Wait
-from tasks.effects.calls import REMOTE, EffectCall, Kind, Refused, Unreached, Unsure
+from tasks.effects.calls import REMOTE, EffectCall, Kind, NotPerformed, Unreached, Unsure
 from tasks.effects.earlier_work import EarlierWork
 from tasks.effects.questions import Questions
 from tasks.effects.record import EffectRecord, OnEvent, finish_uncut
@@ -33,10 +33,10 @@ from workflows.core.plans.plan import DecidersPlan
 
 T = TypeVar("T")
 
-__all__ = ["EffectGate", "Refused", "Send", "Unsure"]
+__all__ = ["EffectGate", "NotPerformed", "Send", "Unsure"]
 
 Send = Callable[[str], Awaitable[ToolResult]]
-"""Makes the call with an idempotency key. Raises Refused or Unsure where there is no outcome to record."""
+"""Makes the call with an idempotency key. Raises NotPerformed or Unsure where there is no outcome."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -115,9 +115,8 @@ class EffectGate:
         """The call's outcome: recorded before, or made now. `people` answer what is asked about it.
 
         Raises Waiting when a person has to approve it, to say whether it happened, or to answer the server;
-        Refused when it was definitely not performed; Unsure when an idempotent one has no outcome after all
-        tries (it is unknown, and may be made again with the same ordinal); Undecided when nobody answered;
-        Fenced.
+        NotPerformed when it definitely was not; Unsure when an idempotent one has no outcome after all tries
+        (it is unknown, and may be made again with the same ordinal); Undecided when nobody answered; Fenced.
         """
         call = EffectCall(
             tenant=self.tenant,
@@ -153,7 +152,7 @@ class EffectGate:
 
         `detail` is what is needed to go on later; `again` counts equal questions of one call. Raises Waiting
         while nobody has answered: the call counts as not performed until then; Undecided when nobody did in
-        time. Refused where no person can be asked that way.
+        time. NotPerformed where no person can be asked that way.
         """
         sending = self._under_way[idempotency_key]
         start = question_start(sending.call, self.scrub(ask), self.scrub(form), detail, again)
@@ -248,7 +247,7 @@ class EffectGate:
         """
         try:
             return await self.reach(partial(send, call.idempotency_key))
-        except Refused as refused:
+        except NotPerformed as refused:
             if earlier:
                 return judge_earlier(refused)
             await finish_uncut(self._record.settle(call, "refused", error=self._record.error(refused)))

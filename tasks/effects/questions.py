@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from blocks.ledger import EffectRow, WaitRow, WaitStart
 from blocks.ledger.waits.forms import UnfitForm
-from tasks.effects.calls import EffectCall, Refused, Unsure
+from tasks.effects.calls import EffectCall, NotPerformed, Unsure
 from tasks.effects.record import EffectRecord
 from tasks.effects.rows import EARLIER, IN_DOUBT
 from tasks.effects.waits import (
@@ -42,14 +42,14 @@ class Questions:
         return str(self.record.scrub(disapproval(row, call.tool)))
 
     async def of_server(self, call: EffectCall, start: WaitStart, *, doubt: bool) -> WaitRow:
-        """The answer to what a server asks before it goes on. Raises Refused where people cannot give one.
+        """The answer to what a server asks before it goes on. Raises NotPerformed where people can give none.
 
         The call counts as not performed meanwhile; `doubt`: but for an earlier sending, which may have been.
         """
         try:
             row = await self.record.open(start)
         except UnfitForm as unfit:
-            raise Refused(f"{call.tool} asks for what people cannot fill in: {unfit.message}.") from None
+            raise NotPerformed(f"{call.tool} asks for what people cannot fill in: {unfit.message}.") from None
         if is_decided(row):
             return row
         if call.effect != "none":

@@ -21,7 +21,7 @@ from blocks.ledger import (
     WaitStart,
 )
 from blocks.process.cut_off import SETTLE_SECONDS, uncut
-from tasks.effects.calls import EffectCall, brief
+from tasks.effects.calls import EffectCall, NotPerformed, Unsure, brief
 from workflows.core.errors import PhaselineError
 from workflows.core.refs import digest
 
@@ -103,9 +103,9 @@ class EffectRecord:
         """The question of that id; None for none."""
         return await self.waits.get_async(self.lease.tenant, wait_id) if wait_id else None
 
-    def error(self, error: Exception) -> dict[str, Any]:
-        """An exception as it is recorded."""
-        return {"message": str(brief(self.scrub(str(error)))), "kind": type(error).__name__.lower()}
+    def error(self, error: NotPerformed | Unsure) -> dict[str, Any]:
+        """Why a sending has no outcome, as it is recorded."""
+        return {"message": str(brief(self.scrub(str(error)))), "kind": error.kind}
 
     def shown_arguments(self, call: EffectCall) -> Any:
         """The arguments as they are recorded."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from blocks.ledger import EffectRow
-from tasks.effects.calls import AlreadySo, EffectCall, Refused, Unsure
+from tasks.effects.calls import AlreadySo, EffectCall, NotPerformed, Unsure
 from tasks.effects.waits import abandoned_result
 from tasks.tools import ToolResult
 from workflows.core.refs import canonical_json
@@ -36,7 +36,7 @@ def closed_result(call: EffectCall, row: EffectRow) -> ToolResult:
     return abandoned_result(call.tool, "it was taken back." if row.state == "undone" else "it was abandoned.")
 
 
-def judge_earlier(refused: Refused) -> ToolResult:
+def judge_earlier(refused: NotPerformed) -> ToolResult:
     """What a refusal says of an earlier sending in doubt: that it was performed, or raises Unsure."""
     if isinstance(refused, AlreadySo):
         return ToolResult(f"{refused}\n[It counts as done: {EARLIER}.]")

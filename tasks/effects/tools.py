@@ -67,7 +67,7 @@ async def _small(result: ToolResult, context: RunContext, path: str) -> ToolResu
 class ActingTool:
     """A tool as its executor offers it: `send` makes one call with its idempotency key.
 
-    `send` raises Refused and Unsure as gate.py says. `effect_of` gives the effect of one call where it
+    `send` raises NotPerformed and Unsure as gate.py says. `effect_of` gives the effect of one call where it
     depends on the arguments. `path` is what its effects are recorded under: server.tool, or the name.
     """
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from blocks.storage.artifacts import ArtifactStore
 from tasks.context import RunContext
-from tasks.effects.calls import Refused, Unsure
+from tasks.effects.calls import NotPerformed, Unsure
 from tasks.handlers.faults import HandlerError, HandlerFault, HandlerOutput
 from tasks.handlers.pinned_code import Code, CodeChanged, copy_pinned
 from tasks.handlers.process import run_handler
@@ -129,10 +129,10 @@ def _handler_tool(
     return Tool(handler.name, handler.description, schema, run, handler.effect)
 
 
-def _as_told(fault: HandlerFault) -> Refused | Unsure:
+def _as_told(fault: HandlerFault) -> NotPerformed | Unsure:
     """What a call without a result says of what it did: nothing, or that nobody knows."""
     if fault.before_sending:
-        return Refused(str(fault))
+        return NotPerformed(str(fault))
     # One that raised, or gave what is no result, most likely does so again.
     return Unsure(fault.message, passing=not isinstance(fault, (HandlerError, HandlerOutput)))
 
@@ -177,7 +177,7 @@ async def _documents(
 
 async def _document(name: str, values: Mapping[str, Value], store: ArtifactStore) -> DocumentFile:
     if name not in values:
-        raise Refused(f"There is no document named {name}. There are: {', '.join(values)}.")
+        raise NotPerformed(f"There is no document named {name}. There are: {', '.join(values)}.")
     return await values[name].document(store)
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import mcp.types as types
 
 from blocks.secrecy.secrets import learn
-from tasks.effects.calls import Refused, Unreached
+from tasks.effects.calls import NotPerformed, Unreached
 from tasks.secrets import Secrets, known_secrets
 from tasks.servers.session import Asked, NeverLeft, ServerUnavailable, ServerUnreached, Session
 from workflows.core.plans.plan import ServerPlan
@@ -70,7 +70,7 @@ class McpServers:
         responses: dict[str, Any] | None = None,
         state: str | None = None,
     ) -> types.CallToolResult | Asked:
-        """One call of a tool. Raises Refused, Unreached, Unsure, and ToolError with what the server said.
+        """One call of a tool. Raises NotPerformed, Unreached, Unsure, ToolError with what the server said.
 
         A call that certainly never left is made again on a new session, once.
         """
@@ -78,13 +78,13 @@ class McpServers:
             try:
                 session = await self.session(plan)
             except ServerUnavailable as error:
-                kind = Unreached if isinstance(error, ServerUnreached) else Refused
+                kind = Unreached if isinstance(error, ServerUnreached) else NotPerformed
                 raise kind(f"{tool} was not called: {error.message}") from None
             try:
                 return await session.call(tool, arguments, key, responses, state)
             except NeverLeft as error:
                 if not again:
-                    raise Refused(str(error)) from None
+                    raise NotPerformed(str(error)) from None
         raise AssertionError("the second try returns or raises")
 
     async def close(self) -> None:

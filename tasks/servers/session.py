@@ -18,7 +18,7 @@ from mcp.client.sse import sse_client
 from mcp.client.streamable_http import streamable_http_client
 
 from blocks.schemas.checking import Unchecked, foreign_problems
-from tasks.effects.calls import Refused, Unreached, Unsure
+from tasks.effects.calls import NotPerformed, Unreached, Unsure
 from tasks.secrets import Secrets, scrub_text, scrub_value
 from tasks.servers.attempts import ANSWER_BYTES, ATTEMPT, Attempt, WatchedHttp, plain_http, watch_transport
 from tasks.servers.stdio import StdioServer
@@ -115,7 +115,7 @@ class Session:
         responses: dict[str, Any] | None,
         state: str | None,
     ) -> types.CallToolResult | Asked:
-        """One request. Raises NeverLeft, Refused, Unsure, ToolError."""
+        """One request. Raises NeverLeft, NotPerformed, Unsure, ToolError."""
         assert self._client is not None
         attempt = Attempt()
         token = ATTEMPT.set(attempt)
@@ -254,7 +254,7 @@ class Session:
         if attempt.not_sent:
             return Unreached(f"{who} could not be reached: {self._clean(attempt.not_sent)}.")
         if attempt.status in _DEFINITE_4XX and error.code in _IN_DOUBT:
-            return Refused(f"{who} refused the call with HTTP {attempt.status}.")
+            return NotPerformed(f"{who} refused the call with HTTP {attempt.status}.")
         if attempt.lost:
             return Unsure(f"the connection to {who} was lost: {self._clean(attempt.lost)}.")
         if error.code == _TIMED_OUT:
@@ -262,7 +262,9 @@ class Session:
         if error.code == _CLOSED:
             return Unsure(f"{who} closed the connection during the call.")
         if error.code in _NOT_PERFORMED:
-            return Refused(f"{who} refused the call: {told}{self._clean(_addresses(error))} ({error.code})")
+            return NotPerformed(
+                f"{who} refused the call: {told}{self._clean(_addresses(error))} ({error.code})"
+            )
         if error.code in _IN_DOUBT:
             return Unsure(f"{who} failed: {told} ({error.code}).")
         return ToolError(f"{who} answered with an error: {told} ({error.code})")

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from blocks.schemas.checking import schema_fault
-from tasks.effects.calls import Refused
+from tasks.effects.calls import NotPerformed
 from tasks.effects.gate import EffectGate
 from tasks.effects.tools import ActingTool
 from tasks.effects.waits import by_timeout
@@ -214,7 +214,7 @@ class _Call:
                 result = await self._servers.call(
                     self._plan, self._tool, self._arguments, self._key, responses=responses, state=state
                 )
-            except Refused:
+            except NotPerformed:
                 if state is None:
                     raise
                 # The server has forgotten where it stopped (a new key, or too long ago): from the beginning,
@@ -236,7 +236,7 @@ class _Call:
         return _fill_requests(row.detail["requests"], row), row.detail["state"]
 
     async def _answers(self, asked: Asked) -> dict[str, Any] | None:
-        """What people answered. Raises Waiting, and Refused for questions no person can answer."""
+        """What people answered. Raises Waiting, and NotPerformed for questions no person can answer."""
         if not asked.requests:
             await asyncio.sleep(0.25)  # the server needs more time, and says so this way
             return None
@@ -260,7 +260,7 @@ def _form(server: str, tool: str, requests: Mapping[str, Any]) -> tuple[str, dic
     """One question and one form for all that a server asks at once."""
     wrong = [r.get("method") for r in requests.values() if r.get("method") != "elicitation/create"]
     if wrong:
-        raise Refused(f"the MCP server '{server}' asks for {wrong[0]}, which people cannot answer.")
+        raise NotPerformed(f"the MCP server '{server}' asks for {wrong[0]}, which people cannot answer.")
     params = {key: request["params"] for key, request in requests.items()}
     asks = [f"{p['message']}" + (f" Visit {p['url']}" if p.get("url") else "") for p in params.values()]
     schemas = {

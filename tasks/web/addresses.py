@@ -7,7 +7,7 @@ import ipaddress
 import socket
 from typing import TYPE_CHECKING
 
-from tasks.effects.calls import Refused
+from tasks.effects.calls import NotPerformed
 from workflows.core.cut_text import cut
 
 if TYPE_CHECKING:
@@ -54,16 +54,16 @@ def is_public(address: str) -> bool:
 
 
 async def public_addresses(host: str) -> list[str]:
-    """The public addresses of a host, to connect to instead of its name. Raises Refused when it has none."""
+    """The public addresses of a host, to connect to instead of its name. Raises NotPerformed for none."""
     loop = asyncio.get_running_loop()
     try:
         found = await loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
-        raise Refused(f"{cut(host, 200)} has no address.") from None
+        raise NotPerformed(f"{cut(host, 200)} has no address.") from None
     addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
     public = [address for address in addresses if is_public(address)]
     if not public:
-        raise Refused(f"{cut(host, 200)} is an address inside this network.")
+        raise NotPerformed(f"{cut(host, 200)} is an address inside this network.")
     return public[:_TRIED]
 
 

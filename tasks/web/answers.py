@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
-from tasks.effects.calls import AlreadySo, Refused, Unreached, Unsure
+from tasks.effects.calls import AlreadySo, NotPerformed, Unreached, Unsure
 
 if TYPE_CHECKING:
     import httpx2
@@ -33,20 +33,20 @@ NOT_THERE = frozenset((404, 410))
 
 
 def judge(status: int, told: str, method: str) -> None:
-    """Raises Refused or Unsure for a status that is not an outcome; `told` is the text for the agent."""
+    """Raises NotPerformed or Unsure for a status that is not an outcome; `told` is the text for the agent."""
     if status >= 500 or status in UNSURE_4XX:
         raise Unsure(told)
     if method == "DELETE" and status in NOT_THERE:
         raise AlreadySo(told)
     if status >= 400:
-        raise Refused(told)
+        raise NotPerformed(told)
 
 
 @asynccontextmanager
 async def exchange(who: str, seconds: float) -> AsyncIterator[None]:
     """An exchange with `who` (a host, never a whole address) of at most `seconds`.
 
-    Its failures leave as Refused when nothing was sent, else as Unsure.
+    Its failures leave as NotPerformed when nothing was sent, else as Unsure.
     """
     import httpx2
 
@@ -65,7 +65,7 @@ async def exchange(who: str, seconds: float) -> AsyncIterator[None]:
     except not_sent as error:
         if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout):
             raise Unreached(f"{who} could not be reached: {_why(error)}.") from None
-        raise Refused(f"{who} could not be reached: {_why(error)}.") from None
+        raise NotPerformed(f"{who} could not be reached: {_why(error)}.") from None
     except TimeoutError:
         raise Unsure(f"{who} did not answer within {seconds:g} s.") from None
     except httpx2.HTTPError as error:

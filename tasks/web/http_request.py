@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
-from tasks.effects.calls import Refused
+from tasks.effects.calls import NotPerformed
 from tasks.effects.tools import ActingTool
 from tasks.tools import Effect, ToolError, ToolResult
 from tasks.web.addresses import at_address, public_addresses
@@ -120,14 +120,14 @@ class HttpAccess:
     async def send(self, arguments: dict[str, Any], key: str) -> ToolResult:
         """One request. A GET or HEAD that only reads follows redirects within the allowed hosts.
 
-        Raises Refused, Unsure.
+        Raises NotPerformed, Unsure.
         """
         import httpx2
 
         method = arguments["method"]
         url, addresses = await self._check_address(arguments["url"], method)
         if self._keeps(method) and _overrides_body(arguments.get("body")):
-            raise Refused("The body may not say that the request is one of another method.")
+            raise NotPerformed("The body may not say that the request is one of another method.")
         headers, body = _headers(arguments), _body(arguments)
         reads = method in ("GET", "HEAD") and self.effect_of(arguments) == "none"
         if not reads:
@@ -155,7 +155,7 @@ class HttpAccess:
     async def _check_address(self, written: str, method: str) -> tuple[httpx2.URL, Sequence[str]]:
         """The address, when it is one the agent may ask, and where to connect; nothing: by its name.
 
-        Raises Refused.
+        Raises NotPerformed.
         """
         import httpx2
 
@@ -163,22 +163,24 @@ class HttpAccess:
             url = httpx2.URL(written)
             host = url.raw_host.decode("ascii")
         except (httpx2.InvalidURL, ValueError):
-            raise Refused(f"{cut(written, 200)} is no address.") from None
+            raise NotPerformed(f"{cut(written, 200)} is no address.") from None
         if url.scheme not in _PORTS or not host or "%" in host:
-            raise Refused(f"{cut(written, 200)} is no http:// or https:// address.")
+            raise NotPerformed(f"{cut(written, 200)} is no http:// or https:// address.")
         if url.userinfo:
-            raise Refused("An address may not hold a user name or password.")
+            raise NotPerformed("An address may not hold a user name or password.")
         if self._keeps(method) and _overrides(_fields(url.query.decode("latin-1"))):
-            raise Refused("The address may not say that the request is one of another method.")
+            raise NotPerformed("The address may not say that the request is one of another method.")
         pattern = match_endpoint(url.scheme, host, url.port or _PORTS[url.scheme], self.endpoints)
         if pattern is None:
-            raise Refused(f"{host} is not an allowed host. Allowed: {', '.join(sorted(self.endpoints))}.")
+            raise NotPerformed(
+                f"{host} is not an allowed host. Allowed: {', '.join(sorted(self.endpoints))}."
+            )
         if "*" not in pattern:
             return url, ()
         try:
             return url, await public_addresses(host)
-        except Refused as refused:
-            raise Refused(f"{refused} {pattern} does not allow that.") from None
+        except NotPerformed as refused:
+            raise NotPerformed(f"{refused} {pattern} does not allow that.") from None
 
 
 async def _send_to(
@@ -239,9 +241,9 @@ def _headers(arguments: dict[str, Any]) -> dict[str, str]:
     # Many servers take `_` for `-`.
     wrong = sorted(name for name in given if name.replace("_", "-") in _OURS)
     if wrong:
-        raise Refused(f"These headers cannot be set: {', '.join(wrong)}.")
+        raise NotPerformed(f"These headers cannot be set: {', '.join(wrong)}.")
     if not all(_is_header(name) and value.isprintable() for name, value in given.items()):
-        raise Refused("A header has a plain name and a value of one line.")
+        raise NotPerformed("A header has a plain name and a value of one line.")
     return given
 
 

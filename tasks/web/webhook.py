@@ -15,7 +15,7 @@ import time
 from typing import Any
 from urllib.parse import urlsplit
 
-from tasks.effects.calls import Refused
+from tasks.effects.calls import NotPerformed
 from tasks.effects.gate import EffectGate
 from tasks.tools import ToolResult
 from tasks.web.answers import body_of, exchange, judge
@@ -55,8 +55,8 @@ async def call_webhook(
 ) -> ToolResult:
     """POST a JSON payload, once. Gives status and answer of a receiver that took it.
 
-    `key` identifies the message; `secret` signs it (`whsec_` and base64, or any text). Raises Refused when it
-    was definitely not taken, Unsure when it may have been, UsageError for a secret that is none.
+    `key` identifies the message; `secret` signs it (`whsec_` and base64, or any text). Raises NotPerformed
+    when it was definitely not taken, Unsure when it may have been, UsageError for a secret that is none.
     """
     return await _call(url, payload, key, None if secret is None else signing_key(secret), seconds)
 
@@ -66,9 +66,9 @@ async def _call(url: str, payload: Any, key: str, signing: bytes | None, seconds
 
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise Refused("The webhook's address is no http:// or https:// address.")
+        raise NotPerformed("The webhook's address is no http:// or https:// address.")
     if parts.username is not None or parts.password is not None:
-        raise Refused("The webhook's address may not hold a user name or password.")
+        raise NotPerformed("The webhook's address may not hold a user name or password.")
     body = json.dumps(payload, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
     headers = {"content-type": "application/json", **signed_headers(key, int(time.time()), body, signing)}
     async with exchange(parts.hostname, seconds), httpx2.AsyncClient(timeout=seconds) as client:
@@ -80,7 +80,7 @@ async def _call(url: str, payload: Any, key: str, signing: bytes | None, seconds
                 told = f"The webhook at {parts.hostname} answered HTTP {status} {reason}".strip()
                 judge(status, f"{told}.", "POST")
             if status >= 300:
-                raise Refused(f"The webhook at {parts.hostname} redirects; give its final address.")
+                raise NotPerformed(f"The webhook at {parts.hostname} redirects; give its final address.")
             answer = await _answer(response)
         finally:
             await response.aclose()

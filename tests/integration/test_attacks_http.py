@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 import tasks.web.addresses
-from tasks.effects.calls import Refused
+from tasks.effects.calls import NotPerformed
 from tasks.web.addresses import is_public, public_addresses
 from tasks.web.answers import text_of
 from tasks.web.http_request import BODY_BYTES, HttpAccess, http_tool
@@ -63,7 +63,7 @@ def test_addresses_outside() -> None:
      "\uff11\uff12\uff17.0.0.1", "127\u30020\u30020\u30021"],
 )  # fmt: skip
 def test_no_way_of_writing_it_reaches_this_machine(host: str) -> None:
-    with Receiver() as receiver, pytest.raises(Refused):
+    with Receiver() as receiver, pytest.raises(NotPerformed):
         ask("GET", f"http://{host}:{receiver.port}/")
     assert receiver.received == []
 
@@ -71,13 +71,13 @@ def test_no_way_of_writing_it_reaches_this_machine(host: str) -> None:
 @pytest.mark.parametrize("host", ["[fe80::1%25lo]", "[::1%25lo]"])
 def test_an_address_with_a_zone_is_refused(host: str) -> None:
     for endpoints in (("*",), ("[::1]",), ("[fe80::1]",)):
-        with pytest.raises(Refused):
+        with pytest.raises(NotPerformed):
             ask("GET", f"http://{host}/", endpoints=endpoints)
 
 
 def test_a_name_without_an_address_is_refused() -> None:
     """It may have one a moment later."""
-    with pytest.raises(Refused, match="has no address"):
+    with pytest.raises(NotPerformed, match="has no address"):
         ask("GET", "http://no-such-name.invalid/")
 
 
@@ -112,7 +112,7 @@ def test_a_name_is_looked_up_once_and_what_was_checked_is_asked(monkeypatch: pyt
         ask("GET", f"http://{NAME}:{receiver.port}/a")
         (request,) = receiver.received
         assert request.headers["host"] == f"{NAME}:{receiver.port}" and names.asked == [NAME]
-        with pytest.raises(Refused, match="inside this network"):
+        with pytest.raises(NotPerformed, match="inside this network"):
             ask("GET", f"http://{NAME}:{receiver.port}/b")
     assert len(receiver.received) == 1
 
@@ -121,7 +121,7 @@ def test_each_hop_of_a_redirect_is_looked_up_and_checked(monkeypatch: pytest.Mon
     names = Names(monkeypatch, ["127.0.0.1"], ["127.0.0.2"])
     with Receiver() as receiver:
         receiver.otherwise = (302, {"location": f"http://{NAME}:{receiver.port}/next"}, b"")
-        with pytest.raises(Refused, match="inside this network"):
+        with pytest.raises(NotPerformed, match="inside this network"):
             ask("GET", f"http://{NAME}:{receiver.port}/a")
     assert [request.path for request in receiver.received] == ["/a"] and len(names.asked) == 2
 
@@ -215,7 +215,7 @@ def test_a_certificate_is_held_against_the_name(monkeypatch: pytest.MonkeyPatch,
 def test_a_certificate_of_another_name_is_refused(monkeypatch: pytest.MonkeyPatch, certified: int) -> None:
     names = Names(monkeypatch, ["127.0.0.1"])
     monkeypatch.setattr(names, "name", "other.test")
-    with pytest.raises(Refused, match=r"(?i)certificate"):
+    with pytest.raises(NotPerformed, match=r"(?i)certificate"):
         ask("GET", f"https://other.test:{certified}/")
 
 
@@ -228,7 +228,7 @@ HEADERS = ("X-HTTP-Method-Override", "x-http-method", "X-Method-Override", "X_HT
 @pytest.mark.parametrize("header", HEADERS)
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_no_header_makes_it_another_method(header: str, method: str) -> None:
-    with Receiver() as receiver, pytest.raises(Refused, match="cannot be set"):
+    with Receiver() as receiver, pytest.raises(NotPerformed, match="cannot be set"):
         ask(method, receiver.url, ("127.0.0.1",), headers={header: "DELETE"})
     assert receiver.received == []
 
@@ -252,7 +252,7 @@ def test_no_header_makes_it_another_method(header: str, method: str) -> None:
 )
 def test_no_body_makes_it_another_method_where_methods_are_narrowed(body: Any) -> None:
     with Receiver() as receiver:
-        with pytest.raises(Refused, match="another method"):
+        with pytest.raises(NotPerformed, match="another method"):
             ask("POST", receiver.url, ("127.0.0.1",), body=body, access=READING)
         assert receiver.received == []
         ask("POST", receiver.url, ("127.0.0.1",), body=body)
@@ -280,7 +280,7 @@ def test_ordinary_fields_are_no_method(body: Any) -> None:
     ],
 )
 def test_no_query_makes_reading_another_method(query: str) -> None:
-    with Receiver() as receiver, pytest.raises(Refused, match="another method"):
+    with Receiver() as receiver, pytest.raises(NotPerformed, match="another method"):
         ask("GET", f"{receiver.url}/?{query}", ("127.0.0.1",))
     assert receiver.received == []
 
@@ -288,7 +288,7 @@ def test_no_query_makes_reading_another_method(query: str) -> None:
 def test_the_tool_knows_that_its_methods_are_narrowed() -> None:
     tool = http_tool(HttpPlan(endpoints=("127.0.0.1",), methods=("GET", "POST")))
     assert tool is not None
-    with pytest.raises(Refused, match="another method"):
+    with pytest.raises(NotPerformed, match="another method"):
         asyncio.run(tool.send({"method": "POST", "url": "http://127.0.0.1:1/?_method=PUT"}, "key"))
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from blocks.ledger import Fenced, Ledger, RunStart
-from tasks.effects.gate import EffectGate, Refused, Unsure
+from tasks.effects.gate import EffectGate, NotPerformed, Unsure
 from tasks.effects.tools import guard_tool
 from tasks.tools import Tool, ToolResult, ToolSet
 from tasks.waiting import Waiting
@@ -88,8 +88,8 @@ def test_abandoned_by_a_person(desk: GateDesk) -> None:
 
 
 def test_refused_then_sent_again(desk: GateDesk) -> None:
-    send = Executor([Refused("closed on Sundays"), "paid"])
-    with pytest.raises(Refused):
+    send = Executor([NotPerformed("closed on Sundays"), "paid"])
+    with pytest.raises(NotPerformed):
         perform(desk, send)
     assert desk.effect.state == "refused"
     assert perform(desk, send) == ToolResult("paid")
@@ -113,7 +113,7 @@ def test_a_refusal_in_another_process_does_not_settle_an_earlier_sending(desk: G
     sent = desk.effect.sent
     for _ in range(2):
         with pytest.raises(Unsure, match="closed\nThis sending was refused, but an earlier sending"):
-            perform(desk, Executor([Refused("closed")]), effect="idempotent")
+            perform(desk, Executor([NotPerformed("closed")]), effect="idempotent")
         assert desk.effect.state == "unknown"
     assert desk.effect.sent == sent + 2
 
@@ -127,7 +127,7 @@ def test_a_question_that_people_cannot_be_asked_is_refused(desk: GateDesk, effec
 
         await call(gate, send, effect=effect)
 
-    with pytest.raises(Refused, match=r"bank\.pay asks for what people cannot fill in: .* is array"):
+    with pytest.raises(NotPerformed, match=r"bank\.pay asks for what people cannot fill in: .* is array"):
         desk.work(step)
     assert [row.state for row in desk.effects()] == (["refused"] if effect == "once" else [])
     assert desk.ledger.waits.list_open("default") == []
@@ -142,7 +142,7 @@ def test_a_question_keeps_an_earlier_doubt(desk: GateDesk) -> None:
                 lost.append(key)
                 raise Unsure("the connection was lost")
             await gate.ask(key, ask="Sure?", form={"properties": {"sure": {"type": "boolean"}}}, detail={})
-            raise Refused("too late")
+            raise NotPerformed("too late")
 
         await call(gate, send, effect="idempotent")
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from blocks.ledger import Ledger
-from tasks.effects.gate import Refused, Unsure
+from tasks.effects.gate import NotPerformed, Unsure
 from tasks.tools import ToolResult, ToolSet
 from tasks.waiting import Waiting
 from tasks.web.http_request import BODY_BYTES, HttpAccess, http_tool, match_endpoint
@@ -354,7 +354,14 @@ def test_a_webhook_that_refuses_after_a_doubt_may_have_been_taken(desk: GateDesk
 
 @pytest.mark.parametrize(
     ("answer", "error"),
-    [(400, Refused), (410, Refused), (302, Refused), (500, Unsure), (429, Unsure), ("close", Unsure)],
+    [
+        (400, NotPerformed),
+        (410, NotPerformed),
+        (302, NotPerformed),
+        (500, Unsure),
+        (429, Unsure),
+        ("close", Unsure),
+    ],
 )
 def test_what_a_webhook_says(receiver: Receiver, answer: Answer, error: type[Exception]) -> None:
     receiver.otherwise = answer
@@ -373,7 +380,7 @@ def test_a_webhook_in_time_or_in_doubt(receiver: Receiver) -> None:
 
 def test_a_webhook_that_cannot_be_called() -> None:
     for url in ("https://user:pass@example.com/", "ftp://example.com/", "nothing"):
-        with pytest.raises(Refused) as refused:
+        with pytest.raises(NotPerformed) as refused:
             asyncio.run(call_webhook(url, {}, key="k"))
         assert "pass@" not in str(refused.value)
     with pytest.raises(UsageError, match="not base64"):

@@ -11,7 +11,7 @@ import pytest
 from blocks.ledger import EffectRow, Lease
 from blocks.ledger.runs.effects import EffectState
 from tasks.effects.calls import AlreadySo, EffectCall, brief
-from tasks.effects.gate import Refused, Unsure
+from tasks.effects.gate import NotPerformed, Unsure
 from tasks.effects.rows import IN_DOUBT, OUTCOME_BYTES, may_have_happened
 from tasks.effects.waits import Undecided
 from tasks.tools import ToolError, ToolResult
@@ -113,8 +113,8 @@ def test_a_read_is_not_written_down(world: World) -> None:
 
 
 def test_what_was_refused_may_be_sent_again_with_the_same_key(world: World) -> None:
-    send = Receiver([Refused("no such account"), "paid"])
-    with pytest.raises(Refused, match="no such account"):
+    send = Receiver([NotPerformed("no such account"), "paid"])
+    with pytest.raises(NotPerformed, match="no such account"):
         world.call(send)
     assert world.effects.only.state == "refused"
     assert world.effects.only.error == {"message": "no such account", "kind": "refused"}
@@ -153,16 +153,16 @@ class Early(PhaselineError):
     before_sending = True
 
 
-@pytest.mark.parametrize("fault", [Refused("no such account."), Early("the file changed")])
+@pytest.mark.parametrize("fault", [NotPerformed("no such account."), Early("the file changed")])
 def test_a_refusal_does_not_settle_an_earlier_sending(world: World, fault: Exception) -> None:
     for _ in range(2):  # the second finds a call that was given up
         send = Receiver([Unsure("lost"), fault, "never"])
-        with pytest.raises(Unsure if isinstance(fault, Refused) else Early) as caught:
+        with pytest.raises(Unsure if isinstance(fault, NotPerformed) else Early) as caught:
             world.call(send, effect="idempotent")
         assert len(send.keys) == 2
         row = world.effects.only
         assert row.state == "unknown" and row.error is not None
-        if isinstance(fault, Refused):
+        if isinstance(fault, NotPerformed):
             told = "no such account.\nThis sending was refused, but an earlier sending of this call had no"
             assert row.error["message"] == str(caught.value)
             assert str(caught.value).startswith(told) and caught.value.again  # type: ignore[attr-defined]
@@ -172,7 +172,7 @@ def test_a_refusal_does_not_settle_an_earlier_sending(world: World, fault: Excep
 def test_a_refusal_after_a_crash_does_not_settle_what_was_sent() -> None:
     world, _ = crashed("before outcome", "idempotent")
     with pytest.raises(Unsure, match="an earlier sending"):
-        world.call(Receiver([Refused("closed")]), effect="idempotent")
+        world.call(Receiver([NotPerformed("closed")]), effect="idempotent")
     assert (world.effects.only.state, world.effects.only.sent) == ("unknown", 2)
 
 
@@ -187,7 +187,7 @@ def test_a_crash_before_a_call_in_doubt_is_sent_again_keeps_the_doubt() -> None:
     dying.at = ""
     assert world.effects.only.state == "not_done"
     with pytest.raises(Unsure, match="an earlier sending"):
-        world.call(Receiver([Refused("closed")]), effect="idempotent")
+        world.call(Receiver([NotPerformed("closed")]), effect="idempotent")
     assert world.effects.only.state == "unknown"
 
 
@@ -197,7 +197,7 @@ def test_what_is_so_already_was_done_by_the_earlier_sending(world: World) -> Non
     assert world.call(send, effect="idempotent") == done
     assert world.effects.only.state == "done"
     world = World()
-    with pytest.raises(Refused):
+    with pytest.raises(NotPerformed):
         world.call(Receiver([AlreadySo("not there.")]), effect="idempotent")
     assert world.effects.only.state == "refused"
 
@@ -205,8 +205,8 @@ def test_what_is_so_already_was_done_by_the_earlier_sending(world: World) -> Non
 def test_a_refusal_after_a_person_said_that_it_did_not_happen_is_one(world: World) -> None:
     in_doubt(world)
     world.waits.answer({"outcome": "not_done"})
-    with pytest.raises(Refused):
-        world.call(Receiver([Refused("closed")]))
+    with pytest.raises(NotPerformed):
+        world.call(Receiver([NotPerformed("closed")]))
     assert (world.effects.only.state, world.effects.only.sent) == ("refused", 2)
 
 
