@@ -12,7 +12,7 @@ from flows.steps.inputs import known_value
 from flows.steps.items import item_parts
 from tasks.context import RunContext
 from tasks.results import StepResult
-from tasks.values import Value, argument, evaluate
+from tasks.values import Value, evaluate, fill_argument
 from workflows.core.compile.undo import OUTPUT
 from workflows.core.errors import PhaselineError
 from workflows.core.expressions.templates import lone_expression
@@ -123,7 +123,7 @@ async def _inner_inputs(
             given[name] = known_value(name, handed.ref or handed.plain, specs.get(name))
             continue
         try:
-            told = await argument(written, values, context.store, names)
+            told = await fill_argument(written, values, context.store, names)
             given[name] = known_value(name, told, specs.get(name))
         except PhaselineError:
             given.pop(name, None)  # an undo that reads it says that it is missing

@@ -45,7 +45,7 @@ from flows.steps.scope import Scope
 from flows.steps.walk import TimeLimits, walk_to_end
 from tasks import context as run_context
 from tasks.budget import Budgets
-from tasks.context import RunContext, counting
+from tasks.context import RunContext, count_failed_calls
 from tasks.durable import Durable
 from tasks.secrets import known_secrets
 from tasks.values import Value
@@ -239,7 +239,7 @@ async def _walked(held: _Held, given: Mapping[str, Any], storage: Awaitable[Any]
             # What was under way when an earlier process died may have been billed: it stays charged.
             await held.ledger.budgets.forfeit_left(lease)
         context.budgets = Budgets(Durable(held.ledger, lease))
-        await context.budgets.bound("", plan.budget)
+        await context.budgets.set_ceilings("", plan.budget)
         context.on_event("run.started", told)
         for path in _asking(plan, keeper.cut_off) if not earlier.offline else ():
             context.on_event("step.interrupted", {"step": path})
@@ -334,7 +334,7 @@ def _context(held: _Held, offline: bool, *, restored: bool) -> RunContext:
         patience=launch.patience,
         offline=offline,
         tenant=launch.tenant,
-        on_event=counting(launch.on_event, failed_calls),
+        on_event=count_failed_calls(launch.on_event, failed_calls),
         failed_calls=failed_calls,
         prices=launch.prices,
         limits=launch.limits,

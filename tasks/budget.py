@@ -56,14 +56,14 @@ class Budgets:
     """Requests that held something, and do no more."""
     changed: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def tell(self, *, asking: int = 0, held: int = 0) -> None:
+    def change_counts(self, *, asking: int = 0, held: int = 0) -> None:
         """Changes the counts; who waits looks again."""
         self.asking, self.held = self.asking + asking, self.held + held
         self.freed += max(-held, 0)
         self.changed.set()
         self.changed = asyncio.Event()
 
-    async def room(self, freed: int) -> bool:
+    async def wait_for_room(self, freed: int) -> bool:
         """After a refusal: whether anything was given back since `freed`, so that asking again may help.
 
         Waits while others of this process hold something, which is an upper bound of what they cost, or may
@@ -75,7 +75,7 @@ class Budgets:
             await self.changed.wait()
         return True
 
-    async def bound(self, path: str, plan: BudgetPlan | None, part: str = "") -> None:
+    async def set_ceilings(self, path: str, plan: BudgetPlan | None, part: str = "") -> None:
         """Sets the ceilings of the run ("") or of what is below a path; `part` tells two of it apart."""
         limits = {} if plan is None else _limits(plan)
         if not limits:

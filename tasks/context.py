@@ -254,7 +254,7 @@ class RunContext:
         """What the whole run cost so far."""
         return self._sum((*self.spent, *self.finished))
 
-    def paid(self, path: str) -> StepUsage:
+    def usage_of(self, path: str) -> StepUsage:
         """What one unit cost over the whole run, its failed attempts included."""
         return self._sum(p for p in (path,) if p in self.spent or p in self.finished)
 
@@ -290,7 +290,7 @@ class RunContext:
             await asyncio.shield(connection.close())
 
 
-def counting(listen: OnEvent, failed: Counter[str]) -> OnEvent:
+def count_failed_calls(listen: OnEvent, failed: Counter[str]) -> OnEvent:
     """The listener, with failed tool calls counted by the step they are of."""
 
     def count_failures(name: str, data: dict[str, Any]) -> None:

@@ -29,20 +29,20 @@ __all__ = [
 
 def scrub_text(text: str, secrets: Mapping[str, str]) -> str:
     """The text without the secrets, in any spelling."""
-    return _of(secrets).text(text)
+    return _as_secrets(secrets).text(text)
 
 
 def scrub_value(value: Any, secrets: Mapping[str, str]) -> Any:
     """A JSON value without the secrets, in texts, keys and numbers."""
-    return _of(secrets).value(value)
+    return _as_secrets(secrets).value(value)
 
 
 def scrub_body(body: bytes, media_type: str, secrets: Mapping[str, str]) -> bytes:
     """A body without the secrets. JSON stays JSON; a body without a secret stays as it is, byte for byte."""
-    return _of(secrets).body(body, media_type)
+    return _as_secrets(secrets).body(body, media_type)
 
 
-def _of(secrets: Mapping[str, str]) -> Secrets:
+def _as_secrets(secrets: Mapping[str, str]) -> Secrets:
     return secrets if isinstance(secrets, Secrets) else Secrets(secrets)
 
 
@@ -58,7 +58,7 @@ def without_secrets(secrets: Mapping[str, str]) -> Iterator[None]:
 
 def scrub_error(error: BaseException, secrets: Mapping[str, str]) -> None:
     """Takes the secrets out of every text an error carries."""
-    known = _of(secrets)
+    known = _as_secrets(secrets)
     for name, value in vars(error).items():
         if isinstance(value, (str, list, tuple)):
             clean = known.value(value)
@@ -72,8 +72,10 @@ def without_secret(error: Exception, secrets: Mapping[str, str]) -> Exception:
     It tells with what it carries, which is pickled with it, and with the errors it came from or holds.
     """
     told = " ".join(f"{each!s} {each!r} {vars(each)!r}" for each in _chain(error))
-    clean = _of(secrets).text(told)
-    return error if clean == told else RuntimeError(_of(secrets).text(f"{type(error).__name__}: {error}"))
+    known = _as_secrets(secrets)
+    if known.text(told) == told:
+        return error
+    return RuntimeError(known.text(f"{type(error).__name__}: {error}"))
 
 
 def _chain(error: BaseException) -> list[BaseException]:

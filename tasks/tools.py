@@ -130,12 +130,12 @@ class ToolSet:
             return ToolResult("Wrong arguments: " + "; ".join(problems), is_error=True)
         token = _AMONG_EQUAL.set(among_equal)
         try:
-            return await _run(tool, arguments)
+            return await _run_tool(tool, arguments)
         finally:
             _AMONG_EQUAL.reset(token)
 
 
-async def _run(tool: Tool, arguments: dict[str, Any]) -> ToolResult:
+async def _run_tool(tool: Tool, arguments: dict[str, Any]) -> ToolResult:
     try:
         return await tool.run(arguments)
     except PhaselineError:

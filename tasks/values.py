@@ -116,7 +116,7 @@ async def render(
     return parsed.render({**await load_scope(parsed.names, values, store), **extra})
 
 
-async def argument(
+async def fill_argument(
     written: Any, values: Mapping[str, Value], store: ArtifactStore, extra: Mapping[str, Any]
 ) -> Any:
     """An argument with its templates filled in; `{{ x }}` alone gives x itself."""
@@ -126,9 +126,9 @@ async def argument(
             return await evaluate(inner, values, store, extra)
         return await render(written, values, store, extra)
     if isinstance(written, Mapping):
-        return {k: await argument(v, values, store, extra) for k, v in written.items()}
+        return {k: await fill_argument(v, values, store, extra) for k, v in written.items()}
     if isinstance(written, (list, tuple)):
-        return [await argument(v, values, store, extra) for v in written]
+        return [await fill_argument(v, values, store, extra) for v in written]
     return written
 
 

@@ -152,7 +152,7 @@ class Execution:
             path,
             key,
             state,
-            usage=self.context.paid(path),
+            usage=self.context.usage_of(path),
             error=shown_error(error) if error else None,
             attempts=attempts,
             started=started,
@@ -240,7 +240,7 @@ class Execution:
                 unit.path,
                 unit.key,
                 unit.agent,
-                usage=self.context.paid(unit.path),
+                usage=self.context.usage_of(unit.path),
                 attempts=attempt,
                 started=started,
             )
@@ -268,7 +268,7 @@ class Execution:
 
     async def _completed(self, unit: Unit, outcome: Outcome, result: StepResult, started: int) -> Outcome:
         elsewhere = made_elsewhere(result, self.context) if outcome.reused else ""
-        paid = self.context.paid(unit.path)
+        paid = self.context.usage_of(unit.path)
         if outcome.reused and not elsewhere and unit.path not in self.context.spent:
             # Restored from storage alone: nothing but the result says what it cost.
             paid = result.usage

@@ -22,7 +22,7 @@ from tasks.failures import StepFailed, TimedOut, ending
 from tasks.options import is_final, retries_left, retry_waits
 from tasks.outputs.stored import store_output
 from tasks.results import StepResult
-from tasks.values import Value, argument
+from tasks.values import Value, fill_argument
 from workflows.core.expressions.templates import lone_expression
 from workflows.core.plans.plan import Plan, StepPlan
 
@@ -51,14 +51,14 @@ async def run_nested(
 
     async def running() -> None:
         await execution.keeper.started(
-            path, key, plan.workflow, usage=execution.context.paid(path), attempts=0, started=started
+            path, key, plan.workflow, usage=execution.context.usage_of(path), attempts=0, started=started
         )
 
     if path not in execution.context.finished:
         await running()
     values = await _inner_values(scope, step, plan, extra)
     if execution.context.budgets is not None:
-        await execution.context.budgets.bound(path, plan.budget, "/workflow")
+        await execution.context.budgets.set_ceilings(path, plan.budget, "/workflow")
 
     async def once() -> tuple[Scope, State[Any] | None, BaseException | None]:
         inner = Scope(
@@ -219,7 +219,7 @@ async def _inner_values(
             handed = scope.values[lone]
             given[name] = handed.ref if handed.ref is not None else handed.plain
         else:
-            given[name] = await argument(written, scope.values, context.store, names)
+            given[name] = await fill_argument(written, scope.values, context.store, names)
     return await bound_values(plan, given, context)
 
 

@@ -269,7 +269,7 @@ class Walk:
         if _has_parts(step) and (known is None or known.key != key):
             context.on_event("step.started", {"step": path, "agent": agent_of(step), "attempt": 1})
         if context.budgets is not None:
-            await context.budgets.bound(path, step.budget)
+            await context.budgets.set_ceilings(path, step.budget)
         try:
             async with scope.execution.time.of_step(path, step.budget):
                 outcome = await run_parts(scope, step, path, key, edges(ups), walk_inner)

@@ -59,7 +59,7 @@ class BudgetGate:
         self._began = time.monotonic()
 
     async def _hold(self, ids: list[str], request: Request) -> None:
-        amount = self._bound(request)
+        amount = self._upper_bound(request)
         lease, budgets = self.budgets.durable.lease, self.budgets
         self._bounds = (amount, *self._bounds[:1])
         while True:
@@ -67,14 +67,14 @@ class BudgetGate:
             refusal = await self._reserve(ids, amount)
             if refusal is None:
                 return
-            if not await budgets.room(freed):
-                raise _spent(refusal, lease.run_id)
+            if not await budgets.wait_for_room(freed):
+                raise _budget_fault(refusal, lease.run_id)
 
     async def _reserve(self, ids: list[str], amount: Amount) -> BudgetRefusal | None:
         lease, budgets = self.budgets.durable.lease, self.budgets
         budgets.count += 1
         reservation = f"{lease.run_id}/{self.path}/{lease.epoch}/{budgets.count}"
-        budgets.tell(asking=1)
+        budgets.change_counts(asking=1)
         held = 0
         try:
             refusal = await budgets.durable.ledger.budgets.reserve(
@@ -83,7 +83,7 @@ class BudgetGate:
             if refusal is None:
                 self._id, held = reservation, 1
         finally:
-            budgets.tell(asking=-1, held=held)
+            budgets.change_counts(asking=-1, held=held)
         return refusal
 
     async def after(self, answer: Answer) -> None:
@@ -154,13 +154,13 @@ class BudgetGate:
     def _ids(self) -> list[str]:
         return [*([self.day] if self.day else []), *self.budgets.of(self.path)]
 
-    def _bound(self, request: Request) -> Amount:
+    def _upper_bound(self, request: Request) -> Amount:
         text = canonical_json({k: request.get(k) for k in ("system", "messages", "tools")})
         tokens_in = int(len(text.encode("utf-8", "surrogatepass")) / _BYTES_PER_TOKEN) + 16
         most = Usage(input_tokens=tokens_in, output_tokens=int(request["max_tokens"]))
-        return Amount(tokens=most.total_tokens, usd=self._micro(most, str(request["model"])), turns=1)
+        return Amount(tokens=most.total_tokens, usd=self._to_micro(most, str(request["model"])), turns=1)
 
-    def _micro(self, usage: Usage, model: str) -> int:
+    def _to_micro(self, usage: Usage, model: str) -> int:
         return round((self.context.usd(usage, model) or 0.0) * _MICRO)
 
     async def _settle(self, usage: Usage, model: str) -> None:
@@ -173,7 +173,7 @@ class BudgetGate:
         try:
             await asyncio.shield(ledger.settle(lease, reservation, actual, unpriced=usd is None))
         finally:
-            self.budgets.tell(held=-1)
+            self.budgets.change_counts(held=-1)
 
     async def _end(self, *, sent: bool) -> None:
         """Ends the reservation of a request without an answer; one that was `sent` may have been billed."""
@@ -184,7 +184,7 @@ class BudgetGate:
                 ledger.forfeit(lease, reservation) if sent else ledger.release(lease, reservation)
             )
         finally:
-            self.budgets.tell(held=-1)
+            self.budgets.change_counts(held=-1)
 
     def _take(self) -> str:
         reservation, self._id = self._id, ""
@@ -194,7 +194,7 @@ class BudgetGate:
         return self.budgets.durable.ledger.budgets, self.budgets.durable.lease
 
 
-def _spent(refusal: BudgetRefusal, run_id: str) -> BudgetSpent:
+def _budget_fault(refusal: BudgetRefusal, run_id: str) -> BudgetSpent:
     def format_amount(amount: int) -> str:
         return f"${amount / _MICRO:.4f}" if refusal.resource == "usd" else f"{amount:,} {refusal.resource}"
 

@@ -96,10 +96,10 @@ class StepJournal:
         """
         kept = self.known.get((0, "input:tools"))
         if kept is not None:
-            body = await self._body(kept)
+            body = await self._read_body(kept)
             if body is not None:
                 return list(body["tools"])
-            self._part(1)
+            self._mark_parting(1)
         elif (current or foreign) and not self.begun:
             self._pending = [self._record(0, "input:tools", "", await self._share_body({"tools": current}))]
         return current
@@ -118,7 +118,7 @@ class StepJournal:
         found = await self._find_kept(index, "answer", request_digest, "its request")
         if found is not None:
             self._used[index], body = found
-            self._tell(index, "answer")
+            self._tell_replay(index, "answer")
             return Answer.from_json(body)
         # An answer that was received is paid: whatever cuts the step off, it is kept first.
         bound = self.context.patience.seconds + SETTLE_SECONDS
@@ -158,7 +158,7 @@ class StepJournal:
         asked, part = digest({"tool": name, "arguments": arguments}), f"tool:{ordinal}"
         found = await self._find_kept(index, part, asked, "its tool call")
         if found is not None:
-            self._tell(index, part)
+            self._tell_replay(index, part)
             return ToolResult(**found[1])
         with collect_intended() as keys:
             result = await produce()
@@ -197,7 +197,7 @@ class StepJournal:
         """Keeps something that cannot be made again: in the ledger itself, where nothing of it is lost."""
         await self._write(self._record(index, part, "", body), part)
 
-    async def lost(self, index: int, usage: Usage, model: str) -> None:
+    async def note_unanswered(self, index: int, usage: Usage, model: str) -> None:
         """What requests without an answer have cost."""
         mine = f"input:lost-{self.lease.epoch}-"
         count = 1 + sum(turn == index and part.startswith(mine) for turn, part in self.known)
@@ -209,7 +209,7 @@ class StepJournal:
         before = [record.turn for record in again if record.body["why"] == _REFUSED]
         if len(before) >= SET_ASIDE or index in before or index not in self._used:
             return False
-        await self._leave(index, _REFUSED, [self._used[index]])
+        await self._leave_answers(index, _REFUSED, [self._used[index]])
         self.context.on_event("turn.set_aside", {"step": self.path, "turn": index})
         return True
 
@@ -220,14 +220,14 @@ class StepJournal:
         if not answers:
             return
         for record in reversed(answers):
-            if await self._body(record) is not None:
+            if await self._read_body(record) is not None:
                 return
-        self._part(index)
-        await self._leave(index, _LOST, [record.part for record in answers])
+        self._mark_parting(index)
+        await self._leave_answers(index, _LOST, [record.part for record in answers])
 
-    async def _leave(self, index: int, why: str, answers: list[str]) -> None:
+    async def _leave_answers(self, index: int, why: str, answers: list[str]) -> None:
         """Leaves answers of a turn, and writes down what was done outside since the first of them."""
-        self._part(index)
+        self._mark_parting(index)
         # By turns and not by time: a clock may be set back. What a turn before did is remembered.
         noted = (record for (_, part), record in self.known.items() if part.startswith(_ACTED))
         before = {record.body["key"] for record in noted if record.turn < index}
@@ -236,7 +236,7 @@ class StepJournal:
         if done or why == _REFUSED:
             number = len(self._series(index, "input:again")) + 1
             body = {"why": why, "left": answers, "done": done}
-            await self.note(index, _later("input:again", number), body)
+            await self.note(index, _numbered_part("input:again", number), body)
 
     async def _find_kept(
         self, index: int, part: str, asked: str, what: str
@@ -247,11 +247,11 @@ class StepJournal:
         for name, record in reversed(series):
             if record.request_digest != asked:
                 continue
-            body = await self._body(record)
+            body = await self._read_body(record)
             if body is not None:
                 self._bodies.pop((index, name), None)
                 return name, body
-            self._part(index)
+            self._mark_parting(index)
         if series and (self._parted is None or index < self._parted):
             raise Drifted(
                 f"{what} in turn {index} is not the one that was recorded: something it depends on changed "
@@ -269,12 +269,12 @@ class StepJournal:
         out, name, number = [], part, 0
         if (index, name) in self.known:
             out.append((name, self.known[index, name]))
-        while (record := self.known.get((index, name := _later(part, number + 1)))) is not None:
+        while (record := self.known.get((index, name := _numbered_part(part, number + 1)))) is not None:
             out.append((name, record))
             number += 1
         return out
 
-    def _part(self, index: int) -> None:
+    def _mark_parting(self, index: int) -> None:
         self._parted = index if self._parted is None else min(self._parted, index)
 
     async def _keep(
@@ -290,8 +290,8 @@ class StepJournal:
     ) -> str:
         """Writes it down, and other records with it; gives the part it is kept as."""
         number = len(self._series(index, part)) if (index, part) in self.known else 0
-        name = _later(part, number) if number else part
-        record = self._record(index, name, asked, await self._small(body, part), usage, model)
+        name = _numbered_part(part, number) if number else part
+        record = self._record(index, name, asked, await self._store_if_large(body, part), usage, model)
         await self._write(record, part, also)
         return name
 
@@ -324,7 +324,7 @@ class StepJournal:
             model=model,
         )
 
-    async def _small(self, body: dict[str, Any], part: str) -> dict[str, Any]:
+    async def _store_if_large(self, body: dict[str, Any], part: str) -> dict[str, Any]:
         """The body itself, or a ref to where it is stored."""
         text = canonical_json(body).encode("utf-8", "surrogatepass")
         return body if len(text) <= INLINE_BYTES else await self._store_body(text, part)
@@ -349,7 +349,7 @@ class StepJournal:
         )
         return {"ref": ref.model_dump(mode="json")}
 
-    async def _body(self, kept: TurnRecord) -> dict[str, Any] | None:
+    async def _read_body(self, kept: TurnRecord) -> dict[str, Any] | None:
         """What was kept; None where it is gone, or is not what was kept. Raises StorageError."""
         if set(kept.body) != {"ref"}:
             return kept.body
@@ -358,12 +358,12 @@ class StepJournal:
             try:
                 text = await self.context.store.get(Ref.model_validate(kept.body["ref"]))
             except (ArtifactMissing, ArtifactCorrupt) as fault:
-                self._tell(kept.turn, kept.part, lost=fault.message)
+                self._tell_replay(kept.turn, kept.part, lost=fault.message)
                 return None
             self._bodies[place] = json.loads(text)
         return self._bodies[place]
 
-    def _tell(self, index: int, part: str, *, lost: str = "") -> None:
+    def _tell_replay(self, index: int, part: str, *, lost: str = "") -> None:
         told = {"step": self.path, "turn": index, "part": part}
         if lost:
             self.context.on_event("turn.lost", {**told, "reason": lost})
@@ -371,7 +371,7 @@ class StepJournal:
             self.context.on_event("turn.replayed", told)
 
 
-def _later(part: str, number: int) -> str:
+def _numbered_part(part: str, number: int) -> str:
     """What the same part is called when it is written for the second time, the third time, and so on."""
     return f"{part if part.startswith('input:') else f'input:{part}'}~{number}"
 

@@ -62,7 +62,7 @@ class Journal(Protocol):
     """Keeps what a step has already paid for: each returns what was kept, or produces and keeps it.
 
     `request_digest` is verified by the journal, not searched. `ordinal` counts the calls of one turn.
-    `input` is for what varies by nature; `lost` notes the cost of requests that were not answered.
+    `input` is for what varies by nature; `note_unanswered` notes the cost of requests that were not answered.
     """
 
     async def turn(
@@ -82,7 +82,7 @@ class Journal(Protocol):
 
     async def notice(self, index: int, produce: Callable[[], Awaitable[str]]) -> str: ...
 
-    async def lost(self, index: int, usage: Usage, model: str) -> None: ...
+    async def note_unanswered(self, index: int, usage: Usage, model: str) -> None: ...
 
     async def before(self, index: int) -> str:
         """What the agent has to know before that turn of what it does not remember; "" for nothing."""
@@ -317,7 +317,7 @@ class _Loop:
         """Counts what a request cost that was not answered."""
         self.on_spent(spent, self.model.id)
         if self.journal is not None and spent != Usage():
-            await self.journal.lost(self.turns, spent, self.model.id)
+            await self.journal.note_unanswered(self.turns, spent, self.model.id)
 
     def _refuse_final_stops(self, answer: Answer) -> None:
         if answer.stop_reason == "refusal":

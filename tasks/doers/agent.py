@@ -124,11 +124,11 @@ async def _run_conversation(
     started = time.monotonic()
     messages, tools = await _begin(step, agent, instruction, attached, values, context, path, journal)
     connection = context.connection(agent)  # first: from here on its credential is a known secret
-    gates, notice = await _gates(agent, context, path)
+    gates, notice = await _make_gates(agent, context, path)
     with without_secrets(context.secrets):
         conversation = await converse(
             connection,
-            ask=_asking(step, context, path, gates),
+            ask=_make_ask(step, context, path, gates),
             notice=notice,
             model=agent.model,
             system=agent.system,
@@ -182,7 +182,7 @@ async def _begin(
     return await _apply_create_hook(agent, [{"role": "user", "content": blocks}], context, journal), tools
 
 
-def _asking(step: StepPlan, context: RunContext, path: str, gates: Gates) -> Ask:
+def _make_ask(step: StepPlan, context: RunContext, path: str, gates: Gates) -> Ask:
     """How the step's requests are made: masked, behind its gates, for as long as its patience."""
     opening = _Opening(context)
     patience = context.patience_of(step.patience)
@@ -225,7 +225,7 @@ class _Opening:
         return clean
 
 
-async def _gates(agent: AgentPlan, context: RunContext, path: str) -> tuple[Gates, Notice | None]:
+async def _make_gates(agent: AgentPlan, context: RunContext, path: str) -> tuple[Gates, Notice | None]:
     """What stands before each request of a conversation: budgets, then the provider's limits.
 
     What a budget refuses, or holds up, takes no place among the requests to the provider.

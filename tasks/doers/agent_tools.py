@@ -45,7 +45,7 @@ async def step_tools(
     tools = skill_tools(agent.skills, readable, context, path)
     if gate is not None:
         tools = guard_tools(tools, gate, agent.tool_rules, step.effect_key)
-        tools += await _beyond(agent, context, gate, path, continued)
+        tools += await _remote_tools(agent, context, gate, path, continued)
         if agent.ask_person:
             rule = rule_of(agent.tool_rules, ASK_PERSON)
             tools.append(ask_person_tool(context, path, rule.people if rule is not None else None))
@@ -54,7 +54,7 @@ async def step_tools(
     return tools
 
 
-async def _beyond(
+async def _remote_tools(
     agent: AgentPlan, context: RunContext, gate: EffectGate, path: str, continued: bool
 ) -> list[Tool]:
     """Tools of MCP servers, and HTTP requests. An offline run opens no server."""

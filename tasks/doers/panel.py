@@ -36,7 +36,7 @@ async def merge_panel(
     synthesis = None
     if merge is not None and merge.agent is not None:
         instruction = await render(merge.prompt, values, context.store, extra)
-        synthesis = await _synthesis(step, merge.agent, instruction, voices, answers, names, context, path)
+        synthesis = await _synthesize(step, merge.agent, instruction, voices, answers, names, context, path)
     if step.output.type in ("json", "table"):
         data = [
             {"agent": a.agent, "name": names[a.agent], "answer": await v.data(context.store)}
@@ -46,7 +46,7 @@ async def merge_panel(
         output = step.output.model_copy(update={"type": "json"})
         ref = await store_output("", whole, output, context, path)
     else:
-        text = await _report(step, voices, answers, names, synthesis[0] if synthesis else "", context)
+        text = await _write_report(step, voices, answers, names, synthesis[0] if synthesis else "", context)
         ref = await store_output(text, None, step.output, context, path)
     made = synthesis[1] if synthesis else None
     return StepResult(
@@ -63,7 +63,7 @@ async def merge_panel(
     )
 
 
-async def _synthesis(
+async def _synthesize(
     step: StepPlan,
     agent: AgentPlan,
     prompt: str,
@@ -90,7 +90,7 @@ async def _synthesis(
     return (await context.store.get(result.output)).decode(), result
 
 
-async def _report(
+async def _write_report(
     step: StepPlan,
     voices: Sequence[Value],
     answers: Sequence[StepResult],
@@ -107,7 +107,12 @@ async def _report(
         short = summary_of(body).replace("|", "\\|")
         lines.append(f"| {number} | {names[result.agent]} (`{result.agent}`) | {result.model} | {short} |")
     for number, (result, body) in enumerate(zip(answers, bodies, strict=True), 1):
-        lines += ["", f"## {number}. {names[result.agent]} (`{result.agent}`)", "", _deeper(body.strip())]
+        lines += [
+            "",
+            f"## {number}. {names[result.agent]} (`{result.agent}`)",
+            "",
+            _lower_headings(body.strip()),
+        ]
     return "\n".join(lines) + "\n"
 
 
@@ -117,7 +122,7 @@ async def _as_text(voice: Value, context: RunContext) -> str:
     return f"```json\n{text.strip()}\n```\n" if voice.media_type == "application/json" else text
 
 
-def _deeper(text: str) -> str:
+def _lower_headings(text: str) -> str:
     """Headings two levels down, so that a voice stays one section; code fences are left alone."""
     out, fenced = [], False
     for line in text.splitlines():

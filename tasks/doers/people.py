@@ -86,7 +86,7 @@ def ask_person_tool(context: RunContext, path: str, people: DecidersPlan | None 
 
     async def run(arguments: dict[str, Any]) -> ToolResult:
         # What the model wrote may hold what it was given: no known secret stays in a question.
-        form = _usable(scrub_value(arguments.get("form") or {}, context.secrets))
+        form = _check_form(scrub_value(arguments.get("form") or {}, context.secrets))
         start = WaitStart(
             run_id=context.run_id,
             step_path=path,
@@ -116,7 +116,7 @@ def ask_person_tool(context: RunContext, path: str, people: DecidersPlan | None 
     return Tool(ASK_PERSON, about, schema, run, "none")
 
 
-def _usable(form: dict[str, Any]) -> dict[str, Any]:
+def _check_form(form: dict[str, Any]) -> dict[str, Any]:
     """A model's form; ToolError, with the cure, for one that no wait can have."""
     try:
         return checked_form(form) if form else {}
@@ -155,13 +155,13 @@ async def _store_decision(step: StepPlan, row: WaitRow, context: RunContext, pat
         why = "nobody answered in time" if row.state == "expired" else "the question was withdrawn"
         raise Unanswered(f"{why}: {row.ask}", f"ask again: phaseline resume {context.run_id}")
     shape = step.output.model_copy(update={"type": "json"})
-    data = scrub_value(_answer(row), context.secrets)
+    data = scrub_value(_decision_data(row), context.secrets)
     ref = await store_output("", data, shape, context, path)
     who = ", ".join(str(vote["voter"]) for vote in counting(row))
     return StepResult(step=step.id, path=path, output=ref, agent=who, offline=context.offline)
 
 
-def _answer(row: WaitRow) -> dict[str, Any]:
+def _decision_data(row: WaitRow) -> dict[str, Any]:
     """The step's output: who decided what, or what came from outside."""
     answer = row.answer or {}
     by_timeout = bool(answer.get("by_timeout", False))

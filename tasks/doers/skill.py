@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from pydantic import ValidationError
@@ -70,17 +71,13 @@ async def _perform_call(
     # Whatever was done by other arguments: the step's definition, or what it reads, was another one then.
     fresh = context.durable.lease.created and context.attempts.get(path, 1) <= 1
     earlier = EarlierWork([] if fresh else await done_by(context, path))
-
-    async def keep(result: ToolResult) -> ToolResult:
-        return await _small(result, handler.handler, context, path)
-
     gate = gate_of(
         context,
         path,
         repeat=context.repeat(path),
         remote=context.reaches_out,
         earlier=earlier,
-        keep=keep,
+        keep=partial(_store_large, name=handler.handler, context=context, path=path),
     )
     if gate is None:
         return await _run_handler(step, arguments, values, context)
@@ -106,7 +103,7 @@ async def _perform_call(
     return await _read_result(done, step, context, path)
 
 
-async def _small(result: ToolResult, name: str, context: RunContext, path: str) -> ToolResult:
+async def _store_large(result: ToolResult, name: str, context: RunContext, path: str) -> ToolResult:
     """A result as the gate keeps it, which is text of some length: itself, or where it is stored."""
     body = str(result.content).encode("utf-8", "surrogatepass")
     if result.is_error or len(body) <= INLINE_BYTES // 2:

@@ -8,7 +8,7 @@ from typing import Any
 
 from tasks.context import RunContext
 from tasks.tools import argument_problems
-from tasks.values import Value, argument
+from tasks.values import Value, fill_argument
 from workflows.core.errors import PhaselineError
 from workflows.core.expressions.templates import lone_expression
 from workflows.core.plans.plan import HandlerPlan
@@ -32,7 +32,9 @@ async def fill_arguments(
 ) -> dict[str, Any]:
     """The arguments as they are kept and told: a secret is its reference, a document its name."""
     return {
-        name: written if name in handler.documents else await argument(written, values, context.store, extra)
+        name: written
+        if name in handler.documents
+        else await fill_argument(written, values, context.store, extra)
         for name, written in args.items()
     }
 

@@ -89,7 +89,7 @@ class EffectCall:
     @cached_property
     def key(self) -> str:
         """The effect's identity within its run."""
-        identity = identifying(self.arguments, self.key_fields)
+        identity = identifying_arguments(self.arguments, self.key_fields)
         parts = [self.tenant, self.run_id, self.step_path, self.tool, identity, self.ordinal]
         return digest([*parts, self.repeat] if self.repeat else parts)
 
@@ -104,22 +104,22 @@ class EffectCall:
         return digest([self.tool, self.arguments])
 
 
-def identifying(arguments: Mapping[str, Any], key_fields: tuple[str, ...]) -> Mapping[str, Any]:
+def identifying_arguments(arguments: Mapping[str, Any], key_fields: tuple[str, ...]) -> Mapping[str, Any]:
     """The arguments that make two calls the same one. Without any of the named fields, all of them."""
     named = {name: arguments[name] for name in key_fields if name in arguments}
     return named or arguments
 
 
-def brief(value: Any, depth: int = _DEPTH) -> Any:
+def shorten_value(value: Any, depth: int = _DEPTH) -> Any:
     """A JSON value for a row that people read: long texts and lists are cut, deep ones left out."""
     if isinstance(value, str) and len(value) > _TEXT:
         return f"{value[:_TEXT]}... ({len(value)} characters)"
     if isinstance(value, (dict, list, tuple)) and depth == 0:
         return "..."
     if isinstance(value, Mapping):
-        kept = {cut(str(k), _TEXT): brief(v, depth - 1) for k, v in list(value.items())[:_ITEMS]}
+        kept = {cut(str(k), _TEXT): shorten_value(v, depth - 1) for k, v in list(value.items())[:_ITEMS]}
         return kept | ({"...": f"{len(value)} in all"} if len(value) > _ITEMS else {})
     if isinstance(value, (list, tuple)):
         more = [f"... ({len(value)} in all)"] if len(value) > _ITEMS else []
-        return [*(brief(item, depth - 1) for item in value[:_ITEMS]), *more]
+        return [*(shorten_value(item, depth - 1) for item in value[:_ITEMS]), *more]
     return value

@@ -63,10 +63,10 @@ async def done_by(context: RunContext, path: str) -> list[Done]:
     if durable is None:
         return []
     rows = await durable.ledger.effects.of_step(durable.lease.tenant, durable.lease.run_id, path)
-    own = _chosen(rows, context)
+    own = _choose_calls(rows, context)
     known = {call["tool"] for call in own}
     former = [row for row in await _of_former_items(context, path) if row.tool not in known]
-    return _chosen(former, context, "for an item that was in the list: ") + own
+    return _choose_calls(former, context, "for an item that was in the list: ") + own
 
 
 async def _of_former_items(context: RunContext, path: str) -> list[EffectRow]:
@@ -94,7 +94,7 @@ def _any_item(path: str) -> str:
     return "/".join("*" if _ITEM.fullmatch(part) else part for part in path.split("/"))
 
 
-def _chosen(rows: Sequence[EffectRow], context: RunContext, of: str = "") -> list[Done]:
+def _choose_calls(rows: Sequence[EffectRow], context: RunContext, of: str = "") -> list[Done]:
     """Those that count, as they are kept; `of` says whose they are."""
     done = [row for row in rows if row.epoch >= _epoch_of(context.repeat(row.step_path)) and _counts(row)]
     once = [row for row in done if row.effect == "once"]

@@ -24,7 +24,7 @@ from tasks.effects.calls import REMOTE, EffectCall, Kind, NotPerformed, Unreache
 from tasks.effects.earlier_work import EarlierWork
 from tasks.effects.questions import Questions
 from tasks.effects.record import EffectRecord, OnEvent, finish_uncut
-from tasks.effects.rows import IN_DOUBT, beginning, closed_result, in_doubt, judge_earlier, may_have_happened
+from tasks.effects.rows import IN_DOUBT, closed_result, cut_to_row, in_doubt, judge_earlier, may_have_happened
 from tasks.effects.waits import Undecided, by_timeout, generation_of, is_decided, question_start
 from tasks.tools import Effect, ToolError, ToolResult
 from tasks.waiting import Waiting
@@ -51,7 +51,7 @@ class _Sending:
     """Whether an earlier sending may have been performed."""
 
 
-def _same(value: Any) -> Any:
+def _unchanged(value: Any) -> Any:
     return value
 
 
@@ -79,7 +79,7 @@ class EffectGate:
     step_path: str
     repeat: str = ""
     generation: int = 0
-    scrub: Callable[[Any], Any] = _same
+    scrub: Callable[[Any], Any] = _unchanged
     keep: Callable[[ToolResult], Awaitable[ToolResult]] | None = None
     on_event: OnEvent = _ignore_event
     remote: bool = True
@@ -137,7 +137,9 @@ class EffectGate:
             raise ToolError(f"{tool} was not called: this run reaches nothing beyond this machine.")
         # Calls that count as one effect are made one after the other, so that the second finds an outcome.
         async with self._locks.setdefault(call.key, asyncio.Lock()):
-            return await (self._perform_reading(call, send) if effect == "none" else self._act(call, send))
+            return await (
+                self._perform_reading(call, send) if effect == "none" else self._perform_acting(call, send)
+            )
 
     async def ask(
         self,
@@ -156,7 +158,7 @@ class EffectGate:
         """
         sending = self._under_way[idempotency_key]
         start = question_start(sending.call, self.scrub(ask), self.scrub(form), detail, again)
-        return await self._questions.of_server(sending.call, start, doubt=sending.doubt)
+        return await self._questions.ask_for_server(sending.call, start, doubt=sending.doubt)
 
     async def find_decision(self, idempotency_key: str) -> WaitRow | None:
         """For an executor at work: the question this call stopped at before, once it is decided.
@@ -178,7 +180,7 @@ class EffectGate:
         clean = ToolResult(self.scrub(result.content), result.is_error)
         return await self.keep(clean) if self.keep is not None else clean
 
-    async def _act(self, call: EffectCall, send: Send) -> ToolResult:
+    async def _perform_acting(self, call: EffectCall, send: Send) -> ToolResult:
         row = await self._record.intend(call)
         if row.state == "done":
             return ToolResult(**(row.outcome or {"content": ""}))
@@ -186,7 +188,7 @@ class EffectGate:
             row.state == "abandoned" and not await self._questions.is_done_anew(call, row)
         ):
             return closed_result(call, row)
-        await self._questions.still_asked(call, row)
+        await self._questions.stop_while_asked(call, row)
         if in_doubt(row) and (call.effect == "once" or await self._questions.is_answered(row)):
             outcome = await self._questions.outcome(call, row)
             if outcome is not None:
@@ -250,7 +252,9 @@ class EffectGate:
         except NotPerformed as refused:
             if earlier:
                 return judge_earlier(refused)
-            await finish_uncut(self._record.settle(call, "refused", error=self._record.error(refused)))
+            await finish_uncut(
+                self._record.settle(call, "refused", error=self._record.describe_error(refused))
+            )
             raise
         except (Unsure, Waiting, Undecided):
             raise
@@ -271,7 +275,7 @@ class EffectGate:
     async def _give_up(self, call: EffectCall, doubt: Unsure) -> Unsure:
         """An idempotent call without an outcome after its last try, written down as that."""
         told = Unsure(f"{doubt} It may have been performed; calling it again is safe.")
-        await self._record.settle(call, "unknown", error=self._record.error(told))
+        await self._record.settle(call, "unknown", error=self._record.describe_error(told))
         return told
 
     async def _record_outcome(self, call: EffectCall, result: ToolResult) -> ToolResult:
@@ -282,7 +286,7 @@ class EffectGate:
                 kept = await self.keep(kept)
             except Exception as error:  # noqa: BLE001 - whatever it is, the call was made and must be recorded
                 fault = error
-        kept = beginning(kept)
+        kept = cut_to_row(kept)
         await self._record.settle(call, "done", outcome=kept.to_json())
         if fault is not None:
             raise fault

@@ -41,7 +41,7 @@ class Questions:
             raise Waiting((row.wait_id,), row.ask)
         return str(self.record.scrub(disapproval(row, call.tool)))
 
-    async def of_server(self, call: EffectCall, start: WaitStart, *, doubt: bool) -> WaitRow:
+    async def ask_for_server(self, call: EffectCall, start: WaitStart, *, doubt: bool) -> WaitRow:
         """The answer to what a server asks before it goes on. Raises NotPerformed where people can give none.
 
         The call counts as not performed meanwhile; `doubt`: but for an earlier sending, which may have been.
@@ -57,7 +57,7 @@ class Questions:
             await self.record.settle(call, "not_done", error=error, wait_id=row.wait_id)
         raise Waiting((row.wait_id,), row.ask) if row.state == "open" else undecided_fault(row)
 
-    async def still_asked(self, call: EffectCall, row: EffectRow) -> None:
+    async def stop_while_asked(self, call: EffectCall, row: EffectRow) -> None:
         """Raises Waiting for a call whose server waits for an answer: it is not called to ask again.
 
         Undecided where nobody answered in time, until the step is done anew.
@@ -79,7 +79,7 @@ class Questions:
     async def is_done_anew(self, call: EffectCall, row: EffectRow) -> bool:
         """Whether the step was done anew since a person abandoned the call."""
         wait = await self.record.question_of(row, "abandoned")
-        return wait is not None and wait.wait_key != self._doubt(call, row).wait_key
+        return wait is not None and wait.wait_key != self._doubt_start(call, row).wait_key
 
     async def outcome(self, call: EffectCall, row: EffectRow) -> ToolResult | None:
         """What a person said of a call in doubt, which is noted; None when it did not happen."""
@@ -94,7 +94,7 @@ class Questions:
 
     async def ask_whether_done(self, call: EffectCall, sent: int, doubt: Unsure) -> Waiting:
         """The question whether a call happened, asked. The wait comes first: it is found again by its key."""
-        error = self.record.error(doubt)
+        error = self.record.describe_error(doubt)
         row = await self.record.open(
             unknown_start(call, self.record.shown_arguments(call), sent, error["message"])
         )
@@ -106,7 +106,7 @@ class Questions:
 
         A step that is done anew asks anew where nobody decided, or where the call was abandoned.
         """
-        start = self._doubt(call, row)
+        start = self._doubt_start(call, row)
         known = await self.record.question_of(row, "unknown")
         if known is not None and known.state == "open":
             return await self.record.open(same_question(call, known))
@@ -121,6 +121,6 @@ class Questions:
         await self.record.settle(call, "unknown", error=error, wait_id=asked.wait_id)
         return asked
 
-    def _doubt(self, call: EffectCall, row: EffectRow) -> WaitStart:
+    def _doubt_start(self, call: EffectCall, row: EffectRow) -> WaitStart:
         why = str((row.error or {}).get("message") or "the process ended before its outcome was known")
         return unknown_start(call, self.record.shown_arguments(call), row.sent, why)

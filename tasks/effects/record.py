@@ -21,7 +21,7 @@ from blocks.ledger import (
     WaitStart,
 )
 from blocks.process.cut_off import SETTLE_SECONDS, uncut
-from tasks.effects.calls import EffectCall, NotPerformed, Unsure, brief
+from tasks.effects.calls import EffectCall, NotPerformed, Unsure, shorten_value
 from workflows.core.errors import PhaselineError
 from workflows.core.refs import digest
 
@@ -103,13 +103,13 @@ class EffectRecord:
         """The question of that id; None for none."""
         return await self.waits.get_async(self.lease.tenant, wait_id) if wait_id else None
 
-    def error(self, error: NotPerformed | Unsure) -> dict[str, Any]:
+    def describe_error(self, error: NotPerformed | Unsure) -> dict[str, Any]:
         """Why a sending has no outcome, as it is recorded."""
-        return {"message": str(brief(self.scrub(str(error)))), "kind": error.kind}
+        return {"message": str(shorten_value(self.scrub(str(error)))), "kind": error.kind}
 
     def shown_arguments(self, call: EffectCall) -> Any:
         """The arguments as they are recorded."""
-        return brief(self.scrub(dict(call.arguments)))
+        return shorten_value(self.scrub(dict(call.arguments)))
 
     def _tell(self, name: str, call: EffectCall, **more: Any) -> None:
         self.on_event(name, {"step": call.step_path, "tool": call.tool, "effect_key": call.key, **more})

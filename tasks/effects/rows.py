@@ -48,7 +48,7 @@ def cut_off(text: str) -> bool:
     return text.endswith(_CUT)
 
 
-def beginning(result: ToolResult) -> ToolResult:
+def cut_to_row(result: ToolResult) -> ToolResult:
     """A result that fits into a row: itself, or as much of its text."""
     text, size = result.content, len(canonical_json(result.to_json()).encode("utf-8", "surrogatepass"))
     if size <= OUTCOME_BYTES:

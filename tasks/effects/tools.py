@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from tasks.context import INLINE_BYTES, RunContext
@@ -34,10 +35,6 @@ def gate_of(
     durable = context.durable
     if durable is None:
         return None
-
-    async def keep_small(result: ToolResult) -> ToolResult:
-        return await _small(result, context, path)
-
     return EffectGate(
         durable.ledger.effects,
         durable.ledger.waits,
@@ -48,7 +45,7 @@ def gate_of(
         repeat=repeat,
         generation=context.generations.get(path, 0),
         scrub=lambda value: scrub_value(value, context.secrets),
-        keep=keep or keep_small,
+        keep=keep or partial(_store_large, context=context, path=path),
         on_event=context.on_event,
         remote=remote,
         earlier=earlier or EarlierWork(),
@@ -56,7 +53,7 @@ def gate_of(
     )
 
 
-async def _small(result: ToolResult, context: RunContext, path: str) -> ToolResult:
+async def _store_large(result: ToolResult, context: RunContext, path: str) -> ToolResult:
     """The result itself, or the beginning of its text with the whole kept as an artifact."""
     if not isinstance(result.content, str) and len(canonical_json(result.content)) <= INLINE_BYTES // 2:
         return result

@@ -68,7 +68,7 @@ def unknown_start(call: EffectCall, shown: Any, sent: int, why: str) -> WaitStar
     start = WaitStart(
         run_id=call.run_id,
         step_path=call.step_path,
-        wait_key=f"unknown:{call.key}:{sent}{_later(call)}",
+        wait_key=f"unknown:{call.key}:{sent}{_generation_suffix(call)}",
         kind="unknown",
         ask=f"Did the call of {call.tool} by {call.step_path} happen? It was sent and {why.rstrip('.')}. "
         "Answer done, not_done (it is made again) or abandon.",
@@ -97,7 +97,7 @@ def question_start(
     start = WaitStart(
         run_id=call.run_id,
         step_path=call.step_path,
-        wait_key=f"mcp:{identity[:32]}{_later(call)}",
+        wait_key=f"mcp:{identity[:32]}{_generation_suffix(call)}",
         kind="mcp",
         ask=ask,
         form=form,
@@ -127,7 +127,7 @@ def generation_of(row: WaitRow) -> int:
     return int(row.detail.get("generation", 0))
 
 
-def _later(call: EffectCall) -> str:
+def _generation_suffix(call: EffectCall) -> str:
     return f":{call.generation}" if call.generation else ""
 
 

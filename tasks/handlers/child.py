@@ -29,11 +29,11 @@ _FRAMES = 8
 def main() -> None:
     answer, lifeline = int(sys.argv[1]), int(sys.argv[2])
     os.set_inheritable(answer, False)  # what the handler executes must not answer for it
-    _keep(lifeline, (0, 1, 2, answer))
+    _continue_kept(lifeline, (0, 1, 2, answer))
     call = json.load(sys.stdin.buffer)
     _leave_standard_input()
-    _limit(call["limits"])
-    said = _answer(call)
+    _set_limits(call["limits"])
+    said = _make_answer(call)
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError, AttributeError):  # the handler may have closed it
             stream.flush()
@@ -47,14 +47,14 @@ def _leave_standard_input() -> None:
     os.close(null)
 
 
-def _keep(lifeline: int, ours: tuple[int, ...]) -> None:
+def _continue_kept(lifeline: int, ours: tuple[int, ...]) -> None:
     """Goes on in a kept child."""
     beside = Path(__file__).parents[1] / "process_keeper.py"
     keeper = _load(beside, beside.stem)
     keeper.keep(lambda: None, lifeline, 0.0, ours)
 
 
-def _limit(limits: dict[str, int]) -> None:
+def _set_limits(limits: dict[str, int]) -> None:
     """Bind this process and its children. Memory counts what the interpreter holds already on top."""
     wanted = {
         resource.RLIMIT_CPU: limits["cpu"],
@@ -75,12 +75,12 @@ def _memory_in_use() -> int:
     return int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 
 
-def _answer(call: dict[str, Any]) -> bytes:
+def _make_answer(call: dict[str, Any]) -> bytes:
     file, begun = Path(call["file"]), False
     try:
-        function = _function(file, call["function"])
+        function = _load_function(file, call["function"])
         begun = True
-        value = _run(function, call)
+        value = _call_function(function, call)
     except (SystemExit, KeyboardInterrupt):
         raise  # the handler ended its process; the exit status tells
     except BaseException as exc:  # noqa: BLE001  whatever a handler raises is its answer
@@ -95,14 +95,14 @@ def _answer(call: dict[str, Any]) -> bytes:
     return b'{"ok":' + body + b"}"
 
 
-def _function(file: Path, name: str) -> Callable[..., object]:
+def _load_function(file: Path, name: str) -> Callable[..., object]:
     sys.path.insert(0, str(file.parent))  # a handler may import its neighbours
     # A name of its own: a handler called `json` must not become the module `json`.
     function: Callable[..., object] = getattr(_load(file, f"skill_handler__{file.stem}"), name)
     return function
 
 
-def _run(function: Callable[..., object], call: dict[str, Any]) -> object:
+def _call_function(function: Callable[..., object], call: dict[str, Any]) -> object:
     documents = {
         name: [Path(p) for p in given] if isinstance(given, list) else Path(given)
         for name, given in call["documents"].items()

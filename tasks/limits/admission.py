@@ -120,7 +120,7 @@ def learn(state: CredentialState, now: int, model: str, headers: ProviderHeaders
     return replace(state, limits=known.document)
 
 
-def scarce(headers: ProviderHeaders) -> bool:
+def is_scarce(headers: ProviderHeaders) -> bool:
     """Whether the news are that little is left, so that the next request must heed them."""
     windows = [read_window(headers, kind, 0) for kind in KINDS] if headers else []
     return any(w.remaining * _SCARCE <= w.limit for w in windows if w is not None)

@@ -154,15 +154,15 @@ class Governor:
         """Note what the answer used and what its headers say. Written soon, at the latest by `close`."""
         need, sent = self._needs.pop(_task(), None), self._sent.pop(_task(), 0)
         used = admission.used_tokens(answer.usage)
-        self._report(_Report(need, used, answer.limits, answered=sent if self._away else 0))
+        self._add_report(_Report(need, used, answer.limits, answered=sent if self._is_away else 0))
 
     async def failed(self, error: BaseException) -> None:
         """Note what a failure tells about limits; a cool-down or a park is known to all on return.
 
         A QuotaExhausted that states no reset gets the time until which the credential is parked.
         """
-        report = self._meaning(error, self._needs.pop(_task(), None))
-        self._report(report)
+        report = self._describe_failure(error, self._needs.pop(_task(), None))
+        self._add_report(report)
         if report.final:
             await self._flush_reports()
         if isinstance(error, QuotaExhausted) and error.reset_at is None and self._view is not None:
@@ -170,7 +170,7 @@ class Governor:
 
     async def unsent(self) -> None:
         """Give back the place of a request that was not sent."""
-        self._report(_Report(self._needs.pop(_task(), None), used=0))
+        self._add_report(_Report(self._needs.pop(_task(), None), used=0))
 
     async def close(self) -> None:
         """Write what is still to be written. Raises LedgerError when that is not possible."""
@@ -202,16 +202,16 @@ class Governor:
                 try:
                     place = await self._wait(place)
                 except BaseException:
-                    self._report(_Report(need, used=0))
+                    self._add_report(_Report(need, used=0))
                     raise
-                if place.reason != admission.COOL_DOWN or not self._away:
+                if place.reason != admission.COOL_DOWN or not self._is_away:
                     return
-                self._report(_Report(need, used=0))
+                self._add_report(_Report(need, used=0))
         finally:
             self._queue.leave(_task())
 
     @property
-    def _away(self) -> bool:
+    def _is_away(self) -> bool:
         """Whether the provider is out of order, as far as is known here."""
         return self._view is not None and admission.OUTAGE in self._view.state.limits
 
@@ -227,20 +227,20 @@ class Governor:
     async def _wait(self, place: Place) -> Place:
         """Sleep until the place comes, heeding what becomes known meanwhile; gives the place it was."""
         view = self._view
-        away = self._away
+        away = self._is_away
         while view is not None:
             state, now = view.state, view.now
             if state.parked(now):
                 raise _quota_fault(state.parked_until, state.park_reason)
             place = self._hold_back(place.moved_up(state), state, now)
             seconds = (place.at - now) / SECOND
-            if seconds <= 0 or (away and place.reason == admission.COOL_DOWN and not self._away):
+            if seconds <= 0 or (away and place.reason == admission.COOL_DOWN and not self._is_away):
                 return place
-            away = self._away
+            away = self._is_away
             if seconds > _TOLD:
                 self._queue.stand(_task(), self._standing(place, state, now))
             await asyncio.sleep(min(seconds, _LOOK))
-            view = await self._look()
+            view = await self._fresh_view()
         return place
 
     def _standing(self, place: Place, state: CredentialState, now: int) -> Standing:
@@ -259,7 +259,7 @@ class Governor:
         at = max(place.at, until + round(spread))
         return replace(place, at=at, firm=at, cooldown=until, reason=admission.COOL_DOWN)
 
-    async def _look(self) -> _View | None:
+    async def _fresh_view(self) -> _View | None:
         if self._view is None or self._view.age > _FRESH:
             if self._looking is None or self._looking.done():
                 self._looking = asyncio.create_task(self._read_row(), name="provider-limits-look")
@@ -273,7 +273,7 @@ class Governor:
 
     # --- after ---
 
-    def _meaning(self, error: BaseException, need: Need | None) -> _Report:
+    def _describe_failure(self, error: BaseException, need: Need | None) -> _Report:
         if not isinstance(error, ModelError):
             return _Report(need, need.input if need else 0)
         used = admission.used_tokens(error.spent)
@@ -295,10 +295,10 @@ class Governor:
         """Seconds for which nothing is sent, while the provider is out of order."""
         return self._patience.pause(PROVIDER, count)
 
-    def _report(self, report: _Report) -> None:
+    def _add_report(self, report: _Report) -> None:
         counts = self._limits.tokens_per_minute is not None and report.need is not None
         if counts or report.headers or report.final:
-            urgent = report.final or admission.scarce(report.headers)
+            urgent = report.final or admission.is_scarce(report.headers)
             self._outdated = self._outdated or urgent
             self._reports.append(report)
             self._work(hurry=urgent)
@@ -358,7 +358,7 @@ class Governor:
             if not found.done():
                 found.set_result(place)
             elif isinstance(place, Place):  # cancelled while it asked
-                self._report(_Report(need, used=0))
+                self._add_report(_Report(need, used=0))
         if outcome.newly_parked:
             until = _moment(outcome.state.parked_until)
             told = {"until": until.isoformat() if until else None, "reason": outcome.state.park_reason}

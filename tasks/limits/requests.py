@@ -95,7 +95,7 @@ async def ask(
         else:
             asking.outage.end()
             _tell_answer(on_event, asking.attempt, answer)
-            return replace(answer, lost=_spent(asking.failures))
+            return replace(answer, lost=_sum_spent(asking.failures))
 
 
 @dataclass
@@ -116,10 +116,10 @@ class _Asking:
         """Passes the gate, within what is left of patience. Raises ProviderAway where nothing is."""
         now = time.monotonic()
         if not self.outage.lets_in(self.patience, PROVIDER, now):
-            raise self._over(self.failures[-1] if self.failures else None)
+            raise self._away_fault(self.failures[-1] if self.failures else None)
         if gate is None:
             return
-        began = self._began()
+        began = self._wait_start()
         left = None if began is None else max(0.0, began + self.patience.seconds - now)
         if left == 0.0 and self.outage.given_up is not None:
             left = self.patience.longest(PROVIDER)  # it is the one that goes to see
@@ -129,14 +129,14 @@ class _Asking:
         except TimeoutError:
             if not timer.expired():
                 raise
-            raise self._over(self.failures[-1] if self.failures else None) from None
+            raise self._away_fault(self.failures[-1] if self.failures else None) from None
 
     def pause(self, error: ModelError) -> float:
         """Seconds before the next try, which is told; raises what there is instead of one."""
         self.failures.append(error)
         malformed = sum(isinstance(one, Malformed) for one in self.failures)
         if isinstance(error, ProviderAway) or not isinstance(error, Retryable) or malformed >= MALFORMED:
-            raise self._final(error)
+            raise self._with_all_costs(error)
         now = time.monotonic()
         self.since = now if self.since is None else self.since
         began = min(self.outage.note(now), self.since)
@@ -144,14 +144,14 @@ class _Asking:
         left = began + self.patience.seconds - now
         if left <= 0 or (error.retry_after or 0.0) > left:
             self.outage.give_up(self.patience, now)
-            raise self._final(self._quota_fault(error) or self._over(error)) from error
+            raise self._with_all_costs(self._quota_fault(error) or self._away_fault(error)) from error
         delay = min(delay, left)
         told = {"attempt": self.attempt, "kind": error.kind, "reason": error.message, "delay": delay}
         told["due"] = self.telling.due(now - began, delay, self.patience)
         self.on_event("request.retry", {**told, **shown_wait(began, self.patience.seconds, now)})
         return delay
 
-    def _began(self) -> float | None:
+    def _wait_start(self) -> float | None:
         """When the wait began that this one is part of; None when nothing is waited for."""
         known = [moment for moment in (self.since, self.outage.since) if moment is not None]
         return min(known, default=None)
@@ -164,20 +164,20 @@ class _Asking:
 
         return QuotaExhausted(error.message, now_utc() + timedelta(seconds=error.retry_after or 0))
 
-    def _over(self, error: ModelError | None) -> ProviderAway:
-        began = self._began()
+    def _away_fault(self, error: ModelError | None) -> ProviderAway:
+        began = self._wait_start()
         waited = (self.outage.given_up or 0.0) if began is None else time.monotonic() - began
         wake = max(self.patience.seconds, (getattr(error, "retry_after", None) or 0.0))
         message = "the provider does not answer yet" if error is None else error.message
         cure = error.cure if error is not None and error.cure != AGAIN else ""
         return ProviderAway(message, cure, waited, wake, getattr(error, "kind", ""))
 
-    def _final(self, error: ModelError) -> ModelError:
+    def _with_all_costs(self, error: ModelError) -> ModelError:
         """The error with the cost of all tries."""
         if isinstance(error, Malformed) and len(self.failures) > 1:
             error.message = f"{error.message} (given up after {len(self.failures)} tries)"
             error.args = (error.message,)
-        error.spent = _spent(self.failures)
+        error.spent = _sum_spent(self.failures)
         error.limits = error.limits or self.failures[-1].limits
         return error
 
@@ -187,7 +187,7 @@ async def _send(
 ) -> Answer:
     try:
         on_event("request.started", {"attempt": attempt})
-        answer = await connection.send(request, on_progress=_progress(on_event))
+        answer = await connection.send(request, on_progress=_tell_progress(on_event))
     except BaseException as error:
         if gate is not None:
             await gate.failed(error)
@@ -198,12 +198,12 @@ async def _send(
     return answer
 
 
-def _spent(failures: list[ModelError]) -> Usage:
+def _sum_spent(failures: list[ModelError]) -> Usage:
     """What tries without an answer have cost together."""
     return sum((failure.spent for failure in failures), Usage())
 
 
-def _progress(on_event: OnEvent) -> Callable[[str, str], None]:
+def _tell_progress(on_event: OnEvent) -> Callable[[str, str], None]:
     received = 0
 
     def tell(kind: str, text: str) -> None:

@@ -94,7 +94,7 @@ class Session:
 
     async def open(self) -> None:
         """Starts or reaches the server and lists its tools. Raises ServerUnavailable (ServerUnreached)."""
-        self._holder = asyncio.create_task(self._hold(), name=f"mcp server {self.name}")
+        self._holder = asyncio.create_task(self._hold_session(), name=f"mcp server {self.name}")
         try:
             async with asyncio.timeout(max(OPEN_SECONDS, self.seconds)):
                 await asyncio.shield(self._ready)
@@ -125,7 +125,7 @@ class Session:
                 arguments,
                 read_timeout_seconds=self.seconds,
                 meta=cast(Any, {KEY: key}),
-                input_responses=_responses(responses),
+                input_responses=_parse_responses(responses),
                 request_state=state,
                 allow_input_required=True,
             )
@@ -177,7 +177,7 @@ class Session:
             self._holder.cancel()
             await asyncio.gather(self._holder, return_exceptions=True)
 
-    async def _hold(self) -> None:
+    async def _hold_session(self) -> None:
         try:
             async with (
                 self._transport() as transport,
@@ -291,7 +291,7 @@ async def _all_tools(client: Client) -> tuple[types.Tool, ...]:
     return tuple(sorted(tools, key=lambda tool: tool.name))
 
 
-def _responses(given: dict[str, Any] | None) -> Any:
+def _parse_responses(given: dict[str, Any] | None) -> Any:
     if given is None:
         return None
     return {key: types.ElicitResult.model_validate(value) for key, value in given.items()}

@@ -127,14 +127,14 @@ class StdioServer:
         assert process.stdout is not None
         async with into:
             with contextlib.suppress(anyio.ClosedResourceError, anyio.BrokenResourceError):
-                while (line := await self._line(process.stdout)) is not None:
+                while (line := await self._read_line(process.stdout)) is not None:
                     if line.strip():
-                        await into.send(_message(line))
+                        await into.send(_parse_message(line))
         with contextlib.suppress(ConnectionError):
             while await process.stdout.read(_PIECE):
                 pass
 
-    async def _line(self, output: asyncio.StreamReader) -> bytes | None:
+    async def _read_line(self, output: asyncio.StreamReader) -> bytes | None:
         try:
             return await output.readuntil(b"\n")
         except asyncio.LimitOverrunError:
@@ -164,7 +164,7 @@ async def _write(process: asyncio.subprocess.Process, given: Any, answers: Any) 
         await answers.aclose()  # it reads no more: the session sees the connection end
 
 
-def _message(line: bytes) -> Any:
+def _parse_message(line: bytes) -> Any:
     """A line as the SDK takes it; what is no message is handed over as the error."""
     try:
         return SessionMessage(types.jsonrpc_message_adapter.validate_json(line, by_name=False))

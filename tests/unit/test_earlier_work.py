@@ -9,7 +9,7 @@ import pytest
 
 from blocks.ledger import EffectRow
 from tasks.effects.calls import EffectCall
-from tasks.effects.earlier_work import KEPT, TOLD, EarlierWork, _chosen
+from tasks.effects.earlier_work import KEPT, TOLD, EarlierWork, _choose_calls
 
 CONTEXT = cast(Any, SimpleNamespace(repeat=lambda path: ""))
 
@@ -45,7 +45,7 @@ def call(tool: str) -> EffectCall:
 @pytest.mark.parametrize("effect", ["idempotent", "once"])
 def test_a_tool_that_must_act_once_stays_known_whatever_came_after_it(effect: str) -> None:
     rows = [row(0, "once", "pay"), *(row(n, effect, "note") for n in range(1, KEPT + 100))]
-    done = _chosen(rows, CONTEXT)
+    done = _choose_calls(rows, CONTEXT)
     assert EarlierWork(done).of_tool(call("pay")), "it was not asked about any more"
     assert len(done) <= KEPT + 1
     assert [one["key"] for one in done[-TOLD:]] == [f"key-{n}" for n in range(KEPT + 60, KEPT + 100)]
@@ -54,6 +54,6 @@ def test_a_tool_that_must_act_once_stays_known_whatever_came_after_it(effect: st
 
 def test_few_calls_are_all_told() -> None:
     rows = [row(0, "once", "pay"), row(1, "idempotent", "note")]
-    assert [one["said"] for one in _chosen(rows, CONTEXT)] == [
+    assert [one["said"] for one in _choose_calls(rows, CONTEXT)] == [
         "pay {}: done; its result: done", "note {}: done; its result: done"
     ]  # fmt: skip

@@ -10,7 +10,7 @@ import pytest
 
 from blocks.ledger import EffectRow, Lease
 from blocks.ledger.runs.effects import EffectState
-from tasks.effects.calls import AlreadySo, EffectCall, brief
+from tasks.effects.calls import AlreadySo, EffectCall, shorten_value
 from tasks.effects.gate import NotPerformed, Unsure
 from tasks.effects.rows import IN_DOUBT, OUTCOME_BYTES, may_have_happened
 from tasks.effects.waits import Undecided
@@ -66,7 +66,9 @@ def test_named_fields_say_which_effect_it_is() -> None:
 
 
 def test_rows_show_a_short_form_of_arguments() -> None:
-    shown = brief({"text": "x" * 1000, "many": list(range(50)), "deep": {"a": {"b": {"c": {"d": {"e": 1}}}}}})
+    shown = shorten_value(
+        {"text": "x" * 1000, "many": list(range(50)), "deep": {"a": {"b": {"c": {"d": {"e": 1}}}}}}
+    )
     assert shown["text"] == "x" * 400 + "... (1000 characters)"
     assert shown["many"][-1] == "... (50 in all)" and len(shown["many"]) == 21
     assert shown["deep"]["a"]["b"]["c"]["d"] == {"e": 1} or "..." in str(shown["deep"])

@@ -12,7 +12,7 @@ from blocks.storage.artifacts import ArtifactStore
 from tasks.conversation.documents import WHOLE_CHARS, message_blocks, read_input_tool
 from tasks.outputs.stored import summary_of
 from tasks.tools import ToolError
-from tasks.values import UnreadableValue, Value, argument, parse_body
+from tasks.values import UnreadableValue, Value, fill_argument, parse_body
 from workflows.core.expressions.templates import lone_expression
 from workflows.core.refs import digest
 
@@ -80,7 +80,7 @@ def test_only_an_expression_that_stands_alone_keeps_its_type(text: str, inner: s
 def test_arguments_are_filled_in_with_their_types(store: ArtifactStore) -> None:
     values = {"rows": stored(store, "rows", '[{"id": 1}]', "application/json"), "n": Value("n", plain=3)}
     written: Any = {"all": "{{ rows }}", "first": ["{{ rows[0].id }}"], "told": "n is {{ n }}", "own": 7}
-    made = asyncio.run(argument(written, values, store, {}))
+    made = asyncio.run(fill_argument(written, values, store, {}))
     assert made == {"all": [{"id": 1}], "first": [1], "told": "n is 3", "own": 7}
 
 
