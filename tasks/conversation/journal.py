@@ -39,7 +39,7 @@ _REFUSED = "An earlier answer of yours could not be used."
 _ACTED = "input:acted-"
 """Begins the notes of which calls a turn made outside."""
 
-Known = dict[tuple[int, str], TurnRecord]
+RecordedTurns = dict[tuple[int, str], TurnRecord]
 
 
 class Drifted(PhaselineError):
@@ -61,7 +61,7 @@ class StepJournal:
     path: str
     key: str
     conversation: int
-    known: Known = field(default_factory=dict)
+    known: RecordedTurns = field(default_factory=dict)
     earlier: EarlierWork = field(default_factory=EarlierWork)
     why: str = ""
     answered: bool = field(default=False, init=False)

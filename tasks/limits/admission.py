@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 
 from blocks.ledger import CredentialState
 from blocks.models import ProviderHeaders
-from tasks.limits.provider_limits import KINDS, SECOND, Known, Need, Window, read_window
+from tasks.limits.provider_limits import KINDS, SECOND, KnownLimits, Need, Window, read_window
 from workflows.core.models.skill import ProviderLimits
 from workflows.core.usage import Usage
 
@@ -66,7 +66,7 @@ def admit(
         at, reason = state.cooldown_until, COOL_DOWN
     elif state.park_reason or _outage(state, now):
         state = replace(state, parked_until=None, park_reason="", cooldown_until=now + PROBE)
-    known = Known(state.limits)
+    known = KnownLimits(state.limits)
     known.forget(now)
     firm, tokens = _place_in_buckets(known, at, need, limits)
     if firm > at:
@@ -86,7 +86,7 @@ def admit(
 
 def note(state: CredentialState, now: int, sent: int, need: Need) -> CredentialState:
     """The state after a request that was sent at the time `sent` without asking for a place."""
-    known = Known(state.limits)
+    known = KnownLimits(state.limits)
     for kind, window in known.windows(need.model).items():
         if window.seen <= sent < window.reset and window.opens <= sent:
             left = max(0, window.remaining - need.share(kind, window.limit))
@@ -110,7 +110,7 @@ def settle(state: CredentialState, need: Need, used: int, limits: ProviderLimits
 def learn(state: CredentialState, now: int, model: str, headers: ProviderHeaders) -> CredentialState:
     """The state after a response with these headers. Old news and what cannot be read is passed over."""
     seen = min(now, round(float(headers.get("at", 0)) * SECOND))
-    known = Known(state.limits)
+    known = KnownLimits(state.limits)
     for kind in KINDS:
         said = read_window(headers, kind, seen)
         before = known.windows(model).get(kind)
@@ -176,7 +176,7 @@ class Leeway:
         configured = limits.requests_per_minute or limits.tokens_per_minute
         if configured or state.park_reason or _outage(state, now) or (state.cooldown_until or 0) > now:
             return None
-        windows = {k: w for k, w in Known(state.limits).windows(model).items() if w.reset > now}
+        windows = {k: w for k, w in KnownLimits(state.limits).windows(model).items() if w.reset > now}
         if any(window.opens > now for window in windows.values()):
             return None
         return cls(
@@ -228,7 +228,7 @@ def _costs(need: Need, limits: ProviderLimits) -> list[tuple[str, float, float]]
     return costs
 
 
-def _place_in_buckets(known: Known, at: int, need: Need, limits: ProviderLimits) -> tuple[int, int]:
+def _place_in_buckets(known: KnownLimits, at: int, need: Need, limits: ProviderLimits) -> tuple[int, int]:
     """When the row of requests has a place, and when the row of tokens has."""
     free = {"requests": at, "tokens": at}
     for name, cost, most in _costs(need, limits):
@@ -236,7 +236,7 @@ def _place_in_buckets(known: Known, at: int, need: Need, limits: ProviderLimits)
     return free["requests"], free["tokens"]
 
 
-def _enter_buckets(known: Known, at: int, need: Need, limits: ProviderLimits) -> None:
+def _enter_buckets(known: KnownLimits, at: int, need: Need, limits: ProviderLimits) -> None:
     for name, cost, _ in _costs(need, limits):
         known.document[name] = round(max(at, known.free_at(name)) + cost)
 
@@ -244,7 +244,7 @@ def _enter_buckets(known: Known, at: int, need: Need, limits: ProviderLimits) ->
 # --- windows ---
 
 
-def _place_in_windows(known: Known, at: int, need: Need) -> tuple[int, str]:
+def _place_in_windows(known: KnownLimits, at: int, need: Need) -> tuple[int, str]:
     """The first time at which every window has room, with the shares taken there, and which came last."""
     windows, last = known.windows(need.model), ""
     for kind, window in windows.items():
@@ -273,7 +273,7 @@ def _take_share(window: Window, at: int, share: int) -> Window:
 
 
 def _merge_window(
-    known: Known, model: str, kind: str, before: Window | None, said: Window, now: int
+    known: KnownLimits, model: str, kind: str, before: Window | None, said: Window, now: int
 ) -> Window:
     """What is known of a window after news of it: what was sent since is not in the provider's figure yet."""
     if before is not None and before.opens > now:

@@ -78,7 +78,7 @@ def read_window(headers: ProviderHeaders, kind: str, seen: int) -> Window | None
     return Window(limit, min(remaining, limit), seen, until, seen)
 
 
-class Known:
+class KnownLimits:
     """The state's document while it is worked on.
 
     `requests` and `tokens`: when those buckets are free; `given_back`: microseconds of tokens; `models`: by
