@@ -14,7 +14,7 @@ from workflows.core.errors import InvalidDefinition, Mistake, UsageError
 from workflows.core.plans.plan import Plan
 
 if TYPE_CHECKING:
-    from workflows.core.routing.matching import Choice
+    from workflows.core.routing.matching import RuleChoice
 
 
 def open_catalog(folder: Path) -> Catalog:
@@ -70,7 +70,7 @@ def _once(mistakes: list[Mistake]) -> list[Mistake]:
     return list(reversed(found.values()))
 
 
-def route(catalog: Catalog, text: str) -> Choice:
+def route(catalog: Catalog, text: str) -> RuleChoice:
     """The choice for a text.
 
     Raises InvalidDefinition when the routing rules cannot be read, or the pattern of a rule that comes before

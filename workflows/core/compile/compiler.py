@@ -33,7 +33,7 @@ from workflows.core.compile.edges import (
 )
 from workflows.core.compile.effects import check_effect_key
 from workflows.core.compile.inputs import compile_inputs
-from workflows.core.compile.names import Scope, step_names
+from workflows.core.compile.names import NameScope, step_names
 from workflows.core.compile.output_schemas import check_schema
 from workflows.core.compile.people import check_condition, check_end, check_wait, guards, wait_fields
 from workflows.core.compile.shapes import check_shape
@@ -125,7 +125,7 @@ class _Compilation:
         else:
             before = upstream(after, order)
             before |= {k: v | everyone for k, v in upstream(after_last, order_last).items()}
-        known = Scope(
+        known = NameScope(
             source=self.source,
             inputs=frozenset(i.name for i in inputs),
             made_by=made_by,
@@ -217,7 +217,7 @@ class _Compilation:
         step: Step,
         depends_on: tuple[str, ...],
         before: Mapping[str, frozenset[str]],
-        known: Scope,
+        known: NameScope,
     ) -> StepPlan | None:
         if len(step.doers) != 1:
             return None
@@ -252,7 +252,7 @@ class _Compilation:
         if at[0] == "finally":
             check_end(self.source, at, plan, self.findings)
 
-    def _doer(self, at: Key, step: Step, scope: Scope) -> dict[str, Any]:
+    def _doer(self, at: Key, step: Step, scope: NameScope) -> dict[str, Any]:
         if step.agent is not None:
             agent = self.binder.agent(step.agent, (*at, "agent"), step, at)
             return {"kind": "agent", "agents": self._present(at, (agent,) if agent else ())}
@@ -304,7 +304,7 @@ class _Compilation:
         agent = self._silent(agent) if agent else None
         return MergePlan(agent=agent, prompt=merge_instruction(step.name or step.id, step.merge.prompt))
 
-    def _nested(self, at: Key, step: Step, scope: Scope) -> Plan | None:
+    def _nested(self, at: Key, step: Step, scope: NameScope) -> Plan | None:
         name = step.workflow or ""
         place = (*at, "workflow")
         file = self.catalog.workflows.get(name)

@@ -19,7 +19,7 @@ from workflows.core.expressions.meter import (
     CELLS,
     CHARS,
     RANGE,
-    TooMuch,
+    LimitReached,
     as_text,
     kind_of,
     listed,
@@ -34,7 +34,7 @@ def _replace(value: str, old: str, new: str, count: int | None = None) -> str:
     text, old, new = as_text(value), as_text(old), as_text(new)
     times = text.count(old) if count is None else min(text.count(old), small(count, "count", CELLS))
     if len(text) + times * len(new) > CHARS:
-        raise TooMuch(f"a value has more than {CHARS:,} characters")
+        raise LimitReached(f"a value has more than {CHARS:,} characters")
     return text.replace(old, new, times)
 
 
@@ -44,7 +44,7 @@ def _join(environment: Any, value: Iterable[Any], d: str = "", attribute: Any = 
         value = map(filters.make_attrgetter(environment, attribute), value)
     parts = [as_text(item) for item in value]
     if sum(map(len, parts)) + len(d) * len(parts) > CHARS:
-        raise TooMuch(f"a value has more than {CHARS:,} characters")
+        raise LimitReached(f"a value has more than {CHARS:,} characters")
     return as_text(d).join(parts)
 
 

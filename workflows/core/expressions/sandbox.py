@@ -12,7 +12,15 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from workflows.core.errors import did_you_mean
 from workflows.core.expressions.filters import metered_filters, metered_tests
-from workflows.core.expressions.meter import RANGE, TooMuch, as_text, check_int, kind_of, listed, meter_of
+from workflows.core.expressions.meter import (
+    RANGE,
+    LimitReached,
+    as_text,
+    check_int,
+    kind_of,
+    listed,
+    meter_of,
+)
 
 _LOOP_FIELDS = frozenset(
     ("index", "index0", "revindex", "revindex0", "first", "last", "length", "previtem", "nextitem", "cycle")
@@ -113,7 +121,7 @@ def capped_range(*args: int) -> range:
     """`range`, of at most `RANGE` items."""
     found = range(*args)
     if len(found) > RANGE:
-        raise TooMuch(f"a range has more than {RANGE:,} items")
+        raise LimitReached(f"a range has more than {RANGE:,} items")
     return found
 
 

@@ -29,7 +29,7 @@ from jinja2.exceptions import SecurityError, TemplateError, UndefinedError
 
 from workflows.core.cut_text import cut
 from workflows.core.errors import PhaselineError, did_you_mean
-from workflows.core.expressions.meter import METER, Meter, TooMuch, plain
+from workflows.core.expressions.meter import METER, LimitReached, WorkMeter, plain
 from workflows.core.expressions.sandbox import environment
 from workflows.core.expressions.syntax import RESULT, Reading, SyntaxFault, metered, parse, read
 
@@ -131,7 +131,7 @@ def _render(source: str, values: dict[str, Any]) -> str:
     for piece in code.root_render_func(code.new_context(values)):
         size += len(piece)
         if size > RENDERED_CHARS:
-            raise TooMuch(f"the text has more than {RENDERED_CHARS:,} characters")
+            raise LimitReached(f"the text has more than {RENDERED_CHARS:,} characters")
         pieces.append(piece)
     return "".join(pieces)
 
@@ -151,7 +151,7 @@ def _evaluate(source: str, values: dict[str, Any]) -> Any:
 
 def _values(source: _Source, scope: Mapping[str, Any]) -> dict[str, Any]:
     """What the source reads, loaded, and the meter."""
-    found: dict[str, Any] = {METER: Meter()}
+    found: dict[str, Any] = {METER: WorkMeter()}
     for name in sorted(source.names):
         try:
             value = scope[name]
@@ -227,7 +227,7 @@ def _compiled(source: str, expression: bool) -> Compiled:
     try:
         code = env.compile(metered(source, expression))
     except (SyntaxError, RecursionError, MemoryError):  # Python's own limits on nested code
-        raise TooMuch("it is nested too deeply") from None
+        raise LimitReached("it is nested too deeply") from None
     assert isinstance(code, CodeType)
     return Compiled.from_code(env, code, env.globals)
 

@@ -14,7 +14,7 @@ from workflows.core.cut_text import cut
 from workflows.core.errors import Mistake
 from workflows.core.read.files import FileTooLarge, NoRegularFile, read_file
 from workflows.core.read.source import Source, Unreadable
-from workflows.core.read.yaml_source import MAX_DIGITS, TooMuch, yaml_source
+from workflows.core.read.yaml_source import MAX_DIGITS, DocumentTooLarge, yaml_source
 
 MAX_BYTES = 1024 * 1024
 
@@ -147,7 +147,7 @@ def _parse_json(text: str, file: str) -> Source:
         # JSON is YAML but for tabs, so the composer gives the positions.
         marked = yaml_source(text.replace("\t", " "), file)
         return Source(file, data, marked.marks, marked.key_marks)
-    except TooMuch:
+    except DocumentTooLarge:
         raise
     except (yaml.YAMLError, Unreadable):
         return Source(file, data)

@@ -36,7 +36,7 @@ class SpelledFloat(float):
     spelling: str
 
 
-class TooMuch(Unreadable):
+class DocumentTooLarge(Unreadable):
     """Readable text that holds more, or nests deeper, than a written file may."""
 
 
@@ -97,7 +97,9 @@ def _check_events(text: str, file: str) -> None:
             depth += 1
             if depth > MAX_DEPTH:
                 line = event.start_mark.line + 1 if event.start_mark else 1
-                raise TooMuch([Mistake(file, line, 1, "", None, "nested too deeply", "flatten the file")])
+                raise DocumentTooLarge(
+                    [Mistake(file, line, 1, "", None, "nested too deeply", "flatten the file")]
+                )
         elif isinstance(event, (yaml.MappingEndEvent, yaml.SequenceEndEvent)):
             depth -= 1
 
@@ -140,16 +142,18 @@ class _Builder:
         self.count = 0
 
     def visit(self, node: yaml.Node, depth: int) -> Position:
-        """Counts a value, also one that an alias or a merge repeats. Raises TooMuch."""
+        """Counts a value, also one that an alias or a merge repeats. Raises DocumentTooLarge."""
         self.count += 1
         line, column = node.start_mark.line + 1, node.start_mark.column + 1
         if depth > MAX_DEPTH:
             message = "nested too deeply, or an alias stands inside its own anchor"
-            raise TooMuch([Mistake(self.file, line, column, "", None, message, "flatten the file")])
+            raise DocumentTooLarge([Mistake(self.file, line, column, "", None, message, "flatten the file")])
         if self.count > MAX_NODES:
             # Aliases multiply: nine levels of nine make 400 million nodes out of a few lines.
             message = "too many values; aliases may multiply them"
-            raise TooMuch([Mistake(self.file, line, column, "", None, message, "write the values out")])
+            raise DocumentTooLarge(
+                [Mistake(self.file, line, column, "", None, message, "write the values out")]
+            )
         return line, column
 
     def build(self, node: yaml.Node, path: Key, depth: int) -> Any:

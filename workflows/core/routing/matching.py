@@ -62,7 +62,7 @@ class Tried:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class RuleChoice:
     """The rule that won, or None, and every rule tried on the way; `untried` came after the winner."""
 
     rule: Rule | None
@@ -81,7 +81,7 @@ class Choice:
         }
 
 
-def choose(rules: Iterable[Rule], text: str, default: Rule | None = None) -> Choice:
+def choose(rules: Iterable[Rule], text: str, default: Rule | None = None) -> RuleChoice:
     """The first rule by priority that matches `text`; else `default`; else a choice whose rule is None.
 
     There is no silent fallback: whoever gets None tells the person that nothing matched.
@@ -91,13 +91,13 @@ def choose(rules: Iterable[Rule], text: str, default: Rule | None = None) -> Cho
     for number, rule in enumerate(ordered):
         tried.append(_try(rule, text))
         if tried[-1].matched:
-            return Choice(rule, tuple(tried), tuple(ordered[number + 1 :]))
+            return RuleChoice(rule, tuple(tried), tuple(ordered[number + 1 :]))
     if default is not None:
         tried.append(Tried(default.name, default.priority, True, "the default: no rule matched"))
-    return Choice(default, tuple(tried))
+    return RuleChoice(default, tuple(tried))
 
 
-def explain(choice: Choice) -> str:
+def explain(choice: RuleChoice) -> str:
     """The choice in lines for people."""
     lines = [_explained(entry) for entry in choice.tried]
     lines += [f"  -  {rule.name} (priority {rule.priority}): not tried" for rule in choice.untried]
@@ -132,7 +132,7 @@ def _explained(entry: Tried) -> str:
     return f"  {mark}  {entry.rule} (priority {entry.priority}){shown}"
 
 
-def _verdict(choice: Choice) -> str:
+def _verdict(choice: RuleChoice) -> str:
     rule = choice.rule
     if rule is None:
         return "no rule matches"

@@ -20,7 +20,7 @@ from workflows.core.models.registry import RouteStep, RoutingRule
 from workflows.core.models.workflow import Workflow
 from workflows.core.plans.plan import HandlerPlan
 from workflows.core.read.source import Key, Position, Source
-from workflows.core.routing.matching import SEARCH_SECONDS, Choice, Rule
+from workflows.core.routing.matching import SEARCH_SECONDS, Rule, RuleChoice
 from workflows.core.text.patterns import pattern_fault
 
 REQUEST = "request"
@@ -52,7 +52,7 @@ def pattern_mistake(source: Source, index: int, pattern: str) -> Mistake | None:
     return source.mistake(("routing_rules", index, "pattern"), f"not a usable pattern: {fault}", cure)
 
 
-def unusable(catalog: Catalog, choice: Choice) -> list[Mistake]:
+def unusable(catalog: Catalog, choice: RuleChoice) -> list[Mistake]:
     """The rules that a choice passed over though nobody can know whether they match the text."""
     source = catalog.rules_source or Source("", None)
     tried = [(n, rule) for n, rule in enumerate(rules(catalog)) if rule not in choice.untried]
@@ -60,7 +60,7 @@ def unusable(catalog: Catalog, choice: Choice) -> list[Mistake]:
     return [mistake for mistake in found if mistake is not None]
 
 
-def slow(catalog: Catalog, choice: Choice) -> list[Mistake]:
+def slow(catalog: Catalog, choice: RuleChoice) -> list[Mistake]:
     """The rules whose search was given up at its time limit: nobody knows whether the text is theirs."""
     source = catalog.rules_source or Source("", None)
     names = {entry.rule for entry in choice.tried if entry.slow}
