@@ -8,11 +8,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from workflows.core.cut_text import cut
+from workflows.core.errors import shown_path
 from workflows.core.models.agent import Agent, AgentFile, Manifest, Model, Prompt, ToolsConfig
 from workflows.core.models.written import Written
 from workflows.core.plans.plan import HookPlan
 from workflows.core.read.files import FileTooLarge, NoRegularFile, read_file, read_text
-from workflows.core.read.findings import Findings, holding, inside, is_file, shown, stands
+from workflows.core.read.findings import Findings, find_files, has_entry, is_file, is_inside
 from workflows.core.read.source import Key, Source
 from workflows.core.read.validation import read_model
 from workflows.core.refs import digest, digest_bytes
@@ -70,7 +71,7 @@ def load_agents(root: Path, findings: Findings) -> dict[str, CatalogAgent]:
     folder = root / "agents"
     if not folder.is_dir():
         return out
-    for file in holding(root, folder, ("config.yaml", "config.yml", "package.yao"), findings):
+    for file in find_files(root, folder, ("config.yaml", "config.yml", "package.yao"), findings):
         if file.name == "package.yao" and (file.parent / "config.yaml").exists():
             continue
         agent = load_agent(root, file, findings)
@@ -105,7 +106,7 @@ def load_agent(root: Path, file: Path, findings: Findings) -> CatalogAgent | Non
     tools = _tools(root, folder / "tools-config.json", findings)
     return CatalogAgent(
         config=config,
-        folder=shown(root, folder),
+        folder=shown_path(folder, root),
         source=source,
         identity=identity,
         persona=_persona(root, folder, source, findings),
@@ -147,10 +148,10 @@ def _manifest(root: Path, file: Path, findings: Findings) -> tuple[Source, Agent
 
 def _text(root: Path, file: Path, findings: Findings) -> str | None:
     """The text of a file, empty when there is none; None when it was refused."""
-    if not stands(file):
+    if not has_entry(file):
         return ""
-    source = Source(shown(root, file), None)
-    if not inside(root, file):
+    source = Source(shown_path(file, root), None)
+    if not is_inside(root, file):
         findings.error(source, (), "the file lies outside the catalog", "copy it into the catalog")
         return None
     try:
@@ -212,7 +213,7 @@ def _warn_settings(source: Source, config: Agent, findings: Findings) -> None:
 def _persona(root: Path, folder: Path, source: Source, findings: Findings) -> str:
     soul = _text(root, folder / "SOUL.md", findings)
     for name in ("prompts.yml", "prompts.yaml"):
-        if stands(folder / name):
+        if has_entry(folder / name):
             return "\n\n".join(p for p in (soul, _prompts(root, folder / name, findings)) if p)
     if soul == "":
         is_empty = is_file(folder / "SOUL.md")
@@ -242,7 +243,7 @@ def _prompts(root: Path, file: Path, findings: Findings) -> str:
 
 
 def _tools(root: Path, file: Path, findings: Findings) -> tuple[Source | None, ToolsConfig]:
-    read = findings.read(root, file, ToolsConfig) if stands(file) else None
+    read = findings.read(root, file, ToolsConfig) if has_entry(file) else None
     if read is not None:
         check_tools(*read, findings)
     return read or (None, ToolsConfig())
@@ -251,7 +252,7 @@ def _tools(root: Path, file: Path, findings: Findings) -> tuple[Source | None, T
 def hook_sources(file: Path) -> dict[str, bytes]:
     """What a hook is made of: every Python file beside or below it, since it may import those, by path."""
     folder = file.parent
-    files = sorted(f for f in folder.rglob("*.py") if f.is_file() and inside(folder, f))
+    files = sorted(f for f in folder.rglob("*.py") if f.is_file() and is_inside(folder, f))
     return {f.relative_to(folder).as_posix(): read_file(f) for f in files}
 
 
@@ -272,7 +273,7 @@ def _hooks(
         file = folder / name
         if not function.isidentifier() or not name.endswith(".py"):
             findings.error(source, base, "not a hook", "write file.py:function")
-        elif not is_file(file) or not inside(folder, file):
+        elif not is_file(file) or not is_inside(folder, file):
             findings.error(source, base, f"the agent's folder has no file {name}", "check the file's name")
         else:
             plan = HookPlan(

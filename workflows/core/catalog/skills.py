@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from workflows.core.errors import did_you_mean
+from workflows.core.errors import did_you_mean, shown_path
 from workflows.core.models.skill import Frontmatter, Handler, RegisteredSkill, SkillConfig, SkillRegistry
 from workflows.core.plans.plan import FilePlan, HandlerPlan
 from workflows.core.read.documents import parse_source
 from workflows.core.read.files import read_file, read_text
-from workflows.core.read.findings import Findings, holding, inside, is_file, shown, stands
+from workflows.core.read.findings import Findings, find_files, has_entry, is_file, is_inside
 from workflows.core.read.source import Key, Source, Unreadable
 from workflows.core.read.validation import read_model
 from workflows.core.refs import digest, digest_bytes
@@ -109,7 +109,7 @@ def _folders(
     """Skill ids with their folders: found below skills/, or named by `location`."""
     base = root / "skills"
     found = (
-        {str(f.parent.relative_to(base)): f.parent for f in holding(root, base, ("SKILL.md",), findings)}
+        {str(f.parent.relative_to(base)): f.parent for f in find_files(root, base, ("SKILL.md",), findings)}
         if base.is_dir()
         else {}
     )
@@ -117,7 +117,7 @@ def _folders(
         if entry.location is None:
             continue
         folder = _location(root, entry.location)
-        if folder is None or not inside(root, folder):
+        if folder is None or not is_inside(root, folder):
             findings.error(
                 source,
                 (*place, "location"),
@@ -175,7 +175,7 @@ def _load_folder(
         id=skill_id,
         name=(entry[2].name if entry and entry[2].name else head.metadata.get("title", head.name)),
         description=head.description,
-        folder=shown(root, folder),
+        folder=shown_path(folder, root),
         source=source,
         files=_files(root, folder, source, findings),
         handlers=_handlers(root, skill_id, folder, declared, told, findings),
@@ -184,9 +184,9 @@ def _load_folder(
 
 
 def _frontmatter(root: Path, file: Path, findings: Findings) -> tuple[Source | None, Frontmatter | None]:
-    name = shown(root, file)
+    name = shown_path(file, root)
     empty = Source(name, None)
-    if not inside(root, file):
+    if not is_inside(root, file):
         findings.error(empty, (), "the file lies outside the catalog", "copy it into the catalog")
         return None, None
     try:
@@ -223,8 +223,8 @@ def _frontmatter(root: Path, file: Path, findings: Findings) -> tuple[Source | N
 
 def _config(root: Path, folder: Path, findings: Findings) -> tuple[Source, SkillConfig]:
     file = folder / "config.yaml"
-    read = findings.read(root, file, SkillConfig) if stands(file) else None
-    return read or (Source(shown(root, file), None), SkillConfig())
+    read = findings.read(root, file, SkillConfig) if has_entry(file) else None
+    return read or (Source(shown_path(file, root), None), SkillConfig())
 
 
 def _files(root: Path, folder: Path, source: Source, findings: Findings) -> tuple[FilePlan, ...]:
@@ -243,9 +243,9 @@ def _files(root: Path, folder: Path, source: Source, findings: Findings) -> tupl
                     "copy the folder into the skill",
                 )
             continue
-        if file.suffix == ".pyc" or (file != folder / "SKILL.md" and _nested_skill(folder, file)):
+        if file.suffix == ".pyc" or (file != folder / "SKILL.md" and _is_in_nested_skill(folder, file)):
             continue
-        if not inside(root, file) or not file.exists():
+        if not is_inside(root, file) or not file.exists():
             findings.error(
                 source, (), f"{relative} leads outside the catalog", "copy the file into the skill"
             )
@@ -260,7 +260,7 @@ def _files(root: Path, folder: Path, source: Source, findings: Findings) -> tupl
     return tuple(out)
 
 
-def _nested_skill(folder: Path, file: Path) -> bool:
+def _is_in_nested_skill(folder: Path, file: Path) -> bool:
     return any((p / "SKILL.md").exists() for p in file.parents if p != folder and p.is_relative_to(folder))
 
 
@@ -295,8 +295,8 @@ def _handlers(
 def _handler(
     root: Path, skill_id: str, folder: Path, file: Path, handler: Handler, findings: Findings
 ) -> HandlerPlan | None:
-    source = Source(shown(root, file), None)
-    if not inside(root, file):
+    source = Source(shown_path(file, root), None)
+    if not is_inside(root, file):
         findings.error(source, (), "the file lies outside the catalog", "copy it into the catalog")
         return None
     try:

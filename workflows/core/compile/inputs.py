@@ -18,7 +18,7 @@ from workflows.core.compile.edges import as_written
 from workflows.core.errors import UsageError, did_you_mean, together
 from workflows.core.models.workflow import InputSpec, Step, Workflow
 from workflows.core.plans.plan import InputPlan, Plan
-from workflows.core.read.findings import Findings, inside, is_file
+from workflows.core.read.findings import Findings, is_file, is_inside
 from workflows.core.read.source import Key, Source
 
 SUFFIXES = {
@@ -138,7 +138,7 @@ def _declared(source: Source, name: str, spec: InputSpec, catalog: Catalog, find
 
 def _default_file(source: Source, place: Key, written: str, catalog: Catalog, findings: Findings) -> str:
     path = catalog.root / written
-    if written.startswith("/") or not inside(catalog.root, path):
+    if written.startswith("/") or not is_inside(catalog.root, path):
         findings.error(
             source, (*place, "default"), "the file lies outside the catalog", "copy it into the catalog"
         )

@@ -42,7 +42,7 @@ def read_source(path: Path, file: str) -> Source:
 
 def parse_source(body: bytes, file: str, *, as_json: bool = False) -> Source:
     """Parses the bytes of a written file. Raises Unreadable."""
-    text = _decoded(body, file)
+    text = _decode_text(body, file)
     if as_json:
         return _parse_json(text, file)
     tab = re.search(r"^( *)\t", text, re.MULTILINE)
@@ -79,7 +79,7 @@ def _unreadable(file: str, message: str, cure: str, line: int = 1, column: int =
     return Unreadable([Mistake(file, line, column, "", None, message, cure)])
 
 
-def _decoded(body: bytes, file: str) -> str:
+def _decode_text(body: bytes, file: str) -> str:
     body = body.removeprefix(b"\xef\xbb\xbf")
     try:
         text = body.decode("utf-8")

@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from workflows.core.errors import Mistake
-from workflows.core.read.source import Key, Position, Source, Unreadable, shortened, shown_key
+from workflows.core.read.source import Key, Position, Source, Unreadable, shorten_value, shown_key
 
 MAX_NODES = 200_000
 MAX_DEPTH = 60
@@ -179,7 +179,7 @@ class _Builder:
             key = self.key(key_node, path)
             here = (*path, key)
             if key in own:
-                self.duplicate(key, key_node, here)
+                self.report_duplicate(key, key_node, here)
                 continue
             self.key_marks[here] = (key_node.start_mark.line + 1, key_node.start_mark.column + 1)
             own[key] = self.build(value_node, here, depth + 1)
@@ -199,7 +199,7 @@ class _Builder:
             return "?"
         return str(node.value)
 
-    def duplicate(self, key: str, node: yaml.Node, path: Key) -> None:
+    def report_duplicate(self, key: str, node: yaml.Node, path: Key) -> None:
         first = self.key_marks[path][0]
         self.add(
             node, shown_key(path), f"the key '{key}' stands twice (first in line {first})", "keep one of them"
@@ -238,5 +238,5 @@ class _Builder:
 
     def add(self, node: yaml.Node, path: str, message: str, cure: str) -> None:
         mark = node.start_mark
-        value = shortened(node.value) if isinstance(node, yaml.ScalarNode) else None
+        value = shorten_value(node.value) if isinstance(node, yaml.ScalarNode) else None
         self.mistakes.append(Mistake(self.file, mark.line + 1, mark.column + 1, path, value, message, cure))
