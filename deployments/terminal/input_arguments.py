@@ -23,7 +23,7 @@ from workflows.core.compile.inputs import (
     unreadable_suffix,
     variable_of,
 )
-from workflows.core.errors import UsageError, together
+from workflows.core.errors import UsageError, join_faults
 from workflows.core.plans.plan import InputPlan, Plan
 from workflows.core.read.documents import read_source
 from workflows.core.read.files import read_file as read_bounded
@@ -77,7 +77,7 @@ def read_inputs(
     if missing and whole:
         faults.append(missing_inputs(missing))
     if faults:
-        raise together(faults)
+        raise join_faults(faults)
     return read
 
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from workflows.core.catalog.contents import Catalog
 from workflows.core.compile.edges import as_written
-from workflows.core.errors import UsageError, did_you_mean, together
+from workflows.core.errors import UsageError, did_you_mean, join_faults
 from workflows.core.models.workflow import InputSpec, Step, Workflow
 from workflows.core.plans.plan import InputPlan, Plan
 from workflows.core.read.findings import Findings, is_file, is_inside
@@ -64,7 +64,7 @@ def compile_inputs(
     findings: Findings,
 ) -> tuple[InputPlan, ...]:
     """Declared inputs, then undeclared names that steps read and no step makes."""
-    out = {name: _declared(source, name, spec, catalog, findings) for name, spec in workflow.inputs.items()}
+    out = {name: _plan_input(source, name, spec, catalog, findings) for name, spec in workflow.inputs.items()}
     for at, step in steps:
         for name in step.inputs:
             if name in out or name in made_by:
@@ -72,7 +72,7 @@ def compile_inputs(
             if not name.isidentifier():
                 findings.error(source, (*at, "inputs"), f"'{name}' is no name", "use letters, digits and '_'")
                 continue
-            if not _allowed(source, name, (*at, "inputs", step.inputs.index(name)), findings):
+            if not _check_name(source, name, (*at, "inputs", step.inputs.index(name)), findings):
                 out[name] = InputPlan(name=name, type="file", declared=False)  # told once
                 continue
             near = findings.near(name, as_written(chain(out, made_by))) if workflow.inputs else ""
@@ -90,7 +90,7 @@ def compile_inputs(
     return tuple(out.values())
 
 
-def _allowed(source: Source, name: str, place: Key, findings: Findings, *, of_key: bool = False) -> bool:
+def _check_name(source: Source, name: str, place: Key, findings: Findings, *, of_key: bool = False) -> bool:
     """Whether a name can be a parameter of the flow; one that cannot is recorded."""
     if name.startswith("_"):
         message, cure = f"the input '{name}' begins with '_'", f"call it '{name.lstrip('_') or 'value'}'"
@@ -103,9 +103,11 @@ def _allowed(source: Source, name: str, place: Key, findings: Findings, *, of_ke
     return False
 
 
-def _declared(source: Source, name: str, spec: InputSpec, catalog: Catalog, findings: Findings) -> InputPlan:
+def _plan_input(
+    source: Source, name: str, spec: InputSpec, catalog: Catalog, findings: Findings
+) -> InputPlan:
     place: Key = ("inputs", name)
-    _allowed(source, name, place, findings, of_key=True)
+    _check_name(source, name, place, findings, of_key=True)
     default_file, default = "", spec.default
     if spec.type == "file" and default is not None:
         default, default_file = None, _default_file(source, place, str(spec.default), catalog, findings)
@@ -178,7 +180,7 @@ def bind_inputs(plan: Plan, given: Mapping[str, Any]) -> dict[str, Any]:
     if missing:
         faults.append(missing_inputs(missing))
     if faults:
-        raise together(faults)
+        raise join_faults(faults)
     return {**{s.name: s.default for s in plan.inputs if not s.default_file}, **out}
 
 
@@ -207,11 +209,13 @@ def coerce(spec: InputPlan, value: Any) -> Any:
         typed = _READ[spec.type](value)
         _check_plain(typed)
     except (ValueError, TypeError) as fault:
-        raise UsageError(f"the input '{spec.name}' is no {spec.type}: {_shown(value)}", str(fault)) from None
+        raise UsageError(
+            f"the input '{spec.name}' is no {spec.type}: {_quote_value(value)}", str(fault)
+        ) from None
     if spec.choices and typed not in spec.choices:
         choices = [str(c) for c in spec.choices]
         raise UsageError(
-            f"the input '{spec.name}' may not be {_shown(value)}", did_you_mean(str(value), choices)
+            f"the input '{spec.name}' may not be {_quote_value(value)}", did_you_mean(str(value), choices)
         )
     return typed
 
@@ -238,7 +242,7 @@ def named_secrets(inputs: Iterable[InputPlan], given: Mapping[str, Any]) -> froz
     return frozenset(name for i in inputs if i.type == "secret" and (name := variable_of(given.get(i.name))))
 
 
-def _shown(value: Any) -> str:
+def _quote_value(value: Any) -> str:
     text = str(value)
     return f"'{text[:60]}...'" if len(text) > 60 else f"'{text}'"
 

@@ -110,13 +110,13 @@ class WaitEstimate:
 
 def estimate_waiting(plan: Plan) -> WaitEstimate:
     """What a plan asks at most. Agents that may ask by themselves are not in it: they need not ask."""
-    waits = {s.id: _waiting(s) for s in (*plan.steps, *plan.finally_)}
+    waits = {s.id: _estimate_wait(s) for s in (*plan.steps, *plan.finally_)}
     open_ended = any(w.seconds is None for w in waits.values())
     seconds = None if open_ended else _longest(plan, {name: w.seconds or 0.0 for name, w in waits.items()})
     return WaitEstimate(tuple(path for w in waits.values() for path in w.steps), seconds)
 
 
-def _waiting(step: StepPlan) -> WaitEstimate:
+def _estimate_wait(step: StepPlan) -> WaitEstimate:
     if step.workflow is not None:  # the items of a for_each wait at the same time: a wait holds no place
         inner = estimate_waiting(step.workflow)
         return WaitEstimate(tuple(f"{step.id}/{path}" for path in inner.steps), inner.seconds)
