@@ -104,11 +104,11 @@ def as_text(value: Any) -> str:
 def to_json_text(value: Any, indent: int | None = None) -> str:
     """JSON with Chinese left readable. Raises TypeError, ValueError on what is not JSON."""
     if indent is not None:
-        indent = small(indent, "indent", 16)
-    return json.dumps(plain(value), ensure_ascii=False, allow_nan=False, indent=indent)
+        indent = check_small(indent, "indent", 16)
+    return json.dumps(to_json_data(value), ensure_ascii=False, allow_nan=False, indent=indent)
 
 
-def plain(value: Any, depth: int = 0) -> Any:
+def to_json_data(value: Any, depth: int = 0) -> Any:
     """A value as dicts, lists, text, numbers, booleans and null. Raises TypeError on anything else."""
     if value is None or isinstance(value, (bool, str)):
         return str(value) if isinstance(value, str) else value
@@ -119,9 +119,9 @@ def plain(value: Any, depth: int = 0) -> Any:
     if depth > _DEPTH:
         raise LimitReached(f"a value is nested more than {_DEPTH} deep")
     if isinstance(value, Mapping):
-        return {_key(k): plain(v, depth + 1) for k, v in value.items()}
+        return {_key(k): to_json_data(v, depth + 1) for k, v in value.items()}
     if isinstance(value, (list, tuple, range)) or _is_view(value):
-        return [plain(v, depth + 1) for v in value]
+        return [to_json_data(v, depth + 1) for v in value]
     raise TypeError(f"a {type(value).__name__} is not JSON data")
 
 
@@ -135,7 +135,7 @@ def _is_view(value: Any) -> bool:
     return isinstance(value, (type({}.keys()), type({}.values()), type({}.items())))
 
 
-def small(value: Any, what: str, most: int) -> int:
+def check_small(value: Any, what: str, most: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not -most <= value <= most:
         raise LimitReached(f"{what} must be a whole number of at most {most:,}")
     return value
@@ -147,7 +147,7 @@ def meter_of(context: Context) -> WorkMeter:
     return meter
 
 
-def listed(meter: WorkMeter, items: Iterable[Any]) -> list[Any]:
+def collect_items(meter: WorkMeter, items: Iterable[Any]) -> list[Any]:
     made = []
     for item in items:
         meter.spend(1)

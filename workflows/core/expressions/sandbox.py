@@ -17,8 +17,8 @@ from workflows.core.expressions.meter import (
     LimitReached,
     as_text,
     check_int,
+    collect_items,
     kind_of,
-    listed,
     meter_of,
 )
 
@@ -129,18 +129,18 @@ def capped_range(*args: int) -> range:
 
 
 @pass_context
-def _weighed(context: Context, value: Any) -> Any:
+def _weigh_value(context: Context, value: Any) -> Any:
     if isinstance(value, range):
         meter_of(context).spend(1)
         return value
     if isinstance(value, Iterator):
-        value = listed(meter_of(context), value)
+        value = collect_items(meter_of(context), value)
     meter_of(context).weigh(value)
     return value
 
 
 @pass_context
-def _each(context: Context, value: Any, cost: int) -> Iterator[Any]:
+def _charge_items(context: Context, value: Any, cost: int) -> Iterator[Any]:
     """The items of a loop, each charged with the size of the loop's body."""
     meter = meter_of(context)
     for item in value:
@@ -149,7 +149,7 @@ def _each(context: Context, value: Any, cost: int) -> Iterator[Any]:
 
 
 @pass_context
-def _concat(context: Context, first: Any, *rest: Any) -> str:
+def _concat_texts(context: Context, first: Any, *rest: Any) -> str:
     meter = meter_of(context)
     meter.weigh([first, *rest])
     return "".join(as_text(part) for part in (first, *rest))
@@ -178,7 +178,7 @@ def environment() -> DataEnvironment:
     made.globals["range"] = capped_range
     made.filters.clear()
     made.filters.update(metered_filters())
-    made.filters.update({"*weighed": _weighed, "*each": _each, "*concat": _concat})
+    made.filters.update({"*weighed": _weigh_value, "*each": _charge_items, "*concat": _concat_texts})
     made.tests.clear()
     made.tests.update(metered_tests())
     return made
