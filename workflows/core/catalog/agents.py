@@ -93,35 +93,39 @@ def load_agents(root: Path, findings: Findings) -> dict[str, CatalogAgent]:
 
 def load_agent(root: Path, file: Path, findings: Findings) -> CatalogAgent | None:
     """One agent from its config.yaml or package.yao; None when the file is wrong."""
-    read = _manifest(root, file, findings) if file.name == "package.yao" else _config(root, file, findings)
+    read = (
+        _read_manifest(root, file, findings)
+        if file.name == "package.yao"
+        else _read_config(root, file, findings)
+    )
     if read is None:
         return None
     source, config = read
     folder = file.parent
-    identity = _identity(root, folder / "IDENTITY.md", findings)
+    identity = _read_identity(root, folder / "IDENTITY.md", findings)
     _compare_identity(source, config, identity, findings)
     _warn_settings(source, config, findings)
     if "agent" in (source.data or {}):
         check_endpoints(source, ("agent", "permissions"), config.permissions, findings)
-    tools = _tools(root, folder / "tools-config.json", findings)
+    tools = _read_tools(root, folder / "tools-config.json", findings)
     return CatalogAgent(
         config=config,
         folder=shown_path(folder, root),
         source=source,
         identity=identity,
-        persona=_persona(root, folder, source, findings),
+        persona=_read_persona(root, folder, source, findings),
         tools=tools[1],
         tools_source=tools[0],
-        hooks=_hooks(root, folder, source, config, findings),
+        hooks=_read_hooks(root, folder, source, config, findings),
     )
 
 
-def _config(root: Path, file: Path, findings: Findings) -> tuple[Source, Agent] | None:
+def _read_config(root: Path, file: Path, findings: Findings) -> tuple[Source, Agent] | None:
     read = findings.read(root, file, AgentFile)
     return (read[0], read[1].agent) if read else None
 
 
-def _manifest(root: Path, file: Path, findings: Findings) -> tuple[Source, Agent] | None:
+def _read_manifest(root: Path, file: Path, findings: Findings) -> tuple[Source, Agent] | None:
     read = findings.read(root, file, Manifest)
     if read is None:
         return None
@@ -146,7 +150,7 @@ def _manifest(root: Path, file: Path, findings: Findings) -> tuple[Source, Agent
     return source, agent
 
 
-def _text(root: Path, file: Path, findings: Findings) -> str | None:
+def _read_text(root: Path, file: Path, findings: Findings) -> str | None:
     """The text of a file, empty when there is none; None when it was refused."""
     if not has_entry(file):
         return ""
@@ -172,8 +176,8 @@ def _text(root: Path, file: Path, findings: Findings) -> str | None:
     return cut(text, MAX_TEXT).strip()
 
 
-def _identity(root: Path, file: Path, findings: Findings) -> tuple[tuple[str, str], ...]:
-    lines = (_text(root, file, findings) or "").splitlines()
+def _read_identity(root: Path, file: Path, findings: Findings) -> tuple[tuple[str, str], ...]:
+    lines = (_read_text(root, file, findings) or "").splitlines()
     found = (field for line in lines if (field := _FIELD.fullmatch(line.strip())))
     return tuple((field[1].strip(), field[2].strip()) for field in found if field[2].strip())
 
@@ -210,11 +214,11 @@ def _warn_settings(source: Source, config: Agent, findings: Findings) -> None:
         findings.warnings.append(replace(mistake, value=_INLINE_SECRET.sub("://***@", connection)))
 
 
-def _persona(root: Path, folder: Path, source: Source, findings: Findings) -> str:
-    soul = _text(root, folder / "SOUL.md", findings)
+def _read_persona(root: Path, folder: Path, source: Source, findings: Findings) -> str:
+    soul = _read_text(root, folder / "SOUL.md", findings)
     for name in ("prompts.yml", "prompts.yaml"):
         if has_entry(folder / name):
-            return "\n\n".join(p for p in (soul, _prompts(root, folder / name, findings)) if p)
+            return "\n\n".join(p for p in (soul, _read_prompts(root, folder / name, findings)) if p)
     if soul == "":
         is_empty = is_file(folder / "SOUL.md")
         findings.warn(
@@ -227,7 +231,7 @@ def _persona(root: Path, folder: Path, source: Source, findings: Findings) -> st
     return soul or ""
 
 
-def _prompts(root: Path, file: Path, findings: Findings) -> str:
+def _read_prompts(root: Path, file: Path, findings: Findings) -> str:
     source = findings.read_data(root, file)
     if source is None:
         return ""
@@ -242,7 +246,7 @@ def _prompts(root: Path, file: Path, findings: Findings) -> str:
     return "\n\n".join(p.content.strip() for p in value.prompts if p.role == "system") if value else ""
 
 
-def _tools(root: Path, file: Path, findings: Findings) -> tuple[Source | None, ToolsConfig]:
+def _read_tools(root: Path, file: Path, findings: Findings) -> tuple[Source | None, ToolsConfig]:
     read = findings.read(root, file, ToolsConfig) if has_entry(file) else None
     if read is not None:
         check_tools(*read, findings)
@@ -261,7 +265,7 @@ def hook_digest(name: str, sources: Mapping[str, bytes]) -> str:
     return digest([name, *([path, digest_bytes(body)] for path, body in sources.items())])
 
 
-def _hooks(
+def _read_hooks(
     root: Path, folder: Path, source: Source, config: Agent, findings: Findings
 ) -> tuple[HookPlan, ...]:
     out = []

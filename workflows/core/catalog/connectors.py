@@ -69,6 +69,6 @@ def check_connector(agent: CatalogAgent, table: ModelTable, findings: Findings) 
     return found.variable
 
 
-def _append_once(told: list[Mistake], mistake: Mistake) -> None:
-    if mistake not in told:
-        told.append(mistake)
+def _append_once(mistakes: list[Mistake], mistake: Mistake) -> None:
+    if mistake not in mistakes:
+        mistakes.append(mistake)

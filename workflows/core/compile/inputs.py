@@ -204,7 +204,7 @@ def missing_inputs(missing: Sequence[InputPlan]) -> UsageError:
 def coerce(spec: InputPlan, value: Any) -> Any:
     """A value as the input's type wants it; texts from the command line are read. Raises UsageError."""
     if spec.type == "secret":
-        return _reference(spec.name, value)
+        return _read_reference(spec.name, value)
     try:
         typed = _READ[spec.type](value)
         _check_plain(typed)
@@ -220,7 +220,7 @@ def coerce(spec: InputPlan, value: Any) -> Any:
     return typed
 
 
-def _reference(name: str, value: Any) -> str:
+def _read_reference(name: str, value: Any) -> str:
     """A secret as it travels: `[secret NAME]` for `env:NAME`, never the value. The error does not show it."""
     found = _REFERENCE.fullmatch(value.strip()) if isinstance(value, str) else None
     if found is None:
@@ -247,7 +247,7 @@ def _quote_value(value: Any) -> str:
     return f"'{text[:60]}...'" if len(text) > 60 else f"'{text}'"
 
 
-def _integer(value: Any) -> int:
+def _read_integer(value: Any) -> int:
     if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
         raise ValueError("write a whole number")
     try:
@@ -256,7 +256,7 @@ def _integer(value: Any) -> int:
         raise ValueError("write a whole number") from None
 
 
-def _number(value: Any) -> float:
+def _read_number(value: Any) -> float:
     if isinstance(value, bool):
         raise ValueError("write a number")
     try:
@@ -268,7 +268,7 @@ def _number(value: Any) -> float:
     return number
 
 
-def _boolean(value: Any) -> bool:
+def _read_boolean(value: Any) -> bool:
     if isinstance(value, bool):
         return value
     word = str(value).strip().lower()
@@ -322,7 +322,7 @@ def is_unicode(text: str) -> bool:
     return True
 
 
-def _json(value: Any) -> Any:
+def _read_json(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     try:
@@ -331,33 +331,33 @@ def _json(value: Any) -> Any:
         raise ValueError(f"write JSON ({fault.msg}, column {fault.colno})") from None
 
 
-def _list(value: Any) -> list[Any]:
+def _read_list(value: Any) -> list[Any]:
     if isinstance(value, str) and not value.lstrip().startswith("["):
         return [part.strip() for part in value.split(",") if part.strip()]
-    read = _json(value)
+    read = _read_json(value)
     if not isinstance(read, (list, tuple)):
         raise ValueError('write a list: a,b,c or ["a", "b"]')
     return list(read)
 
 
-def _document(value: Any) -> Any:
+def _read_document(value: Any) -> Any:
     if isinstance(value, str) and not value.strip():
         raise ValueError("an empty text is no document: give one as @FILE, or its text")
     return value
 
 
-def _string(value: Any) -> str:
+def _read_string(value: Any) -> str:
     if isinstance(value, (dict, list)):
         raise ValueError("write a text")
     return getattr(value, "spelling", None) or str(value)
 
 
 _READ: dict[str, Any] = {
-    "string": _string,
-    "integer": _integer,
-    "number": _number,
-    "boolean": _boolean,
-    "json": _json,
-    "list": _list,
-    "file": _document,
+    "string": _read_string,
+    "integer": _read_integer,
+    "number": _read_number,
+    "boolean": _read_boolean,
+    "json": _read_json,
+    "list": _read_list,
+    "file": _read_document,
 }
