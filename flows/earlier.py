@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from blocks.ledger import RunRow
 from blocks.ledger.tables.records import ANNOUNCED
 from flows.steps.inputs import restored
-from workflows.core.compile.effects import acting
+from workflows.core.compile.effects import find_acts
 from workflows.core.errors import UsageError
 from workflows.core.plans.plan import Plan
 from workflows.core.plans.stored import proved_plan
@@ -99,7 +99,7 @@ def _needing_a_ledger(plan: Plan) -> Iterator[str]:
     if plan.budget is not None:
         yield f"'{plan.workflow}' has a budget"
     for step in (*plan.steps, *plan.finally_):
-        yield from (f"may have acted: {what}" for what, _ in acting(step))
+        yield from (f"may have acted: {what}" for what, _ in find_acts(step))
         if step.kind in ("approval", "await_event"):
             yield f"the step '{step.id}' may have been answered"
         if any(agent.ask_person for agent in step.agents):

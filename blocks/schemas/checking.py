@@ -54,7 +54,7 @@ class UnusableSchema(Unchecked):
 
 
 @dataclass
-class Budget:
+class CheckBudget:
     """What one check, or one run of checks, may still cost: units of work, and seconds of patterns."""
 
     units: int
@@ -69,7 +69,7 @@ class Budget:
             raise TooMuchWork("the schema takes too much work to check on this value")
 
 
-_SPENDING: ContextVar[Budget | None] = ContextVar("phaseline_schema_budget", default=None)
+_SPENDING: ContextVar[CheckBudget | None] = ContextVar("phaseline_schema_budget", default=None)
 
 
 def validator(schema: Any, *, formats: bool = False) -> Any:
@@ -85,14 +85,14 @@ def validator(schema: Any, *, formats: bool = False) -> Any:
     return _counted(kind)(schema, registry=Registry(), format_checker=checker)
 
 
-def budget_for(schema: Any, value: Any) -> Budget:
+def budget_for(schema: Any, value: Any) -> CheckBudget:
     """A budget whose size goes with the value's."""
     units = UNITS + UNITS_PER_PART * parts_of(value, MOST_UNITS // UNITS_PER_PART)
-    return Budget(min(units, MOST_UNITS), parts_of(schema, SCHEMA_PARTS))
+    return CheckBudget(min(units, MOST_UNITS), parts_of(schema, SCHEMA_PARTS))
 
 
 @contextmanager
-def spending(budget: Budget) -> Iterator[None]:
+def spending(budget: CheckBudget) -> Iterator[None]:
     """Within it, validators, `spend` and `matches` work on the budget. Raises Unchecked."""
     from jsonschema.exceptions import UndefinedTypeCheck, UnknownType
     from referencing.exceptions import Unresolvable
@@ -199,8 +199,8 @@ def parts_of(value: Any, most: int) -> int:
     return min(count, most)
 
 
-def _budget() -> Budget:
-    return _SPENDING.get() or Budget(UNITS)  # a match outside of any check
+def _budget() -> CheckBudget:
+    return _SPENDING.get() or CheckBudget(UNITS)  # a match outside of any check
 
 
 def spend(units: int) -> None:

@@ -14,7 +14,7 @@ from workflows.core.errors import InvalidDefinition, Mistake, UsageError
 from workflows.core.plans.plan import Plan
 
 if TYPE_CHECKING:
-    from workflows.core.routing.matching import Choice
+    from workflows.core.routing.matching import RuleChoice
 
 
 def open_catalog(folder: Path) -> Catalog:
@@ -38,12 +38,12 @@ def plan_of(catalog: Catalog, workflow: str, text: str | None) -> tuple[Plan, di
         return compile_named(catalog, workflow), {}
     if not is_unicode(text):
         raise UsageError("the text is no UTF-8", "write it in UTF-8")
-    from workflows.core.routing.routes import routed
+    from workflows.core.routing.routes import resolve_rule
 
     choice = route(catalog, text)
     if choice.rule is None:
         raise no_rule(catalog)
-    found = routed(catalog, choice.rule, text)
+    found = resolve_rule(catalog, choice.rule, text)
     return compile_file(catalog, found.file), dict(found.inputs)
 
 
@@ -70,21 +70,21 @@ def _once(mistakes: list[Mistake]) -> list[Mistake]:
     return list(reversed(found.values()))
 
 
-def route(catalog: Catalog, text: str) -> Choice:
+def route(catalog: Catalog, text: str) -> RuleChoice:
     """The choice for a text.
 
     Raises InvalidDefinition when the routing rules cannot be read, or the pattern of a rule that comes before
     the winner cannot be used, or takes too long: the text may be meant for it.
     """
     from workflows.core.routing.matching import choose
-    from workflows.core.routing.routes import rules, slow, unusable
+    from workflows.core.routing.routes import rules, slow_rules, unusable_rules
 
     broken = [m for m in catalog.findings.errors if "routing-rules" in m.file]
     if broken:
         raise InvalidDefinition(broken)
     choice = choose(rules(catalog), text)
     # Another machine, or the same one with less to do, might have found it: no other workflow is run instead.
-    if wrong := [*unusable(catalog, choice), *slow(catalog, choice)]:
+    if wrong := [*unusable_rules(catalog, choice), *slow_rules(catalog, choice)]:
         raise InvalidDefinition(wrong)
     return choice
 

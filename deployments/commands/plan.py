@@ -20,7 +20,7 @@ from workflows.core.plans.estimate import (
     estimate_waiting,
 )
 from workflows.core.plans.plan import BudgetPlan, Plan, StepPlan
-from workflows.core.read.source import shortened
+from workflows.core.read.source import shorten_value
 from workflows.core.units import shown_duration
 
 _NO_DEADLINE = "none; it waits until there is an answer"
@@ -145,7 +145,7 @@ def _print_wait(step: StepPlan, out: Out) -> None:
     if wait is None:
         return
     if step.approval is not None:
-        ask = shortened(" ".join(step.approval.ask.split()))
+        ask = shorten_value(" ".join(step.approval.ask.split()))
         out.line(f"{step.id} asks {shown_people(step.approval)}: {ask}")
         fields = ", ".join(step.approval.form.get("properties", ())) or "text"
         out.line(f"  answer: approve or reject, with {fields}", "dim")

@@ -9,7 +9,7 @@ from deployments.catalogs.opening import open_catalog
 from deployments.commands.agents import note_mistakes
 from deployments.terminal.display import Out
 from workflows.core.catalog.contents import Catalog, RobotFile
-from workflows.core.models.robot import Clock
+from workflows.core.models.robot import RobotClock
 from workflows.core.units import shown_duration
 
 _PHASES = ("inspiration", "goals", "tasks", "delivery", "learning", "host", "validation")
@@ -45,7 +45,7 @@ def _facts(catalog: Catalog, file: RobotFile) -> dict[str, Any]:
     }
 
 
-def _clock(clock: Clock) -> str:
+def _clock(clock: RobotClock) -> str:
     if clock.mode == "times":
         when = ", ".join(clock.times) + ("" if "*" in clock.days else f" on {', '.join(clock.days)}")
     elif clock.mode == "interval":

@@ -23,11 +23,11 @@ from workflows.core.compile.inputs import (
     unreadable_suffix,
     variable_of,
 )
-from workflows.core.errors import UsageError, together
+from workflows.core.errors import UsageError, join_faults
 from workflows.core.plans.plan import InputPlan, Plan
 from workflows.core.read.documents import read_source
 from workflows.core.read.files import read_file as read_bounded
-from workflows.core.read.source import Unreadable, shortened
+from workflows.core.read.source import Unreadable, shorten_value
 from workflows.core.text.csv_table import UnreadableTable, read_csv
 
 _EMPTY = b" \t\r\n\xef\xbb\xbf"
@@ -77,7 +77,7 @@ def read_inputs(
     if missing and whole:
         faults.append(missing_inputs(missing))
     if faults:
-        raise together(faults)
+        raise join_faults(faults)
     return read
 
 
@@ -118,8 +118,8 @@ def _refuse_bare_path(name: str, value: Any) -> None:
         there = False
     if there or Path(written).suffix.lower() in SUFFIXES:
         raise UsageError(
-            f"the input '{name}' is a document, and '{shortened(written)}' looks like the name of one",
-            f"did you mean -i {name}=@{shortened(written)}?",
+            f"the input '{name}' is a document, and '{shorten_value(written)}' looks like the name of one",
+            f"did you mean -i {name}=@{shorten_value(written)}?",
         )
 
 

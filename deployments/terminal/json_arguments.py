@@ -10,7 +10,7 @@ from blocks.paths import expanded
 from workflows.core.compile.inputs import is_unicode, read_json
 from workflows.core.errors import UsageError
 from workflows.core.read.files import FileTooLarge, read_file
-from workflows.core.read.source import shortened
+from workflows.core.read.source import shorten_value
 
 _MOST = 1024 * 1024
 _WORDS = {"yes": True, "no": False, "true": True, "false": False}
@@ -27,7 +27,7 @@ def read_object(written: str, option: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as fault:
         raise UsageError(f"{option} is no JSON: {fault}", cure) from None
     if not isinstance(value, dict):
-        raise UsageError(f"{option} is {shortened(text)}, not an object with fields", cure)
+        raise UsageError(f"{option} is {shorten_value(text)}, not an object with fields", cure)
     return value
 
 

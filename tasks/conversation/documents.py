@@ -9,7 +9,7 @@ from typing import Any
 from blocks.storage.artifacts import ArtifactStore
 from tasks.tools import Tool, ToolError, ToolResult
 from tasks.values import Value
-from workflows.core.catalog.prompts import READ_INPUT, enclosed
+from workflows.core.catalog.prompts import READ_INPUT, enclose_text
 
 WHOLE_CHARS = 60_000
 """A longer document is given as its beginning; the rest is read on demand."""
@@ -35,7 +35,7 @@ async def _beginning(value: Value, store: ArtifactStore) -> tuple[str, bool]:
     if length > WHOLE_CHARS:
         shown += f"\n[cut after {WHOLE_CHARS} of {length} characters; read on with the tool `{READ_INPUT}`]"
     # A body that closes its own tag could pass text off as the instruction.
-    return enclosed("document", shown, name=value.name, type=value.media_type), length > WHOLE_CHARS
+    return enclose_text("document", shown, name=value.name, type=value.media_type), length > WHOLE_CHARS
 
 
 def read_input_tool(values: Sequence[Value], cut: Sequence[str], store: ArtifactStore) -> Tool:

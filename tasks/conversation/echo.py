@@ -14,7 +14,7 @@ from typing import Any
 
 from blocks.models import Answer
 from tasks.tools import ToolResult
-from workflows.core.catalog.prompts import enclosed
+from workflows.core.catalog.prompts import enclose_text
 
 _UNSAYABLE = re.compile("[\x00\ud800-\udfff]")
 """Half characters, which are no UTF-8, and NUL."""
@@ -155,7 +155,7 @@ def retell_calls(calls: Sequence[Block], results: Sequence[Block]) -> list[Block
         blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
         text = "\n".join(block["text"] for block in blocks if block["type"] == "text")
         failed = "failed" if result.get("is_error") else "result"
-        told = enclosed("document", text or "(see below)", name=f"{failed}: {call['name']}")
+        told = enclose_text("document", text or "(see below)", name=f"{failed}: {call['name']}")
         given = json.dumps(call["input"], ensure_ascii=False)
         out.append({"type": "text", "text": f"{call['name']} {given}\n{told}"})
         out += [block for block in blocks if block["type"] != "text"]

@@ -39,7 +39,7 @@ from tasks.secrets import scrub_value, without_secrets
 from tasks.tools import ToolSet
 from tasks.values import Value, render
 from workflows.core.catalog.agents import hook_digest, hook_sources
-from workflows.core.catalog.prompts import enclosed
+from workflows.core.catalog.prompts import enclose_text
 from workflows.core.errors import PhaselineError
 from workflows.core.plans.plan import AgentPlan, HookPlan, OutputPlan, StepPlan
 
@@ -272,7 +272,7 @@ async def _apply_create_hook(
     if not added:
         return messages
     extra = added if isinstance(added, str) else json.dumps(added, ensure_ascii=False)
-    block = {"type": "text", "text": enclosed("context", extra)}
+    block = {"type": "text", "text": enclose_text("context", extra)}
     return [{**messages[-1], "content": [*documents, block, instruction]}]
 
 

@@ -9,7 +9,7 @@ from blocks.ledger.waits.tally import counting
 from tasks.effects.calls import EffectCall
 from tasks.effects.deciders import LENGTH, address_question
 from tasks.tools import ToolResult
-from workflows.core.cures import anew
+from workflows.core.cures import anew_command
 from workflows.core.errors import PhaselineError
 from workflows.core.refs import digest
 
@@ -171,7 +171,7 @@ def abandoned_result(tool: str, why: str) -> ToolResult:
 def undecided_fault(row: WaitRow) -> Undecided:
     """Why there is no answer to a question, and how people are asked again."""
     why = "nobody answered in time" if row.state == "expired" else "the question was withdrawn"
-    again = f"be asked again: {anew(row.run_id, row.step_path)}"
+    again = f"be asked again: {anew_command(row.run_id, row.step_path)}"
     if row.kind == "unknown":
         found = f"(phaseline show {row.run_id} tells what was sent)"
         again = f"find out whether {row.detail['tool']} did it {found}, then {again}"

@@ -20,7 +20,7 @@ from deployments.runs.start import Start
 from deployments.terminal.arguments import read
 from deployments.terminal.display import Out
 from tests.support.flows import FLOW_MARKS, Bench, agent, steps
-from workflows.core.cures import anew
+from workflows.core.cures import anew_command
 from workflows.core.errors import UsageError
 
 pytestmark = FLOW_MARKS
@@ -85,7 +85,7 @@ def test_an_answer_to_undoing_goes_on_with_undoing(tmp_path: Path) -> None:
 def test_an_answer_to_a_run_that_failed_elsewhere_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    error = {"message": "nobody answered in time", "cure": f"be asked again: {anew('r', 'b')}"}
+    error = {"message": "nobody answered in time", "cure": f"be asked again: {anew_command('r', 'b')}"}
 
     async def ask(ledger: Ledger) -> None:
         lease = await ledger.begin_run(RunStart(run_id="r", workflow="w"))

@@ -21,7 +21,7 @@ from deployments.terminal.next_commands import (
     words_of,
 )
 from tests.support.runs import run_row
-from workflows.core.cures import anew
+from workflows.core.cures import anew_command
 from workflows.core.errors import UsageError
 
 
@@ -155,7 +155,7 @@ def test_the_command_with_which_a_run_goes_on() -> None:
 
 
 def test_a_run_that_fails_again_at_once_goes_on_with_the_step_done_anew() -> None:
-    late = {"message": "nobody answered in time", "cure": f"be asked again: {anew('r', 'a/3')}"}
+    late = {"message": "nobody answered in time", "cure": f"be asked again: {anew_command('r', 'a/3')}"}
     other = {"message": "no key", "cure": "set it"}
     failed = run_row(state="failed", error=other)
     assert going_on_by(failed, ()) == "phaseline resume r"

@@ -18,7 +18,7 @@ from tests.support.catalogs import AGENT, compiled, examined, make_catalog
 from workflows.core.catalog.contents import DEFAULT_ROOT, Catalog
 from workflows.core.check.catalog import check_workflow
 from workflows.core.compile.compiler import compile_workflow, examine
-from workflows.core.compile.edges import find_cycle, ordered, upstream
+from workflows.core.compile.edges import find_cycle, order_steps, upstream
 from workflows.core.compile.inputs import bind_inputs, coerce
 from workflows.core.compile.output_schemas import check_schema
 from workflows.core.errors import UsageError
@@ -86,7 +86,7 @@ def graphs(draw: st.DrawFn) -> dict[str, tuple[str, ...]]:
 
 @given(graphs())
 def test_order_respects_every_edge(after: dict[str, tuple[str, ...]]) -> None:
-    order = ordered(after)
+    order = order_steps(after)
     place = {name: i for i, name in enumerate(order)}
     assert sorted(order) == sorted(after) and find_cycle(after) is None
     assert all(place[before] < place[name] for name, needed in after.items() for before in needed)
@@ -97,7 +97,7 @@ def test_order_respects_every_edge(after: dict[str, tuple[str, ...]]) -> None:
 
 @given(graphs(), st.data())
 def test_a_closed_edge_is_a_cycle(after: dict[str, tuple[str, ...]], data: st.DataObject) -> None:
-    above = upstream(after, ordered(after))
+    above = upstream(after, order_steps(after))
     pairs = [(early, late) for late in after for early in sorted(above[late])]
     if not pairs:
         return
@@ -139,7 +139,7 @@ def test_a_thousand_steps_compile_and_share_their_agents(tmp_path: Path) -> None
 
 def test_a_long_chain_and_a_wide_fan_are_no_trouble(tmp_path: Path) -> None:
     chain = {f"s{i}": ((f"s{i - 1}",) if i else ()) for i in range(5000)}
-    assert ordered(chain) == list(chain) and find_cycle(chain) is None
+    assert order_steps(chain) == list(chain) and find_cycle(chain) is None
     assert find_cycle({**chain, "s0": ("s4999",)}) is not None
 
 

@@ -10,7 +10,7 @@ from workflows.core.catalog.contents import DEFAULT_ROOT, Catalog
 from workflows.core.check.catalog import check_catalog
 from workflows.core.compile.compiler import compile_workflow, examine
 from workflows.core.routing.matching import choose
-from workflows.core.routing.routes import routed, rules
+from workflows.core.routing.routes import resolve_rule, rules
 
 DOCUMENTS = Path(__file__).resolve().parents[1] / "fixtures" / "documents"
 OPENCLAW = DOCUMENTS / "openclaw"
@@ -111,7 +111,7 @@ def test_written_units_are_numbers(openclaw: Catalog) -> None:
 def test_the_routing_copy_runs_as_written(openclaw: Catalog) -> None:
     choice = choose(rules(openclaw), "请给出端到端的方案")
     assert choice.rule is not None and choice.rule.name == "end_to_end_feature_delivery"
-    target = routed(openclaw, choice.rule, "请给出端到端的方案")
+    target = resolve_rule(openclaw, choice.rule, "请给出端到端的方案")
     plan, found = examine(target.file, openclaw)
     assert plan is not None and not found.errors and not found.warnings
     assert [(s.id, s.name, s.depends_on, s.inputs) for s in plan.steps] == [

@@ -11,7 +11,7 @@ import pytest
 from tests.support.catalogs import compiled, make_catalog
 from workflows.core.catalog.contents import Catalog
 from workflows.core.check.catalog import check_catalog
-from workflows.core.compile.effects import acting
+from workflows.core.compile.effects import find_acts
 from workflows.core.errors import UsageError
 from workflows.core.models.agent import McpServer
 from workflows.core.plans.plan import Plan
@@ -197,7 +197,7 @@ def test_a_plan_holds_what_the_files_give_without_values(tmp_path: Path) -> None
     assert (rule.name, rule.effect, rule.effect_key, rule.approval) == ("b.pay", "once", ("to",), True)
     assert ann.http is not None and ann.http.endpoints == ("h.org",)
     assert (bob.servers, bob.tool_rules, bob.http) == ((), (), None)
-    assert [what for what, _ in acting(compiled(root).steps[0])][-3:] == [
+    assert [what for what, _ in find_acts(compiled(root).steps[0])][-3:] == [
         "ann has the MCP server 'a'",
         "ann has the MCP server 'b'",
         "ann may make HTTP requests",
@@ -223,7 +223,7 @@ def test_http_requests_that_only_read_act_on_nothing(tmp_path: Path) -> None:
         step = compiled(root).steps[0]
         http = step.agents[0].http
         assert http is not None and (http.methods, http.reads_only) == (tuple(rule.get("methods", ())), reads)
-        assert ("ann may make HTTP requests" in [what for what, _ in acting(step)]) is not reads
+        assert ("ann may make HTTP requests" in [what for what, _ in find_acts(step)]) is not reads
     rules.write_text(json.dumps({"tools": {"http_request": {"allow": False}}}))
     assert compiled(root).steps[0].agents[0].http is None
 

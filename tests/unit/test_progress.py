@@ -12,7 +12,7 @@ from deployments.terminal.display import Out, width
 from deployments.terminal.progress import Progress
 from deployments.terminal.progress_table import cut
 from tests.support.plans import delivery
-from workflows.core.cures import anew
+from workflows.core.cures import anew_command
 
 
 class Screen(io.StringIO):
@@ -220,7 +220,11 @@ def test_the_panel_of_a_failed_run_says_how_to_go_on() -> None:
 
 def test_the_panel_names_the_step_that_must_be_done_anew() -> None:
     """Also behind a step that failed otherwise, and in a fan-out, which keeps the cure of its first item."""
-    error = {"type": "ItemsFailed", "message": "late", "cure": f"be asked again: {anew('r1', 'a/3/b')}"}
+    error = {
+        "type": "ItemsFailed",
+        "message": "late",
+        "cure": f"be asked again: {anew_command('r1', 'a/3/b')}",
+    }
     steps = [
         {"id": "first", "status": "failed", "error": {"message": "no key", "cure": "set it"}},
         {"id": "a", "status": "failed", "error": error},

@@ -19,7 +19,7 @@ from workflows.core.compile.inputs import bind_inputs
 from workflows.core.errors import InvalidDefinition, Mistake, UsageError
 from workflows.core.plans.plan import Plan
 from workflows.core.routing.matching import Rule, choose
-from workflows.core.routing.routes import one_step_workflow, routed, rules
+from workflows.core.routing.routes import one_step_workflow, resolve_rule, rules
 
 WORKFLOW = "workflow: w\ninputs: {request: string, level: {type: integer, default: 1}}\n"
 WORKFLOW += "steps: [{id: a, agent: ann}]\n"
@@ -35,7 +35,7 @@ def ruled(root: Path, text: str, **workflows: str) -> Catalog:
 def run_of(catalog: Catalog, text: str) -> tuple[Plan, dict[str, object]]:
     choice = choose(rules(catalog), text)
     assert choice.rule is not None
-    target = routed(catalog, choice.rule, text)
+    target = resolve_rule(catalog, choice.rule, text)
     plan = compile_workflow(target.file, catalog)
     return plan, bind_inputs(plan, target.inputs)
 
@@ -98,7 +98,7 @@ def test_a_rule_that_names_nobody_is_warned_of_and_refused(tmp_path: Path) -> No
 def test_a_named_workflow_that_is_gone(tmp_path: Path) -> None:
     catalog = ruled(tmp_path, "  - {name: r, pattern: x, workflow: w}\n", w=WORKFLOW)
     with pytest.raises(UsageError, match="no workflow 'v'"):
-        routed(catalog, Rule("r2", "x", workflow="v"), "x")
+        resolve_rule(catalog, Rule("r2", "x", workflow="v"), "x")
 
 
 def test_mistakes_of_a_rules_own_steps_stand_in_the_rules(tmp_path: Path) -> None:
@@ -137,7 +137,7 @@ def test_step_timeouts_beyond_the_rules_are_told(tmp_path: Path) -> None:
 def test_every_rule_of_the_default_catalog_compiles() -> None:
     catalog = Catalog.load(DEFAULT_ROOT)
     for rule in rules(catalog):
-        target = routed(catalog, rule, "text")
+        target = resolve_rule(catalog, rule, "text")
         assert compile_workflow(target.file, catalog).steps
         assert rule.file == "orchestrator/routing-rules.yaml" and rule.line > 1
 

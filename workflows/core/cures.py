@@ -7,7 +7,7 @@ import re
 _ANEW = re.compile(r"phaseline resume \S+ --from (\S+)")
 
 
-def anew(run_id: str, step_path: str) -> str:
+def anew_command(run_id: str, step_path: str) -> str:
     """The command that does the step of a path anew, where a plain resume would fail again at once."""
     return f"phaseline resume {run_id} --from {step_path.split('/')[0]}"
 

@@ -37,7 +37,7 @@ class UsageError(PhaselineError):
     final = True
 
 
-def together(faults: Sequence[UsageError]) -> UsageError:
+def join_faults(faults: Sequence[UsageError]) -> UsageError:
     """One error that tells several, each with its own cure below it; a lone one as it is."""
     if len(faults) == 1:
         return faults[0]

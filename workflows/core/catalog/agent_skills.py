@@ -105,7 +105,7 @@ def check_rule_names(
         if agent.tools_source is None:
             continue
         handlers = handler_effects(agent, skills)
-        known = {*BUILT_IN, *handlers, *_served(agent)}
+        known = {*BUILT_IN, *handlers, *_served_names(agent)}
         for name in agent.tools.tools:
             if _open_servers(agent) and not _of_handler(name, handlers, agent):
                 continue  # a server's tool, as far as can be told before it is asked (tasks.servers.tools)
@@ -136,7 +136,7 @@ def _of_handler(name: str, handlers: Mapping[str, str], agent: CatalogAgent) -> 
     )
 
 
-def _served(agent: CatalogAgent) -> Iterator[str]:
+def _served_names(agent: CatalogAgent) -> Iterator[str]:
     for name, server in agent.tools.mcpServers.items():
         for tool in server.tools:
             yield from (tool, served_name(name, tool))

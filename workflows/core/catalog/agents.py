@@ -8,11 +8,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from workflows.core.cut_text import cut
+from workflows.core.errors import shown_path
 from workflows.core.models.agent import Agent, AgentFile, Manifest, Model, Prompt, ToolsConfig
 from workflows.core.models.written import Written
 from workflows.core.plans.plan import HookPlan
 from workflows.core.read.files import FileTooLarge, NoRegularFile, read_file, read_text
-from workflows.core.read.findings import Findings, holding, inside, is_file, shown, stands
+from workflows.core.read.findings import Findings, find_files, has_entry, is_file, is_inside
 from workflows.core.read.source import Key, Source
 from workflows.core.read.validation import read_model
 from workflows.core.refs import digest, digest_bytes
@@ -70,7 +71,7 @@ def load_agents(root: Path, findings: Findings) -> dict[str, CatalogAgent]:
     folder = root / "agents"
     if not folder.is_dir():
         return out
-    for file in holding(root, folder, ("config.yaml", "config.yml", "package.yao"), findings):
+    for file in find_files(root, folder, ("config.yaml", "config.yml", "package.yao"), findings):
         if file.name == "package.yao" and (file.parent / "config.yaml").exists():
             continue
         agent = load_agent(root, file, findings)
@@ -92,35 +93,39 @@ def load_agents(root: Path, findings: Findings) -> dict[str, CatalogAgent]:
 
 def load_agent(root: Path, file: Path, findings: Findings) -> CatalogAgent | None:
     """One agent from its config.yaml or package.yao; None when the file is wrong."""
-    read = _manifest(root, file, findings) if file.name == "package.yao" else _config(root, file, findings)
+    read = (
+        _read_manifest(root, file, findings)
+        if file.name == "package.yao"
+        else _read_config(root, file, findings)
+    )
     if read is None:
         return None
     source, config = read
     folder = file.parent
-    identity = _identity(root, folder / "IDENTITY.md", findings)
+    identity = _read_identity(root, folder / "IDENTITY.md", findings)
     _compare_identity(source, config, identity, findings)
     _warn_settings(source, config, findings)
     if "agent" in (source.data or {}):
         check_endpoints(source, ("agent", "permissions"), config.permissions, findings)
-    tools = _tools(root, folder / "tools-config.json", findings)
+    tools = _read_tools(root, folder / "tools-config.json", findings)
     return CatalogAgent(
         config=config,
-        folder=shown(root, folder),
+        folder=shown_path(folder, root),
         source=source,
         identity=identity,
-        persona=_persona(root, folder, source, findings),
+        persona=_read_persona(root, folder, source, findings),
         tools=tools[1],
         tools_source=tools[0],
-        hooks=_hooks(root, folder, source, config, findings),
+        hooks=_read_hooks(root, folder, source, config, findings),
     )
 
 
-def _config(root: Path, file: Path, findings: Findings) -> tuple[Source, Agent] | None:
+def _read_config(root: Path, file: Path, findings: Findings) -> tuple[Source, Agent] | None:
     read = findings.read(root, file, AgentFile)
     return (read[0], read[1].agent) if read else None
 
 
-def _manifest(root: Path, file: Path, findings: Findings) -> tuple[Source, Agent] | None:
+def _read_manifest(root: Path, file: Path, findings: Findings) -> tuple[Source, Agent] | None:
     read = findings.read(root, file, Manifest)
     if read is None:
         return None
@@ -145,12 +150,12 @@ def _manifest(root: Path, file: Path, findings: Findings) -> tuple[Source, Agent
     return source, agent
 
 
-def _text(root: Path, file: Path, findings: Findings) -> str | None:
+def _read_text(root: Path, file: Path, findings: Findings) -> str | None:
     """The text of a file, empty when there is none; None when it was refused."""
-    if not stands(file):
+    if not has_entry(file):
         return ""
-    source = Source(shown(root, file), None)
-    if not inside(root, file):
+    source = Source(shown_path(file, root), None)
+    if not is_inside(root, file):
         findings.error(source, (), "the file lies outside the catalog", "copy it into the catalog")
         return None
     try:
@@ -171,8 +176,8 @@ def _text(root: Path, file: Path, findings: Findings) -> str | None:
     return cut(text, MAX_TEXT).strip()
 
 
-def _identity(root: Path, file: Path, findings: Findings) -> tuple[tuple[str, str], ...]:
-    lines = (_text(root, file, findings) or "").splitlines()
+def _read_identity(root: Path, file: Path, findings: Findings) -> tuple[tuple[str, str], ...]:
+    lines = (_read_text(root, file, findings) or "").splitlines()
     found = (field for line in lines if (field := _FIELD.fullmatch(line.strip())))
     return tuple((field[1].strip(), field[2].strip()) for field in found if field[2].strip())
 
@@ -209,11 +214,11 @@ def _warn_settings(source: Source, config: Agent, findings: Findings) -> None:
         findings.warnings.append(replace(mistake, value=_INLINE_SECRET.sub("://***@", connection)))
 
 
-def _persona(root: Path, folder: Path, source: Source, findings: Findings) -> str:
-    soul = _text(root, folder / "SOUL.md", findings)
+def _read_persona(root: Path, folder: Path, source: Source, findings: Findings) -> str:
+    soul = _read_text(root, folder / "SOUL.md", findings)
     for name in ("prompts.yml", "prompts.yaml"):
-        if stands(folder / name):
-            return "\n\n".join(p for p in (soul, _prompts(root, folder / name, findings)) if p)
+        if has_entry(folder / name):
+            return "\n\n".join(p for p in (soul, _read_prompts(root, folder / name, findings)) if p)
     if soul == "":
         is_empty = is_file(folder / "SOUL.md")
         findings.warn(
@@ -226,7 +231,7 @@ def _persona(root: Path, folder: Path, source: Source, findings: Findings) -> st
     return soul or ""
 
 
-def _prompts(root: Path, file: Path, findings: Findings) -> str:
+def _read_prompts(root: Path, file: Path, findings: Findings) -> str:
     source = findings.read_data(root, file)
     if source is None:
         return ""
@@ -241,8 +246,8 @@ def _prompts(root: Path, file: Path, findings: Findings) -> str:
     return "\n\n".join(p.content.strip() for p in value.prompts if p.role == "system") if value else ""
 
 
-def _tools(root: Path, file: Path, findings: Findings) -> tuple[Source | None, ToolsConfig]:
-    read = findings.read(root, file, ToolsConfig) if stands(file) else None
+def _read_tools(root: Path, file: Path, findings: Findings) -> tuple[Source | None, ToolsConfig]:
+    read = findings.read(root, file, ToolsConfig) if has_entry(file) else None
     if read is not None:
         check_tools(*read, findings)
     return read or (None, ToolsConfig())
@@ -251,7 +256,7 @@ def _tools(root: Path, file: Path, findings: Findings) -> tuple[Source | None, T
 def hook_sources(file: Path) -> dict[str, bytes]:
     """What a hook is made of: every Python file beside or below it, since it may import those, by path."""
     folder = file.parent
-    files = sorted(f for f in folder.rglob("*.py") if f.is_file() and inside(folder, f))
+    files = sorted(f for f in folder.rglob("*.py") if f.is_file() and is_inside(folder, f))
     return {f.relative_to(folder).as_posix(): read_file(f) for f in files}
 
 
@@ -260,7 +265,7 @@ def hook_digest(name: str, sources: Mapping[str, bytes]) -> str:
     return digest([name, *([path, digest_bytes(body)] for path, body in sources.items())])
 
 
-def _hooks(
+def _read_hooks(
     root: Path, folder: Path, source: Source, config: Agent, findings: Findings
 ) -> tuple[HookPlan, ...]:
     out = []
@@ -272,7 +277,7 @@ def _hooks(
         file = folder / name
         if not function.isidentifier() or not name.endswith(".py"):
             findings.error(source, base, "not a hook", "write file.py:function")
-        elif not is_file(file) or not inside(folder, file):
+        elif not is_file(file) or not is_inside(folder, file):
             findings.error(source, base, f"the agent's folder has no file {name}", "check the file's name")
         else:
             plan = HookPlan(

@@ -65,10 +65,10 @@ def check_connector(agent: CatalogAgent, table: ModelTable, findings: Findings) 
     if found.message:
         place: Key = (*agent.base, "connector")
         mistake = agent.source.mistake(place, found.message, found.cure)
-        _once(findings.warnings if found.harmless else findings.errors, mistake)
+        _append_once(findings.warnings if found.harmless else findings.errors, mistake)
     return found.variable
 
 
-def _once(told: list[Mistake], mistake: Mistake) -> None:
-    if mistake not in told:
-        told.append(mistake)
+def _append_once(mistakes: list[Mistake], mistake: Mistake) -> None:
+    if mistake not in mistakes:
+        mistakes.append(mistake)

@@ -17,7 +17,7 @@ from workflows.core.models.registry import AgentRegistry, RegisteredAgent, Routi
 from workflows.core.models.robot import Robot
 from workflows.core.models.skill import ModelTable, Price, SkillRegistry
 from workflows.core.models.workflow import Workflow
-from workflows.core.read.findings import Findings, is_file, stands
+from workflows.core.read.findings import Findings, has_entry, is_file
 from workflows.core.read.source import Source
 
 DEFAULT_ROOT = Path(__file__).parents[2]
@@ -145,7 +145,7 @@ class Catalog:
         findings = Findings()
         read = findings.read(path.resolve().parent, path.resolve(), Workflow)
         if read is None:
-            raise InvalidDefinition(_renamed(findings.errors, str(path)))
+            raise InvalidDefinition(_place_in_file(findings.errors, str(path)))
         source = replace(read[0], file=str(path))
         return WorkflowFile(source, read[1])
 
@@ -163,41 +163,41 @@ def _is_own_file(root: Path, path: Path) -> bool:
         return False
 
 
-def _renamed(mistakes: list[Mistake], file: str) -> list[Mistake]:
+def _place_in_file(mistakes: list[Mistake], file: str) -> list[Mistake]:
     return [Mistake(file, m.line, m.column, m.path, m.value, m.message, m.cure) for m in mistakes]
 
 
-def _first(root: Path, *names: str) -> Path | None:
+def _find_first(root: Path, *names: str) -> Path | None:
     """The first of these files. A link to nothing is one that is wrong; a folder may be something else."""
     paths = [root / name for name in names]
-    return next((p for p in paths if stands(p) and not p.is_dir()), None)
+    return next((p for p in paths if has_entry(p) and not p.is_dir()), None)
 
 
 def _load_tables(catalog: Catalog) -> None:
     root, findings = catalog.root, catalog.findings
-    table = _first(root, "models.yaml", "orchestrator/models.yaml") or DEFAULT_ROOT / "models.yaml"
+    table = _find_first(root, "models.yaml", "orchestrator/models.yaml") or DEFAULT_ROOT / "models.yaml"
     if read_models := findings.read(root if table.is_relative_to(root) else table.parent, table, ModelTable):
         catalog.models = read_models[1]
-    registry = _first(root, "orchestrator/skill-registry.yaml", "orchestrator/skill-registry")
+    registry = _find_first(root, "orchestrator/skill-registry.yaml", "orchestrator/skill-registry")
     catalog.skill_registry = findings.read(root, registry, SkillRegistry) if registry else None
     catalog.skills = load_skills(root, catalog.skill_registry, findings)
-    if (file := _first(root, "orchestrator/agent-registry.yaml")) and (
+    if (file := _find_first(root, "orchestrator/agent-registry.yaml")) and (
         agents := findings.read(root, file, AgentRegistry)
     ):
         catalog.registry_source = agents[0]
-        _register(catalog, agents[0], agents[1])
-    if (file := _first(root, "orchestrator/routing-rules.yaml")) and (
+        _register_agents(catalog, agents[0], agents[1])
+    if (file := _find_first(root, "orchestrator/routing-rules.yaml")) and (
         rules := findings.read(root, file, RoutingRules)
     ):
         catalog.rules_source, catalog.rules = rules[0], rules[1].routing_rules
-    if (file := _first(root, "orchestrator/agent.yml", "orchestrator/agent.yaml", "agent.yml")) and (
+    if (file := _find_first(root, "orchestrator/agent.yml", "orchestrator/agent.yaml", "agent.yml")) and (
         uses := findings.read(root, file, AgentYml)
     ):
         catalog.uses_source, catalog.uses = uses[0], uses[1].uses
         catalog.patience, catalog.resume = uses[1].patience, uses[1].resume
 
 
-def _register(catalog: Catalog, source: Source, registry: AgentRegistry) -> None:
+def _register_agents(catalog: Catalog, source: Source, registry: AgentRegistry) -> None:
     for index, entry in enumerate(registry.agents):
         if entry.id in catalog.registered:
             catalog.findings.error(

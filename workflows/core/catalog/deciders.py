@@ -125,7 +125,7 @@ def check_tool_people(
         for name, people in _with_people(agent.tools):
             place: Key = ("tools", name, "people")
             check_asked(agent.tools_source, place, people, agents, findings)
-            for message, cure in _idle(name, people, agent.tools, effects):
+            for message, cure in _idle_reasons(name, people, agent.tools, effects):
                 findings.warn(agent.tools_source, place, message, cure)
 
 
@@ -135,7 +135,7 @@ def _with_people(tools: ToolsConfig) -> Iterator[tuple[str, Deciders]]:
             yield name, rule.people
 
 
-def _idle(
+def _idle_reasons(
     name: str, people: Deciders, tools: ToolsConfig, effects: Mapping[str, str]
 ) -> Iterator[tuple[str, str]]:
     """Why `people` of a tool does nothing, with the cure."""

@@ -48,7 +48,7 @@ _TAG = re.compile(
 )
 
 
-def enclosed(tag: str, text: str, **attributes: str) -> str:
+def enclose_text(tag: str, text: str, **attributes: str) -> str:
     """Material as one element of a message.
 
     What looks like the beginning or the end of such an element in `text` gets a backslash behind its `<` (in

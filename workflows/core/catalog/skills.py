@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from workflows.core.errors import did_you_mean
+from workflows.core.errors import did_you_mean, shown_path
 from workflows.core.models.skill import Frontmatter, Handler, RegisteredSkill, SkillConfig, SkillRegistry
 from workflows.core.plans.plan import FilePlan, HandlerPlan
 from workflows.core.read.documents import parse_source
 from workflows.core.read.files import read_file, read_text
-from workflows.core.read.findings import Findings, holding, inside, is_file, shown, stands
+from workflows.core.read.findings import Findings, find_files, has_entry, is_file, is_inside
 from workflows.core.read.source import Key, Source, Unreadable
 from workflows.core.read.validation import read_model
 from workflows.core.refs import digest, digest_bytes
@@ -64,7 +64,7 @@ def load_skills(
                 continue
             entries[entry.id] = (registry[0], place, entry)
     out: dict[str, CatalogSkill] = {}
-    for folder in _folders(root, entries, findings):
+    for folder in _find_folders(root, entries, findings):
         skill_id, path = folder
         skill = _load_folder(root, skill_id, path, entries.get(skill_id), findings)
         if skill is not None:
@@ -84,12 +84,12 @@ def load_skills(
                 folder="",
                 source=source,
                 available=False,
-                **_overlay(entry),
+                **_registry_fields(entry),
             )
     return out
 
 
-def _overlay(entry: RegisteredSkill | None) -> dict[str, Any]:
+def _registry_fields(entry: RegisteredSkill | None) -> dict[str, Any]:
     if entry is None:
         return {}
     needs = entry.resource_requirements
@@ -103,21 +103,21 @@ def _overlay(entry: RegisteredSkill | None) -> dict[str, Any]:
     }
 
 
-def _folders(
+def _find_folders(
     root: Path, entries: Mapping[str, tuple[Source, Key, RegisteredSkill]], findings: Findings
 ) -> list[tuple[str, Path]]:
     """Skill ids with their folders: found below skills/, or named by `location`."""
     base = root / "skills"
     found = (
-        {str(f.parent.relative_to(base)): f.parent for f in holding(root, base, ("SKILL.md",), findings)}
+        {str(f.parent.relative_to(base)): f.parent for f in find_files(root, base, ("SKILL.md",), findings)}
         if base.is_dir()
         else {}
     )
     for skill_id, (source, place, entry) in entries.items():
         if entry.location is None:
             continue
-        folder = _location(root, entry.location)
-        if folder is None or not inside(root, folder):
+        folder = _resolve_location(root, entry.location)
+        if folder is None or not is_inside(root, folder):
             findings.error(
                 source,
                 (*place, "location"),
@@ -129,7 +129,7 @@ def _folders(
     return sorted(found.items())
 
 
-def _location(root: Path, written: str) -> Path | None:
+def _resolve_location(root: Path, written: str) -> Path | None:
     """`/workspace/skills|agents|orchestrator/...` means the catalog; other absolute paths are not read."""
     if written.startswith("/workspace/"):
         return root / written.removeprefix("/workspace/")
@@ -144,7 +144,7 @@ def _load_folder(
     findings: Findings,
 ) -> CatalogSkill | None:
     file = folder / "SKILL.md"
-    source, head = _frontmatter(root, file, findings)
+    source, head = _read_frontmatter(root, file, findings)
     if source is None or head is None:
         return None
     if head.name != folder.name:
@@ -155,8 +155,8 @@ def _load_folder(
             f"write `name: {folder.name}`",
         )
         return None
-    config_source, config = _config(root, folder, findings)
-    values = _overlay(entry[2] if entry else None)
+    config_source, config = _read_config(root, folder, findings)
+    values = _registry_fields(entry[2] if entry else None)
     if config.version and values.get("version") and config.version != values["version"]:
         findings.warn(
             source,
@@ -175,18 +175,18 @@ def _load_folder(
         id=skill_id,
         name=(entry[2].name if entry and entry[2].name else head.metadata.get("title", head.name)),
         description=head.description,
-        folder=shown(root, folder),
+        folder=shown_path(folder, root),
         source=source,
-        files=_files(root, folder, source, findings),
-        handlers=_handlers(root, skill_id, folder, declared, told, findings),
+        files=_list_files(root, folder, source, findings),
+        handlers=_load_handlers(root, skill_id, folder, declared, told, findings),
         **values,
     )
 
 
-def _frontmatter(root: Path, file: Path, findings: Findings) -> tuple[Source | None, Frontmatter | None]:
-    name = shown(root, file)
+def _read_frontmatter(root: Path, file: Path, findings: Findings) -> tuple[Source | None, Frontmatter | None]:
+    name = shown_path(file, root)
     empty = Source(name, None)
-    if not inside(root, file):
+    if not is_inside(root, file):
         findings.error(empty, (), "the file lies outside the catalog", "copy it into the catalog")
         return None, None
     try:
@@ -221,13 +221,13 @@ def _frontmatter(root: Path, file: Path, findings: Findings) -> tuple[Source | N
     return source, value
 
 
-def _config(root: Path, folder: Path, findings: Findings) -> tuple[Source, SkillConfig]:
+def _read_config(root: Path, folder: Path, findings: Findings) -> tuple[Source, SkillConfig]:
     file = folder / "config.yaml"
-    read = findings.read(root, file, SkillConfig) if stands(file) else None
-    return read or (Source(shown(root, file), None), SkillConfig())
+    read = findings.read(root, file, SkillConfig) if has_entry(file) else None
+    return read or (Source(shown_path(file, root), None), SkillConfig())
 
 
-def _files(root: Path, folder: Path, source: Source, findings: Findings) -> tuple[FilePlan, ...]:
+def _list_files(root: Path, folder: Path, source: Source, findings: Findings) -> tuple[FilePlan, ...]:
     """Tracked files: all but hidden ones and bytecode."""
     out = []
     for file in sorted(folder.rglob("*")):
@@ -243,9 +243,9 @@ def _files(root: Path, folder: Path, source: Source, findings: Findings) -> tupl
                     "copy the folder into the skill",
                 )
             continue
-        if file.suffix == ".pyc" or (file != folder / "SKILL.md" and _nested_skill(folder, file)):
+        if file.suffix == ".pyc" or (file != folder / "SKILL.md" and _is_in_nested_skill(folder, file)):
             continue
-        if not inside(root, file) or not file.exists():
+        if not is_inside(root, file) or not file.exists():
             findings.error(
                 source, (), f"{relative} leads outside the catalog", "copy the file into the skill"
             )
@@ -260,11 +260,11 @@ def _files(root: Path, folder: Path, source: Source, findings: Findings) -> tupl
     return tuple(out)
 
 
-def _nested_skill(folder: Path, file: Path) -> bool:
+def _is_in_nested_skill(folder: Path, file: Path) -> bool:
     return any((p / "SKILL.md").exists() for p in file.parents if p != folder and p.is_relative_to(folder))
 
 
-def _handlers(
+def _load_handlers(
     root: Path,
     skill_id: str,
     folder: Path,
@@ -286,17 +286,17 @@ def _handlers(
                 did_you_mean(handler.name, files) or f"add handlers/{handler.name}.py",
             )
             continue
-        plan = _handler(root, skill_id, folder, file, handler, findings)
+        plan = _load_handler(root, skill_id, folder, file, handler, findings)
         if plan is not None:
             out.append(plan)
     return tuple(out)
 
 
-def _handler(
+def _load_handler(
     root: Path, skill_id: str, folder: Path, file: Path, handler: Handler, findings: Findings
 ) -> HandlerPlan | None:
-    source = Source(shown(root, file), None)
-    if not inside(root, file):
+    source = Source(shown_path(file, root), None)
+    if not is_inside(root, file):
         findings.error(source, (), "the file lies outside the catalog", "copy it into the catalog")
         return None
     try:

@@ -35,7 +35,7 @@ def check_catalog(catalog: Catalog) -> Findings:
         _check_rest(catalog, source, found)
     for check in _CHECKS:
         check(catalog, found)
-    return Findings(_tidy(found.errors), _tidy(found.warnings))
+    return Findings(_sort_unique(found.errors), _sort_unique(found.warnings))
 
 
 def check_workflow(catalog: Catalog, name: str) -> Findings:
@@ -45,13 +45,13 @@ def check_workflow(catalog: Catalog, name: str) -> Findings:
         _, found = examine(catalog.find_workflow(name), catalog)
     except InvalidDefinition as fault:
         found.errors += fault.mistakes
-        source = _unreadable(catalog, name)
+        source = _find_unreadable(catalog, name)
         if source is not None:
             _check_rest(catalog, source, found)
-    return Findings(_tidy(found.errors), _tidy(found.warnings))
+    return Findings(_sort_unique(found.errors), _sort_unique(found.warnings))
 
 
-def _unreadable(catalog: Catalog, name: str) -> Source | None:
+def _find_unreadable(catalog: Catalog, name: str) -> Source | None:
     for source in catalog.unreadable:
         if Path(source.file).stem == name or (catalog.root / source.file).resolve() == Path(name).resolve():
             return source
@@ -70,7 +70,7 @@ def _check_rest(catalog: Catalog, source: Source, found: Findings) -> None:
         found.warnings += rest.independent(one.warnings)
 
 
-def _tidy(mistakes: list[Mistake]) -> list[Mistake]:
+def _sort_unique(mistakes: list[Mistake]) -> list[Mistake]:
     once = {(m.file, m.line, m.column, m.path, m.message): m for m in mistakes}
     return sorted(once.values(), key=lambda m: (m.file, m.line, m.column, m.path))
 
@@ -157,13 +157,13 @@ def _check_robot(catalog: Catalog, robot: RobotFile, found: Findings) -> None:
     for phase, agent_id in resources.phases.model_dump(exclude_none=True).items():
         _check_phase(catalog, robot.source, ("resources", "phases", phase), phase, agent_id, found)
     for index, agent_id in enumerate(resources.agents):
-        _known_agent(catalog, robot.source, ("resources", "agents", index), agent_id, found)
+        _find_agent(catalog, robot.source, ("resources", "agents", index), agent_id, found)
 
 
 def _check_phase(
     catalog: Catalog, source: Source, place: Key, phase: str, agent_id: str, found: Findings
 ) -> None:
-    agent = _known_agent(catalog, source, place, agent_id, found)
+    agent = _find_agent(catalog, source, place, agent_id, found)
     wanted = f"robot-{phase}"
     if agent is None or phase == "run" or agent.config.type == wanted:
         return
@@ -177,7 +177,7 @@ def _check_phase(
     )
 
 
-def _known_agent(
+def _find_agent(
     catalog: Catalog, source: Source, place: Key, agent_id: str, found: Findings
 ) -> CatalogAgent | None:
     agent = catalog.find_agent(agent_id)

@@ -110,10 +110,10 @@ def _compare_times(
 def _check_copy(catalog: Catalog, source: Source, place: Key, rule: RoutingRule, found: Findings) -> None:
     """Steps written inside a rule that repeat a workflow of the catalog, but not whole."""
     inline = route_workflow(rule)
-    twin = _twin(catalog, inline) if inline is not None else None
+    twin = _find_twin(catalog, inline) if inline is not None else None
     if inline is None or twin is None:
         return
-    missing = _missing(inline, twin.workflow)
+    missing = _missing_steps(inline, twin.workflow)
     _compare_times(source, place, rule, twin, found)
     if missing:
         found.warn(
@@ -124,7 +124,7 @@ def _check_copy(catalog: Catalog, source: Source, place: Key, rule: RoutingRule,
         )
 
 
-def _twin(catalog: Catalog, inline: Workflow) -> WorkflowFile | None:
+def _find_twin(catalog: Catalog, inline: Workflow) -> WorkflowFile | None:
     if inline.workflow in catalog.workflows:
         return catalog.workflows[inline.workflow]
     if len(inline.steps) < 2:
@@ -147,6 +147,6 @@ def _doers(step: Step) -> tuple[str, ...]:
     return step.agents or ((step.agent,) if step.agent else ())
 
 
-def _missing(inline: Workflow, whole: Workflow) -> tuple[Step, ...]:
+def _missing_steps(inline: Workflow, whole: Workflow) -> tuple[Step, ...]:
     there = {step.id for step in inline.steps}
     return tuple(step for step in whole.steps if step.id not in there)

@@ -13,11 +13,11 @@ def check_available(
     source: Source, workflow: Workflow, steps: Iterable[tuple[Key, Step]], findings: Findings
 ) -> None:
     """Records every key that is not available yet; `steps` with their places."""
-    for place, key in _unavailable(workflow, steps):
+    for place, key in _unavailable_keys(workflow, steps):
         findings.error(source, place, f"`{key}` is not available yet", "remove it for now", of_key=True)
 
 
-def _unavailable(workflow: Workflow, steps: Iterable[tuple[Key, Step]]) -> Iterator[tuple[Key, str]]:
+def _unavailable_keys(workflow: Workflow, steps: Iterable[tuple[Key, Step]]) -> Iterator[tuple[Key, str]]:
     for key in NOT_YET["workflow"]:
         if getattr(workflow, key) is not None:
             yield (key,), key

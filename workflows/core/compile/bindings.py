@@ -54,10 +54,10 @@ class Binder:
                 f"the agent '{agent.id}' is {entry.status} in the agent registry",
                 "set its status to active, or give the step another agent",
             )
-        skills = self._skills(agent, step, at, panel)
+        skills = self._plan_skills(agent, step, at, panel)
         key = (agent.id, tuple(s.id for s in skills))
         if key not in self._agents:
-            self._agents[key] = self._built(agent, skills)
+            self._agents[key] = self._build_plan(agent, skills)
         return self._agents[key]
 
     def _report_files(self, agent: CatalogAgent) -> None:
@@ -71,7 +71,7 @@ class Binder:
             if mistake.file.rpartition("/")[0] in folders and mistake not in self.findings.errors:
                 self.findings.errors.append(mistake)
 
-    def _built(self, agent: CatalogAgent, skills: tuple[SkillPlan, ...]) -> AgentPlan:
+    def _build_plan(self, agent: CatalogAgent, skills: tuple[SkillPlan, ...]) -> AgentPlan:
         return AgentPlan(
             id=agent.id,
             name=agent.config.name or agent.id,
@@ -82,7 +82,7 @@ class Binder:
             hooks=agent.hooks,
             max_turns=agent.config.max_turns,
             tokens_per_day=agent.config.rate_limits.tokens_per_day,
-            ask_person=_asks(agent),
+            ask_person=_may_ask(agent),
             servers=server_plans(agent.tools),
             tool_rules=rule_plans(agent.tools),
             http=http_plan(agent.config.permissions, agent.tools),
@@ -95,13 +95,13 @@ class Binder:
         return ModelPlan(
             provider=written.provider,
             family=written.name,
-            id=self._model_id(written, agent.source, base),
-            effort=self._effort(written, agent.source, base),
+            id=self._resolve_model(written, agent.source, base),
+            effort=self._choose_effort(written, agent.source, base),
             max_tokens=written.max_tokens,
             connection=check_connector(agent, self.catalog.models, self.findings),
         )
 
-    def _model_id(self, model: Model, source: Source, base: Key) -> str:
+    def _resolve_model(self, model: Model, source: Source, base: Key) -> str:
         table = self.catalog.models
         family = table.families.get(model.name)
         if family is None:
@@ -126,7 +126,7 @@ class Binder:
             return family.latest
         return known
 
-    def _effort(self, model: Model, source: Source, base: Key) -> Effort | None:
+    def _choose_effort(self, model: Model, source: Source, base: Key) -> Effort | None:
         if model.effort or model.thinking is None:
             return model.effort
         word = model.thinking.lower()
@@ -140,19 +140,19 @@ class Binder:
             return None
         return cast(Effort | None, THINKING[word])
 
-    def _skills(
+    def _plan_skills(
         self, agent: CatalogAgent, step: Step, at: Key, panel: tuple[str, ...]
     ) -> tuple[SkillPlan, ...]:
         bound = {b.skill_id: b for b in agent.config.skills}
         if step.skills is None:
-            return tuple(p for s, b in bound.items() if (p := self._bound(agent, s, b)) is not None)
+            return tuple(p for s, b in bound.items() if (p := self._plan_bound(agent, s, b)) is not None)
         out = []
         for index, skill_id in enumerate(step.skills):
             place = (*at, "skills", index)
             skill = self.catalog.skills.get(skill_id)
             if skill is None:
                 self._unknown_skill(skill_id, place)
-            elif self._allowed(agent, skill, place, bound, panel):
+            elif self._may_use(agent, skill, place, bound, panel):
                 out.append(self.skill(skill, bound.get(skill_id)))
         return tuple(out)
 
@@ -162,13 +162,13 @@ class Binder:
             near = self.findings.near(skill_id, self.catalog.skills)
             self.findings.error(self.source, place, f"unknown skill '{skill_id}'", near)
 
-    def _bound(self, agent: CatalogAgent, skill_id: str, binding: SkillBinding) -> SkillPlan | None:
+    def _plan_bound(self, agent: CatalogAgent, skill_id: str, binding: SkillBinding) -> SkillPlan | None:
         skill = self.catalog.skills.get(skill_id)
         if skill is None or (skill.visibility == "private" and not owns(agent, skill)):
             return None  # reported once for the whole catalog
         return self.skill(skill, binding)
 
-    def _allowed(
+    def _may_use(
         self,
         agent: CatalogAgent,
         skill: CatalogSkill,
@@ -220,7 +220,7 @@ def _skill_plan(skill: CatalogSkill, timeout: float | None) -> SkillPlan:
     )
 
 
-def _asks(agent: CatalogAgent) -> bool:
+def _may_ask(agent: CatalogAgent) -> bool:
     """Whether the agent has the tool that asks people; tools-config.json decides before its permissions."""
     rule = agent.tools.tools.get(ASK_PERSON)
     return rule.allow if rule is not None else ASK_PERSON in agent.config.permissions.tools

@@ -34,34 +34,34 @@ class Calls:
 
         `owners` are ids of agents whose private skills may be used.
         """
-        skill = self._skill((*place, "skill"), written.skill or "", owners)
-        found = self._named(place, skill, written.handler) if skill else None
+        skill = self._find_skill((*place, "skill"), written.skill or "", owners)
+        found = self._find_handler(place, skill, written.handler) if skill else None
         if skill is None or found is None:
             return None
-        self._arguments(place, found, written.args)
+        self._check_arguments(place, found, written.args)
         return self.binder.skill(skill), found
 
-    def _error(self, place: Key, message: str, cure: str, *, of_key: bool = False) -> None:
+    def _report(self, place: Key, message: str, cure: str, *, of_key: bool = False) -> None:
         self.findings.error(self.binder.source, place, message, cure, of_key=of_key)
 
-    def _skill(self, place: Key, skill_id: str, owners: tuple[str, ...]) -> CatalogSkill | None:
+    def _find_skill(self, place: Key, skill_id: str, owners: tuple[str, ...]) -> CatalogSkill | None:
         catalog = self.binder.catalog
         skill = catalog.skills.get(skill_id)
         if skill is None:
-            self._error(
+            self._report(
                 place, f"unknown skill '{skill_id}'", self.binder.findings.near(skill_id, catalog.skills)
             )
             return None
         agents = [a for name in owners if (a := catalog.find_agent(name)) is not None]
         if skill.visibility == "private" and not any(owns(agent, skill) for agent in agents):
-            self._error(
+            self._report(
                 place,
                 f"the skill '{skill.id}' is private to '{skill.owner}' and cannot run without that agent",
                 f"write `agent:` with that agent and `skills: [{skill.id}]`",
             )
         return skill
 
-    def _named(self, place: Key, skill: CatalogSkill, name: str | None) -> HandlerPlan | None:
+    def _find_handler(self, place: Key, skill: CatalogSkill, name: str | None) -> HandlerPlan | None:
         by_name = {h.handler: h for h in skill.handlers}
         if name is None and len(by_name) == 1:
             return next(iter(by_name.values()))
@@ -69,23 +69,23 @@ class Calls:
         if found is None:
             wrong = f"'{skill.id}' has no handler '{name}'" if name else "which handler?"
             at = (*place, "handler" if name else "skill")
-            self._error(at, wrong, self.binder.findings.near(name or "", by_name) or "add a handler")
+            self._report(at, wrong, self.binder.findings.near(name or "", by_name) or "add a handler")
         return found
 
-    def _arguments(self, place: Key, handler: HandlerPlan, args: Mapping[str, Any]) -> None:
+    def _check_arguments(self, place: Key, handler: HandlerPlan, args: Mapping[str, Any]) -> None:
         known = handler.input_schema["properties"]
         for name, value in args.items():
             at = (*place, "args", name)
             if name not in known:
                 wrong = f"'{handler.handler}' takes no argument '{name}'"
-                self._error(at, wrong, self.binder.findings.near(name, known), of_key=True)
+                self._report(at, wrong, self.binder.findings.near(name, known), of_key=True)
             elif name in handler.documents:
                 for given in document_names(value):
                     self.check_name(given, at)
         for name in handler.input_schema.get("required", ()):
             if name not in args:
                 wrong = f"the argument '{name}' of '{handler.handler}' is missing"
-                self._error(place, wrong, "add it under `args:`")
+                self._report(place, wrong, "add it under `args:`")
 
 
 def check_inputs(

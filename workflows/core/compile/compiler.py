@@ -25,7 +25,7 @@ from workflows.core.compile.edges import (
     as_written,
     edges,
     find_cycle,
-    ordered,
+    order_steps,
     output_name,
     producers,
     shown_id,
@@ -33,7 +33,7 @@ from workflows.core.compile.edges import (
 )
 from workflows.core.compile.effects import check_effect_key
 from workflows.core.compile.inputs import compile_inputs
-from workflows.core.compile.names import Scope, step_names
+from workflows.core.compile.names import NameScope, step_names
 from workflows.core.compile.output_schemas import check_schema
 from workflows.core.compile.people import check_condition, check_end, check_wait, guards, wait_fields
 from workflows.core.compile.shapes import check_shape
@@ -103,7 +103,7 @@ class _Compilation:
     def run(self) -> Plan | None:
         main: list[Placed] = [(("steps", i), s) for i, s in enumerate(self.workflow.steps)]
         last: list[Placed] = [(("finally", i), s) for i, s in enumerate(self.workflow.finally_)]
-        main, last = self._unique(main, last)
+        main, last = self._rename_twins(main, last)
         everything: list[Placed] = [*main, *last]
         check_available(self.source, self.workflow, everything, self.findings)
         self._check_keys(main, last)
@@ -114,10 +114,10 @@ class _Compilation:
         inputs = compile_inputs(self.source, self.workflow, self.catalog, everything, made_by, self.findings)
         cycle = find_cycle(after) or find_cycle(after_last)
         if cycle:
-            self._cycle(cycle, everything)
+            self._report_cycle(cycle, everything)
         placed = {s.id: (at, s) for at, s in everything}
         order, order_last = (
-            (list(after), list(after_last)) if cycle else (ordered(after), ordered(after_last))
+            (list(after), list(after_last)) if cycle else (order_steps(after), order_steps(after_last))
         )
         everyone = frozenset(after)
         if cycle:  # nothing is known of the order, so nobody is blamed for it
@@ -125,17 +125,17 @@ class _Compilation:
         else:
             before = upstream(after, order)
             before |= {k: v | everyone for k, v in upstream(after_last, order_last).items()}
-        known = Scope(
+        known = NameScope(
             source=self.source,
             inputs=frozenset(i.name for i in inputs),
             made_by=made_by,
             upstream=frozenset(),
             secrets=frozenset(i.name for i in inputs if i.type == "secret"),
         )
-        steps = tuple(self._step(*placed[i], after[i], before, known) for i in order)
-        finals = tuple(self._step(*placed[i], after_last[i], before, known) for i in order_last)
-        self._outputs(made_by)
-        self._budget((*steps, *finals))
+        steps = tuple(self._plan_step(*placed[i], after[i], before, known) for i in order)
+        finals = tuple(self._plan_step(*placed[i], after_last[i], before, known) for i in order_last)
+        self._check_outputs(made_by)
+        self._check_budget((*steps, *finals))
         if not cycle:
             timeouts = {i: placed[i][1].timeout or 0.0 for i in order}
             total = self.workflow.total_timeout
@@ -164,7 +164,7 @@ class _Compilation:
         for at, step in (*main, *last):
             check_condition(self.source, at, step, self.approvals, self.findings)
 
-    def _budget(self, steps: tuple[StepPlan | None, ...]) -> None:
+    def _check_budget(self, steps: tuple[StepPlan | None, ...]) -> None:
         """The ceiling of the run, where it can have no effect."""
         check_budget(self.source, ("budget",), self.workflow.budget, self.findings)
         made = [step for step in steps if step is not None]
@@ -172,7 +172,7 @@ class _Compilation:
             priced = frozenset(self.catalog.models.models)
             warn_unpriced(self.source, ("budget", "usd"), made, priced, self.findings)
 
-    def _unique(self, *lists: list[Placed]) -> list[list[Placed]]:
+    def _rename_twins(self, *lists: list[Placed]) -> list[list[Placed]]:
         """The steps, a second one of the same id under a made-up id, so that it is checked as well."""
         first: dict[str, Key] = {}
         out: list[list[Placed]] = []
@@ -192,7 +192,7 @@ class _Compilation:
                 out[-1].append((at, step))
         return out
 
-    def _cycle(self, cycle: list[str], steps: list[Placed]) -> None:
+    def _report_cycle(self, cycle: list[str], steps: list[Placed]) -> None:
         at = next(a for a, s in steps if s.id == cycle[0])
         self.findings.error(
             self.source,
@@ -201,7 +201,7 @@ class _Compilation:
             "take one of these edges out (depends_on, or an input one of them makes)",
         )
 
-    def _outputs(self, made_by: Mapping[str, str]) -> None:
+    def _check_outputs(self, made_by: Mapping[str, str]) -> None:
         for index, name in enumerate(self.workflow.outputs):
             if name not in made_by:
                 self.findings.error(
@@ -211,17 +211,17 @@ class _Compilation:
                     self.findings.near(name, as_written(made_by)),
                 )
 
-    def _step(
+    def _plan_step(
         self,
         at: Key,
         step: Step,
         depends_on: tuple[str, ...],
         before: Mapping[str, frozenset[str]],
-        known: Scope,
+        known: NameScope,
     ) -> StepPlan | None:
         if len(step.doers) != 1:
             return None
-        output = self._output(at, step)
+        output = self._plan_output(at, step)
         scope = replace(known, upstream=before.get(step.id, frozenset()), own_output=output.name)
         prompt = step.prompt or ""
         if not prompt and (step.agent or step.agents):
@@ -229,14 +229,14 @@ class _Compilation:
         reads = step_names(step, at, scope, self.findings)
         if step.doers[0] in NOT_YET["step"]:
             return None
-        fields = self._doer(at, step, scope)
+        fields = self._plan_doer(at, step, scope)
         reads = tuple(dict.fromkeys((*reads, *documents(step, fields.get("handler")))))
         plan = StepPlan(
             prompt=prompt,
             reads=reads,
             depends_on=depends_on,
             output=output,
-            merge=self._merge(at, step),
+            merge=self._plan_merge(at, step),
             undo=undo_plan(self.binder, at, step, scope, reads, self.findings),
             guards=guards(step, depends_on, self.approvals),
             **_own_fields(step),
@@ -252,30 +252,30 @@ class _Compilation:
         if at[0] == "finally":
             check_end(self.source, at, plan, self.findings)
 
-    def _doer(self, at: Key, step: Step, scope: Scope) -> dict[str, Any]:
+    def _plan_doer(self, at: Key, step: Step, scope: NameScope) -> dict[str, Any]:
         if step.agent is not None:
             agent = self.binder.agent(step.agent, (*at, "agent"), step, at)
-            return {"kind": "agent", "agents": self._present(at, (agent,) if agent else ())}
+            return {"kind": "agent", "agents": self._fit_agents(at, (agent,) if agent else ())}
         if step.agents is not None:
-            return {"kind": "panel", "agents": self._present(at, tuple(self._members(at, step)))}
+            return {"kind": "panel", "agents": self._fit_agents(at, tuple(self._plan_members(at, step)))}
         if step.workflow is not None:
-            return {"kind": "workflow", "workflow": self._nested(at, step, scope)}
+            return {"kind": "workflow", "workflow": self._plan_nested(at, step, scope)}
         if step.approval is not None or step.await_event is not None:
             return wait_fields(step)
         calls = Calls(self.binder, self.findings, lambda name, place: scope.check(name, place, self.findings))
         found = calls.handler(at, step)
         return {"kind": "skill", **({"skill": found[0], "handler": found[1]} if found else {})}
 
-    def _present(self, at: Key, agents: tuple[AgentPlan, ...]) -> tuple[AgentPlan, ...]:
+    def _fit_agents(self, at: Key, agents: tuple[AgentPlan, ...]) -> tuple[AgentPlan, ...]:
         """Agents as they work there: a step of `finally` may not wait, so that nobody is asked by it."""
-        return tuple(self._silent(a) for a in agents) if at[0] == "finally" else agents
+        return tuple(self._silence_agent(a) for a in agents) if at[0] == "finally" else agents
 
-    def _silent(self, agent: AgentPlan) -> AgentPlan:
+    def _silence_agent(self, agent: AgentPlan) -> AgentPlan:
         if not agent.ask_person:
             return agent
         return self.silent.setdefault(id(agent), agent.model_copy(update={"ask_person": False}))
 
-    def _members(self, at: Key, step: Step) -> Iterator[Any]:
+    def _plan_members(self, at: Key, step: Step) -> Iterator[Any]:
         panel = step.agents or ()
         named: dict[str, str] = {}
         seen: set[str] = set()
@@ -294,17 +294,17 @@ class _Compilation:
             if agent is not None:
                 yield agent
 
-    def _merge(self, at: Key, step: Step) -> MergePlan | None:
+    def _plan_merge(self, at: Key, step: Step) -> MergePlan | None:
         if step.agents is None:
             return None
         if step.merge is None or step.merge.agent is None:
             return MergePlan()
         bare = step.model_copy(update={"skills": ()})
         agent = self.binder.agent(step.merge.agent, (*at, "merge", "agent"), bare, at)
-        agent = self._silent(agent) if agent else None
+        agent = self._silence_agent(agent) if agent else None
         return MergePlan(agent=agent, prompt=merge_instruction(step.name or step.id, step.merge.prompt))
 
-    def _nested(self, at: Key, step: Step, scope: Scope) -> Plan | None:
+    def _plan_nested(self, at: Key, step: Step, scope: NameScope) -> Plan | None:
         name = step.workflow or ""
         place = (*at, "workflow")
         file = self.catalog.workflows.get(name)
@@ -342,7 +342,7 @@ class _Compilation:
         check_inputs(self.source, at, step.args, plan, self.findings, scope.secrets)
         return plan
 
-    def _output(self, at: Key, step: Step) -> OutputPlan:
+    def _plan_output(self, at: Key, step: Step) -> OutputPlan:
         written = step.output
         if written.schema_ is not None:
             check_schema(self.source, (*at, "output", "schema"), written.schema_, self.findings)

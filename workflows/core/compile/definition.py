@@ -19,7 +19,7 @@ def definition(plan: StepPlan, known: dict[int, str] | None = None) -> str:
     """
     facts = _AgentDigests({} if known is None else known)
     return digest(
-        _asked(plan)
+        _question_facts(plan)
         | {
             "kind": plan.kind,
             "agents": [facts.of(a) for a in plan.agents],
@@ -38,7 +38,7 @@ def definition(plan: StepPlan, known: dict[int, str] | None = None) -> str:
     )
 
 
-def _asked(plan: StepPlan) -> dict[str, Any]:
+def _question_facts(plan: StepPlan) -> dict[str, Any]:
     """What a wait is about; who is asked, and until when, is not part of the question."""
     if plan.approval is not None:
         return {"approval": {"ask": plan.approval.ask, "form": plan.approval.form}}
@@ -85,31 +85,31 @@ def _agent_facts(agent: AgentPlan) -> dict[str, Any]:
         "tools": [[h.name, h.description, h.input_schema] for s in agent.skills for h in s.handlers],
         "hooks": [[h.event, h.function, h.sha256] for h in agent.hooks],
         **({"ask_person": True} if agent.ask_person else {}),
-        **_outside(agent),
+        **_outside_facts(agent),
     }
 
 
-def _outside(agent: AgentPlan) -> dict[str, Any]:
+def _outside_facts(agent: AgentPlan) -> dict[str, Any]:
     """Servers, rules and network; an agent without them has a digest that does not speak of them.
 
     Values of variables are not in it: a new credential is no new definition.
     """
     facts: dict[str, Any] = {
         "servers": [[s.name, s.server.model_dump(mode="json", exclude={"timeout"})] for s in agent.servers],
-        "rules": [rule.model_dump(mode="json", exclude={"people"}) for rule in _saying(agent)],
+        "rules": [rule.model_dump(mode="json", exclude={"people"}) for rule in _counting_rules(agent)],
         "http": agent.http.model_dump(mode="json", exclude_defaults=True) if agent.http else None,
     }
     return {name: value for name, value in facts.items() if value}
 
 
-def _saying(agent: AgentPlan) -> list[ToolRulePlan]:
+def _counting_rules(agent: AgentPlan) -> list[ToolRulePlan]:
     """The rules that say more than who answers, if only that one behind them does not count."""
-    own = {rule.name for rule in agent.tool_rules if _says(rule)}
+    own = {rule.name for rule in agent.tool_rules if _rule_counts(rule)}
     served = {server.name: server.server.tools for server in agent.servers}
     names = {rule.name for rule in agent.tool_rules}
     hiding = {pair.first for pair in overlaps(names, served) if pair.behind in own}
     return [rule for rule in agent.tool_rules if rule.name in own | hiding]
 
 
-def _says(rule: ToolRulePlan) -> bool:
+def _rule_counts(rule: ToolRulePlan) -> bool:
     return rule.model_copy(update={"people": None}) != ToolRulePlan(name=rule.name)

@@ -138,7 +138,7 @@ def find_cycle(after: Mapping[str, Sequence[str]]) -> list[str] | None:
     return None
 
 
-def ordered(after: Mapping[str, Sequence[str]]) -> list[str]:
+def order_steps(after: Mapping[str, Sequence[str]]) -> list[str]:
     """Ids so that each follows what it depends on; among equals as written. Needs an acyclic graph."""
     waiting = {k: {d for d in v if d in after} for k, v in after.items()}
     followers: dict[str, list[str]] = {}

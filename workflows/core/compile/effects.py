@@ -10,7 +10,7 @@ from workflows.core.read.findings import Findings
 from workflows.core.read.source import Key, Source
 
 
-def acting(step: StepPlan) -> Iterator[tuple[str, str]]:
+def find_acts(step: StepPlan) -> Iterator[tuple[str, str]]:
     """What may act outside, and how to say that it does not: (description, cure), empty for a pure step."""
     if step.skill is not None and step.handler is not None:
         yield from _handlers(step.skill, step.handler.handler)
@@ -19,7 +19,7 @@ def acting(step: StepPlan) -> Iterator[tuple[str, str]]:
         yield from _agent(agent)
     if step.workflow is not None:
         for inner in (*step.workflow.steps, *step.workflow.finally_):
-            for what, cure in acting(inner):
+            for what, cure in find_acts(inner):
                 yield f"{what}, in the step '{inner.id}' of '{step.workflow.workflow}'", cure
 
 

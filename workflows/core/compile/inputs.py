@@ -15,10 +15,10 @@ from pydantic import BaseModel
 
 from workflows.core.catalog.contents import Catalog
 from workflows.core.compile.edges import as_written
-from workflows.core.errors import UsageError, did_you_mean, together
+from workflows.core.errors import UsageError, did_you_mean, join_faults
 from workflows.core.models.workflow import InputSpec, Step, Workflow
 from workflows.core.plans.plan import InputPlan, Plan
-from workflows.core.read.findings import Findings, inside, is_file
+from workflows.core.read.findings import Findings, is_file, is_inside
 from workflows.core.read.source import Key, Source
 
 SUFFIXES = {
@@ -64,7 +64,7 @@ def compile_inputs(
     findings: Findings,
 ) -> tuple[InputPlan, ...]:
     """Declared inputs, then undeclared names that steps read and no step makes."""
-    out = {name: _declared(source, name, spec, catalog, findings) for name, spec in workflow.inputs.items()}
+    out = {name: _plan_input(source, name, spec, catalog, findings) for name, spec in workflow.inputs.items()}
     for at, step in steps:
         for name in step.inputs:
             if name in out or name in made_by:
@@ -72,7 +72,7 @@ def compile_inputs(
             if not name.isidentifier():
                 findings.error(source, (*at, "inputs"), f"'{name}' is no name", "use letters, digits and '_'")
                 continue
-            if not _allowed(source, name, (*at, "inputs", step.inputs.index(name)), findings):
+            if not _check_name(source, name, (*at, "inputs", step.inputs.index(name)), findings):
                 out[name] = InputPlan(name=name, type="file", declared=False)  # told once
                 continue
             near = findings.near(name, as_written(chain(out, made_by))) if workflow.inputs else ""
@@ -90,7 +90,7 @@ def compile_inputs(
     return tuple(out.values())
 
 
-def _allowed(source: Source, name: str, place: Key, findings: Findings, *, of_key: bool = False) -> bool:
+def _check_name(source: Source, name: str, place: Key, findings: Findings, *, of_key: bool = False) -> bool:
     """Whether a name can be a parameter of the flow; one that cannot is recorded."""
     if name.startswith("_"):
         message, cure = f"the input '{name}' begins with '_'", f"call it '{name.lstrip('_') or 'value'}'"
@@ -103,9 +103,11 @@ def _allowed(source: Source, name: str, place: Key, findings: Findings, *, of_ke
     return False
 
 
-def _declared(source: Source, name: str, spec: InputSpec, catalog: Catalog, findings: Findings) -> InputPlan:
+def _plan_input(
+    source: Source, name: str, spec: InputSpec, catalog: Catalog, findings: Findings
+) -> InputPlan:
     place: Key = ("inputs", name)
-    _allowed(source, name, place, findings, of_key=True)
+    _check_name(source, name, place, findings, of_key=True)
     default_file, default = "", spec.default
     if spec.type == "file" and default is not None:
         default, default_file = None, _default_file(source, place, str(spec.default), catalog, findings)
@@ -138,7 +140,7 @@ def _declared(source: Source, name: str, spec: InputSpec, catalog: Catalog, find
 
 def _default_file(source: Source, place: Key, written: str, catalog: Catalog, findings: Findings) -> str:
     path = catalog.root / written
-    if written.startswith("/") or not inside(catalog.root, path):
+    if written.startswith("/") or not is_inside(catalog.root, path):
         findings.error(
             source, (*place, "default"), "the file lies outside the catalog", "copy it into the catalog"
         )
@@ -178,7 +180,7 @@ def bind_inputs(plan: Plan, given: Mapping[str, Any]) -> dict[str, Any]:
     if missing:
         faults.append(missing_inputs(missing))
     if faults:
-        raise together(faults)
+        raise join_faults(faults)
     return {**{s.name: s.default for s in plan.inputs if not s.default_file}, **out}
 
 
@@ -202,21 +204,23 @@ def missing_inputs(missing: Sequence[InputPlan]) -> UsageError:
 def coerce(spec: InputPlan, value: Any) -> Any:
     """A value as the input's type wants it; texts from the command line are read. Raises UsageError."""
     if spec.type == "secret":
-        return _reference(spec.name, value)
+        return _read_reference(spec.name, value)
     try:
         typed = _READ[spec.type](value)
         _check_plain(typed)
     except (ValueError, TypeError) as fault:
-        raise UsageError(f"the input '{spec.name}' is no {spec.type}: {_shown(value)}", str(fault)) from None
+        raise UsageError(
+            f"the input '{spec.name}' is no {spec.type}: {_quote_value(value)}", str(fault)
+        ) from None
     if spec.choices and typed not in spec.choices:
         choices = [str(c) for c in spec.choices]
         raise UsageError(
-            f"the input '{spec.name}' may not be {_shown(value)}", did_you_mean(str(value), choices)
+            f"the input '{spec.name}' may not be {_quote_value(value)}", did_you_mean(str(value), choices)
         )
     return typed
 
 
-def _reference(name: str, value: Any) -> str:
+def _read_reference(name: str, value: Any) -> str:
     """A secret as it travels: `[secret NAME]` for `env:NAME`, never the value. The error does not show it."""
     found = _REFERENCE.fullmatch(value.strip()) if isinstance(value, str) else None
     if found is None:
@@ -238,12 +242,12 @@ def named_secrets(inputs: Iterable[InputPlan], given: Mapping[str, Any]) -> froz
     return frozenset(name for i in inputs if i.type == "secret" and (name := variable_of(given.get(i.name))))
 
 
-def _shown(value: Any) -> str:
+def _quote_value(value: Any) -> str:
     text = str(value)
     return f"'{text[:60]}...'" if len(text) > 60 else f"'{text}'"
 
 
-def _integer(value: Any) -> int:
+def _read_integer(value: Any) -> int:
     if isinstance(value, bool) or (isinstance(value, float) and not value.is_integer()):
         raise ValueError("write a whole number")
     try:
@@ -252,7 +256,7 @@ def _integer(value: Any) -> int:
         raise ValueError("write a whole number") from None
 
 
-def _number(value: Any) -> float:
+def _read_number(value: Any) -> float:
     if isinstance(value, bool):
         raise ValueError("write a number")
     try:
@@ -264,7 +268,7 @@ def _number(value: Any) -> float:
     return number
 
 
-def _boolean(value: Any) -> bool:
+def _read_boolean(value: Any) -> bool:
     if isinstance(value, bool):
         return value
     word = str(value).strip().lower()
@@ -318,7 +322,7 @@ def is_unicode(text: str) -> bool:
     return True
 
 
-def _json(value: Any) -> Any:
+def _read_json(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     try:
@@ -327,33 +331,33 @@ def _json(value: Any) -> Any:
         raise ValueError(f"write JSON ({fault.msg}, column {fault.colno})") from None
 
 
-def _list(value: Any) -> list[Any]:
+def _read_list(value: Any) -> list[Any]:
     if isinstance(value, str) and not value.lstrip().startswith("["):
         return [part.strip() for part in value.split(",") if part.strip()]
-    read = _json(value)
+    read = _read_json(value)
     if not isinstance(read, (list, tuple)):
         raise ValueError('write a list: a,b,c or ["a", "b"]')
     return list(read)
 
 
-def _document(value: Any) -> Any:
+def _read_document(value: Any) -> Any:
     if isinstance(value, str) and not value.strip():
         raise ValueError("an empty text is no document: give one as @FILE, or its text")
     return value
 
 
-def _string(value: Any) -> str:
+def _read_string(value: Any) -> str:
     if isinstance(value, (dict, list)):
         raise ValueError("write a text")
     return getattr(value, "spelling", None) or str(value)
 
 
 _READ: dict[str, Any] = {
-    "string": _string,
-    "integer": _integer,
-    "number": _number,
-    "boolean": _boolean,
-    "json": _json,
-    "list": _list,
-    "file": _document,
+    "string": _read_string,
+    "integer": _read_integer,
+    "number": _read_number,
+    "boolean": _read_boolean,
+    "json": _read_json,
+    "list": _read_list,
+    "file": _read_document,
 }

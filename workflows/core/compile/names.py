@@ -15,7 +15,7 @@ from workflows.core.read.source import Key, Source
 
 
 @dataclass(frozen=True)
-class Scope:
+class NameScope:
     """What is known when a step starts."""
 
     source: Source
@@ -95,7 +95,7 @@ class Scope:
             )
 
 
-def step_names(step: Step, at: Key, scope: Scope, findings: Findings) -> tuple[str, ...]:
+def step_names(step: Step, at: Key, scope: NameScope, findings: Findings) -> tuple[str, ...]:
     """Checks every expression and template of a step; gives the names that its result depends on.
 
     `when` decides whether a step runs, not what it makes, so its names are checked but not returned.

@@ -52,8 +52,8 @@ def check_schema(source: Source, place: Key, schema: Any, findings: Findings) ->
     check = _Check(source, place, schema, findings)
     check.waiting.append(((), schema))
     while check.waiting:
-        check.schema(*check.waiting.pop())
-    check.endless()
+        check.check_schema(*check.waiting.pop())
+    check.check_circles()
 
 
 @dataclass
@@ -76,7 +76,7 @@ class _Check:
     def error(self, path: Key, message: str, cure: str) -> None:
         self.findings.error(self.source, (*self.place, *path), message, cure)
 
-    def schema(self, path: Key, schema: Any) -> None:
+    def check_schema(self, path: Key, schema: Any) -> None:
         if path in self.seen:
             return
         self.seen.add(path)
@@ -85,18 +85,18 @@ class _Check:
         if not isinstance(schema, dict):
             self.error(path, "a schema is a map of keys", "write `type: object` and `properties:`")
             return
-        self.type(path, schema)
-        self.values(path, schema)
-        self.bounds(path, schema)
-        self.pattern(path, schema)
-        self.required(path, schema)
-        for inner, below in self.below(path, schema):
+        self.check_type(path, schema)
+        self.check_values(path, schema)
+        self.check_bounds(path, schema)
+        self.check_pattern(path, schema)
+        self.check_required(path, schema)
+        for inner, below in self.list_schemas(path, schema):
             if inner[len(path)] in _IN_PLACE:
                 self.same_value.setdefault(path, []).append(inner)
             self.waiting.append((inner, below))
-        self.reference(path, schema)
+        self.check_reference(path, schema)
 
-    def below(self, path: Key, schema: dict[str, Any]) -> Iterator[tuple[Key, Any]]:
+    def list_schemas(self, path: Key, schema: dict[str, Any]) -> Iterator[tuple[Key, Any]]:
         for word in _ONE:
             if word in schema:
                 yield (*path, word), schema[word]
@@ -115,7 +115,7 @@ class _Check:
                 continue
             yield from (((*path, word, name), one) for name, one in schema[word].items())
 
-    def type(self, path: Key, schema: dict[str, Any]) -> None:
+    def check_type(self, path: Key, schema: dict[str, Any]) -> None:
         if "type" not in schema:
             return
         written = schema["type"]
@@ -126,7 +126,7 @@ class _Check:
                 cure = did_you_mean(str(name), SCHEMA_TYPES)
                 self.error((*path, "type"), f"'{name}' is no JSON type", cure)
 
-    def values(self, path: Key, schema: dict[str, Any]) -> None:
+    def check_values(self, path: Key, schema: dict[str, Any]) -> None:
         if "enum" in schema and (not isinstance(schema["enum"], list) or not schema["enum"]):
             self.error((*path, "enum"), "`enum` is a list of values", "write `enum: [one, other]`")
         for word in _TEXTS:
@@ -135,7 +135,7 @@ class _Check:
         if "uniqueItems" in schema and not isinstance(schema["uniqueItems"], bool):
             self.error((*path, "uniqueItems"), "`uniqueItems` is true or false", "write true or false")
 
-    def bounds(self, path: Key, schema: dict[str, Any]) -> None:
+    def check_bounds(self, path: Key, schema: dict[str, Any]) -> None:
         for words, kind, fits in _KINDS:
             for word in words:
                 if word in schema and not fits(schema[word]):
@@ -147,20 +147,20 @@ class _Check:
             if _number(least) and _number(most) and least > most:
                 self.error((*path, low), f"`{low}` {least} is above `{high}` {most}", "exchange the two")
 
-    def pattern(self, path: Key, schema: dict[str, Any]) -> None:
+    def check_pattern(self, path: Key, schema: dict[str, Any]) -> None:
         if isinstance(schema.get("pattern"), str):
-            self.regex((*path, "pattern"), schema["pattern"])
+            self.check_regex((*path, "pattern"), schema["pattern"])
         patterns = schema.get("patternProperties")
         for written in patterns if isinstance(patterns, dict) else ():
-            self.regex((*path, "patternProperties", written), written)
+            self.check_regex((*path, "patternProperties", written), written)
 
-    def regex(self, path: Key, written: str) -> None:
+    def check_regex(self, path: Key, written: str) -> None:
         fault = schema_pattern_fault(str(written))
         if fault:
             cure = "mend the regular expression; put '\\' before a character that is meant as it stands"
             self.error(path, f"not a usable pattern: {fault}", cure)
 
-    def required(self, path: Key, schema: dict[str, Any]) -> None:
+    def check_required(self, path: Key, schema: dict[str, Any]) -> None:
         names = schema.get("required", [])
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             self.error((*path, "required"), "should be a list of names", "write `required: [name]`")
@@ -173,17 +173,17 @@ class _Check:
                 cure = self.findings.near(name, properties)
                 self.error((*path, "required"), f"no property is called '{name}'", cure)
 
-    def reference(self, path: Key, schema: dict[str, Any]) -> None:
+    def check_reference(self, path: Key, schema: dict[str, Any]) -> None:
         for word in REFERENCES:
             if isinstance(schema.get(word), str):
-                self.follow(path, word, schema[word])
+                self.follow_reference(path, word, schema[word])
 
-    def follow(self, path: Key, word: str, written: str) -> None:
+    def follow_reference(self, path: Key, word: str, written: str) -> None:
         if not written.startswith("#"):
             cure = f"copy it below `$defs:` and write `{word}: '#/$defs/NAME'`"
             self.error((*path, word), f"'{written}' lies outside this schema and is not fetched", cure)
             return
-        target = self.target(written)
+        target = self.find_target(written)
         if target is None:
             named = self.root.get("$defs") if isinstance(self.root, dict) else None
             known = [f"#/$defs/{name}" for name in named] if isinstance(named, dict) else []
@@ -193,7 +193,7 @@ class _Check:
         self.same_value.setdefault(path, []).append(target[0])
         self.waiting.append(target)
 
-    def target(self, written: str) -> tuple[Key, Any] | None:
+    def find_target(self, written: str) -> tuple[Key, Any] | None:
         """The schema a local reference means: `#`, a JSON pointer, or an anchor."""
         pointer = unquote(written[1:])
         if pointer and not pointer.startswith("/"):
@@ -215,18 +215,18 @@ class _Check:
             path = (*path, word)
         return path, here
 
-    def endless(self) -> None:
+    def check_circles(self) -> None:
         """Records references that come back to themselves without looking at a smaller value."""
         done: set[Key] = set()
         for start in sorted(self.same_value, key=str):
-            self._follow(start, done)
+            self._follow_from(start, done)
 
-    def _follow(self, start: Key, done: set[Key]) -> None:
+    def _follow_from(self, start: Key, done: set[Key]) -> None:
         trail: dict[Key, Iterator[Key]] = {}
         here: Key | None = start
         while here is not None:
             if here in trail:
-                self._circle(list(trail))
+                self._report_circle(list(trail))
             elif here not in done:
                 done.add(here)
                 trail[here] = iter(self.same_value.get(here, ()))
@@ -236,13 +236,13 @@ class _Check:
                 if here is None:
                     trail.popitem()
 
-    def _circle(self, trail: list[Key]) -> None:
-        places = ((p, word) for p in reversed(trail) for word in REFERENCES if word in self._at(p))
+    def _report_circle(self, trail: list[Key]) -> None:
+        places = ((p, word) for p in reversed(trail) for word in REFERENCES if word in self._value_at(p))
         referring, word = next(places)
         cure = "put the reference below `properties` or `items`, or remove it"
         self.error((*referring, word), "the reference leads back to itself", cure)
 
-    def _at(self, path: Key) -> Any:
+    def _value_at(self, path: Key) -> Any:
         here = self.root
         for part in path:
             here = here[part]

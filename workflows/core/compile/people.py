@@ -62,7 +62,7 @@ def check_wait(
 
 def check_end(source: Source, at: Key, plan: StepPlan, findings: Findings) -> None:
     """Records a step of `finally` that would wait inside the workflow it calls."""
-    found = next(asking(plan), None) if plan.workflow is not None else None
+    found = next(find_questions(plan), None) if plan.workflow is not None else None
     if found is not None:
         _cannot_wait(source, (*at, "workflow"), findings, f" ({found[0]})")
 
@@ -77,7 +77,7 @@ def _cannot_wait(source: Source, place: Key, findings: Findings, where: str = ""
     )
 
 
-def asking(step: StepPlan) -> Iterator[tuple[str, str]]:
+def find_questions(step: StepPlan) -> Iterator[tuple[str, str]]:
     """How people or events have a part in a step's result, with a cure; steps inside are looked at too."""
     for agent in step.agents:
         if agent.ask_person:
@@ -85,7 +85,7 @@ def asking(step: StepPlan) -> Iterator[tuple[str, str]]:
     for inner in (*step.workflow.steps, *step.workflow.finally_) if step.workflow is not None else ():
         if inner.kind in ("approval", "await_event"):
             yield f"its step '{inner.id}' waits for an answer", ""
-        yield from asking(inner)
+        yield from find_questions(inner)
 
 
 # --- keys beside the doer ------------------------------------------------------------------------------

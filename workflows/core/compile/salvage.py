@@ -91,7 +91,7 @@ class _Gone:
             return True
         step = _STEP.match(mistake.path)
         keys = self.keys.get(step[0], set()) if step else set()
-        return any(f"`{k}" in mistake.message or _told_without(k, mistake.message) for k in keys)
+        return any(f"`{k}" in mistake.message or _follows_from(k, mistake.message) for k in keys)
 
     def take(self, path: Key, kind: str) -> bool:
         """Takes a wrong value out (`kind` is pydantic's); False when nothing would be left."""
@@ -141,7 +141,7 @@ class _Gone:
         if not inside or not isinstance(holder, dict) or inside[-1] not in holder:
             return
         value = holder.pop(inside[-1])
-        key = _meant(str(inside[0]), Step if at else Workflow)
+        key = _nearest_key(str(inside[0]), Step if at else Workflow)
         self.keys.setdefault(shown_key(at), set()).add(key)
         if len(inside) == 1:
             self.words.update(_names(key, value) if at else _names_of_workflow(key, value))
@@ -159,11 +159,11 @@ def _value(owner: Any, path: Key) -> Any:
     return Source("", owner).value(path)
 
 
-def _told_without(key: str, message: str) -> bool:
+def _follows_from(key: str, message: str) -> bool:
     return any(text in message for text in _FOLLOWS.get(key, ()))
 
 
-def _meant(key: str, model: type[BaseModel]) -> str:
+def _nearest_key(key: str, model: type[BaseModel]) -> str:
     """The key itself, or the one it was meant to be; one that resembles none may have named the doer."""
     known = [info.alias or name for name, info in model.model_fields.items()]
     if key in known:
@@ -180,7 +180,7 @@ def _names_of_workflow(key: str, value: Any) -> Iterator[str]:
 
 def _names_of_step(step: Any) -> Iterator[str]:
     for key, value in step.items() if isinstance(step, dict) else ():
-        yield from _names(_meant(str(key), Step), value)
+        yield from _names(_nearest_key(str(key), Step), value)
 
 
 def _names(key: str, value: Any) -> Iterator[str]:

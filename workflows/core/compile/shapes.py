@@ -13,7 +13,7 @@ from workflows.core.read.source import Key, Source
 def check_shape(source: Source, at: Key, step: Step, findings: Findings) -> None:
     """Records what is wrong with the combination of a step's keys."""
     if len(step.doers) != 1:
-        _doers(source, at, step, findings)
+        _report_doers(source, at, step, findings)
     for place, message, cure in _conflicts(at, step):
         findings.error(source, place, message, cure, of_key=True)
     _warn_panel(source, at, step, findings)
@@ -38,7 +38,7 @@ def _synthesises(step: Step) -> bool:
     return step.merge is not None and step.merge.agent is not None
 
 
-def _doers(source: Source, at: Key, step: Step, findings: Findings) -> None:
+def _report_doers(source: Source, at: Key, step: Step, findings: Findings) -> None:
     if not step.doers:
         findings.error(
             source,

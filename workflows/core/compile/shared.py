@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from workflows.core.compile.effects import acting
-from workflows.core.compile.people import asking
+from workflows.core.compile.effects import find_acts
+from workflows.core.compile.people import find_questions
 from workflows.core.plans.plan import StepPlan
 from workflows.core.read.findings import Findings
 from workflows.core.read.source import Key, Source
@@ -14,8 +14,8 @@ def check_shared(source: Source, at: Key, plan: StepPlan, findings: Findings) ->
     if plan.cache != "always":
         return
     wrong = (
-        ("leaves out what may act outside", acting(plan)),
-        ("would give other runs what this one was told", asking(plan)),
+        ("leaves out what may act outside", find_acts(plan)),
+        ("would give other runs what this one was told", find_questions(plan)),
     )
     for message, found in wrong:
         if (first := next(found, None)) is not None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from workflows.core.compile.bindings import Binder
 from workflows.core.compile.calls import Calls
-from workflows.core.compile.names import Scope, templates
+from workflows.core.compile.names import NameScope, templates
 from workflows.core.expressions.templates import ExpressionError, Template
 from workflows.core.models.workflow import Step
 from workflows.core.models.written import plain
@@ -21,7 +21,7 @@ OUTPUT = "output"
 
 
 def undo_plan(
-    binder: Binder, at: Key, step: Step, scope: Scope, reads: Collection[str], findings: Findings
+    binder: Binder, at: Key, step: Step, scope: NameScope, reads: Collection[str], findings: Findings
 ) -> UndoPlan | None:
     """The call that takes a step back; None when there is none, or with the mistakes recorded."""
     written, place = step.undo, (*at, "undo")
@@ -46,7 +46,7 @@ def undo_plan(
 class _Names:
     """What is known when a step is taken back: its output, and what it read to make it."""
 
-    scope: Scope
+    scope: NameScope
     reads: frozenset[str]
     findings: Findings
 

@@ -19,12 +19,12 @@ from workflows.core.expressions.meter import (
     CELLS,
     CHARS,
     RANGE,
-    TooMuch,
+    LimitReached,
     as_text,
+    check_small,
+    collect_items,
     kind_of,
-    listed,
     meter_of,
-    small,
     to_json_text,
 )
 
@@ -32,9 +32,9 @@ from workflows.core.expressions.meter import (
 def _replace(value: str, old: str, new: str, count: int | None = None) -> str:
     """Every `old` becomes `new`."""
     text, old, new = as_text(value), as_text(old), as_text(new)
-    times = text.count(old) if count is None else min(text.count(old), small(count, "count", CELLS))
+    times = text.count(old) if count is None else min(text.count(old), check_small(count, "count", CELLS))
     if len(text) + times * len(new) > CHARS:
-        raise TooMuch(f"a value has more than {CHARS:,} characters")
+        raise LimitReached(f"a value has more than {CHARS:,} characters")
     return text.replace(old, new, times)
 
 
@@ -44,13 +44,13 @@ def _join(environment: Any, value: Iterable[Any], d: str = "", attribute: Any = 
         value = map(filters.make_attrgetter(environment, attribute), value)
     parts = [as_text(item) for item in value]
     if sum(map(len, parts)) + len(d) * len(parts) > CHARS:
-        raise TooMuch(f"a value has more than {CHARS:,} characters")
+        raise LimitReached(f"a value has more than {CHARS:,} characters")
     return as_text(d).join(parts)
 
 
 def _indent(value: str, width: int = 4, first: bool = False, blank: bool = False) -> str:
     """Every line moved right by `width` spaces; the first one and blank ones only when asked."""
-    margin = " " * small(width, "width", 100)
+    margin = " " * check_small(width, "width", 100)
     rows = as_text(value).split("\n")
     return "\n".join(
         margin + row if (first or n > 0) and (blank or row.strip()) else row for n, row in enumerate(rows)
@@ -59,7 +59,7 @@ def _indent(value: str, width: int = 4, first: bool = False, blank: bool = False
 
 def _round(value: float, precision: int = 0, method: Literal["common", "ceil", "floor"] = "common") -> float:
     """A number rounded to `precision` digits: common, ceil or floor."""
-    return filters.do_round(value, small(precision, "precision", 15), method)
+    return filters.do_round(value, check_small(precision, "precision", 15), method)
 
 
 def _sum(environment: Any, value: Iterable[Any], attribute: Any = None, start: float = 0) -> float:
@@ -75,12 +75,12 @@ def _sum(environment: Any, value: Iterable[Any], attribute: Any = None, start: f
 
 def _batch(value: Iterable[Any], linecount: int, fill_with: Any = None) -> Iterator[list[Any]]:
     """The items in lists of `linecount`."""
-    return filters.do_batch(value, small(linecount, "the size of a batch", RANGE), fill_with)
+    return filters.do_batch(value, check_small(linecount, "the size of a batch", RANGE), fill_with)
 
 
 def _slice(value: Iterable[Any], slices: int, fill_with: Any = None) -> Iterator[list[Any]]:
     """The items in `slices` lists."""
-    return filters.sync_do_slice(list(value), small(slices, "the number of slices", RANGE), fill_with)
+    return filters.sync_do_slice(list(value), check_small(slices, "the number of slices", RANGE), fill_with)
 
 
 def _from_json(value: str) -> Any:
@@ -182,7 +182,7 @@ def _work(name: str, value: Any) -> int:
     return len(value) // 4 if name in _BY_CHARACTER and isinstance(value, str) else 0
 
 
-def _metered(name: str, call: Callable[..., Any], passes: str) -> Callable[..., Any]:
+def _meter_call(name: str, call: Callable[..., Any], passes: str) -> Callable[..., Any]:
     """A filter or test that pays for what it reads and makes, and gives a list where it made an iterator."""
 
     @pass_context
@@ -195,7 +195,7 @@ def _metered(name: str, call: Callable[..., Any], passes: str) -> Callable[..., 
         first = {"": (), "context": (context,), "environment": (context.environment,)}.get(passes)
         made = call(*(first if first is not None else (context.eval_ctx,)), *args, **kwargs)
         if isinstance(made, Iterator):
-            made = listed(meter, made)
+            made = collect_items(meter, made)
         meter.weigh(made)
         return made
 
@@ -205,15 +205,15 @@ def _metered(name: str, call: Callable[..., Any], passes: str) -> Callable[..., 
 def metered_filters() -> dict[str, Callable[..., Any]]:
     """Every filter a source may use, by name."""
     built_in: dict[str, Any] = dict(filters.FILTERS)
-    jinja = {n: _metered(n, built_in[n], _passes(built_in[n])) for n in _JINJA_FILTERS}
-    own = {n: _metered(n, call, "") for n, call in _OWN.items()}
-    return jinja | own | {n: _metered(n, call, "environment") for n, call in _OWN_WITH_ENVIRONMENT.items()}
+    jinja = {n: _meter_call(n, built_in[n], _passes(built_in[n])) for n in _JINJA_FILTERS}
+    own = {n: _meter_call(n, call, "") for n, call in _OWN.items()}
+    return jinja | own | {n: _meter_call(n, call, "environment") for n, call in _OWN_WITH_ENVIRONMENT.items()}
 
 
 def metered_tests() -> dict[str, Callable[..., Any]]:
     """Every test (`x is defined`) a source may use, by name."""
     built_in: dict[str, Any] = dict(tests.TESTS)
-    return {n: _metered(n, built_in[n], _passes(built_in[n])) for n in _JINJA_TESTS}
+    return {n: _meter_call(n, built_in[n], _passes(built_in[n])) for n in _JINJA_TESTS}
 
 
 def _passes(call: Callable[..., Any]) -> str:

@@ -30,12 +30,12 @@ _INT_BITS = 512
 _DEPTH = 100
 
 
-class TooMuch(SecurityError):
+class LimitReached(SecurityError):
     """A limit of the sandbox was reached."""
 
 
-class Meter:
-    """Counts the work of one evaluation. Raises TooMuch when a limit is reached."""
+class WorkMeter:
+    """Counts the work of one evaluation. Raises LimitReached when a limit is reached."""
 
     def __init__(self) -> None:
         self.left = WORK
@@ -43,7 +43,7 @@ class Meter:
     def spend(self, units: int) -> None:
         self.left -= units
         if self.left < 0:
-            raise TooMuch(f"it takes more than {WORK:,} steps of work")
+            raise LimitReached(f"it takes more than {WORK:,} steps of work")
 
     def weigh(self, value: Any) -> None:
         """Charge for a value's full size and refuse one that is too large."""
@@ -58,7 +58,7 @@ class Meter:
                 check_int(item)
             elif isinstance(item, (Mapping, list, tuple)) and not _loads_lazily(item):
                 if depth > _DEPTH:
-                    raise TooMuch(f"a value is nested more than {_DEPTH} deep")
+                    raise LimitReached(f"a value is nested more than {_DEPTH} deep")
                 cells += len(item)
                 self._check(cells, chars)
                 pending.extend((part, depth + 1) for part in _parts(item))
@@ -68,15 +68,15 @@ class Meter:
     @staticmethod
     def _check(cells: int, chars: int) -> None:
         if cells > CELLS:
-            raise TooMuch(f"a value has more than {CELLS:,} parts")
+            raise LimitReached(f"a value has more than {CELLS:,} parts")
         if chars > CHARS:
-            raise TooMuch(f"a value has more than {CHARS:,} characters")
+            raise LimitReached(f"a value has more than {CHARS:,} characters")
 
 
 def check_int(value: int) -> None:
     """Refuse whole numbers no workflow needs (over 512 bits)."""
     if value.bit_length() > _INT_BITS:
-        raise TooMuch(f"a whole number has more than {_INT_BITS} bits")
+        raise LimitReached(f"a whole number has more than {_INT_BITS} bits")
 
 
 def _loads_lazily(item: Any) -> bool:
@@ -104,11 +104,11 @@ def as_text(value: Any) -> str:
 def to_json_text(value: Any, indent: int | None = None) -> str:
     """JSON with Chinese left readable. Raises TypeError, ValueError on what is not JSON."""
     if indent is not None:
-        indent = small(indent, "indent", 16)
-    return json.dumps(plain(value), ensure_ascii=False, allow_nan=False, indent=indent)
+        indent = check_small(indent, "indent", 16)
+    return json.dumps(to_json_data(value), ensure_ascii=False, allow_nan=False, indent=indent)
 
 
-def plain(value: Any, depth: int = 0) -> Any:
+def to_json_data(value: Any, depth: int = 0) -> Any:
     """A value as dicts, lists, text, numbers, booleans and null. Raises TypeError on anything else."""
     if value is None or isinstance(value, (bool, str)):
         return str(value) if isinstance(value, str) else value
@@ -117,11 +117,11 @@ def plain(value: Any, depth: int = 0) -> Any:
     if isinstance(value, Undefined):
         return str(value)  # raises UndefinedError
     if depth > _DEPTH:
-        raise TooMuch(f"a value is nested more than {_DEPTH} deep")
+        raise LimitReached(f"a value is nested more than {_DEPTH} deep")
     if isinstance(value, Mapping):
-        return {_key(k): plain(v, depth + 1) for k, v in value.items()}
+        return {_key(k): to_json_data(v, depth + 1) for k, v in value.items()}
     if isinstance(value, (list, tuple, range)) or _is_view(value):
-        return [plain(v, depth + 1) for v in value]
+        return [to_json_data(v, depth + 1) for v in value]
     raise TypeError(f"a {type(value).__name__} is not JSON data")
 
 
@@ -135,25 +135,25 @@ def _is_view(value: Any) -> bool:
     return isinstance(value, (type({}.keys()), type({}.values()), type({}.items())))
 
 
-def small(value: Any, what: str, most: int) -> int:
+def check_small(value: Any, what: str, most: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not -most <= value <= most:
-        raise TooMuch(f"{what} must be a whole number of at most {most:,}")
+        raise LimitReached(f"{what} must be a whole number of at most {most:,}")
     return value
 
 
-def meter_of(context: Context) -> Meter:
+def meter_of(context: Context) -> WorkMeter:
     """The meter of the evaluation this context belongs to."""
-    meter: Meter = context.parent[METER]
+    meter: WorkMeter = context.parent[METER]
     return meter
 
 
-def listed(meter: Meter, items: Iterable[Any]) -> list[Any]:
+def collect_items(meter: WorkMeter, items: Iterable[Any]) -> list[Any]:
     made = []
     for item in items:
         meter.spend(1)
         made.append(item)
         if len(made) > CELLS:
-            raise TooMuch(f"a list has more than {CELLS:,} items")
+            raise LimitReached(f"a list has more than {CELLS:,} items")
     return made
 
 

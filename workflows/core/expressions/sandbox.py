@@ -12,7 +12,15 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from workflows.core.errors import did_you_mean
 from workflows.core.expressions.filters import metered_filters, metered_tests
-from workflows.core.expressions.meter import RANGE, TooMuch, as_text, check_int, kind_of, listed, meter_of
+from workflows.core.expressions.meter import (
+    RANGE,
+    LimitReached,
+    as_text,
+    check_int,
+    collect_items,
+    kind_of,
+    meter_of,
+)
 
 _LOOP_FIELDS = frozenset(
     ("index", "index0", "revindex", "revindex0", "first", "last", "length", "previtem", "nextitem", "cycle")
@@ -113,7 +121,7 @@ def capped_range(*args: int) -> range:
     """`range`, of at most `RANGE` items."""
     found = range(*args)
     if len(found) > RANGE:
-        raise TooMuch(f"a range has more than {RANGE:,} items")
+        raise LimitReached(f"a range has more than {RANGE:,} items")
     return found
 
 
@@ -121,18 +129,18 @@ def capped_range(*args: int) -> range:
 
 
 @pass_context
-def _weighed(context: Context, value: Any) -> Any:
+def _weigh_value(context: Context, value: Any) -> Any:
     if isinstance(value, range):
         meter_of(context).spend(1)
         return value
     if isinstance(value, Iterator):
-        value = listed(meter_of(context), value)
+        value = collect_items(meter_of(context), value)
     meter_of(context).weigh(value)
     return value
 
 
 @pass_context
-def _each(context: Context, value: Any, cost: int) -> Iterator[Any]:
+def _charge_items(context: Context, value: Any, cost: int) -> Iterator[Any]:
     """The items of a loop, each charged with the size of the loop's body."""
     meter = meter_of(context)
     for item in value:
@@ -141,7 +149,7 @@ def _each(context: Context, value: Any, cost: int) -> Iterator[Any]:
 
 
 @pass_context
-def _concat(context: Context, first: Any, *rest: Any) -> str:
+def _concat_texts(context: Context, first: Any, *rest: Any) -> str:
     meter = meter_of(context)
     meter.weigh([first, *rest])
     return "".join(as_text(part) for part in (first, *rest))
@@ -170,7 +178,7 @@ def environment() -> DataEnvironment:
     made.globals["range"] = capped_range
     made.filters.clear()
     made.filters.update(metered_filters())
-    made.filters.update({"*weighed": _weighed, "*each": _each, "*concat": _concat})
+    made.filters.update({"*weighed": _weigh_value, "*each": _charge_items, "*concat": _concat_texts})
     made.tests.clear()
     made.tests.update(metered_tests())
     return made

@@ -356,7 +356,7 @@ def _walk(node: nodes.Node) -> Iterator[nodes.Node]:
         yield from _walk(child)
 
 
-def metered(source: str, expression: bool) -> nodes.Template:
+def parse_metered(source: str, expression: bool) -> nodes.Template:
     """The tree of a checked source with the meter in it, ready to compile."""
     tree: nodes.Template = Metering().visit(parse(source, expression))
     tree.set_environment(environment())

@@ -29,9 +29,9 @@ from jinja2.exceptions import SecurityError, TemplateError, UndefinedError
 
 from workflows.core.cut_text import cut
 from workflows.core.errors import PhaselineError, did_you_mean
-from workflows.core.expressions.meter import METER, Meter, TooMuch, plain
+from workflows.core.expressions.meter import METER, LimitReached, WorkMeter, to_json_data
 from workflows.core.expressions.sandbox import environment
-from workflows.core.expressions.syntax import RESULT, Reading, SyntaxFault, metered, parse, read
+from workflows.core.expressions.syntax import RESULT, Reading, SyntaxFault, parse, parse_metered, read
 
 EXPRESSION_BYTES = 4 * 2**10
 TEMPLATE_BYTES = 64 * 2**10
@@ -95,7 +95,7 @@ class Template(_Source):
         if "{" not in self.source:
             return self.source
         values = _values(self, scope)
-        text: str = _guarded(self.source, scope, lambda: _render(self.source, values))
+        text: str = _run_guarded(self.source, scope, lambda: _render(self.source, values))
         return text
 
 
@@ -118,7 +118,7 @@ class Expression(_Source):
         Raises ExpressionError for a missing name, a value of the wrong type, and work or data without end.
         """
         values = _values(self, scope)
-        return _guarded(self.source, scope, lambda: _evaluate(self.source, values))
+        return _run_guarded(self.source, scope, lambda: _evaluate(self.source, values))
 
     def holds(self, scope: Mapping[str, Any]) -> bool:
         """Whether the value is true, as Python has it: the texts "false" and "no" are true."""
@@ -126,12 +126,12 @@ class Expression(_Source):
 
 
 def _render(source: str, values: dict[str, Any]) -> str:
-    code = _compiled(source, expression=False)
+    code = _compile_source(source, expression=False)
     pieces, size = [], 0
     for piece in code.root_render_func(code.new_context(values)):
         size += len(piece)
         if size > RENDERED_CHARS:
-            raise TooMuch(f"the text has more than {RENDERED_CHARS:,} characters")
+            raise LimitReached(f"the text has more than {RENDERED_CHARS:,} characters")
         pieces.append(piece)
     return "".join(pieces)
 
@@ -140,18 +140,18 @@ def _evaluate(source: str, values: dict[str, Any]) -> Any:
     name = _lone_name(source)
     if name is not None and name in values:
         return values[name]
-    code = _compiled(source, expression=True)
+    code = _compile_source(source, expression=True)
     context = code.new_context(values)
     for _ in code.root_render_func(context):
         pass
     made = context.vars[RESULT]
     values[METER].weigh(made)
-    return plain(made)
+    return to_json_data(made)
 
 
 def _values(source: _Source, scope: Mapping[str, Any]) -> dict[str, Any]:
     """What the source reads, loaded, and the meter."""
-    found: dict[str, Any] = {METER: Meter()}
+    found: dict[str, Any] = {METER: WorkMeter()}
     for name in sorted(source.names):
         try:
             value = scope[name]
@@ -161,20 +161,20 @@ def _values(source: _Source, scope: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _guarded(source: str, scope: Mapping[str, Any], run: Callable[[], Any]) -> Any:
+def _run_guarded(source: str, scope: Mapping[str, Any], run: Callable[[], Any]) -> Any:
     try:
         return run()
     except UndefinedError as exc:
-        raise _missing(source, exc, scope) from None
+        raise _missing_name(source, exc, scope) from None
     except SecurityError as exc:
         cure = "make it smaller, or do the work in a skill's handler"
-        raise ExpressionError(f"{_shown(source)}: {exc.message or 'not allowed'}", cure) from None
+        raise ExpressionError(f"{_quote_source(source)}: {exc.message or 'not allowed'}", cure) from None
     except _FAULTS as exc:
         detail = (
             "it is nested too deeply" if isinstance(exc, RecursionError) else str(exc) or type(exc).__name__
         )
         raise ExpressionError(
-            f"{_shown(source)}: {cut(detail, 500)}", "mend the source or its values"
+            f"{_quote_source(source)}: {cut(detail, 500)}", "mend the source or its values"
         ) from None
 
 
@@ -187,19 +187,19 @@ def lone_expression(text: str) -> str | None:
     return inner if inner and "{{" not in inner and "}}" not in inner and "{%" not in inner else None
 
 
-def _missing(source: str, exc: UndefinedError, scope: Iterable[str]) -> ExpressionError:
+def _missing_name(source: str, exc: UndefinedError, scope: Iterable[str]) -> ExpressionError:
     text = (exc.message or "a value is missing").strip()
     name = re.fullmatch(r"'([^']*)' is undefined", text)
     if name is None:
         cure = "mend the field's name, or give it another value: x | default('...')"
-        return ExpressionError(f"{_shown(source)}: {text}", cure)
+        return ExpressionError(f"{_quote_source(source)}: {text}", cure)
     near = did_you_mean(name[1], [str(k) for k in scope])
     cure = near or f"declare '{name[1]}' as an input, or let a step make it"
-    message = f"{_shown(source)}: nothing is called '{name[1]}' here"
+    message = f"{_quote_source(source)}: nothing is called '{name[1]}' here"
     return ExpressionError(message, cure, _locate(source, name[1], 1))
 
 
-def _shown(source: str) -> str:
+def _quote_source(source: str) -> str:
     first = " ".join(source.split())
     return f"'{first[:80]}{'...' if len(first) > 80 else ''}'"
 
@@ -222,12 +222,12 @@ def _read(text: str, expression: bool) -> Reading:
 
 
 @lru_cache(maxsize=2048)
-def _compiled(source: str, expression: bool) -> Compiled:
+def _compile_source(source: str, expression: bool) -> Compiled:
     env = environment()
     try:
-        code = env.compile(metered(source, expression))
+        code = env.compile(parse_metered(source, expression))
     except (SyntaxError, RecursionError, MemoryError):  # Python's own limits on nested code
-        raise TooMuch("it is nested too deeply") from None
+        raise LimitReached("it is nested too deeply") from None
     assert isinstance(code, CodeType)
     return Compiled.from_code(env, code, env.globals)
 

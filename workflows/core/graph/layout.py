@@ -88,7 +88,7 @@ def arrange(
     if not boxes:
         return Layout([], [], 0.0, 0.0)
     places, routes = _places(boxes, edges, layers_of(len(boxes), edges, last))
-    order = _ordered(places)
+    order = _order_layers(places)
     _settle(places, order, apart)
     starts, ends, total = _bands(boxes, places, order, gap)
     corners = [(0.0, 0.0)] * len(boxes)
@@ -134,7 +134,7 @@ def _places(
 # --- order --------------------------------------------------------------------------------------------
 
 
-def _ordered(places: list[_Place]) -> list[list[int]]:
+def _order_layers(places: list[_Place]) -> list[list[int]]:
     """The places of each layer in an order with few crossings."""
     depth = max(p.layer for p in places) + 1
     order: list[list[int]] = [[] for _ in range(depth)]

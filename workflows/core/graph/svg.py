@@ -86,7 +86,7 @@ class _Drawing:
 
 def svg(picture: Picture) -> str:
     """A self-contained SVG document."""
-    drawing = _draw(picture)
+    drawing = _lay_out(picture)
     heading = _Row(_shorten(picture.title, 15.0, 900.0), 15.0, _LINE, bold=True)
     width = max(drawing.width, text_width(heading.text, 15.0, bold=True)) + 2 * _MARGIN
     height = drawing.height + 2 * _MARGIN + 30
@@ -99,7 +99,7 @@ def svg(picture: Picture) -> str:
         f'orient="auto"><path d="M0 0.6 L8 4 L0 7.4 z" fill="{_LINE}"/></marker></defs>',
         _text(heading, _MARGIN, _MARGIN + 12),
         f'<g transform="translate({_MARGIN:.1f} {_MARGIN + 30:.1f})">',
-        *_drawn(drawing),
+        *_draw_elements(drawing),
         "</g>",
         "</svg>",
     ]
@@ -126,7 +126,7 @@ def text_width(text: str, size: float, bold: bool = False) -> float:
 # --- sizes --------------------------------------------------------------------------------------------
 
 
-def _draw(picture: Picture) -> _Drawing:
+def _lay_out(picture: Picture) -> _Drawing:
     """Lay a picture out in the direction that fits a page better."""
     cards = tuple(_card(node) for node in picture.nodes)
     at = {node.id: n for n, node in enumerate(picture.nodes)}
@@ -165,7 +165,7 @@ def _out_labels(nodes: Sequence[Node], edges: Sequence[Edge]) -> list[str]:
 
 def _card(node: Node) -> _Card:
     if node.inside is not None and node.inside.nodes:
-        return _group(node, _draw(node.inside))
+        return _group(node, _lay_out(node.inside))
     rows = _rows(node)
     widest = max(text_width(row.text, row.size, row.bold) + (14 if row.fill else 0) for row in rows)
     width = min(max(widest + 2 * _PAD + 4, 90.0 if node.kind == "input" else _CARD[0]), _CARD[1])
@@ -240,7 +240,7 @@ def _shorten(text: str, size: float, room: float, bold: bool = False) -> str:
 # --- drawing ------------------------------------------------------------------------------------------
 
 
-def _drawn(drawing: _Drawing) -> list[str]:
+def _draw_elements(drawing: _Drawing) -> list[str]:
     out = Counter(edge.source for edge in drawing.edges)
     into = Counter(edge.target for edge in drawing.edges)
     parts = [
@@ -249,9 +249,9 @@ def _drawn(drawing: _Drawing) -> list[str]:
     ]
     for card, label, corner in zip(drawing.cards, drawing.labels, drawing.layout.corners, strict=True):
         x, y = drawing.point(*corner)
-        parts += _drawn_card(card, x, y)
+        parts += _draw_card(card, x, y)
         if label:
-            parts.append(_drawn_label(label, card, x, y, drawing.down))
+            parts.append(_draw_label(label, card, x, y, drawing.down))
     return parts
 
 
@@ -296,7 +296,7 @@ def _at(drawing: _Drawing, point: tuple[float, float]) -> str:
     return "{:.1f} {:.1f}".format(*drawing.point(*point))
 
 
-def _drawn_label(label: str, card: _Card, x: float, y: float, down: bool) -> str:
+def _draw_label(label: str, card: _Card, x: float, y: float, down: bool) -> str:
     width = text_width(label, _SMALL) + 10
     if down:
         left, top = x + card.width / 2 - width / 2, y + card.height + 4
@@ -308,7 +308,7 @@ def _drawn_label(label: str, card: _Card, x: float, y: float, down: bool) -> str
     )
 
 
-def _drawn_card(card: _Card, x: float, y: float) -> list[str]:
+def _draw_card(card: _Card, x: float, y: float) -> list[str]:
     node = card.node
     fill, line = colours(node)
     group = card.inside is not None
@@ -320,12 +320,12 @@ def _drawn_card(card: _Card, x: float, y: float) -> list[str]:
     ]
     at = y + _PAD * 0.75
     for row in card.rows:
-        parts += _drawn_row(row, card, x, at, group)
+        parts += _draw_row(row, card, x, at, group)
         at += row.height
     if card.inside is not None:
         left = x + (card.width - card.inside.width) / 2
         parts.append(f'<g transform="translate({left:.1f} {at + _PAD:.1f})">')
-        parts += [*_drawn(card.inside), "</g>"]
+        parts += [*_draw_elements(card.inside), "</g>"]
     parts.append("</g>")
     return parts
 
@@ -347,7 +347,7 @@ def _outline(card: _Card, x: float, y: float) -> str:
     return f'<polygon points="{points}" stroke-linejoin="round"'
 
 
-def _drawn_row(row: _Row, card: _Card, x: float, y: float, group: bool) -> list[str]:
+def _draw_row(row: _Row, card: _Card, x: float, y: float, group: bool) -> list[str]:
     middle = card.node.kind == "input"
     left = x + card.width / 2 if middle else x + _PAD
     if not row.fill:

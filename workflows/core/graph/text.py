@@ -17,7 +17,7 @@ _DOT_SHAPES = {"input": "ellipse", "approval": "hexagon", "await_event": "cds"}
 _MARKDOWN_LIST = re.compile(r"(\d+)[.)](?=\s)|[-+*](?=\s)")
 
 
-def _named(picture: Picture) -> dict[str, str]:
+def _name_nodes(picture: Picture) -> dict[str, str]:
     """A plain identifier for every node: nothing people wrote becomes syntax."""
     return {node.id: f"n{number}" for number, node in enumerate(picture.flat())}
 
@@ -27,7 +27,7 @@ def _named(picture: Picture) -> dict[str, str]:
 
 def mermaid(picture: Picture) -> str:
     """A Mermaid flowchart."""
-    names = _named(picture)
+    names = _name_nodes(picture)
     lines = [_MERMAID_ROOM, "flowchart TB", f"  accTitle: {_mermaid_line(picture.title)}"]
     lines += _mermaid_picture(picture, names, "  ")
     for node in picture.flat():
@@ -96,7 +96,7 @@ def _label_lines(node: Node) -> list[str]:
 
 def dot(picture: Picture) -> str:
     """A Graphviz graph. Panels, sub-workflows and final steps are clusters."""
-    names = _named(picture)
+    names = _name_nodes(picture)
     lines = [
         f"digraph {_dot_text(picture.title)} {{",
         "  graph [compound=true, rankdir=TB, fontname=sans, fontsize=12, bgcolor=transparent];",

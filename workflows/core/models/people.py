@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from workflows.core.cut_text import cut
-from workflows.core.models.written import Duration, Positive, Text, Written, listed
+from workflows.core.models.written import Duration, Positive, Text, Written, as_list
 
 PERSON = r"^[A-Za-z0-9_\u4e00-\u9fff][A-Za-z0-9_.@+:/\u4e00-\u9fff-]*$"
 """How a person is named: what `answer --as` takes, the operating system's user, or a token's name."""
@@ -24,7 +24,7 @@ def _person(value: str) -> str:
 
 Person = Annotated[Text, AfterValidator(_person)]
 People = Annotated[
-    tuple[Person, ...], BeforeValidator(listed, json_schema_input_type=str | int | list[str] | None)
+    tuple[Person, ...], BeforeValidator(as_list, json_schema_input_type=str | int | list[str] | None)
 ]
 
 

@@ -32,9 +32,10 @@ class Slo(Written):
     throughput: Rate | None = None
 
 
-class Amount(Written):
+class ReplicaAmount(Written, title="Amount"):
     """CPU and memory of one replica."""
 
+    # The title, which editors show, is the name of what people write.
     cpu: Annotated[float, Field(gt=0)] | None = None
     memory: Size | None = None
     gpu: Count | None = None
@@ -43,8 +44,8 @@ class Amount(Written):
 class ReplicaResources(Written):
     """What a replica asks for and what it is held to."""
 
-    requests: Amount = Amount()
-    limits: Amount = Amount()
+    requests: ReplicaAmount = ReplicaAmount()
+    limits: ReplicaAmount = ReplicaAmount()
 
 
 class Autoscaling(Written):

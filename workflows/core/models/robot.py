@@ -50,9 +50,10 @@ def _day(value: Any) -> Any:
 Day = Annotated[str, BeforeValidator(_day)]
 
 
-class Clock(Written):
+class RobotClock(Written, title="Clock"):
     """When the robot wakes by itself."""
 
+    # The title, which editors show, is the name of what people write.
     mode: Literal["times", "interval", "daemon", "cron"] = "times"
     times: Names = Field((), description='Such as ["09:00"].')
     days: tuple[Day, ...] = ("*",)
@@ -78,7 +79,7 @@ class Clock(Written):
         return value
 
     @model_validator(mode="after")
-    def _complete(self) -> Clock:
+    def _complete(self) -> RobotClock:
         needed = {"times": self.times, "interval": self.every, "cron": self.cron, "daemon": True}[self.mode]
         if not needed:
             key = {"times": "times", "interval": "every", "cron": "cron"}[self.mode]
@@ -114,7 +115,7 @@ class Phases(Written):
     validation: AgentId | None = None
 
 
-class Resources(Written):
+class RobotResources(Written, title="Resources"):
     """What the robot may use."""
 
     phases: Phases = Phases()
@@ -163,7 +164,7 @@ class Channel(Written):
     targets: tuple[Target, ...] = ()
 
 
-class Delivery(Written):
+class RobotDelivery(Written, title="Delivery"):
     """How results leave."""
 
     email: Channel | None = None
@@ -194,13 +195,13 @@ class Robot(Written):
     description: str = ""
     identity: Identity
     triggers: RobotTriggers = RobotTriggers()
-    clock: Clock | None = None
+    clock: RobotClock | None = None
     quota: Quota = Quota()
-    resources: Resources = Resources()
+    resources: RobotResources = RobotResources()
     kb: Grant | None = None
     db: Grant | None = None
     learn: Learn = Learn()
-    delivery: Delivery = Delivery()
+    delivery: RobotDelivery = RobotDelivery()
     events: tuple[Event, ...] = ()
     executor: Executor = Executor()
     validation: dict[str, Any] = Field(default_factory=dict)

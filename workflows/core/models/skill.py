@@ -59,9 +59,10 @@ class SkillConfig(Written):
     handlers: Handlers | None = Field(None, description="Default: every file below handlers/.")
 
 
-class Resources(Written):
+class SkillResources(Written, title="Resources"):
     """What one call of a skill may use."""
 
+    # The title, which editors show, is the name of what people write.
     cpu: Annotated[float, Field(gt=0)] | None = None
     memory: Size | None = None
     gpu: Literal["none", "optional", "required"] = "none"
@@ -81,7 +82,7 @@ class RegisteredSkill(Written):
         "system", description="Id or folder of the agent it belongs to; system for shared ones."
     )
     visibility: Literal["private", "public"] = "public"
-    resource_requirements: Resources = Resources()
+    resource_requirements: SkillResources = SkillResources()
     rate_limit: Rate | None = None
     handlers: Handlers | None = None
 

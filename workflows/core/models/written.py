@@ -26,7 +26,7 @@ def _text(value: Any) -> Any:
     return value
 
 
-def listed(value: Any) -> Any:
+def as_list(value: Any) -> Any:
     """A single name is a list of one; null is an empty list."""
     if value is None:
         return ()
@@ -65,7 +65,7 @@ def _flow_name(value: str) -> str:
 
 Text = Annotated[str, BeforeValidator(_text, json_schema_input_type=str | int | float)]
 Names = Annotated[
-    tuple[Text, ...], BeforeValidator(listed, json_schema_input_type=str | int | list[str] | None)
+    tuple[Text, ...], BeforeValidator(as_list, json_schema_input_type=str | int | list[str] | None)
 ]
 Duration = Annotated[float, BeforeValidator(parse_duration, json_schema_input_type=int | float | str)]
 Size = Annotated[int, BeforeValidator(parse_size, json_schema_input_type=int | str)]

@@ -97,7 +97,7 @@ def critical_path(plan: Plan) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class WaitEstimate:
     """How long a plan may wait for people and events, which counts as no time of the run.
 
     steps: paths of the steps that wait, `outer/inner` inside a sub-workflow.
@@ -108,23 +108,23 @@ class Waiting:
     seconds: float | None
 
 
-def estimate_waiting(plan: Plan) -> Waiting:
+def estimate_waiting(plan: Plan) -> WaitEstimate:
     """What a plan asks at most. Agents that may ask by themselves are not in it: they need not ask."""
-    waits = {s.id: _waiting(s) for s in (*plan.steps, *plan.finally_)}
+    waits = {s.id: _estimate_wait(s) for s in (*plan.steps, *plan.finally_)}
     open_ended = any(w.seconds is None for w in waits.values())
     seconds = None if open_ended else _longest(plan, {name: w.seconds or 0.0 for name, w in waits.items()})
-    return Waiting(tuple(path for w in waits.values() for path in w.steps), seconds)
+    return WaitEstimate(tuple(path for w in waits.values() for path in w.steps), seconds)
 
 
-def _waiting(step: StepPlan) -> Waiting:
+def _estimate_wait(step: StepPlan) -> WaitEstimate:
     if step.workflow is not None:  # the items of a for_each wait at the same time: a wait holds no place
         inner = estimate_waiting(step.workflow)
-        return Waiting(tuple(f"{step.id}/{path}" for path in inner.steps), inner.seconds)
+        return WaitEstimate(tuple(f"{step.id}/{path}" for path in inner.steps), inner.seconds)
     wait = step.approval or step.await_event
     if wait is None:
-        return Waiting((), 0.0)
+        return WaitEstimate((), 0.0)
     rounds = 2 if wait.on_timeout == "escalate" else 1
-    return Waiting((step.id,), None if wait.deadline is None else wait.deadline * rounds)
+    return WaitEstimate((step.id,), None if wait.deadline is None else wait.deadline * rounds)
 
 
 def _longest(plan: Plan, seconds: Mapping[str, float]) -> float:

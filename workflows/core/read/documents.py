@@ -14,7 +14,7 @@ from workflows.core.cut_text import cut
 from workflows.core.errors import Mistake
 from workflows.core.read.files import FileTooLarge, NoRegularFile, read_file
 from workflows.core.read.source import Source, Unreadable
-from workflows.core.read.yaml_source import MAX_DIGITS, TooMuch, yaml_source
+from workflows.core.read.yaml_source import MAX_DIGITS, DocumentTooLarge, yaml_source
 
 MAX_BYTES = 1024 * 1024
 
@@ -42,7 +42,7 @@ def read_source(path: Path, file: str) -> Source:
 
 def parse_source(body: bytes, file: str, *, as_json: bool = False) -> Source:
     """Parses the bytes of a written file. Raises Unreadable."""
-    text = _decoded(body, file)
+    text = _decode_text(body, file)
     if as_json:
         return _parse_json(text, file)
     tab = re.search(r"^( *)\t", text, re.MULTILINE)
@@ -79,7 +79,7 @@ def _unreadable(file: str, message: str, cure: str, line: int = 1, column: int =
     return Unreadable([Mistake(file, line, column, "", None, message, cure)])
 
 
-def _decoded(body: bytes, file: str) -> str:
+def _decode_text(body: bytes, file: str) -> str:
     body = body.removeprefix(b"\xef\xbb\xbf")
     try:
         text = body.decode("utf-8")
@@ -147,7 +147,7 @@ def _parse_json(text: str, file: str) -> Source:
         # JSON is YAML but for tabs, so the composer gives the positions.
         marked = yaml_source(text.replace("\t", " "), file)
         return Source(file, data, marked.marks, marked.key_marks)
-    except TooMuch:
+    except DocumentTooLarge:
         raise
     except (yaml.YAMLError, Unreadable):
         return Source(file, data)

@@ -51,7 +51,7 @@ def schema(kind: str) -> dict[str, Any]:
     found = KINDS.get(kind)
     if found is None:
         raise UsageError(f"there is no kind of file '{kind}'", did_you_mean(kind, KINDS))
-    made = _shortened(found.model.model_json_schema(schema_generator=_Generator))
+    made = _add_short_spellings(found.model.model_json_schema(schema_generator=_Generator))
     made.pop("title", None)
     about = " ".join(str(made.pop("description", "")).split())
     return {"$schema": DIALECT, "title": f"phaseline {kind}: {found.file}", "description": about, **made}
@@ -66,7 +66,7 @@ class _Generator(GenerateJsonSchema):
         return {**made, "type": ["string", "number"]} if text else made
 
 
-def _shortened(made: dict[str, Any]) -> dict[str, Any]:
+def _add_short_spellings(made: dict[str, Any]) -> dict[str, Any]:
     """The schema with the short spellings that the models read before pydantic sees them."""
     definitions = made.get("$defs", {})
     for name, shorten in _SHORT.items():

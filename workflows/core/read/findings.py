@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from workflows.core.errors import Mistake, did_you_mean
+from workflows.core.errors import Mistake, did_you_mean, shown_path
 from workflows.core.read.documents import read_source
 from workflows.core.read.source import Key, Position, Source, Unreadable
 from workflows.core.read.validation import M, read_model
@@ -75,8 +75,8 @@ class Findings:
 
     def read_data(self, root: Path, path: Path) -> Source | None:
         """Reads a file's data only."""
-        name = shown(root, path)
-        if not inside(root, path):
+        name = shown_path(path, root)
+        if not is_inside(root, path):
             self.errors.append(
                 Mistake(
                     name,
@@ -96,12 +96,7 @@ class Findings:
             return None
 
 
-def shown(root: Path, path: Path) -> str:
-    """A file's name relative to the catalog, or as it is."""
-    return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
-
-
-def inside(root: Path, path: Path) -> bool:
+def is_inside(root: Path, path: Path) -> bool:
     """Whether a path, links followed, lies below the root."""
     try:
         return path.resolve().is_relative_to(root.resolve())
@@ -109,7 +104,7 @@ def inside(root: Path, path: Path) -> bool:
         return False
 
 
-def holding(root: Path, base: Path, names: Collection[str], findings: Findings) -> list[Path]:
+def find_files(root: Path, base: Path, names: Collection[str], findings: Findings) -> list[Path]:
     """The files of these names below a folder. A linked folder is read where it lies inside the catalog.
 
     Recorded are links that lead out of it or to nothing, and links inside linked folders, which could lead
@@ -123,7 +118,7 @@ def holding(root: Path, base: Path, names: Collection[str], findings: Findings) 
             entries = sorted(folder.iterdir())
         except OSError as fault:
             reason = fault.strerror or "it cannot be opened"
-            findings.error(Source(shown(root, folder), None), (), reason, "check its permissions")
+            findings.error(Source(shown_path(folder, root), None), (), reason, "check its permissions")
             continue
         # A pipe of this name too: who reads it says what it is.
         found = [e for e in entries if e.name in names and (e.is_symlink() or not e.is_dir())]
@@ -139,8 +134,8 @@ def holding(root: Path, base: Path, names: Collection[str], findings: Findings) 
 
 def _follow(root: Path, link: Path, linked: bool, findings: Findings) -> bool:
     """Whether to read a linked folder; why not is recorded."""
-    source = Source(shown(root, link), None)
-    if not inside(root, link):
+    source = Source(shown_path(link, root), None)
+    if not is_inside(root, link):
         findings.error(source, (), "the folder lies outside the catalog", "copy it into the catalog")
     elif not link.exists():
         findings.error(source, (), "the link leads to nothing", "mend the link, or remove it")
@@ -151,7 +146,7 @@ def _follow(root: Path, link: Path, linked: bool, findings: Findings) -> bool:
     return False
 
 
-def stands(path: Path) -> bool:
+def has_entry(path: Path) -> bool:
     """Whether anything has this name: a link to nothing, or a folder, is no file that nobody wrote."""
     return path.exists() or path.is_symlink()
 

@@ -49,7 +49,9 @@ class Source:
         if within is not None and path in self.blocks:
             first, indent = self.blocks[path]
             line, column = first + within[0] - 1, indent + max(within[1], 1)
-        return Mistake(self.file, line, column, shown_key(path), shortened(self.value(path)), message, cure)
+        return Mistake(
+            self.file, line, column, shown_key(path), shorten_value(self.value(path)), message, cure
+        )
 
     def value(self, path: Key) -> Any:
         """The data at `path`, None where there is none."""
@@ -78,7 +80,7 @@ def shown_key(path: Key) -> str:
     return out
 
 
-def shortened(value: Any) -> Any:
+def shorten_value(value: Any) -> Any:
     """A value fit for an error message: JSON, 120 characters at most."""
     if isinstance(value, (dict, list)):
         text = json.dumps(value, ensure_ascii=False, default=str)

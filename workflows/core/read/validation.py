@@ -21,7 +21,7 @@ def read_model(model: type[M], source: Source, at: Key = ()) -> tuple[M | None, 
     data = source.value(at)
     if not isinstance(data, dict) and not _takes_other(model):
         kind = next((k for t, k in _KINDS if isinstance(data, t)), "something else")
-        known = ", ".join(_spelled(model))
+        known = ", ".join(_written_names(model))
         return None, [
             source.mistake(at, f"expected keys and values here, found {kind}", f"known keys: {known}")
         ]
@@ -29,7 +29,7 @@ def read_model(model: type[M], source: Source, at: Key = ()) -> tuple[M | None, 
         return model.model_validate(data), []
     except ValidationError as fault:
         mistakes = [_mistake(model, source, at, error) for error in fault.errors(include_url=False)]
-        return None, _told(mistakes)
+        return None, _select_mistakes(mistakes)
     except RecursionError:
         return None, [source.mistake(at, "nested too deeply", "flatten it")]
 
@@ -44,7 +44,7 @@ _KINDS: tuple[tuple[type, str], ...] = (
 )
 
 
-def _told(mistakes: list[Mistake]) -> list[Mistake]:
+def _select_mistakes(mistakes: list[Mistake]) -> list[Mistake]:
     """One mistake per place and kind, in file order; what only follows from another is left out."""
     by_place: dict[tuple[str, str], Mistake] = {}
     for mistake in mistakes:
@@ -56,12 +56,12 @@ def _told(mistakes: list[Mistake]) -> list[Mistake]:
         for m in by_place.values()
         # A list whose entries are all wrong counts as too short as well.
         if not (m.message.startswith("too few") and any(p.startswith(f"{m.path}[") for p in paths))
-        and not (m.message.startswith("should be ") and _told_better(m, by_place.values()))
+        and not (m.message.startswith("should be ") and _is_told_better(m, by_place.values()))
     ]
     return sorted(kept, key=lambda m: (m.line, m.column))
 
 
-def _told_better(mistake: Mistake, others: Iterable[Mistake]) -> bool:
+def _is_told_better(mistake: Mistake, others: Iterable[Mistake]) -> bool:
     """Whether another branch of a union got further: a mistake below this place, or a nearer one at it."""
     at = mistake.path
     return any(
@@ -79,7 +79,7 @@ def _mistake(model: type[BaseModel], source: Source, at: Key, error: ErrorDetail
     kind, context = error["type"], error.get("ctx", {})
     if kind == "extra_forbidden":
         word = str(loc[-1])
-        known = _spelled(owner) if owner else []
+        known = _written_names(owner) if owner else []
         return source.mistake(loc, f"unknown key '{word}'", did_you_mean(word, known), of_key=True)
     if kind == "missing":
         parent, word = loc[:-1], str(loc[-1])
@@ -102,7 +102,7 @@ def _near_miss(source: Source, parent: Key, word: str, owner: type[BaseModel] | 
     here = source.value(parent)
     if not isinstance(here, dict) or owner is None:
         return ""
-    known = set(_spelled(owner))
+    known = set(_written_names(owner))
     strangers = [k for k in here if k not in known]
     hint = did_you_mean(word, strangers) if strangers else ""
     return hint.split("'")[1] if hint.startswith("did you mean") else ""
@@ -168,7 +168,7 @@ def _type_cure(kind: str, context: dict[str, Any]) -> str:
     return cures.get(kind, "mend the value")
 
 
-def _spelled(model: type[BaseModel]) -> list[str]:
+def _written_names(model: type[BaseModel]) -> list[str]:
     """Field names as people write them."""
     return [f.alias or name for name, f in model.model_fields.items()]
 
@@ -206,7 +206,7 @@ def _place(
 
 def _fields(annotation: Any) -> set[str]:
     model = _model_of(annotation)
-    return set(_spelled(model)) if model else set()
+    return set(_written_names(model)) if model else set()
 
 
 def _model_of(annotation: Any) -> type[BaseModel] | None:

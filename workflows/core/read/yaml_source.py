@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from workflows.core.errors import Mistake
-from workflows.core.read.source import Key, Position, Source, Unreadable, shortened, shown_key
+from workflows.core.read.source import Key, Position, Source, Unreadable, shorten_value, shown_key
 
 MAX_NODES = 200_000
 MAX_DEPTH = 60
@@ -36,7 +36,7 @@ class SpelledFloat(float):
     spelling: str
 
 
-class TooMuch(Unreadable):
+class DocumentTooLarge(Unreadable):
     """Readable text that holds more, or nests deeper, than a written file may."""
 
 
@@ -97,7 +97,9 @@ def _check_events(text: str, file: str) -> None:
             depth += 1
             if depth > MAX_DEPTH:
                 line = event.start_mark.line + 1 if event.start_mark else 1
-                raise TooMuch([Mistake(file, line, 1, "", None, "nested too deeply", "flatten the file")])
+                raise DocumentTooLarge(
+                    [Mistake(file, line, 1, "", None, "nested too deeply", "flatten the file")]
+                )
         elif isinstance(event, (yaml.MappingEndEvent, yaml.SequenceEndEvent)):
             depth -= 1
 
@@ -139,43 +141,45 @@ class _Builder:
         self.mistakes: list[Mistake] = []
         self.count = 0
 
-    def visit(self, node: yaml.Node, depth: int) -> Position:
-        """Counts a value, also one that an alias or a merge repeats. Raises TooMuch."""
+    def count_value(self, node: yaml.Node, depth: int) -> Position:
+        """Counts a value, also one that an alias or a merge repeats. Raises DocumentTooLarge."""
         self.count += 1
         line, column = node.start_mark.line + 1, node.start_mark.column + 1
         if depth > MAX_DEPTH:
             message = "nested too deeply, or an alias stands inside its own anchor"
-            raise TooMuch([Mistake(self.file, line, column, "", None, message, "flatten the file")])
+            raise DocumentTooLarge([Mistake(self.file, line, column, "", None, message, "flatten the file")])
         if self.count > MAX_NODES:
             # Aliases multiply: nine levels of nine make 400 million nodes out of a few lines.
             message = "too many values; aliases may multiply them"
-            raise TooMuch([Mistake(self.file, line, column, "", None, message, "write the values out")])
+            raise DocumentTooLarge(
+                [Mistake(self.file, line, column, "", None, message, "write the values out")]
+            )
         return line, column
 
     def build(self, node: yaml.Node, path: Key, depth: int) -> Any:
-        self.marks[path] = self.visit(node, depth)
+        self.marks[path] = self.count_value(node, depth)
         if isinstance(node, (yaml.MappingNode, yaml.SequenceNode)) and node.tag not in _CONTAINERS:
-            self.add(node, shown_key(path), f"the tag {node.tag} is not read", "remove the tag")
+            self.add_mistake(node, shown_key(path), f"the tag {node.tag} is not read", "remove the tag")
         if isinstance(node, yaml.MappingNode):
-            return self.mapping(node, path, depth)
+            return self.build_mapping(node, path, depth)
         if isinstance(node, yaml.SequenceNode):
             return [self.build(item, (*path, i), depth + 1) for i, item in enumerate(node.value)]
-        return self.scalar(node, path)
+        return self.build_scalar(node, path)
 
-    def mapping(self, node: yaml.MappingNode, path: Key, depth: int) -> dict[str, Any]:
+    def build_mapping(self, node: yaml.MappingNode, path: Key, depth: int) -> dict[str, Any]:
         own: dict[str, Any] = {}
         merged: dict[str, Any] = {}
         for key_node, value_node in node.value:
             if key_node.tag == "tag:yaml.org,2002:merge":
                 for part in self.merge_sources(value_node):
-                    self.visit(part, depth)
-                    for key, value in self.mapping(part, path, depth + 1).items():
+                    self.count_value(part, depth)
+                    for key, value in self.build_mapping(part, path, depth + 1).items():
                         merged.setdefault(key, value)
                 continue
-            key = self.key(key_node, path)
+            key = self.read_key(key_node, path)
             here = (*path, key)
             if key in own:
-                self.duplicate(key, key_node, here)
+                self.report_duplicate(key, key_node, here)
                 continue
             self.key_marks[here] = (key_node.start_mark.line + 1, key_node.start_mark.column + 1)
             own[key] = self.build(value_node, here, depth + 1)
@@ -187,40 +191,42 @@ class _Builder:
             if isinstance(part, yaml.MappingNode):
                 yield part
             else:
-                self.add(part, "<<", "'<<' merges mappings only", "give it an alias of a mapping (*name)")
+                self.add_mistake(
+                    part, "<<", "'<<' merges mappings only", "give it an alias of a mapping (*name)"
+                )
 
-    def key(self, node: yaml.Node, path: Key) -> str:
+    def read_key(self, node: yaml.Node, path: Key) -> str:
         if not isinstance(node, yaml.ScalarNode):
-            self.add(node, shown_key(path), "a key must be a plain text", "put quotes around the key")
+            self.add_mistake(node, shown_key(path), "a key must be a plain text", "put quotes around the key")
             return "?"
         return str(node.value)
 
-    def duplicate(self, key: str, node: yaml.Node, path: Key) -> None:
+    def report_duplicate(self, key: str, node: yaml.Node, path: Key) -> None:
         first = self.key_marks[path][0]
-        self.add(
+        self.add_mistake(
             node, shown_key(path), f"the key '{key}' stands twice (first in line {first})", "keep one of them"
         )
 
-    def scalar(self, node: yaml.Node, path: Key) -> Any:
+    def build_scalar(self, node: yaml.Node, path: Key) -> Any:
         text, tag = str(node.value), node.tag.removeprefix("tag:yaml.org,2002:")
         if isinstance(node, yaml.ScalarNode) and node.style == "|":
-            self.block(node.start_mark.line + 1, text, path)
+            self.note_block(node.start_mark.line + 1, text, path)
         if tag == "null":
             return None
         try:
             value = _READ.get(tag, str)(text)
         except ValueError:  # an explicit tag such as `!!int x`, or more digits than Python reads
-            self.add(
+            self.add_mistake(
                 node, shown_key(path), "not a number that can be read", "write a shorter number, or a text"
             )
             return None
         if isinstance(value, float) and not math.isfinite(value):
-            self.add(node, shown_key(path), "infinite or not a number", "write a finite number")
+            self.add_mistake(node, shown_key(path), "infinite or not a number", "write a finite number")
         if tag not in _READ and tag != "str":
-            self.add(node, shown_key(path), f"the tag {node.tag} is not read", "remove the tag")
+            self.add_mistake(node, shown_key(path), f"the tag {node.tag} is not read", "remove the tag")
         return value
 
-    def block(self, start: int, text: str, path: Key) -> None:
+    def note_block(self, start: int, text: str, path: Key) -> None:
         """Notes where a literal block's content lies, if every line of it is the file's (`start` from 0)."""
         content = text.split("\n")
         written = self.lines[start : start + len(content)]
@@ -232,7 +238,7 @@ class _Builder:
         if indent >= 0 and all(not c or w[indent:] == c for c, w in lines):
             self.blocks[path] = (start + 1, indent)
 
-    def add(self, node: yaml.Node, path: str, message: str, cure: str) -> None:
+    def add_mistake(self, node: yaml.Node, path: str, message: str, cure: str) -> None:
         mark = node.start_mark
-        value = shortened(node.value) if isinstance(node, yaml.ScalarNode) else None
+        value = shorten_value(node.value) if isinstance(node, yaml.ScalarNode) else None
         self.mistakes.append(Mistake(self.file, mark.line + 1, mark.column + 1, path, value, message, cure))

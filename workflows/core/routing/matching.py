@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from workflows.core.text.patterns import compiled, pattern_fault
+from workflows.core.text.patterns import compile_pattern, pattern_fault
 
 SEARCH_SECONDS = 0.2
 
@@ -62,7 +62,7 @@ class Tried:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class RuleChoice:
     """The rule that won, or None, and every rule tried on the way; `untried` came after the winner."""
 
     rule: Rule | None
@@ -81,7 +81,7 @@ class Choice:
         }
 
 
-def choose(rules: Iterable[Rule], text: str, default: Rule | None = None) -> Choice:
+def choose(rules: Iterable[Rule], text: str, default: Rule | None = None) -> RuleChoice:
     """The first rule by priority that matches `text`; else `default`; else a choice whose rule is None.
 
     There is no silent fallback: whoever gets None tells the person that nothing matched.
@@ -91,15 +91,15 @@ def choose(rules: Iterable[Rule], text: str, default: Rule | None = None) -> Cho
     for number, rule in enumerate(ordered):
         tried.append(_try(rule, text))
         if tried[-1].matched:
-            return Choice(rule, tuple(tried), tuple(ordered[number + 1 :]))
+            return RuleChoice(rule, tuple(tried), tuple(ordered[number + 1 :]))
     if default is not None:
         tried.append(Tried(default.name, default.priority, True, "the default: no rule matched"))
-    return Choice(default, tuple(tried))
+    return RuleChoice(default, tuple(tried))
 
 
-def explain(choice: Choice) -> str:
+def explain(choice: RuleChoice) -> str:
     """The choice in lines for people."""
-    lines = [_explained(entry) for entry in choice.tried]
+    lines = [_explain_try(entry) for entry in choice.tried]
     lines += [f"  -  {rule.name} (priority {rule.priority}): not tried" for rule in choice.untried]
     return "\n".join([_verdict(choice), *lines])
 
@@ -109,7 +109,7 @@ def _try(rule: Rule, text: str) -> Tried:
     if fault is not None:
         return Tried(rule.name, rule.priority, False, f"the pattern cannot be used: {fault}")
     try:
-        found = compiled(rule.pattern).search(text, timeout=SEARCH_SECONDS, concurrent=True)
+        found = compile_pattern(rule.pattern).search(text, timeout=SEARCH_SECONDS, concurrent=True)
     except TimeoutError:
         reason = f"the pattern took more than {SEARCH_SECONDS} s: nobody knows whether it matches"
         return Tried(rule.name, rule.priority, False, reason, slow=True)
@@ -126,13 +126,13 @@ def _excerpt(text: str, start: int, end: int) -> str:
     return " ".join(f"{before}[{match}]{after}".split())
 
 
-def _explained(entry: Tried) -> str:
+def _explain_try(entry: Tried) -> str:
     mark = "yes" if entry.matched else " no"
     shown = f": {entry.excerpt}" if entry.excerpt else f": {entry.reason}"
     return f"  {mark}  {entry.rule} (priority {entry.priority}){shown}"
 
 
-def _verdict(choice: Choice) -> str:
+def _verdict(choice: RuleChoice) -> str:
     rule = choice.rule
     if rule is None:
         return "no rule matches"

@@ -20,7 +20,7 @@ from workflows.core.models.registry import RouteStep, RoutingRule
 from workflows.core.models.workflow import Workflow
 from workflows.core.plans.plan import HandlerPlan
 from workflows.core.read.source import Key, Position, Source
-from workflows.core.routing.matching import SEARCH_SECONDS, Choice, Rule
+from workflows.core.routing.matching import SEARCH_SECONDS, Rule, RuleChoice
 from workflows.core.text.patterns import pattern_fault
 
 REQUEST = "request"
@@ -52,7 +52,7 @@ def pattern_mistake(source: Source, index: int, pattern: str) -> Mistake | None:
     return source.mistake(("routing_rules", index, "pattern"), f"not a usable pattern: {fault}", cure)
 
 
-def unusable(catalog: Catalog, choice: Choice) -> list[Mistake]:
+def unusable_rules(catalog: Catalog, choice: RuleChoice) -> list[Mistake]:
     """The rules that a choice passed over though nobody can know whether they match the text."""
     source = catalog.rules_source or Source("", None)
     tried = [(n, rule) for n, rule in enumerate(rules(catalog)) if rule not in choice.untried]
@@ -60,7 +60,7 @@ def unusable(catalog: Catalog, choice: Choice) -> list[Mistake]:
     return [mistake for mistake in found if mistake is not None]
 
 
-def slow(catalog: Catalog, choice: Choice) -> list[Mistake]:
+def slow_rules(catalog: Catalog, choice: RuleChoice) -> list[Mistake]:
     """The rules whose search was given up at its time limit: nobody knows whether the text is theirs."""
     source = catalog.rules_source or Source("", None)
     names = {entry.rule for entry in choice.tried if entry.slow}
@@ -89,7 +89,7 @@ def _rule(source: Source, index: int, rule: RoutingRule) -> Rule:
     )
 
 
-def routed(catalog: Catalog, rule: Rule, text: str) -> Routed:
+def resolve_rule(catalog: Catalog, rule: Rule, text: str) -> Routed:
     """What the winning rule runs for a text.
 
     Raises UsageError when the rule names nobody, InvalidDefinition or UsageError when its workflow is wrong.
@@ -195,7 +195,7 @@ class _RuleSource(Source):
     at: Key = ()
 
     def position(self, path: Key, *, of_key: bool = False) -> Position:
-        return self.written.position(self._moved(path), of_key=of_key)
+        return self.written.position(self._written_place(path), of_key=of_key)
 
     def mistake(
         self,
@@ -207,12 +207,12 @@ class _RuleSource(Source):
         within: Position | None = None,
     ) -> Mistake:
         # A made prompt begins with the rule's own task, so the lines are the same.
-        return self.written.mistake(self._moved(path), message, cure, of_key=of_key, within=within)
+        return self.written.mistake(self._written_place(path), message, cure, of_key=of_key, within=within)
 
     def value(self, path: Key) -> Any:
-        return self.written.value(self._moved(path))
+        return self.written.value(self._written_place(path))
 
-    def _moved(self, path: Key) -> Key:
+    def _written_place(self, path: Key) -> Key:
         if path[:1] == ("total_timeout",):
             return (*self.at, "timeout")
         if path[:1] != ("steps",) or len(path) < 2:

@@ -44,7 +44,7 @@ def pattern_fault(pattern: str, most: int = PATTERN_CHARS) -> str | None:
     if math.prod(max(n, 1) for n in counts) > _REPEATS:
         return f"its counted repeats multiply to more than {_REPEATS:,}"
     try:
-        compiled(pattern)
+        compile_pattern(pattern)
     except regex.error as exc:
         position = getattr(exc, "pos", None)
         message = getattr(exc, "msg", None) or str(exc)
@@ -72,7 +72,7 @@ def found_in(pattern: str, text: str, seconds: float = SEARCH_SECONDS, *, whole:
     if seconds <= 0:
         raise TakesTooLong(pattern)
     try:
-        made = compiled(_of_python(pattern))
+        made = compile_pattern(_of_python(pattern))
         find = made.fullmatch if whole else made.search
         return find(text, timeout=seconds, concurrent=True) is not None
     except TimeoutError:
@@ -80,7 +80,7 @@ def found_in(pattern: str, text: str, seconds: float = SEARCH_SECONDS, *, whole:
 
 
 @lru_cache(maxsize=1024)
-def compiled(pattern: str) -> regex.Pattern[str]:
+def compile_pattern(pattern: str) -> regex.Pattern[str]:
     """A pattern that `pattern_fault` found nothing wrong with. Its searches need a `timeout`."""
     return regex.compile(pattern)
 

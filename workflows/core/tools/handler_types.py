@@ -47,7 +47,7 @@ class Type:
     nullable: bool = False
 
 
-def spelt(node: ast.expr) -> str:
+def spell_annotation(node: ast.expr) -> str:
     """The annotation as it is written, shortened."""
     try:
         return cut(ast.unparse(node), 120)
@@ -63,13 +63,13 @@ class Reader:
         self._aliases: dict[str, ast.expr] = {}
         self._left = _NODES  # aliases of aliases could otherwise multiply without end
         for node in tree.body:
-            self._note(node)
+            self._note_names(node)
 
     def read(self, node: ast.expr) -> Type:
         """The type an annotation means. Raises SignatureError for one that has no JSON."""
         return self._read(node, 0)
 
-    def _note(self, node: ast.stmt) -> None:
+    def _note_names(self, node: ast.stmt) -> None:
         if isinstance(node, ast.Import):
             for name in node.names:
                 self._imports[name.asname or name.name] = name.name
@@ -88,12 +88,12 @@ class Reader:
         if depth > _DEPTH or self._left < 0:
             raise self._unknown(node)
         if isinstance(node, ast.Constant):
-            return self._constant(node, depth)
+            return self._read_constant(node, depth)
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.BitOr):
-            return self._union([node.left, node.right], node, depth)
+            return self._read_union([node.left, node.right], node, depth)
         if isinstance(node, ast.Subscript):
-            return self._subscript(node, depth)
-        name = self._name(node)
+            return self._read_subscript(node, depth)
+        name = self._full_name(node)
         if name == "pathlib.Path":
             return Type({"type": "string"}, document=True)
         if name in _SIMPLE:
@@ -102,7 +102,7 @@ class Reader:
             return self._read(self._aliases[node.id], depth + 1)
         raise self._unknown(node)
 
-    def _constant(self, node: ast.Constant, depth: int) -> Type:
+    def _read_constant(self, node: ast.Constant, depth: int) -> Type:
         if node.value is None:
             return Type({"type": "null"}, nullable=True)
         if isinstance(node.value, str):  # a quoted annotation
@@ -113,24 +113,24 @@ class Reader:
             return self._read(ast.copy_location(quoted, node), depth + 1)
         raise self._unknown(node)
 
-    def _subscript(self, node: ast.Subscript, depth: int) -> Type:
-        name = self._name(node.value)
+    def _read_subscript(self, node: ast.Subscript, depth: int) -> Type:
+        name = self._full_name(node.value)
         parts = list(node.slice.elts) if isinstance(node.slice, ast.Tuple) else [node.slice]
         if name == "typing.Literal":
-            return self._literal(parts, node)
+            return self._read_literal(parts, node)
         if name == "typing.Annotated":
-            return self._annotated(parts, depth)
+            return self._read_annotated(parts, depth)
         if name in ("typing.Optional", "typing.Union"):
             none: list[ast.expr] = [ast.copy_location(ast.Constant(None), node)]
-            return self._union(parts + (none if name == "typing.Optional" else []), node, depth)
+            return self._read_union(parts + (none if name == "typing.Optional" else []), node, depth)
         if name in _LISTS and len(parts) == 1:
             item = self._read(parts[0], depth + 1)
             return Type({"type": "array", "items": item.schema}, item.description, item.document)
-        if name in _DICTS and len(parts) == 2 and self._name(parts[0]) == "str":
-            return Type({"type": "object", "additionalProperties": self._data(parts[1], depth).schema})
+        if name in _DICTS and len(parts) == 2 and self._full_name(parts[0]) == "str":
+            return Type({"type": "object", "additionalProperties": self._read_data(parts[1], depth).schema})
         raise self._unknown(node)
 
-    def _literal(self, parts: list[ast.expr], node: ast.expr) -> Type:
+    def _read_literal(self, parts: list[ast.expr], node: ast.expr) -> Type:
         values = [part.value for part in parts if isinstance(part, ast.Constant)]
         allowed = all(value is None or type(value) in (str, int, bool) for value in values)
         if len(values) != len(parts) or not allowed:
@@ -140,12 +140,12 @@ class Reader:
         made: dict[str, Any] = {"type": types.pop()} if len(types) == 1 else {}
         return Type({**made, "enum": values}, nullable=None in values)
 
-    def _annotated(self, parts: list[ast.expr], depth: int) -> Type:
+    def _read_annotated(self, parts: list[ast.expr], depth: int) -> Type:
         made = self._read(parts[0], depth + 1)
         texts = [p.value for p in parts[1:] if isinstance(p, ast.Constant) and isinstance(p.value, str)]
         return replace(made, description=texts[0]) if texts else made
 
-    def _union(self, parts: list[ast.expr], node: ast.expr, depth: int) -> Type:
+    def _read_union(self, parts: list[ast.expr], node: ast.expr, depth: int) -> Type:
         options = [self._read(part, depth + 1) for part in parts]
         schemas: list[dict[str, Any]] = []
         for option in options:
@@ -155,31 +155,31 @@ class Reader:
         document = any(option.document for option in options)
         if document and any(not o.document and o.schema != {"type": "null"} for o in options):
             cure = "give the document a parameter of its own"
-            raise SignatureError(f"'{spelt(node)}' mixes Path with other types", cure, node.lineno)
+            raise SignatureError(f"'{spell_annotation(node)}' mixes Path with other types", cure, node.lineno)
         schema = schemas[0] if len(schemas) == 1 else {"anyOf": schemas}
         if {} in schemas:
             schema = {}  # Any among them takes everything
         return Type(schema, document=document, nullable=any(o.nullable for o in options))
 
-    def _data(self, node: ast.expr, depth: int) -> Type:
+    def _read_data(self, node: ast.expr, depth: int) -> Type:
         made = self._read(node, depth + 1)
         if made.document:
             cure = "use Path, Path | None or list[Path]"
             raise SignatureError("documents cannot be values of a dict", cure, node.lineno)
         return made
 
-    def _name(self, node: ast.expr) -> str:
+    def _full_name(self, node: ast.expr) -> str:
         """The full name behind `Path`, `pathlib.Path`, `t.Literal`; empty when it is no name."""
         if isinstance(node, ast.Name):
             return self._imports.get(node.id, node.id)
         if isinstance(node, ast.Attribute):
-            base = self._name(node.value)
+            base = self._full_name(node.value)
             return f"{base}.{node.attr}" if base else ""
         return ""
 
     def _unknown(self, node: ast.expr) -> SignatureError:
-        shown = spelt(node)
-        name = self._name(node.value if isinstance(node, ast.Subscript) else node)
+        shown = spell_annotation(node)
+        name = self._full_name(node.value if isinstance(node, ast.Subscript) else node)
         if name in ("Path", "Literal", "Optional", "Union", "Any", "Annotated"):
             return SignatureError(f"'{shown}' is not imported", f"import {name} in this file", node.lineno)
         return SignatureError(f"a tool cannot take '{shown}'", f"use {_KNOWN}", node.lineno)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from workflows.core.errors import did_you_mean
-from workflows.core.tools.handler_types import DOCUMENT, Reader, SignatureError, Type, spelt
+from workflows.core.tools.handler_types import DOCUMENT, Reader, SignatureError, Type, spell_annotation
 
 SOURCE_BYTES = 512 * 1024
 
@@ -52,7 +52,7 @@ def inspect_handler(source: str, name: str) -> HandlerSpec:
     or unknown annotation, `*args`, `**kwargs`, an entry of `Args:` that is no parameter.
     """
     tree = _parse(source)
-    function = _find(tree, name)
+    function = _find_function(tree, name)
     reader = Reader(tree)
     description, entries = _docstring(function, name)
     properties: dict[str, Any] = {}
@@ -107,7 +107,7 @@ def with_documents(schema: dict[str, Any], documents: Sequence[str], names: Sequ
     made = copy.deepcopy(schema)
     for parameter in documents:
         if names:
-            made["properties"][parameter] = _narrowed(made["properties"][parameter], names)
+            made["properties"][parameter] = _narrow_to(made["properties"][parameter], names)
         elif parameter in made["required"]:
             raise ValueError(f"the handler needs a document for '{parameter}' and the step has none")
         else:
@@ -115,15 +115,15 @@ def with_documents(schema: dict[str, Any], documents: Sequence[str], names: Sequ
     return made
 
 
-def _narrowed(schema: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+def _narrow_to(schema: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
     """Every text in a document parameter's schema is the name of a document."""
     made = dict(schema)
     if made.get("type") == "string":
         made["enum"] = list(names)
     if "items" in made:
-        made["items"] = _narrowed(made["items"], names)
+        made["items"] = _narrow_to(made["items"], names)
     if "anyOf" in made:
-        made["anyOf"] = [_narrowed(option, names) for option in made["anyOf"]]
+        made["anyOf"] = [_narrow_to(option, names) for option in made["anyOf"]]
     return made
 
 
@@ -141,7 +141,7 @@ def _parse(source: str) -> ast.Module:
         raise SignatureError(f"not Python: {exc or 'nested too deeply'}", "mend the file", 1) from None
 
 
-def _find(tree: ast.Module, name: str) -> ast.FunctionDef | ast.AsyncFunctionDef:
+def _find_function(tree: ast.Module, name: str) -> ast.FunctionDef | ast.AsyncFunctionDef:
     functions = [n for n in tree.body if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef))]
     for function in reversed(functions):  # as in Python, the last definition counts
         if function.name == name:
@@ -179,7 +179,7 @@ def _parameter_type(reader: Reader, argument: ast.arg, default: ast.expr | None)
         raise SignatureError(f"'{argument.arg}' has no annotation", cure, argument.lineno)
     kind = reader.read(argument.annotation)
     if isinstance(default, ast.Constant) and default.value is None and not kind.nullable:
-        cure = f"write '{argument.arg}: {spelt(argument.annotation)} | None = None'"
+        cure = f"write '{argument.arg}: {spell_annotation(argument.annotation)} | None = None'"
         raise SignatureError(f"'{argument.arg}' is None by default, its type is not", cure, argument.lineno)
     return kind
 
