@@ -324,8 +324,8 @@ def test_a_package_installed_over_ours_is_found(
 
 
 def test_a_folder_that_stands_before_a_module_of_ours_is_found(installed: Path, tmp_path: Path) -> None:
-    """Python takes `catalog/__init__.py` where there is a `catalog.py` as well."""
-    folder = installed / "workflows" / "core" / "catalog"
+    """Python takes `contents/__init__.py` where there is a `contents.py` as well."""
+    folder = installed / "workflows" / "core" / "catalog" / "contents"
     folder.mkdir()
     try:
         (folder / "__init__.py").touch()
@@ -347,9 +347,11 @@ def test_what_no_import_finds_is_on_the_list() -> None:
     """Programs that are started by their path, beside what starts them."""
     sources = [f for name in PACKAGES for f in (ROOT / name).rglob("*.py") if "skills" not in f.parts]
     named = {
-        f"{file.relative_to(ROOT).parent.as_posix()}/{name}"
+        (file.parents[int(above or 0)] / name).relative_to(ROOT).as_posix()
         for file in sources
-        for name in re.findall(r'with_name\("(\w+\.py)"\)', file.read_text("utf-8"))
+        for above, name in re.findall(
+            r'Path\(__file__\)\.(?:parents\[(1)\] / |with_name\()"(\w+\.py)"', file.read_text("utf-8")
+        )
     }
     assert named == {path for path in RUN_BY_PATH if path.endswith(".py")}
     assert all((ROOT / path).exists() for path in RUN_BY_PATH)
