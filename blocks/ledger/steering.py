@@ -40,13 +40,13 @@ class SteeringLedger:
 
         A holder sees it within some seconds (`Ledger.kept`). Blocks.
         """
-        operation = partial(_cancel, tenant=tenant, run_id=run_id, viewer=Owner.current())
+        operation = partial(_request_cancel, tenant=tenant, run_id=run_id, viewer=Owner.current())
         result: CancelResult = self._access.write_now(operation, run_order(tenant, run_id))
         return result
 
     async def asked_to_end(self, lease: Lease) -> bool:
         """Whether somebody asked for the end of the run while this lease holds it."""
-        return await self._access.read(partial(_asked, lease=lease))
+        return await self._access.read(partial(_is_cancel_requested, lease=lease))
 
     def idle(self, tenant: str) -> bool:
         """Whether nothing waits, is stopped or is at work, so that nothing is due or lost. Blocks; cheap."""
@@ -57,14 +57,14 @@ class SteeringLedger:
 
         Waiting ones that were answered, and stopped ones whose `wake_at` has passed.
         """
-        return self._access.reader.read(partial(_due, tenant=tenant))
+        return self._access.reader.read(partial(_find_due, tenant=tenant))
 
     def due_by_clock(self, tenant: str) -> list[str]:
         """Those of `due` that no person let go on: a quota's reset came, or a deadline decided. Blocks."""
-        return self._access.reader.read(partial(_due, tenant=tenant, only_clock=True))
+        return self._access.reader.read(partial(_find_due, tenant=tenant, only_clock=True))
 
 
-def _cancel(connection: Connection, tenant: str, run_id: str, viewer: Owner) -> CancelResult:
+def _request_cancel(connection: Connection, tenant: str, run_id: str, viewer: Owner) -> CancelResult:
     found = connection.execute(run_query(connection, tenant, run_id).with_for_update()).first()
     if found is None:
         return "unknown"
@@ -95,13 +95,13 @@ def finish_cancelled(
     return refusal
 
 
-def _asked(connection: Connection, lease: Lease) -> bool:
+def _is_cancel_requested(connection: Connection, lease: Lease) -> bool:
     mine = (this(lease.tenant, lease.run_id), run.c.lease_epoch == lease.epoch)
     found = connection.execute(select(run.c.cancel_requested).where(*mine)).first()
     return found is not None and found.cancel_requested is not None
 
 
-def _due(connection: Connection, tenant: str, only_clock: bool = False) -> list[str]:
+def _find_due(connection: Connection, tenant: str, only_clock: bool = False) -> list[str]:
     woken = select(run.c.run_id).where(
         run.c.tenant == tenant, run.c.state == "stopped", run.c.wake_at <= now(connection)
     )

@@ -88,7 +88,7 @@ class Database:
             raise _no_address()
         driver = _DRIVERS[url.drivername]
         if driver != "sqlite":
-            return cls(_postgresql(url.set(drivername=driver)), None)
+            return cls(_postgresql_url(url.set(drivername=driver)), None)
         if not url.database or url.database == ":memory:":
             raise UsageError("the ledger cannot live in memory", "write sqlite:///path/to/ledger.db")
         path = Path(url.database).expanduser().absolute()
@@ -103,7 +103,7 @@ def _no_address() -> UsageError:
     )
 
 
-def _postgresql(url: URL) -> URL:
+def _postgresql_url(url: URL) -> URL:
     if find_spec("psycopg") is None:
         raise LedgerError(
             "a ledger on PostgreSQL needs the package psycopg, which is not installed",
@@ -139,7 +139,7 @@ class Turns:
             yield
             return
         with contextlib.ExitStack() as held:
-            attempt = partial(self._attempt, held)
+            attempt = partial(self._try_turn, held)
             # Whom we gave up on is not waited for again as long: an ending command may write several times.
             patience = 1.0 if self._stopped_still(self._path) else file_locks.STOPPED_S
             try:
@@ -152,7 +152,7 @@ class Turns:
             self._given_up_on = None
             yield
 
-    def _attempt(self, held: contextlib.ExitStack) -> bool:
+    def _try_turn(self, held: contextlib.ExitStack) -> bool:
         """Take the turn if it is free. `held` gives it back."""
         assert self._fd is not None
         with contextlib.ExitStack() as tried:
@@ -244,11 +244,11 @@ def prepare(database: Database, *, migrate: bool) -> None:
         revision = _read_revision(database)
         if revision == REVISION:
             return
-        _refuse(database, revision, migrate)
+        _refuse_revision(database, revision, migrate)
         _migrate(database)
 
 
-def _refuse(database: Database, revision: str | None, migrate: bool) -> None:
+def _refuse_revision(database: Database, revision: str | None, migrate: bool) -> None:
     if revision is not None and revision > REVISION:
         raise NewerLedger(
             f"the ledger {database.shown} was made by a newer phaseline (revision {revision}, "

@@ -56,14 +56,14 @@ class LedgerReader:
         """What a query returns; its transaction must be short, as it holds back the clean-up of SQLite."""
         if self._pid != os.getpid():
             raise closed_here()
-        return self._vigil.outwait(LEDGER, lambda: self._read(query), passing, self._over)
+        return self._vigil.outwait(LEDGER, lambda: self._read_once(query), passing, self._away_error)
 
-    def _read(self, query: Operation[T]) -> T:
+    def _read_once(self, query: Operation[T]) -> T:
         clock = nullcontext() if self._clock is None else counting(self._clock)
         with clock, explained(self._database), self._engine.connect() as connection, connection.begin():
             return query(connection)
 
-    def _over(self, error: Exception, waited: float, wake_after: float) -> LedgerAway:
+    def _away_error(self, error: Exception, waited: float, wake_after: float) -> LedgerAway:
         return away(error, self._database, waited, wake_after)
 
     def close(self) -> None:

@@ -171,7 +171,7 @@ def _taken_over(found: Row[Any], values: Values, lease: Values, at: ColumnElemen
     )
 
 
-def _active(at: ColumnElement[int], ttl_us: int) -> ColumnElement[int]:
+def _active_time(at: ColumnElement[int], ttl_us: int) -> ColumnElement[int]:
     """Active time up to now: what passed since the last heartbeat, at most one lease (it was suspended)."""
     passed = at - run.c.heartbeat
     return run.c.active_us + case((passed > ttl_us, ttl_us), (passed < 0, 0), else_=passed)
@@ -181,7 +181,7 @@ def renew(connection: Connection, lease: Lease, ttl_us: int) -> Any:
     """None when the lease goes on for another `ttl_us`; else Fenced."""
     at = now(connection)
     renewed = update(run).where(held_by(lease))
-    renewed = renewed.values(lease_until=at + ttl_us, heartbeat=at, active_us=_active(at, ttl_us))
+    renewed = renewed.values(lease_until=at + ttl_us, heartbeat=at, active_us=_active_time(at, ttl_us))
     return None if connection.execute(renewed).rowcount else fenced(lease)
 
 
@@ -190,7 +190,7 @@ def finish(
 ) -> Any:
     """None when the run is in its end state and free; else Fenced. `waited_us` of it were no active time."""
     at = now(connection)
-    active = _active(at, ttl_us) - waited_us
+    active = _active_time(at, ttl_us) - waited_us
     ended = update(run).where(held_by(lease))
     ended = ended.values(
         **values,

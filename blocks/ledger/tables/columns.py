@@ -27,7 +27,7 @@ def to_text(value: Any, what: str, limit: int = STEP_LIMIT) -> str:
             text = _dump(known.value(value, ours=True))
     except (TypeError, ValueError, RecursionError) as error:
         raise LedgerError(f"{what} cannot be kept as JSON: {error}", "keep only JSON values in it") from error
-    return _limited(text, what, limit)
+    return _limit_size(text, what, limit)
 
 
 def labels_text(labels: Mapping[str, Any]) -> str:
@@ -36,24 +36,28 @@ def labels_text(labels: Mapping[str, Any]) -> str:
     A path is a text that begins with "/", but for the text that somebody had routed.
     """
     known = secrets.known()
-    return _limited(_dump({n: _masked(v, known) for n, v in labels.items()}), "the run's labels", RUN_LIMIT)
+    return _limit_size(
+        _dump({n: _mask_label(v, known) for n, v in labels.items()}), "the run's labels", RUN_LIMIT
+    )
 
 
-def _masked(label: Any, known: secrets.Secrets) -> Any:
+def _mask_label(label: Any, known: secrets.Secrets) -> Any:
     if isinstance(label, str):
         return label if label.startswith("/") else known.text(label)
     if isinstance(label, Mapping):
-        return {n: known.value(v, ours=True) if n == "text" else _masked(v, known) for n, v in label.items()}
+        return {
+            n: known.value(v, ours=True) if n == "text" else _mask_label(v, known) for n, v in label.items()
+        }
     if isinstance(label, list):
         before = ["", *label]
         return [
-            known.value(word, ours=True) if said == "--text" else _masked(word, known)
+            known.value(word, ours=True) if said == "--text" else _mask_label(word, known)
             for said, word in zip(before, label, strict=False)
         ]
     return known.value(label, ours=True)
 
 
-def _limited(text: str, what: str, limit: int) -> str:
+def _limit_size(text: str, what: str, limit: int) -> str:
     size = len(text.encode())
     if size > limit:
         raise LedgerError(

@@ -67,7 +67,7 @@ def refusal(row: WaitRow, voter: str, at: int, account: str = "") -> UsageError 
     """Why this identity cannot answer the wait at that moment; None when it can."""
     mine = [entry for entry in row.decided_by if _same_person(entry, voter, account)]
     if row.state != "open":
-        return WaitClosed(f"the wait {row.wait_id} {_CLOSED[row.state]}", f"{_history(row)}{_see(row)}")
+        return WaitClosed(f"the wait {row.wait_id} {_CLOSED[row.state]}", f"{_history(row)}{_see_run(row)}")
     if mine:
         return VotedAlready(
             f"{voter} has answered the wait {row.wait_id} already",
@@ -82,7 +82,7 @@ def refusal(row: WaitRow, voter: str, at: int, account: str = "") -> UsageError 
     if row.deadline is not None and at >= row.deadline:
         return WaitOverdue(
             f"the deadline of the wait {row.wait_id} passed at {shown_time(row.deadline)}",
-            f"{_history(row)}; now `on_timeout: {row.on_timeout}` decides{_see(row)}",
+            f"{_history(row)}; now `on_timeout: {row.on_timeout}` decides{_see_run(row)}",
         )
     return None
 
@@ -118,9 +118,9 @@ class Ballot:
             return row
         at = clock(connection)
         refused = refusal(row, self.voter, at, self.account) or other_proposal(row, self.decision, self.data)
-        return refused or self._counted(connection, row, at)
+        return refused or self._count_vote(connection, row, at)
 
-    def _counted(self, connection: Connection, row: WaitRow, at: int) -> WaitRow | Exception:
+    def _count_vote(self, connection: Connection, row: WaitRow, at: int) -> WaitRow | Exception:
         self.entry = {"voter": self.voter, "at": at, "decision": self.decision, "note": self.note}
         self.entry["data"] = self.data
         if self.by_admin:
@@ -131,10 +131,10 @@ class Ballot:
         counted = change(connection, row, decided_by=votes, **decision(row, votes, self.data, at))
         if counted is None:
             return LedgerError(f"the wait {row.wait_id} was changed just now", "answer it again")
-        self._written(connection, counted, at)
+        self._write_vote(connection, counted, at)
         return counted
 
-    def _written(self, connection: Connection, row: WaitRow, at: int) -> None:
+    def _write_vote(self, connection: Connection, row: WaitRow, at: int) -> None:
         connection.execute(
             insert(vote).values(
                 tenant=self.tenant,
@@ -171,7 +171,7 @@ def make_ballot(
     refused = refusal(row, voter, at, account)
     if refused is not None:
         raise refused
-    given = _agreed(row) if data is None and decided == "approve" else data
+    given = _proposed_data(row) if data is None and decided == "approve" else data
     if row.kind == "event" and data is None and decided == "approve" and first_proposal(row) is None:
         raise missing_payload(row)
     if given is not None:
@@ -216,7 +216,7 @@ def other_proposal(row: WaitRow, decided: str, data: Document | None) -> OtherPr
     )
 
 
-def _agreed(row: WaitRow) -> Document:
+def _proposed_data(row: WaitRow) -> Document:
     first = first_proposal(row)
     return {} if first is None else first["data"]
 
@@ -242,5 +242,5 @@ def _history(row: WaitRow) -> str:
     return ", ".join(said) or "nobody has answered it"
 
 
-def _see(row: WaitRow) -> str:
+def _see_run(row: WaitRow) -> str:
     return f"; see the run: phaseline show {row.run_id}"
