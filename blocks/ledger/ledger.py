@@ -98,7 +98,7 @@ class Ledger:
         starting.outwait(LEDGER, ready, passing, lambda fault, *_: fault)
         ledger = cls(database, lease_seconds, ahead, vigil)
         ledger.reader.read(ledger._clock.look)
-        current_time.opened(ledger._clock)
+        current_time.add_clock(ledger._clock)
         return ledger
 
     def __repr__(self) -> str:
@@ -138,7 +138,7 @@ class Ledger:
     def close(self) -> None:
         """Write what is queued and give everything back. Harmless when repeated."""
         self.access.close()
-        current_time.closed(self._clock)
+        current_time.remove_clock(self._clock)
 
     def __enter__(self) -> Ledger:
         return self
@@ -194,7 +194,7 @@ class Ledger:
             await self.renew(lease)
 
     @asynccontextmanager
-    async def kept(
+    async def keep_lease(
         self,
         lease: Lease,
         on_lost: Callable[[PhaselineError], None],

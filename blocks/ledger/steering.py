@@ -38,7 +38,7 @@ class SteeringLedger:
     def request_cancel(self, tenant: str, run_id: str) -> CancelResult:
         """Cancel a run with its open waits, or ask the process that works on it to do so.
 
-        A holder sees it within some seconds (`Ledger.kept`). Blocks.
+        A holder sees it within some seconds (`Ledger.keep_lease`). Blocks.
         """
         operation = partial(_request_cancel, tenant=tenant, run_id=run_id, viewer=Owner.current())
         result: CancelResult = self._access.write_now(operation, run_order(tenant, run_id))
@@ -48,7 +48,7 @@ class SteeringLedger:
         """Whether somebody asked for the end of the run while this lease holds it."""
         return await self._access.read(partial(_is_cancel_requested, lease=lease))
 
-    def idle(self, tenant: str) -> bool:
+    def is_idle(self, tenant: str) -> bool:
         """Whether nothing waits, is stopped or is at work, so that nothing is due or lost. Blocks; cheap."""
         return self._access.reader.read(lambda c: not any(c.execute(_STIRRING, {"tenant": tenant}).one()))
 

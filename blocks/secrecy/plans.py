@@ -52,7 +52,7 @@ def masked_plan(plan: Plan, known: Secrets | None = None) -> Plan:
     """
     global _clean
     secrets.learn(variables_of_plan(plan))
-    known = secrets.known() if known is None else known
+    known = secrets.current_secrets() if known is None else known
     if not known or (_clean[0] is plan and _clean[1] is known):
         return plan
     masked = _mask_plan(plan, known)

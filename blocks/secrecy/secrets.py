@@ -186,7 +186,7 @@ def learn(names: Iterable[str]) -> None:
     _named.update(names)
 
 
-def learned() -> int:
+def count_learned() -> int:
     """How many names were learned so far."""
     return len(_named)
 
@@ -199,7 +199,7 @@ def learn_from(source: Source) -> None:
 _last: tuple[tuple[Any, ...], Secrets] = ((), NONE)
 
 
-def known() -> Secrets:
+def current_secrets() -> Secrets:
     """What this process knows now: of its environment, under telling names and those it has learned."""
     global _last
     if _sources:

@@ -142,7 +142,7 @@ class ArtifactStore:
         What is stored is checked, and a stored body that went bad is replaced. A summary over 400
         characters is cut. When this returns the body survives a power cut.
         """
-        known = secrets.known()
+        known = secrets.current_secrets()
         body = known.body(body, media_type)
         sha256 = digest_bytes(body)
         key = _blob_key(tenant, sha256)
@@ -222,7 +222,7 @@ class ArtifactStore:
 
     async def write_manifest(self, tenant: str, run_id: str, document: dict[str, Any]) -> None:
         """Replace the run's manifest, without known secrets. TypeError when the document is not JSON."""
-        known, text = secrets.known(), _by_lines(document)
+        known, text = secrets.current_secrets(), _by_lines(document)
         if known.text(text) != text:
             text = _by_lines(masked_manifest(document, known))
         body = text.encode("utf-8", "replace")

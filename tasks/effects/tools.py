@@ -32,7 +32,7 @@ class LeasedEffects:
 
     async def sending(self, key: str) -> int:
         """See EffectLedger.sending."""
-        return await self.durable.ledger.effects.sending(self.durable.lease, key)
+        return await self.durable.ledger.effects.count_send(self.durable.lease, key)
 
     async def settle(
         self,

@@ -31,7 +31,7 @@ from blocks.ledger.budgets.rows import (
     read_reservations,
 )
 from blocks.ledger.database.access import Access
-from blocks.ledger.runs.runs import Values, fenced, insert
+from blocks.ledger.runs.runs import Values, fenced_error, insert
 from blocks.ledger.tables.columns import checked_path, to_text
 from blocks.ledger.tables.records import Lease
 from blocks.ledger.tables.rows import now
@@ -235,7 +235,7 @@ def _limit_budget(
     """The budget with these limits; or Fenced."""
     at = held_now(connection, lease)
     if at is None:
-        return fenced(lease)
+        return fenced_error(lease)
     made = {"tenant": lease.tenant, "budget_id": budget_id, "run_id": run_id, "created": at, "updated": at}
     connection.execute(insert(connection.dialect.name, budget).values(**made).on_conflict_do_nothing())
     row = _lock_budget(connection, lease.tenant, budget_id)

@@ -21,7 +21,7 @@ from blocks.ledger.budgets.rows import (
     reservation_row,
 )
 from blocks.ledger.runs.fence import named_lease
-from blocks.ledger.runs.runs import Values, fenced, insert
+from blocks.ledger.runs.runs import Values, fenced_error, insert
 from blocks.ledger.tables.columns import to_text
 from blocks.ledger.tables.errors import LedgerError
 from blocks.ledger.tables.records import Document, Lease
@@ -38,7 +38,7 @@ def reserve(
     or LedgerError for an unknown budget or a reservation that is over."""
     at = held_now(connection, lease)
     if at is None:
-        return fenced(lease)
+        return fenced_error(lease)
     parameters = {"in_tenant": lease.tenant, "in_ids": budget_ids}
     rows = [budget_row(found) for found in connection.execute(_LOCKED_BUDGETS, parameters)]
     missing = set(budget_ids) - {row.budget_id for row in rows}
@@ -116,7 +116,7 @@ def _find_reservation(connection: Connection, lease: Lease, reservation_id: str)
     """The time, and the reservation or why there is none."""
     at = held_now(connection, lease)
     if at is None:
-        return 0, fenced(lease)
+        return 0, fenced_error(lease)
     found = read_reservation(connection, lease.tenant, reservation_id, lock=True)
     if found is None:
         return 0, LedgerError(f"there is no reservation {reservation_id}", "reserve before you send")

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, select, update
 
 from blocks.ledger.database.access import Access, run_order
 from blocks.ledger.runs.fence import held_at
-from blocks.ledger.runs.runs import Values, fenced, insert
+from blocks.ledger.runs.runs import Values, fenced_error, insert
 from blocks.ledger.tables.columns import checked_path
 from blocks.ledger.tables.records import Lease
 from blocks.ledger.tables.schema import time_budget as table
@@ -71,7 +71,7 @@ def _key(tenant: str, run_id: str, scope: str) -> Values:
 def _set_limit(connection: Connection, lease: Lease, values: Values) -> Any:
     """The row with this limit; or Fenced."""
     if held_at(connection, lease) is None:
-        return fenced(lease)
+        return fenced_error(lease)
     connection.execute(insert(connection.dialect.name, table).values(**values).on_conflict_do_nothing())
     row = _find_budget(connection, values)
     assert row is not None
@@ -82,7 +82,7 @@ def _set_limit(connection: Connection, lease: Lease, values: Values) -> Any:
 def _note_spent(connection: Connection, lease: Lease, scope: str, spent: int) -> Any:
     """None when the total is noted; or Fenced."""
     if held_at(connection, lease) is None:
-        return fenced(lease)
+        return fenced_error(lease)
     more = _update_of(_key(lease.tenant, lease.run_id, scope)).where(table.c.spent_us < spent)
     connection.execute(more.values(spent_us=spent))
     return None

@@ -130,7 +130,7 @@ class Turns:
         self._given_up_on: int | None = None
 
     @contextlib.contextmanager
-    def taken(self, given_up: Callable[[], bool] = lambda: False) -> Iterator[None]:
+    def hold(self, given_up: Callable[[], bool] = lambda: False) -> Iterator[None]:
         """Hold the turn, and let no Ctrl-Z stop us in it. Not for two threads of one process at once.
 
         Raises LedgerBusy when another holds it for too long, or `given_up` says that nobody waits any more.
@@ -237,7 +237,7 @@ def prepare(database: Database, *, migrate: bool) -> None:
 
     `migrate` brings it up to date; else an outdated one is refused. A newer one always is.
     """
-    with explained(database):
+    with explain_faults(database):
         if database.path is not None:
             make_folder(database.path.parent)
             make_file(database.path)  # SQLite gives its other files the mode of this one
@@ -266,7 +266,7 @@ def _refuse_revision(database: Database, revision: str | None, migrate: bool) ->
 def _migrate(database: Database) -> None:
     engine, turns = make_engine(database, write=True, migrating=True), Turns(database)
     try:
-        with _MIGRATING, turns.taken():
+        with _MIGRATING, turns.hold():
             if database.sqlite:
                 _switch_to_wal(engine)
             _upgrade(engine)
@@ -320,7 +320,7 @@ def _lock_for_migration(connection: Connection) -> None:
 
 
 @contextlib.contextmanager
-def explained(database: Database) -> Iterator[None]:
+def explain_faults(database: Database) -> Iterator[None]:
     """Turns what the database or the disk refuses into a LedgerError with a cure."""
     try:
         yield

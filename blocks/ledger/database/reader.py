@@ -7,8 +7,8 @@ from contextlib import nullcontext
 from typing import TypeVar
 
 import blocks.ledger.tables.rows as rows
-from blocks.current_time import counting
-from blocks.ledger.database.engine import Database, explained, make_engine
+from blocks.current_time import use_clock
+from blocks.ledger.database.engine import Database, explain_faults, make_engine
 from blocks.ledger.database.faults import away, passing
 from blocks.ledger.database.writer import Operation, closed_here
 from blocks.ledger.tables.clock import Clock
@@ -59,8 +59,8 @@ class LedgerReader:
         return self._vigil.outwait(LEDGER, lambda: self._read_once(query), passing, self._away_error)
 
     def _read_once(self, query: Operation[T]) -> T:
-        clock = nullcontext() if self._clock is None else counting(self._clock)
-        with clock, explained(self._database), self._engine.connect() as connection, connection.begin():
+        clock = nullcontext() if self._clock is None else use_clock(self._clock)
+        with clock, explain_faults(self._database), self._engine.connect() as connection, connection.begin():
             return query(connection)
 
     def _away_error(self, error: Exception, waited: float, wake_after: float) -> LedgerAway:

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from blocks.current_time import counting
+from blocks.current_time import use_clock
 from blocks.ledger.database.engine import Database, Turns, explanation, make_engine
 from blocks.ledger.database.faults import away, is_lost, passing
 from blocks.ledger.tables.clock import Clock
@@ -111,7 +111,7 @@ class Writer:
             self._queue.put(item)
 
     def _run(self) -> None:
-        with nullcontext() if self._clock is None else counting(self._clock):
+        with nullcontext() if self._clock is None else use_clock(self._clock):
             self._write_batches()
 
     def _write_batches(self) -> None:
@@ -163,7 +163,7 @@ class Writer:
         return away(error, self._database, waited, wake_after)
 
     def _transact_batch(self, batch: list[_QueuedWrite]) -> list[Any]:
-        with self._turns.taken(self._left_alone), self._engine.connect() as connection:
+        with self._turns.hold(self._left_alone), self._engine.connect() as connection:
             with connection.begin() as transaction:
                 if self._clock is not None:
                     self._clock.keep(connection)

@@ -37,7 +37,7 @@ class CredentialState:
     parked_until: int | None = None
     park_reason: str = ""
 
-    def parked(self, at: int) -> bool:
+    def is_parked(self, at: int) -> bool:
         """Whether nothing may be sent at that time; a park whose time is over has lifted itself."""
         return bool(self.park_reason) and (self.parked_until is None or self.parked_until > at)
 
@@ -82,7 +82,7 @@ class CredentialLedger:
     def list_parked(self, tenant: str) -> list[CredentialRow]:
         """Credentials with which nothing may be sent now."""
         rows = self._access.reader.read(partial(_read_all, tenant=tenant))
-        return [row for row in rows if row.state.parked(row.at)]
+        return [row for row in rows if row.state.is_parked(row.at)]
 
     def unpark(self, tenant: str, credential: str) -> bool:
         """Lift a park before its time. False when there was none."""
@@ -95,7 +95,7 @@ def _order(tenant: str, credential: str) -> str:
 
 
 def _lift_park(state: CredentialState, at: int) -> tuple[CredentialState, bool]:
-    if not state.parked(at):
+    if not state.is_parked(at):
         return state, False
     # As if its time were over, so that here too one request goes first to see whether that is true.
     lifted = CredentialState(

@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, or_, select, update
 
 from blocks.ledger.database.access import Access
 from blocks.ledger.runs.fence import held_at, held_insert
-from blocks.ledger.runs.runs import Values, fenced
+from blocks.ledger.runs.runs import Values, fenced_error
 from blocks.ledger.tables.columns import RUN_LIMIT, checked_path, from_text, plain, to_text, to_text_or_none
 from blocks.ledger.tables.errors import LedgerAway, LedgerError
 from blocks.ledger.tables.records import Document, Lease
@@ -85,7 +85,7 @@ class EffectLedger:
         """
         return await self._access.under(lease, _Intend(lease, _intent_values(lease, intent)))
 
-    async def sending(self, lease: Lease, effect_key: str) -> int:
+    async def count_send(self, lease: Lease, effect_key: str) -> int:
         """Count a send, before it; how many there were with it. Puts a refused or not done effect back to
         intended, without what was known of it.
 
@@ -185,7 +185,7 @@ class _Intend:
             self.made = added.intended
             return _effect_row(added, fresh=True)
         if held_at(connection, self.lease) is None:
-            return fenced(self.lease)
+            return fenced_error(self.lease)
         same = _this_effect(self.lease.tenant, self.lease.run_id, self.values["effect_key"])
         found = connection.execute(select(effect).where(same)).one()
         mine = found.intended == self.made and found.epoch == self.lease.epoch
@@ -200,7 +200,7 @@ def _intention_insert(dialect: str) -> Any:
 def _count_send(connection: Connection, lease: Lease, effect_key: str) -> Any:
     """The number of sends; or Fenced, LedgerError. One repeated in doubt counts twice: the safe side."""
     if held_at(connection, lease) is None:
-        return fenced(lease)
+        return fenced_error(lease)
     cleared = {"outcome": None, "error": None, "wait_id": "", "ended": None}
     counted = (
         update(effect)
@@ -218,7 +218,7 @@ def _settle_effect(
     """None when the effect is settled so; else Fenced or LedgerError."""
     at = held_at(connection, lease)
     if at is None:
-        return fenced(lease)
+        return fenced_error(lease)
     settled = update(effect).where(
         _this_effect(lease.tenant, lease.run_id, effect_key), _may_become(state, known)
     )

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from blocks.ledger.database.access import Access
 from blocks.ledger.runs.fence import named_lease, named_run
-from blocks.ledger.runs.runs import Values, fenced
+from blocks.ledger.runs.runs import Values, fenced_error
 from blocks.ledger.tables.columns import checked_path, from_text, to_text
 from blocks.ledger.tables.errors import LedgerError
 from blocks.ledger.tables.records import Document, Lease
@@ -109,7 +109,7 @@ class _Append:
         lease = self.lease
         counted = _count_events(connection, lease.tenant, lease.run_id, len(self.columns), lease.epoch)
         if counted is None:
-            return fenced(lease)
+            return fenced_error(lease)
         if self.columns:
             self.last, self.at = counted.last_seq, counted.updated
             _write_events(connection, self.columns, self.last, self.at)

@@ -81,7 +81,7 @@ def mark_stopped(
     return True
 
 
-def revivable(row: RunRow, at: int) -> bool:
+def may_revive(row: RunRow, at: int) -> bool:
     """Whether a run whose process died may go on by itself now: one that was woken, or whose catalog says so.
 
     Not for ever, and with growing pauses, since it may be the run that kills its process. `at`: microseconds

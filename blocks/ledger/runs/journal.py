@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, func, select
 
 from blocks.ledger.database.access import Access
 from blocks.ledger.runs.fence import held_at, held_insert
-from blocks.ledger.runs.runs import Values, fenced
+from blocks.ledger.runs.runs import Values, fenced_error
 from blocks.ledger.tables.columns import RUN_LIMIT, checked_path, from_text, plain, to_text
 from blocks.ledger.tables.errors import LedgerAway, LedgerError
 from blocks.ledger.tables.records import Document, Lease
@@ -115,7 +115,7 @@ def _keep_records(connection: Connection, lease: Lease, columns: list[Values]) -
     if connection.execute(statement, columns).rowcount == len(columns):
         return None
     # Some were there before, or the lease does not count.
-    return fenced(lease) if held_at(connection, lease) is None else None
+    return fenced_error(lease) if held_at(connection, lease) is None else None
 
 
 def _turn_values(lease: Lease, record: TurnRecord) -> Values:

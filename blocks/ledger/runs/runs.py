@@ -38,7 +38,7 @@ def held_by(lease: Lease) -> ColumnElement[bool]:
     return and_(this(lease.tenant, lease.run_id), run.c.lease_epoch == lease.epoch, run.c.lease_until > 0)
 
 
-def fenced(lease: Lease) -> Fenced:
+def fenced_error(lease: Lease) -> Fenced:
     """What a write under a lease that counts no more is answered with."""
     return Fenced(
         f"run {lease.run_id} was finished or taken over by another process",
@@ -182,7 +182,7 @@ def renew(connection: Connection, lease: Lease, ttl_us: int) -> Any:
     at = now(connection)
     renewed = update(run).where(held_by(lease))
     renewed = renewed.values(lease_until=at + ttl_us, heartbeat=at, active_us=_active_time(at, ttl_us))
-    return None if connection.execute(renewed).rowcount else fenced(lease)
+    return None if connection.execute(renewed).rowcount else fenced_error(lease)
 
 
 def finish(
@@ -207,7 +207,7 @@ def finish(
         return None
     # The same lease has ended it before: this is a repetition after a lost connection.
     again = select(run.c.state).where(this(lease.tenant, lease.run_id), run.c.lease_epoch == lease.epoch)
-    return None if connection.execute(again).scalar() == state else fenced(lease)
+    return None if connection.execute(again).scalar() == state else fenced_error(lease)
 
 
 def leave(connection: Connection, lease: Lease, before: RunRow) -> Any:
@@ -228,7 +228,7 @@ def leave(connection: Connection, lease: Lease, before: RunRow) -> Any:
     if connection.execute(left).rowcount:
         return None
     again = select(run.c.state).where(this(lease.tenant, lease.run_id), run.c.lease_epoch == lease.epoch)
-    return None if connection.execute(again).scalar() == values["state"] else fenced(lease)
+    return None if connection.execute(again).scalar() == values["state"] else fenced_error(lease)
 
 
 def _cut_off(lease: Lease) -> Any:
@@ -241,7 +241,7 @@ def change(connection: Connection, lease: Lease, values: Values) -> Any:
     """None when the columns are changed; else Fenced."""
     changed = update(run).where(held_by(lease))
     changed = changed.values(**values, updated=now(connection), version=run.c.version + 1)
-    return None if connection.execute(changed).rowcount else fenced(lease)
+    return None if connection.execute(changed).rowcount else fenced_error(lease)
 
 
 def _owner_text(owner: Owner, token: str) -> str:

@@ -22,7 +22,7 @@ def to_text(value: Any, what: str, limit: int = STEP_LIMIT) -> str:
     Numbers stay: they are ours, such as counts of tokens.
     """
     try:
-        known, text = secrets.known(), _dump(value)
+        known, text = secrets.current_secrets(), _dump(value)
         if known.text(text) != text:
             text = _dump(known.value(value, ours=True))
     except (TypeError, ValueError, RecursionError) as error:
@@ -35,7 +35,7 @@ def labels_text(labels: Mapping[str, Any]) -> str:
 
     A path is a text that begins with "/", but for the text that somebody had routed.
     """
-    known = secrets.known()
+    known = secrets.current_secrets()
     return _limit_size(
         _dump({n: _mask_label(v, known) for n, v in labels.items()}), "the run's labels", RUN_LIMIT
     )
@@ -89,7 +89,7 @@ def from_text(text: str | None) -> Any:
 def plain(text: str) -> str:
     """Text for people that every database takes, without known secrets: NUL and lone surrogates are
     replaced."""
-    return secrets.known().text(address(text))
+    return secrets.current_secrets().text(address(text))
 
 
 def address(text: str) -> str:

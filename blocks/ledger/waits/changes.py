@@ -7,7 +7,7 @@ from sqlalchemy import Connection
 from blocks.ledger.tables.records import Document
 from blocks.ledger.tables.schema import wait
 from blocks.ledger.waits.rows import WaitRow, WaitStart, change, half_way, read_waits, tell
-from blocks.ledger.waits.tally import ASKED_BEFORE, agreeing, asked, counting
+from blocks.ledger.waits.tally import ASKED_BEFORE, agreeing_votes, counting_votes, eligible_voters
 from blocks.ledger.waits.votes import decision
 
 LENGTH = "deadline_seconds"
@@ -101,13 +101,13 @@ def _assignees(row: WaitRow, start: WaitStart) -> tuple[str, ...]:
 
 def _asks_newcomer(row: WaitRow, people: tuple[str, ...]) -> bool:
     """Whether somebody is asked who was not asked before."""
-    known = asked(row)
+    known = eligible_voters(row)
     return known is not None and (not people or not known.issuperset(people))
 
 
 def _settle_wait(connection: Connection, row: WaitRow, at: int) -> WaitRow:
     """The wait as its votes decide it now."""
-    agreed = agreeing(counting(row))
+    agreed = agreeing_votes(counting_votes(row))
     values = decision(row, row.decided_by, agreed[0].get("data") if agreed else None, at)
     if not values:
         return row

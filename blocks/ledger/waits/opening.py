@@ -8,7 +8,7 @@ from typing import Any, get_args
 from sqlalchemy import Connection
 
 from blocks.ledger.runs.fence import held_at
-from blocks.ledger.runs.runs import Values, fenced, insert
+from blocks.ledger.runs.runs import Values, fenced_error, insert
 from blocks.ledger.tables.columns import checked_path, plain
 from blocks.ledger.tables.errors import LedgerError
 from blocks.ledger.tables.records import Document, Lease
@@ -81,7 +81,7 @@ def open_wait(connection: Connection, lease: Lease, start: WaitStart, values: Va
     """
     at = held_at(connection, lease)
     if at is None:
-        return fenced(lease)
+        return fenced_error(lease)
     key = (wait.c.run_id == lease.run_id, wait.c.wait_key == values["wait_key"])
     known = read_waits(connection, lease.tenant, *key)
     if known and known[0].subject != values["subject"]:

@@ -131,7 +131,7 @@ def read_waits(connection: Connection, tenant: str, *conditions: ColumnElement[b
     return [wait_row(found) for found in connection.execute(query)]
 
 
-def locked(connection: Connection, tenant: str, run_id: str, wait_id: str) -> WaitRow | None:
+def lock_wait(connection: Connection, tenant: str, run_id: str, wait_id: str) -> WaitRow | None:
     """A wait that nobody else can change before this transaction ends.
 
     Every write to a wait takes the row of its run first: the one row of it that processes share.
@@ -171,7 +171,7 @@ class OnWait:
 
     def __call__(self, connection: Connection) -> WaitRow | None:
         """The wait afterwards; None when the rule did not apply."""
-        row = locked(connection, self.tenant, self.run_id, self.wait_id)
+        row = lock_wait(connection, self.tenant, self.run_id, self.wait_id)
         if row is None or row == self.made:
             return row
         self.made = self.rule(connection, row, clock(connection))

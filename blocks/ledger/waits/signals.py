@@ -2,8 +2,8 @@
 
 A signal is stored first and matched after that; a wait is committed and looks for signals after that. So
 whichever comes last sees the other, without one lock over both; what a killed process left unmatched is
-matched by the sweep (`unmatched`). A signal answers one wait, the oldest one that is open for its type and
-key, or for its type and any key, and was not overdue when the signal came.
+matched by the sweep (`find_unmatched`). A signal answers one wait, the oldest one that is open for its type
+and key, or for its type and any key, and was not overdue when the signal came.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def read_signal(connection: Connection, values: Values) -> Row[Any] | None:
     return connection.execute(select(signal).where(*named)).first()
 
 
-def unmatched(
+def find_unmatched(
     connection: Connection, tenant: str, conditions: Sequence[ColumnElement[bool]] = ()
 ) -> list[Row[Any]]:
     """(run_id, wait_id) of open waits that an unused signal fits, the oldest first."""

@@ -14,8 +14,8 @@ from blocks.ledger.tables.errors import LedgerError
 from blocks.ledger.tables.records import Document
 from blocks.ledger.tables.schema import vote
 from blocks.ledger.waits.forms import UnfitAnswer, check_answer
-from blocks.ledger.waits.rows import WaitRow, change, clock, locked, shown_time, tell
-from blocks.ledger.waits.tally import counting, first_proposal, outcome
+from blocks.ledger.waits.rows import WaitRow, change, clock, lock_wait, shown_time, tell
+from blocks.ledger.waits.tally import counting_votes, first_proposal, outcome
 from workflows.core.cut_text import cut
 from workflows.core.errors import UsageError, did_you_mean
 from workflows.core.refs import digest
@@ -111,7 +111,7 @@ class Ballot:
 
     def __call__(self, connection: Connection) -> WaitRow | Exception:
         """Counts the vote."""
-        row = locked(connection, self.tenant, self.run_id, self.wait_id)
+        row = lock_wait(connection, self.tenant, self.run_id, self.wait_id)
         if row is None:
             return unknown_wait(self.wait_id, ())
         if self.entry and self.entry in row.decided_by:
@@ -226,7 +226,7 @@ def decision(row: WaitRow, votes: Sequence[Document], data: Document | None, at:
     state = outcome(row, votes)
     if state == "open":
         return {}
-    answer = {"approved": state == "answered", "data": data, "votes": counting(row, votes)}
+    answer = {"approved": state == "answered", "data": data, "votes": counting_votes(row, votes)}
     return {"state": state, "answer": answer, "decided": at}
 
 

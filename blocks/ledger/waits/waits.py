@@ -33,10 +33,10 @@ from blocks.ledger.waits.rows import (
 from blocks.ledger.waits.signals import (
     Delivery,
     StoreSignal,
+    find_unmatched,
     read_signal,
     signal_values,
     take_signal,
-    unmatched,
 )
 from blocks.ledger.waits.votes import (
     NotAsked,
@@ -158,7 +158,7 @@ class WaitLedger:
                 return told(self.get(tenant, found.wait_id), duplicate=known)
             # A wait that names no key takes any event of the type.
             named = (wait.c.event_type == found.type, wait.c.event_key.in_(("", found.key)))
-            places = self._read_places(partial(unmatched, tenant=tenant, conditions=named))
+            places = self._read_places(partial(find_unmatched, tenant=tenant, conditions=named))
             # An older signal goes first, and another process may take this wait: one look is not enough.
             if self._apply(tenant, places[:1], take_signal):
                 known = False  # it had come before, but answered nothing: it does so now
@@ -174,7 +174,7 @@ class WaitLedger:
         Signals that came in time and that a killed process left unmatched are matched before. Across
         processes each wait is changed by exactly one call.
         """
-        matched = self._apply(tenant, self._read_places(lambda c: unmatched(c, tenant)), take_signal)
+        matched = self._apply(tenant, self._read_places(lambda c: find_unmatched(c, tenant)), take_signal)
         overdue = self._read_places(lambda c: _places(c, tenant, deadlines.overdue(c)))
         return [*matched, *self._apply(tenant, overdue, deadlines.expire)]
 
