@@ -12,7 +12,7 @@ from blocks.ledger.runs.runs import Values, finish
 from blocks.ledger.tables.columns import from_text
 from blocks.ledger.tables.process_identity import Owner
 from blocks.ledger.tables.records import TAKEN_BACK, EndState, Lease
-from blocks.ledger.tables.rows import holder_of, now, run_query, this
+from blocks.ledger.tables.rows import holder_of, now, run_query, this_run
 from blocks.ledger.tables.schema import run
 from blocks.ledger.waits.deadlines import cancel_of_run, runs_to_resume
 
@@ -70,7 +70,7 @@ def _request_cancel(connection: Connection, tenant: str, run_id: str, viewer: Ow
         return "unknown"
     at = now(connection)
     if holder_of(found, viewer) is not None:
-        asked = update(run).where(this(tenant, run_id)).values(cancel_requested=at)
+        asked = update(run).where(this_run(tenant, run_id)).values(cancel_requested=at)
         connection.execute(asked)
         return "requested"
     if found.state in ("completed", "cancelled"):
@@ -78,7 +78,7 @@ def _request_cancel(connection: Connection, tenant: str, run_id: str, viewer: Ow
     ended: dict[str, Any] = {"state": "cancelled", "ended": at, "updated": at, "wake_at": None}
     # A holder that only lost touch with the ledger writes nothing more: its epoch is over.
     over = {"lease_until": 0, "lease_epoch": found.lease_epoch + 1, "version": found.version + 1}
-    connection.execute(update(run).where(this(tenant, run_id)).values(**ended, **over, wake_reason=""))
+    connection.execute(update(run).where(this_run(tenant, run_id)).values(**ended, **over, wake_reason=""))
     if not from_text(found.labels).get(TAKEN_BACK):
         # What undoing asks people is asked of a run that ended already: it stays open.
         cancel_of_run(connection, tenant, run_id)
@@ -96,7 +96,7 @@ def finish_cancelled(
 
 
 def _is_cancel_requested(connection: Connection, lease: Lease) -> bool:
-    mine = (this(lease.tenant, lease.run_id), run.c.lease_epoch == lease.epoch)
+    mine = (this_run(lease.tenant, lease.run_id), run.c.lease_epoch == lease.epoch)
     found = connection.execute(select(run.c.cancel_requested).where(*mine)).first()
     return found is not None and found.cancel_requested is not None
 

@@ -19,7 +19,7 @@ from blocks.ledger.runs.runs import Values, fenced_error
 from blocks.ledger.tables.columns import checked_path, from_text, to_text
 from blocks.ledger.tables.errors import LedgerError
 from blocks.ledger.tables.records import Document, Lease
-from blocks.ledger.tables.rows import clock, this
+from blocks.ledger.tables.rows import clock, this_run
 from blocks.ledger.tables.schema import event, run
 from workflows.core.cut_text import cut
 
@@ -80,7 +80,7 @@ def add_event(
 def lock_run(connection: Connection, tenant: str, run_id: str) -> bool:
     """Hold the run's row until the commit; False when there is no such run."""
     # The strength of an ordinary update: asking for a stronger one later could meet somebody in between.
-    query = select(run.c.run_id).where(this(tenant, run_id)).with_for_update(key_share=True)
+    query = select(run.c.run_id).where(this_run(tenant, run_id)).with_for_update(key_share=True)
     return connection.execute(query).first() is not None
 
 

@@ -17,7 +17,7 @@ from blocks.ledger.tables.columns import RUN_LIMIT, address, labels_text, to_tex
 from blocks.ledger.tables.errors import Fenced, RunChanged, RunHeld, RunMismatch, RunTakenBack, RunUngiven
 from blocks.ledger.tables.process_identity import Owner
 from blocks.ledger.tables.records import TAKEN_BACK, EndState, Lease, RunRow, RunStart
-from blocks.ledger.tables.rows import now, run_query, run_row, this
+from blocks.ledger.tables.rows import now, run_query, run_row, this_run
 from blocks.ledger.tables.schema import run, step
 
 Values = dict[str, Any]
@@ -35,7 +35,7 @@ def insert(dialect: str, table: Table) -> Any:
 
 def held_by(lease: Lease) -> ColumnElement[bool]:
     """The row of the lease's run, while the lease counts."""
-    return and_(this(lease.tenant, lease.run_id), run.c.lease_epoch == lease.epoch, run.c.lease_until > 0)
+    return and_(this_run(lease.tenant, lease.run_id), run.c.lease_epoch == lease.epoch, run.c.lease_until > 0)
 
 
 def fenced_error(lease: Lease) -> Fenced:
@@ -154,7 +154,7 @@ def _taken_over(found: Row[Any], values: Values, lease: Values, at: ColumnElemen
     renewed = {name: values[name] or getattr(found, name) for name in ("storage", "flow_run_id")}
     return (
         update(run)
-        .where(this(found.tenant, found.run_id), run.c.version == found.version)
+        .where(this_run(found.tenant, found.run_id), run.c.version == found.version)
         .values(
             **lease,
             **renewed,
@@ -206,7 +206,7 @@ def finish(
         connection.execute(_cut_off(lease))
         return None
     # The same lease has ended it before: this is a repetition after a lost connection.
-    again = select(run.c.state).where(this(lease.tenant, lease.run_id), run.c.lease_epoch == lease.epoch)
+    again = select(run.c.state).where(this_run(lease.tenant, lease.run_id), run.c.lease_epoch == lease.epoch)
     return None if connection.execute(again).scalar() == state else fenced_error(lease)
 
 
@@ -227,7 +227,7 @@ def leave(connection: Connection, lease: Lease, before: RunRow) -> Any:
     )
     if connection.execute(left).rowcount:
         return None
-    again = select(run.c.state).where(this(lease.tenant, lease.run_id), run.c.lease_epoch == lease.epoch)
+    again = select(run.c.state).where(this_run(lease.tenant, lease.run_id), run.c.lease_epoch == lease.epoch)
     return None if connection.execute(again).scalar() == values["state"] else fenced_error(lease)
 
 
