@@ -26,18 +26,18 @@ _DECISIONS: dict[str, tuple[WaitState, bool | None]] = {
 _EXPIRED: tuple[WaitState, bool | None] = ("expired", None)
 
 
-def overdue(connection: Connection) -> ColumnElement[bool]:
+def is_overdue(connection: Connection) -> ColumnElement[bool]:
     """Open waits whose deadline has passed."""
     return and_(_OPEN, wait.c.deadline <= now(connection))
 
 
-def reminding(connection: Connection, every_us: int) -> ColumnElement[bool]:
+def is_reminder_due(connection: Connection, every_us: int) -> ColumnElement[bool]:
     """Open waits whose people are to be reminded, while there is time to answer."""
     at = now(connection)
     return and_(_OPEN, _first_reminder(every_us) <= at, or_(wait.c.deadline.is_(None), wait.c.deadline > at))
 
 
-def earliest(connection: Connection, tenant: str, every_us: int | None) -> int | None:
+def next_due(connection: Connection, tenant: str, every_us: int | None) -> int | None:
     """When the next open wait is due: its deadline, or with `every_us` its reminder before that."""
     moment: ColumnElement[Any] = wait.c.deadline
     if every_us is not None:

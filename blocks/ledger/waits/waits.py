@@ -175,7 +175,7 @@ class WaitLedger:
         processes each wait is changed by exactly one call.
         """
         matched = self._apply(tenant, self._read_places(lambda c: find_unmatched(c, tenant)), take_signal)
-        overdue = self._read_places(lambda c: _places(c, tenant, deadlines.overdue(c)))
+        overdue = self._read_places(lambda c: _places(c, tenant, deadlines.is_overdue(c)))
         return [*matched, *self._apply(tenant, overdue, deadlines.expire)]
 
     def remind_due(self, tenant: str, every_us: int) -> list[WaitRow]:
@@ -184,12 +184,12 @@ class WaitLedger:
         The first reminder is due at half of the time, or after `every_us` where that is earlier; further
         ones every `every_us` until the deadline.
         """
-        due = self._read_places(lambda c: _places(c, tenant, deadlines.reminding(c, every_us)))
+        due = self._read_places(lambda c: _places(c, tenant, deadlines.is_reminder_due(c, every_us)))
         return self._apply(tenant, due, partial(deadlines.remind, every_us=every_us))
 
     def next_due(self, tenant: str, every_us: int | None = None) -> int | None:
         """When `expire_due` has something to do next, or `remind_due` with this `every_us`; None: never."""
-        return self._access.reader.read(lambda c: deadlines.earliest(c, tenant, every_us))
+        return self._access.reader.read(lambda c: deadlines.next_due(c, tenant, every_us))
 
     def cancel_of_run(self, tenant: str, run_id: str) -> list[WaitRow]:
         """Cancel the open waits of a run; those that this call cancelled."""
