@@ -49,7 +49,7 @@ BOUNDARIES: Mapping[str, str] = MappingProxyType(
 _armed: list[OnReached] = []
 
 
-def reached(name: str, path: str = "", subject: str = "") -> None:
+def reach_boundary(name: str, path: str = "", subject: str = "") -> None:
     """This process stands at a boundary."""
     for callback in _armed:
         callback(name, path, subject)

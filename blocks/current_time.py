@@ -29,7 +29,7 @@ _closed: list[HasTime] = []
 
 
 @contextlib.contextmanager
-def counting(clock: HasTime) -> Iterator[None]:
+def use_clock(clock: HasTime) -> Iterator[None]:
     """Within it, in this thread, that clock is the ledger's."""
     before = getattr(_of_thread, "clock", None)
     _of_thread.clock = clock
@@ -39,13 +39,13 @@ def counting(clock: HasTime) -> Iterator[None]:
         _of_thread.clock = before
 
 
-def opened(clock: HasTime) -> None:
+def add_clock(clock: HasTime) -> None:
     """The clock of a ledger that this process has opened: for moments that are made outside of a query."""
     _of_process.append(clock)
 
 
-def closed(clock: HasTime) -> None:
-    """As it was before `opened`; where that was the only one, it goes on counting."""
+def remove_clock(clock: HasTime) -> None:
+    """As it was before `add_clock`; where that was the only one, it goes on counting."""
     with contextlib.suppress(ValueError):
         _of_process.remove(clock)
         _closed[:] = [clock]

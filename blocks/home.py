@@ -78,11 +78,13 @@ def check_home(home: Path) -> bool:
     except FileNotFoundError:
         return False
     except OSError as fault:
-        raise _refused(home, f"cannot be looked at ({fault.strerror})") from None
+        raise _refuse_home(home, f"cannot be looked at ({fault.strerror})") from None
     if not stat.S_ISDIR(found.st_mode):
-        raise _refused(home, "is no folder")
+        raise _refuse_home(home, "is no folder")
     if found.st_uid != os.geteuid():
-        raise _refused(home, f"belongs to {_user(found.st_uid)}, and this is {_user(os.geteuid())}")
+        raise _refuse_home(
+            home, f"belongs to {_user_name(found.st_uid)}, and this is {_user_name(os.geteuid())}"
+        )
     if found.st_mode & _OTHERS_WRITE:
         raise UsageError(
             f"the home {home} may be written by other users (mode {stat.S_IMODE(found.st_mode):04o})",
@@ -95,7 +97,7 @@ def check_home(home: Path) -> bool:
             home.chmod(FOLDER_MODE)
             return True
     except OSError as fault:
-        raise _refused(home, f"cannot be closed to others ({fault.strerror})") from None
+        raise _refuse_home(home, f"cannot be closed to others ({fault.strerror})") from None
     raise UsageError(
         f"the folder {home} holds other things, and other users may read it",
         f"set PHASELINE_HOME to a folder of its own, such as {home / '.phaseline'}; or: chmod 700 {home}",
@@ -120,26 +122,26 @@ def _refuse_planted(home: Path) -> None:
         except (FileNotFoundError, NotADirectoryError):
             return
         except OSError as fault:
-            raise _refused(home, f"cannot be looked at ({fault.strerror})") from None
+            raise _refuse_home(home, f"cannot be looked at ({fault.strerror})") from None
         if not stat.S_ISLNK(found.st_mode):
             place = os.path.realpath(path) if name == ".." else path
             continue
         seen += 1
         if found.st_uid not in (0, os.geteuid()) or seen > _MOST_LINKS:
-            raise _refused(home, f"is reached through the link {path} of {_user(found.st_uid)}")
+            raise _refuse_home(home, f"is reached through the link {path} of {_user_name(found.st_uid)}")
         target = Path(os.readlink(path))  # noqa: PTH115 - of a text
         place = target.anchor or place
         ahead = [*target.parts[1 if target.anchor else 0 :], *ahead]
 
 
-def _refused(home: Path, why: str) -> UsageError:
+def _refuse_home(home: Path, why: str) -> UsageError:
     return UsageError(
         f"the home {home} {why}",
         "set PHASELINE_HOME (or --home) to a folder of your own, or run this as the user it belongs to",
     )
 
 
-def _user(number: int) -> str:
+def _user_name(number: int) -> str:
     import pwd  # here: absent where nobody has a number
 
     try:

@@ -47,7 +47,7 @@ def here(path: Path) -> Path:
     return path if path.is_absolute() or not _left else user_folder() / path
 
 
-def expanded(written: str | Path, of: str) -> Path:
+def expand_home(written: str | Path, of: str) -> Path:
     """The path with a leading `~` or `~user` replaced. `of` says what was written, such as an option.
 
     Raises UsageError when there is no such user.
@@ -63,5 +63,5 @@ def expanded(written: str | Path, of: str) -> Path:
 
 def full_path(written: str | Path, of: str) -> Path:
     """The same in full, for what is used after people's folder was left."""
-    path = expanded(written, of)
+    path = expand_home(written, of)
     return path if path.is_absolute() else user_folder() / path

@@ -33,7 +33,7 @@ class Settings:
         home = full_path(environ.get("PHASELINE_HOME") or "~/.phaseline", "PHASELINE_HOME")
         if storage is not None and not storage.strip():
             raise UsageError("--storage is empty", "name a folder or s3://bucket/prefix, or leave it out")
-        named = _storage(storage or environ.get("PHASELINE_STORAGE") or str(home / "storage"))
+        named = _storage_address(storage or environ.get("PHASELINE_STORAGE") or str(home / "storage"))
         database = environ.get("PHASELINE_DATABASE_URL") or str(home / "ledger.db")
         if "://" not in database:
             database = str(full_path(database, "PHASELINE_DATABASE_URL"))
@@ -50,7 +50,7 @@ class Settings:
         make_home(self.home)
 
 
-def _storage(written: str) -> str:
+def _storage_address(written: str) -> str:
     """A folder's full path, or an address as it is. Raises UsageError for an address that is none."""
     scheme = _SCHEME.match(written.strip())
     if scheme is None:

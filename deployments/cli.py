@@ -130,7 +130,7 @@ def _mask_traceback(kind: type[BaseException], fault: BaseException, trace: "Tra
 
     from blocks.secrecy import secrets
 
-    sys.stderr.write(secrets.known().text("".join(traceback.format_exception(kind, fault, trace))))
+    sys.stderr.write(secrets.current_secrets().text("".join(traceback.format_exception(kind, fault, trace))))
 
 
 def _command(name: str) -> Any:

@@ -141,7 +141,7 @@ def _own_parameters() -> list[inspect.Parameter]:
 async def _body(plan: Plan, rates: Rates, parameters: dict[str, Any]) -> Any:
     run_id, offline = parameters.pop("run_id", None), parameters.pop("offline", False)
     secrets.learn(named_secrets(plan.inputs, parameters))
-    given = {n: secrets.known().value(v) for n, v in parameters.items() if v is not None}
+    given = {n: secrets.current_secrets().value(v) for n, v in parameters.items() if v is not None}
     own = LAUNCH.get()
     launch = own or _from_environment(plan, run_id, offline, rates)
     outcomes: list[RunOutcome] = []
@@ -164,11 +164,11 @@ async def _body(plan: Plan, rates: Rates, parameters: dict[str, Any]) -> Any:
             wake_at = away.wake_at
             if await outwait(launch.vigil, lambda: schedule_wake(launch.run_id, wake_at)):
                 away.goes_on(launch.run_id)
-        told = secrets.known().text(f"run {launch.run_id}: {fault}")
+        told = secrets.current_secrets().text(f"run {launch.run_id}: {fault}")
         return Failed(message=told) if away is None else Failed(name="Stopped", message=told)
     except Exception as error:
         # Prefect keeps what a flow raises, and its traceback.
-        if (clean := without_secret(error, secrets.known())) is not error:
+        if (clean := without_secret(error, secrets.current_secrets())) is not error:
             raise clean from None
         raise
     except asyncio.CancelledError:

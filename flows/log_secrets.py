@@ -23,7 +23,7 @@ def mask_logs() -> None:
 
 def _masked(before: Callable[..., logging.LogRecord], *given: Any, **named: Any) -> logging.LogRecord:
     record = before(*given, **named)
-    known = secrets.known()
+    known = secrets.current_secrets()
     if not known:
         return record
     try:

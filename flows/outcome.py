@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from blocks.boundaries import reached
+from blocks.boundaries import reach_boundary
 from blocks.ledger.waits.documents import wait_document
 from blocks.patience import PatienceOver
 from blocks.storage.artifacts import StorageError
@@ -162,7 +162,7 @@ async def _published(
 
 
 def _tell_published(name: str) -> None:
-    reached("outputs.published", subject=name)
+    reach_boundary("outputs.published", subject=name)
 
 
 async def _open_waits(context: RunContext) -> tuple[dict[str, Any], ...]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from blocks.boundaries import reached
+from blocks.boundaries import reach_boundary
 from blocks.current_time import now_utc
 from blocks.ledger import Lease, Ledger
 from blocks.ledger.runs.interrupted import WOKEN
@@ -22,7 +22,7 @@ from blocks.patience import PatienceOver, Tell, Vigil
 from blocks.secrecy.plans import masked_plan
 from blocks.secrecy.secrets import learn
 from blocks.storage.artifacts import MANIFEST_VERSION, ArtifactStore
-from blocks.storage.spilled import spill, spilled
+from blocks.storage.spilled import spill, spilled_ref
 from flows.earlier import RESTORED, Earlier, earlier_start, kept_plan
 from flows.holding import close_held, take_answers
 from flows.launch import (
@@ -146,7 +146,7 @@ async def _held_run(
             await ledger.change_run(lease, flow_run_id=launch.flow_run_id)
         else:
             lease = await ledger.begin_run(run_start(plan, launch, store, given))
-        reached("run.begun")
+        reach_boundary("run.begun")
         held = _Held(plan, launch, store, ledger, lease, started, manifest)
         try:
             return await _walked(held, given, storage)
@@ -221,10 +221,10 @@ async def _walked(held: _Held, given: Mapping[str, Any], storage: Awaitable[Any]
         inputs = recorded(values)
         labels = _labels(held, restored=earlier.restored)
         await held.ledger.change_run(lease, inputs=inputs, plan_digest=plan.definition, labels=labels)
-        reached("run.bound")
+        reach_boundary("run.bound")
         manifest = _manifest(plan, launch.run_id, inputs, earlier.offline)
         await held.store.write_manifest(launch.tenant, launch.run_id, manifest)
-        reached("run.described")
+        reach_boundary("run.described")
         keeper = Keeper(held.ledger, lease, context)
         await keeper.restore(failures=woken_with(launch, lease.previous))
         await _welcome_answers(held)
@@ -355,7 +355,7 @@ async def _ended(held: _Held, scope: Scope) -> RunOutcome:
     outputs = {n: r.model_dump(mode="json") for n, r in outcome.outputs.items()}
     of_run = {"tenant": held.launch.tenant, "run_id": held.launch.run_id}
     outputs = await spill(outputs, held.store, kind=RUN_OUTPUTS, **of_run)
-    if (ref := spilled(outputs)) is not None:
+    if (ref := spilled_ref(outputs)) is not None:
         await held.ledger.record_artifact(held.lease, ref)
     await held.ledger.finish_run(
         held.lease,
@@ -367,7 +367,7 @@ async def _ended(held: _Held, scope: Scope) -> RunOutcome:
         wake_reason=(outcome.error or {}).get("message", "") if outcome.wake_at else "",
         waited=_waited(scope.execution.held_up),
     )
-    reached("run.finished", subject=outcome.status)
+    reach_boundary("run.finished", subject=outcome.status)
     return outcome
 
 
@@ -473,7 +473,7 @@ async def _guarded(held: _Held, execution: Execution) -> AsyncIterator[None]:
         here.cancel()
 
     try:
-        async with held.ledger.kept(held.lease, on_lost, held.launch.cancel or here.cancel):
+        async with held.ledger.keep_lease(held.lease, on_lost, held.launch.cancel or here.cancel):
             yield
     except asyncio.CancelledError:
         if isinstance(execution.lost, PatienceOver):

@@ -116,7 +116,7 @@ async def _taken(ledger: Ledger, row: RunRow) -> AsyncIterator[Lease]:
     start = RunStart(run_id=row.run_id, tenant=row.tenant, workflow=row.workflow, take_back=True)
     lease = await ledger.begin_run(start)
     try:
-        async with ledger.kept(lease, lambda error: None):
+        async with ledger.keep_lease(lease, lambda error: None):
             yield lease
     finally:
         # What is asked here, such as whether taking back happened, is for the next time.

@@ -39,7 +39,7 @@ async def run_workflow(
     known, token = run_id or run_id_of(workflow), ROOT.set(own_flow_run())
     try:
         secrets.learn(named_secrets(plan.inputs, inputs or {}))
-        given = secrets.known().value(inputs or {})
+        given = secrets.current_secrets().value(inputs or {})
         inner: Any = build_flow(plan, rates)
         return await inner(**given, run_id=known, offline=offline, return_state=True)
     except Pause:

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from blocks.boundaries import reached
+from blocks.boundaries import reach_boundary
 from blocks.ledger import EffectRow
 from blocks.models import ModelConnection
 from blocks.patience import Outage, Patience
 from blocks.providers.connections import connect
-from blocks.secrecy.secrets import learned
+from blocks.secrecy.secrets import count_learned
 from blocks.storage.artifacts import ArtifactStore
 from tasks.budget import Budgets, TimeLeft
 from tasks.durable import Durable
@@ -224,8 +224,8 @@ class RunContext:
         """The secret values this run knows: nothing it keeps or tells may hold one."""
         # Asked for with every event; only another connection, or another plan's servers, can add one.
         names = tuple(self.connections)
-        if self._secrets is None or self._secrets[0] != (names, learned()):
-            self._secrets = (names, learned()), known_secrets(self.environ, names)
+        if self._secrets is None or self._secrets[0] != (names, count_learned()):
+            self._secrets = (names, count_learned()), known_secrets(self.environ, names)
         return self._secrets[1]
 
     def usd(self, usage: Usage, model: str) -> float | None:
@@ -277,7 +277,7 @@ class RunContext:
             step=step,
             offline=self.offline,
         )
-        reached("artifact.stored", step, kind)
+        reach_boundary("artifact.stored", step, kind)
         return ref
 
     async def close(self) -> None:

@@ -98,7 +98,7 @@ class Ledger:
         starting.outwait(LEDGER, ready, passing, lambda fault, *_: fault)
         ledger = cls(database, lease_seconds, ahead, vigil)
         ledger.reader.read(ledger._clock.look)
-        current_time.opened(ledger._clock)
+        current_time.add_clock(ledger._clock)
         return ledger
 
     def __repr__(self) -> str:
@@ -138,7 +138,7 @@ class Ledger:
     def close(self) -> None:
         """Write what is queued and give everything back. Harmless when repeated."""
         self.access.close()
-        current_time.closed(self._clock)
+        current_time.remove_clock(self._clock)
 
     def __enter__(self) -> Ledger:
         return self
@@ -194,7 +194,7 @@ class Ledger:
             await self.renew(lease)
 
     @asynccontextmanager
-    async def kept(
+    async def keep_lease(
         self,
         lease: Lease,
         on_lost: Callable[[PhaselineError], None],
@@ -206,9 +206,11 @@ class Ledger:
         could not be reached for so long that it may have been; `on_cancel` once, within some seconds,
         when somebody asks for the run's end (`steering.request_cancel`).
         """
-        tasks = [asyncio.create_task(self._beat(lease, on_lost), name=f"heartbeat-{lease.run_id}")]
+        tasks = [asyncio.create_task(self._renew_regularly(lease, on_lost), name=f"heartbeat-{lease.run_id}")]
         if on_cancel is not None:
-            tasks.append(asyncio.create_task(self._watch(lease, on_cancel), name=f"watch-{lease.run_id}"))
+            tasks.append(
+                asyncio.create_task(self._watch_cancel(lease, on_cancel), name=f"watch-{lease.run_id}")
+            )
         try:
             yield
         finally:
@@ -323,7 +325,7 @@ class Ledger:
 
     # --- within ---
 
-    async def _beat(self, lease: Lease, on_lost: Callable[[PhaselineError], None]) -> None:
+    async def _renew_regularly(self, lease: Lease, on_lost: Callable[[PhaselineError], None]) -> None:
         lifetime = self._ttl_us / 1_000_000
         patience = self.access.patience.seconds
         loop = asyncio.get_running_loop()
@@ -346,7 +348,7 @@ class Ledger:
                 if loop.time() > deadline:
                     return on_lost(error)
 
-    async def _watch(self, lease: Lease, on_cancel: Callable[[], object]) -> None:
+    async def _watch_cancel(self, lease: Lease, on_cancel: Callable[[], object]) -> None:
         while True:
             await asyncio.sleep(_LOOK)
             # A ledger that does not answer is told by the heartbeat.

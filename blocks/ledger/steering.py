@@ -12,7 +12,7 @@ from blocks.ledger.runs.runs import Values, finish
 from blocks.ledger.tables.columns import from_text
 from blocks.ledger.tables.process_identity import Owner
 from blocks.ledger.tables.records import TAKEN_BACK, EndState, Lease
-from blocks.ledger.tables.rows import holder_of, now, run_query, this
+from blocks.ledger.tables.rows import holder_of, now, run_query, this_run
 from blocks.ledger.tables.schema import run
 from blocks.ledger.waits.deadlines import cancel_of_run, runs_to_resume
 
@@ -38,17 +38,17 @@ class SteeringLedger:
     def request_cancel(self, tenant: str, run_id: str) -> CancelResult:
         """Cancel a run with its open waits, or ask the process that works on it to do so.
 
-        A holder sees it within some seconds (`Ledger.kept`). Blocks.
+        A holder sees it within some seconds (`Ledger.keep_lease`). Blocks.
         """
-        operation = partial(_cancel, tenant=tenant, run_id=run_id, viewer=Owner.current())
+        operation = partial(_request_cancel, tenant=tenant, run_id=run_id, viewer=Owner.current())
         result: CancelResult = self._access.write_now(operation, run_order(tenant, run_id))
         return result
 
     async def asked_to_end(self, lease: Lease) -> bool:
         """Whether somebody asked for the end of the run while this lease holds it."""
-        return await self._access.read(partial(_asked, lease=lease))
+        return await self._access.read(partial(_is_cancel_requested, lease=lease))
 
-    def idle(self, tenant: str) -> bool:
+    def is_idle(self, tenant: str) -> bool:
         """Whether nothing waits, is stopped or is at work, so that nothing is due or lost. Blocks; cheap."""
         return self._access.reader.read(lambda c: not any(c.execute(_STIRRING, {"tenant": tenant}).one()))
 
@@ -57,20 +57,20 @@ class SteeringLedger:
 
         Waiting ones that were answered, and stopped ones whose `wake_at` has passed.
         """
-        return self._access.reader.read(partial(_due, tenant=tenant))
+        return self._access.reader.read(partial(_find_due, tenant=tenant))
 
     def due_by_clock(self, tenant: str) -> list[str]:
         """Those of `due` that no person let go on: a quota's reset came, or a deadline decided. Blocks."""
-        return self._access.reader.read(partial(_due, tenant=tenant, only_clock=True))
+        return self._access.reader.read(partial(_find_due, tenant=tenant, only_clock=True))
 
 
-def _cancel(connection: Connection, tenant: str, run_id: str, viewer: Owner) -> CancelResult:
+def _request_cancel(connection: Connection, tenant: str, run_id: str, viewer: Owner) -> CancelResult:
     found = connection.execute(run_query(connection, tenant, run_id).with_for_update()).first()
     if found is None:
         return "unknown"
     at = now(connection)
     if holder_of(found, viewer) is not None:
-        asked = update(run).where(this(tenant, run_id)).values(cancel_requested=at)
+        asked = update(run).where(this_run(tenant, run_id)).values(cancel_requested=at)
         connection.execute(asked)
         return "requested"
     if found.state in ("completed", "cancelled"):
@@ -78,7 +78,7 @@ def _cancel(connection: Connection, tenant: str, run_id: str, viewer: Owner) -> 
     ended: dict[str, Any] = {"state": "cancelled", "ended": at, "updated": at, "wake_at": None}
     # A holder that only lost touch with the ledger writes nothing more: its epoch is over.
     over = {"lease_until": 0, "lease_epoch": found.lease_epoch + 1, "version": found.version + 1}
-    connection.execute(update(run).where(this(tenant, run_id)).values(**ended, **over, wake_reason=""))
+    connection.execute(update(run).where(this_run(tenant, run_id)).values(**ended, **over, wake_reason=""))
     if not from_text(found.labels).get(TAKEN_BACK):
         # What undoing asks people is asked of a run that ended already: it stays open.
         cancel_of_run(connection, tenant, run_id)
@@ -95,13 +95,13 @@ def finish_cancelled(
     return refusal
 
 
-def _asked(connection: Connection, lease: Lease) -> bool:
-    mine = (this(lease.tenant, lease.run_id), run.c.lease_epoch == lease.epoch)
+def _is_cancel_requested(connection: Connection, lease: Lease) -> bool:
+    mine = (this_run(lease.tenant, lease.run_id), run.c.lease_epoch == lease.epoch)
     found = connection.execute(select(run.c.cancel_requested).where(*mine)).first()
     return found is not None and found.cancel_requested is not None
 
 
-def _due(connection: Connection, tenant: str, only_clock: bool = False) -> list[str]:
+def _find_due(connection: Connection, tenant: str, only_clock: bool = False) -> list[str]:
     woken = select(run.c.run_id).where(
         run.c.tenant == tenant, run.c.state == "stopped", run.c.wake_at <= now(connection)
     )

@@ -45,7 +45,7 @@ def requested_sections(instruction: str) -> list[Section]:
     found: dict[str, Section] = {}
     for item, about in (*_in_sentences(instruction), *_in_bullets(instruction)):
         name = plain(" ".join(_BRACKETS.sub(" ", item).split())).strip(" 。.:")
-        details = [part.strip(" 。.") for part in _listed(about)]
+        details = [part.strip(" 。.") for part in _split_list(about)]
         decides = "/" in details[0]
         listed = [part for part in details if 1 < len(part) <= _NAME_CHARS and not _MANNER.match(part)]
         # One or two words explain the name.
@@ -61,7 +61,7 @@ def parts_of(name: str) -> list[str]:
     return [part.strip() for part in _JOINTS.split(name) if part.strip()]
 
 
-def _listed(text: str) -> list[str]:
+def _split_list(text: str) -> list[str]:
     """What a text lists: commas in brackets part nothing, and `and` only before the last thing."""
     *items, last = _COMMAS.split(_BRACKETS.sub(" ", text))
     return [*items, *_AND.split(last, maxsplit=1)]
@@ -72,7 +72,7 @@ def _in_sentences(instruction: str) -> Iterator[tuple[str, str]]:
     while listing := _LISTING.search(instruction, at):
         end = _LISTING_END.search(instruction, listing.end())
         at = end.start() if end else len(instruction)
-        yield from ((item, "") for item in _listed(instruction[listing.end() : at]))
+        yield from ((item, "") for item in _split_list(instruction[listing.end() : at]))
 
 
 def _in_bullets(instruction: str) -> Iterator[tuple[str, str]]:

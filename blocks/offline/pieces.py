@@ -250,9 +250,9 @@ def table_lines(rows: Sequence[Row], limit: int) -> list[str]:
 def facts_of(material: Material) -> dict[str, Any]:
     """Values by the letters of their keys; the instruction's word comes first, then the tools'."""
     facts = told_in(material.instruction)
-    values = [_parsed(text) for _, text, is_error in material.results if not is_error]
+    values = [_parse_json(text) for _, text, is_error in material.results if not is_error]
     for document in material.documents:
-        value = _parsed(document.body) if "json" in document.media_type else None
+        value = _parse_json(document.body) if "json" in document.media_type else None
         values.append(told_in(document.body) if value is None else value)
     for key, item in (member for value in values for member in _members(value)):
         facts.setdefault(fact_key(key), item)
@@ -275,7 +275,7 @@ def rows_of(document: Document) -> list[Row]:
     """The rows of a CSV or of a JSON list of objects (also as the only list of an object); else none."""
     if document.media_type in TABULAR:
         return [{key: number_or_text(cell) for key, cell in row.items()} for row in csv_rows(document.body)]
-    value = _parsed(document.body) if "json" in document.media_type else None
+    value = _parse_json(document.body) if "json" in document.media_type else None
     lists = (
         [item for item in value.values() if isinstance(item, list)] if isinstance(value, dict) else [value]
     )
@@ -300,7 +300,7 @@ def number_or_text(value: Any) -> Any:
     return (float if number[1] else int)(number[0]) if number else value
 
 
-def _parsed(text: str) -> Any:
+def _parse_json(text: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError):

@@ -110,13 +110,13 @@ class _Filler:
             yield from ((value, KNOWN) for value in (fact, number_or_text(fact), *spelt))
         yield from [(schema["default"], KNOWN)] if "default" in schema else []
         if not schema.get("anyOf") and not schema.get("oneOf") and "null" not in types_of(schema):
-            yield from self._shaped(schema, name, depth)
+            yield from self._shape_values(schema, name, depth)
         else:
             # What may be null is left open so, unless something is known of it.
-            shaped = self._shaped(schema, name, depth) if depth < _LEAN_DEPTH else iter(())
+            shaped = self._shape_values(schema, name, depth) if depth < _LEAN_DEPTH else iter(())
             yield from (made for made in itertools.islice(shaped, 8) if made[1] == KNOWN)
             yield None, MARKED
-            yield from self._shaped(schema, name, depth)
+            yield from self._shape_values(schema, name, depth)
         yield from ((example, GUESSED) for example in schema.get("examples", [])[:1])
         if "type" not in schema:  # what the keywords are about may be forbidden, another type is not
             others: tuple[Any, ...] = (self._open, 0, True, None, [], {}, 1.5)
@@ -132,7 +132,7 @@ class _Filler:
         spend(len(options))
         texts = [option for option in options if isinstance(option, str)] if not self._salt else []
         for said in (self._hint, str(self._fact(name, schema) or "")):
-            yield from ((option, KNOWN) for option in texts if _names(said, option))
+            yield from ((option, KNOWN) for option in texts if _names_option(said, option))
         if texts and re.search(r"table|data|csv|rows", name, re.I):
             tables = {document.name for document in self._material.documents if rows_of(document)}
             yield from ((option, KNOWN) for option in texts if option in tables)
@@ -148,7 +148,7 @@ class _Filler:
         found = [fact for fact in self._told if len(fact) > 1 and fact in described]
         return self._told[max(found, key=len)] if found else None
 
-    def _shaped(self, schema: dict[str, Any], name: str, depth: int) -> Iterator[Made]:
+    def _shape_values(self, schema: dict[str, Any], name: str, depth: int) -> Iterator[Made]:
         """Values for the alternatives of a schema, then for its types."""
         for keys, options in self._alternatives(schema, depth):
             for option in options:
@@ -156,7 +156,7 @@ class _Filler:
                 yield self.make(branch, name, depth + 1)
         if not schema.get("anyOf") and not schema.get("oneOf"):
             for kind in types_of(schema):
-                yield from self._typed(schema, kind, name, depth)
+                yield from self._values_of_type(schema, kind, name, depth)
 
     def _alternatives(self, schema: dict[str, Any], depth: int) -> Iterator[tuple[list[str], list[Any]]]:
         """Keywords that offer further schemas, with the schemas that can stand for them."""
@@ -176,7 +176,7 @@ class _Filler:
         if schema.get("dependentSchemas"):
             yield ["dependentSchemas"], [{"allOf": list(schema["dependentSchemas"].values())}]
 
-    def _typed(self, schema: dict[str, Any], kind: str, name: str, depth: int) -> Iterator[Made]:
+    def _values_of_type(self, schema: dict[str, Any], kind: str, name: str, depth: int) -> Iterator[Made]:
         if kind in _WEIGHTS:
             make = self._object if kind == "object" else self._list
             yield from (make(schema, name, depth, rich) for rich in [True, False][depth >= _LEAN_DEPTH :])
@@ -202,12 +202,12 @@ class _Filler:
             texts = list(dict.fromkeys(itertools.islice(texts_for(pattern, least, most), 32)))
             yield from ((text, GUESSED) for text in [*texts[self._salt % max(1, len(texts)) :], *texts])
         if self._material.task and (_TITLE.fullmatch(name) or (not self._marked and _TASK.match(name))):
-            yield self._cut(self._material.task, least, most), KNOWN
+            yield self._fit_length(self._material.task, least, most), KNOWN
         if self._marked and (name in _BODY or "Markdown" in str(schema.get("description", ""))):
-            yield self._cut(write_document(self._material), least, most), KNOWN
-        yield self._cut(self._open, least, most), MARKED
+            yield self._fit_length(write_document(self._material), least, most), KNOWN
+        yield self._fit_length(self._open, least, most), MARKED
 
-    def _cut(self, text: str, least: int, most: float) -> str:
+    def _fit_length(self, text: str, least: int, most: float) -> str:
         """The text as long as is asked for, another one for every item of a list."""
         text = text if len(text) >= least else (text + " ") * (least // (len(text) + 1) + 1)
         mark = f" {self._salt + 1}" if self._salt else ""
@@ -216,7 +216,7 @@ class _Filler:
 
     def _object(self, schema: dict[str, Any], name: str, depth: int, rich: bool) -> Made:
         """What is required, where it is to be `rich` also what the material knows; more where it must be."""
-        required = _required(schema)
+        required = _required_names(schema)
         made: dict[str, Made] = {}
         # Written order first: people read the value.
         for key in dict.fromkeys([*schema.get("properties", {}), *required]) if rich else required:
@@ -236,7 +236,7 @@ class _Filler:
     def _mark(self, schema: Mapping[str, Any], made: dict[str, Made]) -> Made:
         """The object; a free text in it names the values that are placeholders and cannot say so."""
         values = {key: value for key, (value, _) in made.items()}
-        how = _combined([how for _, how in made.values()])
+        how = _combine_origins([how for _, how in made.values()])
         guessed = [key for key, (_, how) in made.items() if how == GUESSED]
         told = phrase("guesses", self._material.chinese, ", ".join(guessed))
         texts = [key for key, value in values.items() if isinstance(value, str) and key not in guessed]
@@ -269,7 +269,7 @@ class _Filler:
         if rest is not False:
             self._add(made, items, min(most, max(least, len(made))), depth, schema)
         made = made[: int(min(most, len(made)))]
-        return [value for value, _ in made], _combined([how for _, how in made])
+        return [value for value, _ in made], _combine_origins([how for _, how in made])
 
     def _add(self, made: list[Made], items: dict[str, Any], wanted: float, depth: int, schema: Any) -> None:
         """Items until there are as many as wanted; each another one where that can be."""
@@ -291,18 +291,18 @@ def _without(schema: Mapping[str, Any], *keys: str) -> dict[str, Any]:
     return {key: value for key, value in schema.items() if key not in keys}
 
 
-def _combined(hows: list[str]) -> str:
+def _combine_origins(hows: list[str]) -> str:
     return next((how for how in (KNOWN, GUESSED) if how in hows), MARKED)
 
 
-def _names(text: str, option: str) -> bool:
+def _names_option(text: str, option: str) -> bool:
     """Whether a text holds an option as a word of its own."""
     # Most options stand nowhere, and a pattern for each of thousands takes long to build.
     held = bool(option) and option in text
     return held and bool(re.search(rf"(?<![\w-]){re.escape(option)}(?![\w-])", text, re.ASCII))
 
 
-def _required(schema: Mapping[str, Any]) -> dict[str, None]:
+def _required_names(schema: Mapping[str, Any]) -> dict[str, None]:
     """The required keys in order, with what they bring along."""
     names = dict.fromkeys(schema.get("required", []))
     brought = schema.get("dependentRequired", {})

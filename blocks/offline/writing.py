@@ -186,11 +186,11 @@ def _inputs(material: Material, pieces: dict[str, list[Piece]], asked: bool) -> 
     lines: list[str] = []
     for document in material.documents:
         if not asked or nearness[document.name] == max(nearness.values()):
-            lines += [f"### {document.name}", "", *_shown(document, pieces[document.name])]
+            lines += [f"### {document.name}", "", *_show_document(document, pieces[document.name])]
     return lines
 
 
-def _shown(document: Document, pieces: Sequence[Piece]) -> list[str]:
+def _show_document(document: Document, pieces: Sequence[Piece]) -> list[str]:
     if "json" in document.media_type:
         return _by_place(pieces, _ROWS)
     lines: list[str] = []

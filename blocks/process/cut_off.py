@@ -65,7 +65,7 @@ def using(part: str) -> Iterator[None]:
     try:
         yield
     except asyncio.CancelledError:
-        _note(part, began)
+        _note_wait(part, began)
         raise
     finally:
         if timer is not None:
@@ -112,7 +112,7 @@ async def outlive(tasks: Collection[asyncio.Future[Any]], seconds: float, part: 
 
     began = time.monotonic()
     for task in tasks:
-        task.add_done_callback(_retrieved)
+        task.add_done_callback(_log_fault)
     try:
         with CancelScope(shield=True):
             try:
@@ -125,15 +125,15 @@ async def outlive(tasks: Collection[asyncio.Future[Any]], seconds: float, part: 
             if isinstance(fault, PatienceOver) and (watch := _WATCH.get()) is not None:
                 watch.reason, watch.seconds = fault.message, fault.waited
         if part:
-            _note(part, began)
+            _note_wait(part, began)
 
 
-def _retrieved(task: asyncio.Future[Any]) -> None:
+def _log_fault(task: asyncio.Future[Any]) -> None:
     if not task.cancelled() and (fault := task.exception()) is not None:
         _LOG.warning("what was cut off could not be kept: %s", fault)
 
 
-def _note(part: str, began: float) -> None:
+def _note_wait(part: str, began: float) -> None:
     watch, seconds = _WATCH.get(), time.monotonic() - began
     if watch is not None and seconds >= LONG and not watch.reason:
         watch.reason, watch.seconds = f"the {part} did not answer for {seconds:.1f} s", seconds

@@ -127,7 +127,7 @@ def ending_in_time(*, stays: bool) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def unwatched() -> Iterator[None]:
+def stop_watching() -> Iterator[None]:
     """For the moment of a fork, which needs a process without threads. Signals are heard after it.
 
     A forked child stays unwatched: its parent is to end it.
@@ -142,7 +142,7 @@ def unwatched() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def uninterrupted() -> Iterator[None]:
+def ignore_signals() -> Iterator[None]:
     """Within it signals interrupt nothing, such as the removal of what is private; the hard end stays."""
     mine = threading.current_thread() is threading.main_thread()
     before = {number: signal.getsignal(number) for number in NUMBERS if mine}

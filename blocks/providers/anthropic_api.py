@@ -62,7 +62,7 @@ class AnthropicConnection:
         """Send once and wait for the whole message. Raises ModelError."""
         started = time.monotonic()
         fold = MessageFold(on_progress)
-        with self._translated(fold):
+        with self._translate_errors(fold):
             async with asyncio.timeout(self._total):
                 message, request_id = await self._receive(request, fold)
         return Answer(
@@ -76,7 +76,7 @@ class AnthropicConnection:
 
     async def models(self) -> list[dict[str, Any]]:
         """The models this key may use now, as the API lists them (`id`, `line`, `created_at`, ...)."""
-        with self._translated(MessageFold()):
+        with self._translate_errors(MessageFold()):
             return [
                 model.to_dict(mode="json", warnings=False)
                 async for model in self._client().models.list(lifecycle=["active"], limit=1000)
@@ -94,7 +94,7 @@ class AnthropicConnection:
             fold.add_headers(stream.response.headers)
             request_id = stream.response.headers.get("request-id") or ""
             if not stream.response.headers.get("content-type", "").startswith("text/event-stream"):
-                return checked_message(_parsed(await stream.response.aread())), request_id
+                return checked_message(_parse_body(await stream.response.aread())), request_id
             async for event in _events(stream):
                 fold.add(event)
         return fold.message(), request_id
@@ -113,7 +113,7 @@ class AnthropicConnection:
         return self._clients[loop]
 
     @contextlib.contextmanager
-    def _translated(self, fold: MessageFold) -> Any:
+    def _translate_errors(self, fold: MessageFold) -> Any:
         """Turn whatever the SDK raises into our own errors, without the key and without the SDK's chain
         (its exceptions hold the request with all its headers)."""
         try:
@@ -126,7 +126,7 @@ class AnthropicConnection:
         except Exception as error:
             from blocks.providers.anthropic_errors import translate
 
-            found = translate(error, self._api_key, _shown(self._base_url))
+            found = translate(error, self._api_key, _strip_login(self._base_url))
             if found is None:
                 raise
             translated = found
@@ -137,7 +137,7 @@ class AnthropicConnection:
         raise translated from None
 
 
-def _shown(address: str | None) -> str | None:
+def _strip_login(address: str | None) -> str | None:
     """An address without the user and the password that it may hold."""
     if not address:
         return None
@@ -145,7 +145,7 @@ def _shown(address: str | None) -> str | None:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
 
-def _parsed(body: bytes) -> Any:
+def _parse_body(body: bytes) -> Any:
     try:
         return json.loads(body)
     except (ValueError, RecursionError):

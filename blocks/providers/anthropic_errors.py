@@ -80,16 +80,16 @@ def _from_status(error: anthropic.APIStatusError) -> ModelError:
 
 def _meaning(error: anthropic.APIStatusError) -> ModelError:
     if _is_spent(error):
-        return QuotaExhausted(f"the provider's limit is spent: {_said(error)}", _reset_at(error))
+        return QuotaExhausted(f"the provider's limit is spent: {_provider_words(error)}", _reset_at(error))
     kind = _retry_kind(error)
     if kind is None:
-        return _terminal(error)
-    return Retryable(f"{_label(error)}: {_said(error)}", kind, _retry_after(error))
+        return _terminal_error(error)
+    return Retryable(f"{_label(error)}: {_provider_words(error)}", kind, _retry_after(error))
 
 
 def _is_spent(error: anthropic.APIStatusError) -> bool:
     code = error.error_code or ""
-    said = _said(error).lower()
+    said = _provider_words(error).lower()
     return (
         error.status_code == 402
         or error.type == "billing_error"
@@ -118,8 +118,8 @@ def _retry_kind(error: anthropic.APIStatusError) -> str | None:
     return "server" if status == 409 or status >= 500 or _should_retry(error) else None
 
 
-def _terminal(error: anthropic.APIStatusError) -> Terminal:
-    said = _said(error)
+def _terminal_error(error: anthropic.APIStatusError) -> Terminal:
+    said = _provider_words(error)
     if error.status_code == 401 or error.type == "authentication_error":
         return AuthenticationFailed(
             f"the provider refused the key: {said}", "set ANTHROPIC_API_KEY to a valid key, or add --offline"
@@ -143,7 +143,7 @@ def _label(error: anthropic.APIStatusError) -> str:
     return f"{error.type or 'error'} {error.status_code}"
 
 
-def _said(error: anthropic.APIStatusError) -> str:
+def _provider_words(error: anthropic.APIStatusError) -> str:
     """The provider's own words, or the first of the body."""
     text = error.api_message or (error.body if isinstance(error.body, str) else "") or error.message
     return cut(" ".join(str(text).split()), 300)
@@ -178,7 +178,7 @@ def _number(text: Any) -> float | None:
 
 
 def _reset_at(error: anthropic.APIStatusError) -> datetime | None:
-    match = _REGAIN.search(_said(error))
+    match = _REGAIN.search(_provider_words(error))
     if match:
         return datetime.fromisoformat(f"{match[1]}T{match[2] or '00:00'}:00+00:00")
     seconds = _retry_after(error)

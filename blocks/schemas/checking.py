@@ -82,7 +82,7 @@ def validator(schema: Any, *, formats: bool = False) -> Any:
     kind: Any = validator_for(named, default=Draft202012Validator)
     # An empty registry fetches nothing; the default one would open any address a schema names.
     checker = kind.FORMAT_CHECKER if formats else None
-    return _counted(kind)(schema, registry=Registry(), format_checker=checker)
+    return _counting_validator(kind)(schema, registry=Registry(), format_checker=checker)
 
 
 def budget_for(schema: Any, value: Any) -> CheckBudget:
@@ -199,20 +199,20 @@ def parts_of(value: Any, most: int) -> int:
     return min(count, most)
 
 
-def _budget() -> CheckBudget:
+def _current_budget() -> CheckBudget:
     return _SPENDING.get() or CheckBudget(UNITS)  # a match outside of any check
 
 
 def spend(units: int) -> None:
     """Pay for work beside the checks themselves."""
-    _budget().spend(units)
+    _current_budget().spend(units)
 
 
 def matches(pattern: Any, text: str, *, whole: bool = False) -> bool:
     """Whether a pattern is found, on the time that the patterns of this budget have left."""
     import time
 
-    budget = _budget()
+    budget = _current_budget()
     budget.spend(2 + len(text) // 256)
     begun = time.monotonic()
     try:
@@ -222,7 +222,7 @@ def matches(pattern: Any, text: str, *, whole: bool = False) -> bool:
 
 
 @lru_cache(maxsize=16)
-def _counted(kind: Any) -> Any:
+def _counting_validator(kind: Any) -> Any:
     """A draft's validator whose work is counted, with patterns that have a time limit."""
     from jsonschema.validators import extend
 
@@ -236,7 +236,7 @@ def _counted(kind: Any) -> Any:
     }
     words = {**kind.VALIDATORS, **{word: made for word, made in own.items() if word in kind.VALIDATORS}}
     made: Any = extend(  # type: ignore[no-untyped-call]
-        kind, {word: _keyword(word, check) for word, check in words.items()}
+        kind, {word: _paying_keyword(word, check) for word, check in words.items()}
     )
 
     def evolve(self: Any, **changes: Any) -> Any:
@@ -255,11 +255,11 @@ def _counted(kind: Any) -> Any:
     return made
 
 
-def _keyword(word: str, check: Callable[..., Any]) -> Callable[..., Any]:
+def _paying_keyword(word: str, check: Callable[..., Any]) -> Callable[..., Any]:
     """A keyword that pays for what it looks at, and for the messages it makes."""
 
-    def counted(validator: Any, asked: Any, instance: Any, schema: Any) -> Any:
-        budget = _budget()
+    def check_and_pay(validator: Any, asked: Any, instance: Any, schema: Any) -> Any:
+        budget = _current_budget()
         budget.spend(1 + (len(asked) // 4 if isinstance(asked, (dict, list)) else 0))
         if word in _REFERENCES and "/" not in str(asked):
             budget.spend(budget.anchor_cost)
@@ -267,19 +267,19 @@ def _keyword(word: str, check: Callable[..., Any]) -> Callable[..., Any]:
             # A short value makes short messages.
             short = not isinstance(instance, str) or len(instance) < _SHORT
             errors = check(validator, asked, instance, schema)
-            return errors if short and word not in _IN_PLACE else _paid(errors)
+            return errors if short and word not in _IN_PLACE else _pay_for_errors(errors)
         budget.spend(len(instance) // 4)
         if word in ("enum", "const"):
             held = parts_of(instance, 100_000)
             budget.spend(held * (1 + (len(asked) if word == "enum" else 1)))
-        return _paid(check(validator, asked, instance, schema))
+        return _pay_for_errors(check(validator, asked, instance, schema))
 
-    return counted
+    return check_and_pay
 
 
-def _paid(errors: Any) -> Iterator[Any]:
+def _pay_for_errors(errors: Any) -> Iterator[Any]:
     """The errors, each paid for. How deep checks stand in each other is limited as well."""
-    budget, waiting = _budget(), iter(errors or ())
+    budget, waiting = _current_budget(), iter(errors or ())
     while True:
         budget.depth += 1
         if budget.depth > _DEPTH:
@@ -344,20 +344,20 @@ def _unique_items(validator: Any, asked: Any, instance: Any, schema: Any) -> Ite
     seen: set[str] = set()
     for item in instance:
         spend(parts_of(item, 100_000))
-        spelt = json.dumps(_alike(item), sort_keys=True)
+        spelt = json.dumps(_spell_alike(item), sort_keys=True)
         if spelt in seen:
             yield ValidationError(f"{instance!r} has non-unique elements")
             return
         seen.add(spelt)
 
 
-def _alike(value: Any) -> Any:
+def _spell_alike(value: Any) -> Any:
     """Numbers that JSON Schema takes for equal, spelt alike: 1.0 is 1, and true is not."""
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, Mapping):
-        return {name: _alike(inner) for name, inner in value.items()}
-    return [_alike(inner) for inner in value] if isinstance(value, list) else value
+        return {name: _spell_alike(inner) for name, inner in value.items()}
+    return [_spell_alike(inner) for inner in value] if isinstance(value, list) else value
 
 
 def _unevaluated_properties(validator: Any, asked: Any, instance: Any, schema: Any) -> Iterator[Any]:
@@ -365,7 +365,7 @@ def _unevaluated_properties(validator: Any, asked: Any, instance: Any, schema: A
 
     if not isinstance(instance, Mapping):
         return
-    known = _evaluated(validator, instance, schema, _own_names)
+    known = _find_evaluated(validator, instance, schema, _own_names)
     wrong = [
         name for name, value in instance.items() if name not in known and not _fits(validator, value, asked)
     ]
@@ -379,7 +379,7 @@ def _unevaluated_items(validator: Any, asked: Any, instance: Any, schema: Any) -
 
     if not isinstance(instance, list):
         return
-    known = _evaluated(validator, instance, schema, _own_places)
+    known = _find_evaluated(validator, instance, schema, _own_places)
     wrong = [
         item
         for place, item in enumerate(instance)
@@ -393,7 +393,7 @@ def _unevaluated_items(validator: Any, asked: Any, instance: Any, schema: Any) -
 Own = Callable[[Any, Any, Mapping[str, Any]], Iterator[Any]]
 
 
-def _evaluated(validator: Any, instance: Any, schema: Any, own: Own) -> set[Any]:
+def _find_evaluated(validator: Any, instance: Any, schema: Any, own: Own) -> set[Any]:
     """The names or places of a value that a schema, or one it applies to the same value, speaks of."""
     found: set[Any] = set()
     waiting: list[tuple[Any, Any]] = [(validator, schema)]
@@ -405,7 +405,7 @@ def _evaluated(validator: Any, instance: Any, schema: Any, own: Own) -> set[Any]
         found.update(own(at, instance, schema))
         for word in ("$ref", "$dynamicRef"):
             if word in schema:
-                spend(2 if "/" in str(schema[word]) else _budget().anchor_cost)
+                spend(2 if "/" in str(schema[word]) else _current_budget().anchor_cost)
                 target = at._resolver.lookup(schema[word])
                 waiting.append(
                     (at.evolve(schema=target.contents, _resolver=target.resolver), target.contents)
@@ -413,8 +413,8 @@ def _evaluated(validator: Any, instance: Any, schema: Any, own: Own) -> set[Any]
         if "$recursiveRef" in schema:
             from referencing.jsonschema import lookup_recursive_ref
 
-            waiting.append(_followed(at, lookup_recursive_ref(at._resolver)))
-        waiting += [(at, part) for part in _applied(at, instance, schema)]
+            waiting.append(_follow_reference(at, lookup_recursive_ref(at._resolver)))
+        waiting += [(at, part) for part in _applied_schemas(at, instance, schema)]
     return found
 
 
@@ -422,11 +422,11 @@ def _fits(validator: Any, instance: Any, schema: Any) -> bool:
     return next(validator.descend(instance, schema), None) is None
 
 
-def _followed(validator: Any, target: Any) -> tuple[Any, Any]:
+def _follow_reference(validator: Any, target: Any) -> tuple[Any, Any]:
     return validator.evolve(schema=target.contents, _resolver=target.resolver), target.contents
 
 
-def _applied(validator: Any, instance: Any, schema: Mapping[str, Any]) -> Iterator[Any]:
+def _applied_schemas(validator: Any, instance: Any, schema: Mapping[str, Any]) -> Iterator[Any]:
     """The schemas inside of a schema that hold for the same value."""
     for word in ("allOf", "oneOf", "anyOf"):
         for part in schema.get(word, ()):

@@ -118,10 +118,10 @@ class Replacer:
     def body(self, body: bytes) -> bytes:
         """The same for bytes, whatever they are; in UTF-16 too, where a text has bytes of zero."""
         for encoding in ("utf-8", *(_WIDE if b"\0" in body else ())):
-            body = self._marked(body, encoding)
+            body = self._mark_body(body, encoding)
         return body
 
-    def _marked(self, body: bytes, encoding: str) -> bytes:
+    def _mark_body(self, body: bytes, encoding: str) -> bytes:
         if encoding not in self._bytes:
             self._bytes[encoding] = [form.encode(encoding, "surrogatepass") for form in self._marks]
         if not any(form in body for form in self._bytes[encoding]):
@@ -129,11 +129,11 @@ class Replacer:
         if encoding not in self._patterns:
             self._patterns[encoding] = re.compile(_alternatives_in(self._marks, encoding))
 
-        def marked(found: re.Match[bytes]) -> bytes:
+        def mark_match(found: re.Match[bytes]) -> bytes:
             form = found[0].decode(encoding, "surrogatepass")
             return self._marks.get(form, form).encode(encoding, "surrogatepass")
 
-        return self._patterns[encoding].sub(marked, body)
+        return self._patterns[encoding].sub(mark_match, body)
 
 
 def _without_cut(text: str, form: str, least: int, mark: str) -> str:

@@ -52,10 +52,10 @@ def masked_plan(plan: Plan, known: Secrets | None = None) -> Plan:
     """
     global _clean
     secrets.learn(variables_of_plan(plan))
-    known = secrets.known() if known is None else known
+    known = secrets.current_secrets() if known is None else known
     if not known or (_clean[0] is plan and _clean[1] is known):
         return plan
-    masked = _without(plan, known)
+    masked = _mask_plan(plan, known)
     if masked is None:
         _clean = plan, known
         return plan
@@ -69,10 +69,10 @@ def masked_manifest(document: Mapping[str, Any], known: Secrets) -> dict[str, An
         plan = Plan.model_validate(document.get("plan"))
     except ValidationError:  # none of this form: masked as the rest
         return masked
-    return {**masked, "plan": _without(plan, known) or document["plan"]}
+    return {**masked, "plan": _mask_plan(plan, known) or document["plan"]}
 
 
-def _without(plan: Plan, known: Secrets) -> dict[str, Any] | None:
+def _mask_plan(plan: Plan, known: Secrets) -> dict[str, Any] | None:
     """The masked plan as JSON; None when there is nothing to mask.
 
     What stands in a name that the plan goes by is no secret in it: masked, steps, templates and files would
@@ -83,7 +83,7 @@ def _without(plan: Plan, known: Secrets) -> dict[str, Any] | None:
         return None
     known = known.apart_from(_names(plan))
     written = plan.model_dump(mode="json", by_alias=True)
-    masked: dict[str, Any] = _masked(written, known)
+    masked: dict[str, Any] = _mask_value(written, known)
     return masked if masked != written else None
 
 
@@ -108,31 +108,31 @@ def _keys(value: Any) -> Iterator[str]:
         yield from _keys(inner)
 
 
-def _masked(value: Any, known: Secrets) -> Any:
+def _mask_value(value: Any, known: Secrets) -> Any:
     if isinstance(value, Mapping):
         keys = known.value(dict.fromkeys(value), ours=True)
         return {
-            masked: _referring(inner, known) if key == "server" else _masked(inner, known)
+            masked: _name_variables(inner, known) if key == "server" else _mask_value(inner, known)
             for masked, (key, inner) in zip(keys, value.items(), strict=True)
         }
     if isinstance(value, list):
-        return [_masked(inner, known) for inner in value]
+        return [_mask_value(inner, known) for inner in value]
     return known.value(value, ours=True)
 
 
-def _referring(value: Any, known: Secrets) -> Any:
+def _name_variables(value: Any, known: Secrets) -> Any:
     """An entry in which what it takes from the environment is named, not written."""
     if isinstance(value, Mapping):
-        return {key: _referring(inner, known) for key, inner in value.items()}
+        return {key: _name_variables(inner, known) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_referring(inner, known) for inner in value]
+        return [_name_variables(inner, known) for inner in value]
     if isinstance(value, str) and value not in OWN_WORDS:
-        for secret, name in _whole(known):
+        for secret, name in _whole_values(known):
             value = value.replace(secret, f"${{{name}}}")
         return known.text(value)
     return value
 
 
-def _whole(known: Secrets) -> Iterator[tuple[str, str]]:
+def _whole_values(known: Secrets) -> Iterator[tuple[str, str]]:
     """Secrets that are all that their variable holds, so that naming it gives them."""
     return ((secret, name) for secret, name in known.items() if os.environ.get(name) == secret)

@@ -103,7 +103,7 @@ class Secrets(Mapping[str, str]):
             return value
         if isinstance(value, (Mapping, list, tuple)) and not self._is_in(value):
             return value
-        return self._masked(value, ours)
+        return self._mask_value(value, ours)
 
     def _is_in(self, value: Any) -> bool:
         try:
@@ -112,17 +112,17 @@ class Secrets(Mapping[str, str]):
             return True
         return self.text(text) != text
 
-    def _masked(self, value: Any, ours: bool) -> Any:
+    def _mask_value(self, value: Any, ours: bool) -> Any:
         if isinstance(value, str):
             return value if ours and value in OWN_WORDS else self.text(value)
         if isinstance(value, Mapping):
             kept = _kept_of_ref(ours) if _is_ref(value) else ()
             return {
-                self._key(key, ours): item if key in kept else self._masked(item, ours)
+                self._key(key, ours): item if key in kept else self._mask_value(item, ours)
                 for key, item in value.items()
             }
         if isinstance(value, (list, tuple)):
-            return [self._masked(item, ours) for item in value]
+            return [self._mask_value(item, ours) for item in value]
         if not ours and isinstance(value, (int, float)) and not isinstance(value, bool):
             shown = self.text(str(value))
             return value if shown == str(value) else shown
@@ -130,7 +130,7 @@ class Secrets(Mapping[str, str]):
 
     def _key(self, key: Any, ours: bool) -> Any:
         if not ours or not isinstance(key, str):
-            return self._masked(key, ours)
+            return self._mask_value(key, ours)
         if key in OWN_WORDS:
             return key
         if self._telling is None:
@@ -186,7 +186,7 @@ def learn(names: Iterable[str]) -> None:
     _named.update(names)
 
 
-def learned() -> int:
+def count_learned() -> int:
     """How many names were learned so far."""
     return len(_named)
 
@@ -199,7 +199,7 @@ def learn_from(source: Source) -> None:
 _last: tuple[tuple[Any, ...], Secrets] = ((), NONE)
 
 
-def known() -> Secrets:
+def current_secrets() -> Secrets:
     """What this process knows now: of its environment, under telling names and those it has learned."""
     global _last
     if _sources:
@@ -295,10 +295,10 @@ def _within_addresses(text: str) -> Iterator[str]:
     if "://" not in text:
         return
     for address in (text, *_ADDRESS.findall(text)):
-        yield from _within(address)
+        yield from _secrets_within(address)
 
 
-def _within(address: str) -> Iterator[str]:
+def _secrets_within(address: str) -> Iterator[str]:
     try:
         parts = urlsplit(address)
         user, password = parts.username or "", parts.password or ""

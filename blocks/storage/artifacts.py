@@ -142,7 +142,7 @@ class ArtifactStore:
         What is stored is checked, and a stored body that went bad is replaced. A summary over 400
         characters is cut. When this returns the body survives a power cut.
         """
-        known = secrets.known()
+        known = secrets.current_secrets()
         body = known.body(body, media_type)
         sha256 = digest_bytes(body)
         key = _blob_key(tenant, sha256)
@@ -152,20 +152,20 @@ class ArtifactStore:
             size=len(body),
             media_type=media_type,
             kind=kind,
-            summary=_cut(known.text(summary)),
+            summary=_cut_summary(known.text(summary)),
             tenant=tenant,
             run_id=checked_run_id(run_id) if run_id else "",
             step=step,
             offline=offline,
         )
-        await self._off_loop(partial(self._keep, key, body, media_type))
+        await self._off_loop(partial(self._keep_body, key, body, media_type))
         self._recent.add(key, body)
         return ref
 
     async def get(self, ref: Ref) -> bytes:
         """The body, proved by its digest. ArtifactMissing or ArtifactCorrupt when there is no such body."""
         known = self._recent.get(_blob_key(ref.tenant, ref.sha256))
-        return known if known is not None else await self._off_loop(partial(self._read, ref))
+        return known if known is not None else await self._off_loop(partial(self._read_body, ref))
 
     async def check(self, ref: Ref) -> str | None:
         """None when the body is readable with a matching digest, else the reason in words.
@@ -174,7 +174,7 @@ class ArtifactStore:
         it raises StorageError.
         """
         try:
-            await self._off_loop(partial(self._read, ref))
+            await self._off_loop(partial(self._read_body, ref))
         except (ArtifactMissing, ArtifactCorrupt) as error:
             return error.message
         return None
@@ -191,7 +191,7 @@ class ArtifactStore:
         publishing = _Publishing()
 
         async def share(names: Sequence[str]) -> None:
-            await self._off_loop(partial(self._publish, names, refs, run_id, publishing))
+            await self._off_loop(partial(self._publish_outputs, names, refs, run_id, publishing))
             for name in names:
                 if isinstance(publishing.ended.get(name), str):
                     on_published(name)
@@ -203,7 +203,7 @@ class ArtifactStore:
             publishing.over.set()
         return {name: publishing.of(name) for name in names}
 
-    def _publish(
+    def _publish_outputs(
         self, names: Sequence[str], refs: Mapping[str, Ref], run_id: str, publishing: _Publishing
     ) -> None:
         for name in names:
@@ -211,7 +211,7 @@ class ArtifactStore:
                 return
             target = _output_key(refs[name], run_id, name)
             try:
-                self._copy(refs[name], target)
+                self._copy_body(refs[name], target)
             except (ArtifactMissing, ArtifactCorrupt) as fault:  # of this output alone
                 publishing.ended[name] = fault
             except StorageError as fault:
@@ -222,7 +222,7 @@ class ArtifactStore:
 
     async def write_manifest(self, tenant: str, run_id: str, document: dict[str, Any]) -> None:
         """Replace the run's manifest, without known secrets. TypeError when the document is not JSON."""
-        known, text = secrets.known(), _by_lines(document)
+        known, text = secrets.current_secrets(), _by_lines(document)
         if known.text(text) != text:
             text = _by_lines(masked_manifest(document, known))
         body = text.encode("utf-8", "replace")
@@ -233,7 +233,7 @@ class ArtifactStore:
 
     async def read_manifest(self, tenant: str, run_id: str) -> dict[str, Any] | None:
         """The run's manifest, None when there is none."""
-        return await self._off_loop(partial(self._manifest, f"{_run_key(tenant, run_id)}/run.json"))
+        return await self._off_loop(partial(self._read_manifest, f"{_run_key(tenant, run_id)}/run.json"))
 
     def close(self) -> None:
         """Give back threads and connections; the store may be used again."""
@@ -259,7 +259,7 @@ class ArtifactStore:
         with using("store"):
             return await asyncio.wrap_future(future)
 
-    def _keep(self, key: str, body: bytes, media_type: str) -> None:
+    def _keep_body(self, key: str, body: bytes, media_type: str) -> None:
         try:
             if self._root.read(key, len(body)) == body:
                 return
@@ -267,7 +267,7 @@ class ArtifactStore:
             pass  # the first is the usual case: a new body
         self._root.write(key, body, media_type=media_type, durable=True)
 
-    def _read(self, ref: Ref) -> bytes:
+    def _read_body(self, ref: Ref) -> bytes:
         key = _blob_key(ref.tenant, ref.sha256)
         self._recent.drop(key)
         try:
@@ -293,15 +293,15 @@ class ArtifactStore:
             "name the storage of that run in --storage, or run the step again",
         )
 
-    def _copy(self, ref: Ref, target: str) -> None:
+    def _copy_body(self, ref: Ref, target: str) -> None:
         # Through the check of every read, not by the root's own means: who can write there could else put
         # what they like before people, as what the run has made.
         with self._large if ref.size > _LARGE else contextlib.nullcontext():
             body = self._recent.get(_blob_key(ref.tenant, ref.sha256))
-            body = self._read(ref) if body is None else body
+            body = self._read_body(ref) if body is None else body
             self._root.write(target, body, media_type=ref.media_type)
 
-    def _manifest(self, key: str) -> dict[str, Any] | None:
+    def _read_manifest(self, key: str) -> dict[str, Any] | None:
         try:
             document = json.loads(self._root.read(key, _MOST_MANIFEST))
         except FileNotFoundError:
@@ -356,5 +356,5 @@ def _output_key(ref: Ref, run_id: str, name: str) -> str:
     return f"{_run_key(ref.tenant, run_id)}/outputs/{checked_output(name)}.{suffix_of(ref.media_type)}"
 
 
-def _cut(summary: str) -> str:
+def _cut_summary(summary: str) -> str:
     return summary if len(summary) <= _SUMMARY else summary[: _SUMMARY - 1] + "…"

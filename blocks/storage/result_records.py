@@ -23,7 +23,7 @@ SERIALIZER = {
     "dumps_kwargs": {},
     "loads_kwargs": {},
 }
-"""What results are written with. Its decoder makes objects of any class; a text holds none (see `_text`)."""
+"""What results are written with. Its decoder makes objects of any class; a text none: `_checked_text`."""
 
 _RECORD = {"metadata", "result"}
 _METADATA = {"storage_key", "expiration", "serializer", "prefect_version", "storage_block_id"}
@@ -40,20 +40,20 @@ def checked_record(body: bytes, key: str, block_id: str | None) -> bytes:
     """
     if len(body) > LARGEST:
         raise ForeignResult(f"it has {len(body)} bytes; {LARGEST} is the most")
-    record = _object(_parsed(body), _RECORD, "the record")
-    metadata = _object(record["metadata"], _METADATA, "its metadata")
+    record = _checked_object(_parse_json(body), _RECORD, "the record")
+    metadata = _checked_object(record["metadata"], _METADATA, "its metadata")
     if metadata["serializer"] != SERIALIZER:
         raise ForeignResult("it names another serializer")
     if metadata["storage_key"] != key:
         raise ForeignResult("it was stored under another key")
     made = {
         "storage_key": key,
-        "expiration": _moment(metadata["expiration"]),
+        "expiration": _checked_moment(metadata["expiration"]),
         "serializer": SERIALIZER,
-        "prefect_version": _short(metadata["prefect_version"]),
+        "prefect_version": _checked_version(metadata["prefect_version"]),
         "storage_block_id": block_id,
     }
-    return json.dumps({"metadata": made, "result": json.dumps(_text(record["result"]))}).encode()
+    return json.dumps({"metadata": made, "result": json.dumps(_checked_text(record["result"]))}).encode()
 
 
 def is_empty(checked: bytes) -> bool:
@@ -61,27 +61,27 @@ def is_empty(checked: bytes) -> bool:
     return json.loads(json.loads(checked)["result"]) is None
 
 
-def _parsed(body: bytes | str) -> Any:
+def _parse_json(body: bytes | str) -> Any:
     try:
         return json.loads(body)
     except (ValueError, RecursionError):
         raise ForeignResult("it is not JSON") from None
 
 
-def _object(value: Any, names: set[str], what: str) -> dict[str, Any]:
+def _checked_object(value: Any, names: set[str], what: str) -> dict[str, Any]:
     if not isinstance(value, dict) or set(value) != names:
         raise ForeignResult(f"{what} has another form")
     return value
 
 
-def _text(result: Any) -> str | None:
-    value = _parsed(result) if isinstance(result, str) else result
+def _checked_text(result: Any) -> str | None:
+    value = _parse_json(result) if isinstance(result, str) else result
     if not isinstance(result, str) or not (value is None or isinstance(value, str)):
         raise ForeignResult("its result is no text")
     return value
 
 
-def _moment(written: Any) -> str | None:
+def _checked_moment(written: Any) -> str | None:
     if written is None:
         return None
     try:
@@ -93,7 +93,7 @@ def _moment(written: Any) -> str | None:
     return moment.isoformat()
 
 
-def _short(version: Any) -> str:
+def _checked_version(version: Any) -> str:
     if not isinstance(version, str) or len(version) > 100:
         raise ForeignResult("its version is none")
     return version

@@ -59,7 +59,7 @@ class ResultStorage(WritableFileSystem):
         """
         try:
             body = await asyncio.to_thread(self._root().read, f"{_FOLDER}/{path}", _MOST_RECORD)
-            return self._checked(path, body)
+            return self._check_record(path, body)
         except BodyTooLarge:
             self._refused[path] = "it is larger than any that is written here"
             raise ForeignResult(self._refused[path]) from None
@@ -76,7 +76,7 @@ class ResultStorage(WritableFileSystem):
         stored here is in the ledger, too.
         """
         try:
-            if is_empty(self._checked(path, content)):
+            if is_empty(self._check_record(path, content)):
                 return
         except ForeignResult:
             return
@@ -87,7 +87,7 @@ class ResultStorage(WritableFileSystem):
         except StorageError as fault:
             _LOG.info("a result was not stored for Prefect: %s", fault.message)
 
-    def _checked(self, path: str, body: bytes) -> bytes:
+    def _check_record(self, path: str, body: bytes) -> bytes:
         known = self._block_document_id
         return checked_record(body, path, None if known is None else str(known))
 

@@ -146,7 +146,7 @@ class S3Root:
     def read(self, key: str, most: int = MOST_BODY) -> bytes:
         client = self._client()
         with self._faults("read", key):
-            body: bytes | None = sync(client.loop, _read, client, self._bucket, self._key(key), most)
+            body: bytes | None = sync(client.loop, _read_object, client, self._bucket, self._key(key), most)
         if body is None:
             raise too_large(self.address(key), most)
         return body
@@ -227,7 +227,7 @@ class S3Root:
         return StorageError(told, cure, passing=_is_passing(error))
 
 
-async def _read(client: Any, bucket: str, key: str, most: int) -> bytes | None:
+async def _read_object(client: Any, bucket: str, key: str, most: int) -> bytes | None:
     """The object by one request; None, before any of it is read, where it is larger than that.
 
     `cat_file` of s3fs takes whatever comes.

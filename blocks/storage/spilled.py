@@ -24,7 +24,7 @@ INLINE_BYTES = 48 * 1024
 Document = Mapping[str, Any]
 
 
-def spilled(document: Document | None) -> Ref | None:
+def spilled_ref(document: Document | None) -> Ref | None:
     """Where the body of a document lies; None for one that is all there."""
     if not document or document.keys() != {SPILLED}:
         return None
@@ -55,7 +55,7 @@ async def spill(
 
 async def whole(document: Document, store: ArtifactStore) -> dict[str, Any]:
     """The document itself; its body is proved by the digest that the row keeps. Raises StorageError."""
-    ref = spilled(document)
+    ref = spilled_ref(document)
     if ref is None:
         return dict(document)
     found = json.loads(await store.get(ref))

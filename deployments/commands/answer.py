@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from blocks.ledger import Ledger
-from blocks.ledger.waits.tally import agreeing, counting
+from blocks.ledger.waits.tally import agreeing_votes, counting_votes
 from blocks.ledger.waits.votes import SAID
 from blocks.ledger.waits.waits import Decision, WaitRow
 from blocks.settings import Settings
@@ -106,7 +106,7 @@ def _data(given: str | None, fields: Sequence[str], form: Mapping[str, Any]) -> 
 
 
 def _approvals(row: WaitRow) -> int:
-    return len(agreeing(counting(row)))
+    return len(agreeing_votes(counting_votes(row)))
 
 
 def _document(row: WaitRow, voter: str) -> dict[str, Any]:

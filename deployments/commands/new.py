@@ -9,7 +9,7 @@ import shlex
 from collections.abc import Container
 from pathlib import Path
 
-from blocks.paths import expanded
+from blocks.paths import expand_home
 from deployments.catalogs.scaffold import (
     REGISTRY,
     Files,
@@ -42,7 +42,7 @@ _LONGEST = 60
 def execute(args: argparse.Namespace, out: Out) -> int:
     """Writes the files; raises UsageError when the name is none, or something stands there already."""
     if args.kind == "catalog":
-        root = expanded(args.name, "the folder")
+        root = expand_home(args.name, "the folder")
         if root.exists() and (not root.is_dir() or any(root.iterdir())):
             raise UsageError(f"{root} exists and is not empty", "name a new folder")
         written = _write(root, catalog_files())

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from blocks.boundaries import BOUNDARIES
-from blocks.paths import expanded, full_path
-from blocks.process.ending import uninterrupted
+from blocks.paths import expand_home, full_path
+from blocks.process.ending import ignore_signals
 from blocks.secrecy import secrets
 from deployments.catalogs.opening import compile_named, open_catalog
 from deployments.prover.apart import run_apart
@@ -73,7 +73,7 @@ def _proved(args: argparse.Namespace, subject: Subject, root: Path, report: Path
         )
     if report is not None:
         told = markdown(proof, subject.plan.workflow, _words(args))
-        report.write_text(secrets.known().text(told), "utf-8")
+        report.write_text(secrets.current_secrets().text(told), "utf-8")
     print_proof(proof, out)
     out.document(document(proof, subject.plan.workflow))
     if report is not None:
@@ -141,7 +141,7 @@ def _cleared(root: Path, keep: str | None) -> Iterator[None]:
     try:
         yield
     finally:
-        with uninterrupted():
+        with ignore_signals():
             if (root / _SERVER).is_dir():
                 local_server.down(root / _SERVER, grace=0)
             remove_folder(root / _SERVER if keep is not None else root)
@@ -188,7 +188,7 @@ def _answers(name: str | None, plan: Plan) -> dict[str, Any]:
     if name is None:
         return {}
     try:
-        found = read_source(expanded(name, "--answers"), name).data
+        found = read_source(expand_home(name, "--answers"), name).data
     except Unreadable as fault:
         raise UsageError(str(fault.mistakes[0]), "") from None
     steps = [s.id for s in plan.steps]

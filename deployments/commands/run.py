@@ -122,9 +122,9 @@ def _before(settings: Settings, args: argparse.Namespace, out: Out) -> RunRow | 
 
 def _refuse_secret(run_id: str) -> None:
     """Folders and rows are named after a new run, and no name is masked. An ordinary word is none."""
-    from blocks.secrecy.secrets import known
+    from blocks.secrecy.secrets import current_secrets
 
-    if known().value({run_id: None}, ours=True) != {run_id: None}:
+    if current_secrets().value({run_id: None}, ours=True) != {run_id: None}:
         raise UsageError(f"the run id {run_id} tells a secret", "name the run otherwise in --run-id")
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from blocks.current_time import now_us
 from blocks.ledger import Ledger, Owner, RunRow
 from blocks.ledger.database.access import run_order
-from blocks.ledger.runs.interrupted import mark_revived, read_interrupted, revivable
+from blocks.ledger.runs.interrupted import mark_revived, may_revive, read_interrupted
 from blocks.process.ending import on_signals
 from blocks.run_request import catalog_of
 from deployments.runs import wake_attempts
@@ -104,7 +104,7 @@ class _Waker:
         here = Owner.current()
         lost = self.ledger.reader.read(lambda c: read_interrupted(c, TENANT, here))
         at = now_us()
-        again = [row.run_id for row in lost if revivable(row, at)]
+        again = [row.run_id for row in lost if may_revive(row, at)]
         return [*again, *self.ledger.steering.due(TENANT)]
 
     def _on_its_worker(self, row: RunRow) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from blocks.boundaries import reached
+from blocks.boundaries import reach_boundary
 from blocks.ledger import Ledger, WaitRow
 from blocks.offline.material import Material
 from blocks.offline.values import fill_schema
@@ -45,7 +45,7 @@ def answer_all(
             _vote(ledger, wait, told(truth.get(wait.subject, "not_done"), known))
         else:
             _vote(ledger, wait, filled(wait) if data is None else data)
-        reached("wait.answered", wait.step_path, wait.wait_id)
+        reach_boundary("wait.answered", wait.step_path, wait.wait_id)
     return len(waits)
 
 

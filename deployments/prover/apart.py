@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from typing import NoReturn
 
-from blocks.process.ending import uninterrupted, unwatched
+from blocks.process.ending import ignore_signals, stop_watching
 from blocks.process.privacy import adopt_orphans
 from deployments.terminal.display import Out, OutputClosed
 from workflows.core.errors import PhaselineError
@@ -32,14 +32,14 @@ def run_apart(work: Callable[[], int], out: Out) -> int:
     """
     out.flush()
     parent = os.getpid()
-    with unwatched(), uninterrupted():
+    with stop_watching(), ignore_signals():
         pid = os.fork()
         if not pid:
             _work_and_end(work, out, parent)
     try:
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     except BaseException:
-        with uninterrupted():
+        with ignore_signals():
             end_process(pid)
         raise
     if code < 0:

@@ -173,7 +173,7 @@ def forked(work: Callable[[], int], log: Path, fault: Path) -> int:
         code = work()
     except BaseException as error:  # noqa: BLE001 - the fork must not go on with its parent's stack
         with contextlib.suppress(OSError):
-            fault.write_text(secrets.known().text(_told(error)), "utf-8")
+            fault.write_text(secrets.current_secrets().text(_told(error)), "utf-8")
     finally:
         os._exit(code)
 
@@ -248,17 +248,17 @@ def run_once(subject: Subject, place: Place, process: int, kill: Boundary | None
         away = server_fault(error)
         if away is None:
             raise
-        place.fault.write_text(secrets.known().text(_told(away)), "utf-8")
+        place.fault.write_text(secrets.current_secrets().text(_told(away)), "utf-8")
         return AWAY
     if faults and isinstance(faults[0], PrefectAway):
-        place.fault.write_text(secrets.known().text(_told(faults[0])), "utf-8")
+        place.fault.write_text(secrets.current_secrets().text(_told(faults[0])), "utf-8")
         return AWAY
     if faults:
         raise faults[0]
     if not shown:
         place.fault.write_text(_told(PrefectAway("Prefect's server does not show the end")), "utf-8")
         return AWAY
-    told = secrets.known().value(outcomes[-1].to_document(), ours=True)
+    told = secrets.current_secrets().value(outcomes[-1].to_document(), ours=True)
     place.outcome.write_text(json.dumps(told), "utf-8")
     return 0
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from blocks.boundaries import reached
+from blocks.boundaries import reach_boundary
 from workflows.core.errors import PhaselineError
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ async def _begun(start: Start, ledger: Ledger) -> Announced:
         begun = run_start(start.plan, launch, store, start.given)
         labels = {**begun.labels, ANNOUNCED: True}
         held = Announced(await ledger.begin_run(replace(begun, labels=labels)))
-    reached("run.announced")
+    reach_boundary("run.announced")
     return held
 
 
@@ -114,7 +114,7 @@ async def _described(start: Start, ledger: Ledger, held: Announced) -> Mapping[s
     }
     labels = {**start.to_launch().labels, ANNOUNCED: True}  # and no more that they are missing
     await ledger.change_run(held.lease, inputs=inputs, labels=labels)
-    reached("run.given")
+    reach_boundary("run.given")
     return given
 
 

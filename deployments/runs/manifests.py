@@ -15,9 +15,9 @@ def outputs_of(row: RunRow, storage: str, environ: Mapping[str, str]) -> dict[st
 
     Raises StorageError, UsageError.
     """
-    from blocks.storage.spilled import spilled, whole
+    from blocks.storage.spilled import spilled_ref, whole
 
-    if spilled(row.outputs) is None:
+    if spilled_ref(row.outputs) is None:
         return row.outputs
     from blocks.storage.artifacts import ArtifactStore
 

@@ -23,7 +23,7 @@ async def stored_inputs(given: Mapping[str, Any], launch: Launch) -> dict[str, A
 
     out: dict[str, Any] = {}
     together = 0
-    given = secrets.known().values_of(given)
+    given = secrets.current_secrets().values_of(given)
     with ArtifactStore.open(launch.settings.storage, environ=launch.environ) as store:
         for name, value in given.items():
             if isinstance(value, Ref):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from blocks.current_time import now_us
 from blocks.ledger import Ledger, LedgerError, Owner, RunRow
-from blocks.ledger.runs.interrupted import AUTO, read_interrupted, revivable
+from blocks.ledger.runs.interrupted import AUTO, may_revive, read_interrupted
 from blocks.ledger.tables.clock import ClockAhead
 from blocks.ledger.waits.waits import WaitRow
 from deployments.runs.lookup import TENANT, wakes
@@ -36,7 +36,7 @@ def sweep(
     but: a run that this very command continues. shown: one that it shows, with what is to be done.
     """
     try:
-        if ledger.steering.idle(TENANT):
+        if ledger.steering.is_idle(TENANT):
             return
         if (held := ledger.stopped_holder()) is not None:
             out.note(f"nothing that is due is done: {ledger.describe()} is held by {held.shown}", "yellow")
@@ -48,7 +48,7 @@ def sweep(
         due = [run_id for run_id in ledger.steering.due(TENANT) if run_id != but]
         lost = _interrupted(ledger, (but, shown))
         at = now_us()
-        revived = [row.run_id for row in lost if row.labels.get(AUTO) and revivable(row, at)]
+        revived = [row.run_id for row in lost if row.labels.get(AUTO) and may_revive(row, at)]
         woken = _woken(ledger, [*due, *revived], home, out, revived) if due or revived else []
         lost = [row for row in lost if row.run_id not in woken]
     except LedgerError:

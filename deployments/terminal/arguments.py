@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from blocks.paths import expanded, full_path
+from blocks.paths import expand_home, full_path
 from workflows.core.errors import UsageError, did_you_mean
 
 LATER = (
@@ -52,7 +52,7 @@ def read(words: Sequence[str]) -> argparse.Namespace:
         if (written := getattr(args, option))
     }
     args.places = tuple(word for option, path in args.named.items() for word in (f"--{option}", path))
-    args.catalog = expanded(args.catalog, "--catalog") if args.catalog else default_catalog()
+    args.catalog = expand_home(args.catalog, "--catalog") if args.catalog else default_catalog()
     if args.module not in HOMELESS:
         args.catalog = full_path(args.catalog, "--catalog")
     home = args.home or os.environ.get("PHASELINE_HOME") or "~/.phaseline"
@@ -63,9 +63,9 @@ def read(words: Sequence[str]) -> argparse.Namespace:
 def default_catalog() -> Path:
     """The catalog of a command that names none."""
     named = os.environ.get("PHASELINE_CATALOG")
-    return (
-        expanded(named, "PHASELINE_CATALOG") if named else Path(__file__).resolve().parents[2] / "workflows"
-    )
+    if named:
+        return expand_home(named, "PHASELINE_CATALOG")
+    return Path(__file__).resolve().parents[2] / "workflows"
 
 
 def _refuse(unknown: list[str], parser: argparse.ArgumentParser) -> NoReturn:

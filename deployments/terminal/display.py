@@ -62,13 +62,13 @@ class Out:
     def note(self, text: str, style: Style = "") -> None:
         """A line on standard error, in both modes: what happens meanwhile, never a result."""
         colour = _terminal(self.stderr) and not os.environ.get("NO_COLOR")
-        text = secrets.known().text(text)
+        text = secrets.current_secrets().text(text)
         self._write(self.stderr, (painted(text, style) if colour else printable(text)) + "\n")
 
     def styled(self, text: str, style: Style, *, reveal: bool = False) -> str:
         """The text as it may go to standard output: without secrets (unless they are to be revealed), control
         characters shown, colours where wanted."""
-        text = text if reveal else secrets.known().text(text)
+        text = text if reveal else secrets.current_secrets().text(text)
         return painted(text, style) if self.colour else printable(text)
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -113,7 +113,7 @@ class Out:
         if self.documented:
             raise RuntimeError("a command prints one document")
         self.documented = True
-        told = as_json(value) if reveal else secrets.known().value(as_json(value), ours=True)
+        told = as_json(value) if reveal else secrets.current_secrets().value(as_json(value), ours=True)
         self._write(self.stdout, json_text(told) + "\n")
 
     # ------------------------------------------------------------ errors
@@ -204,7 +204,7 @@ def cell(value: Any, between: str = ", ") -> str:
         return f"{value:,}"
     if isinstance(value, (list, tuple)):
         return between.join(cell(v) for v in value)
-    return " ".join(printable(secrets.known().text(str(value))).split())
+    return " ".join(printable(secrets.current_secrets().text(str(value))).split())
 
 
 def _numeric(cells: Sequence[str]) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from blocks.paths import expanded, here
+from blocks.paths import expand_home, here
 from blocks.secrecy import secrets
 from workflows.core.compile.inputs import (
     MOST_BYTES,
@@ -65,7 +65,7 @@ def read_inputs(
     # First of all, since what is told of an unfit value holds the beginning of it. What a secret names is
     # known before, since another input may hold its value.
     secrets.learn(named_secrets(plan.inputs, given))
-    given = secrets.known().values_of(given)
+    given = secrets.current_secrets().values_of(given)
     read: dict[str, Any] = dict(routed or {})
     faults = []
     for name, value in given.items():
@@ -124,7 +124,7 @@ def _refuse_bare_path(name: str, value: Any) -> None:
 
 
 def _from_file(name: str) -> Mapping[str, Any]:
-    path = expanded(name, "--inputs")
+    path = expand_home(name, "--inputs")
     try:
         data = read_source(path, name).data
     except Unreadable as fault:
@@ -151,7 +151,7 @@ def _opened(name: str, value: Any, kind: str) -> Any:
 
 def read_file(name: str, written: str) -> GivenFile:
     """A document for the input `name`. Raises UsageError when it cannot be read as what its suffix says."""
-    path = expanded(written, f"the input '{name}'")
+    path = expand_home(written, f"the input '{name}'")
     # That there is no such file is told before what its name ends in.
     status = _status(name, written, path)
     if stat.S_ISDIR(status.st_mode):
@@ -169,7 +169,7 @@ def read_file(name: str, written: str) -> GivenFile:
         raise UsageError(f"the input '{name}': {written}: {fault.strerror}", "check the file") from None
     media_type = SUFFIXES[path.suffix.lower()]
     note = _check(name, written, body, media_type)
-    body = secrets.known().body(body, media_type)
+    body = secrets.current_secrets().body(body, media_type)
     return GivenFile(path, body, media_type, note and f"{written}: {note}")
 
 

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Mapping
 from typing import Any
 
-from blocks.paths import expanded
+from blocks.paths import expand_home
 from workflows.core.compile.inputs import is_unicode, read_json
 from workflows.core.errors import UsageError
 from workflows.core.read.files import FileTooLarge, read_file
@@ -32,7 +32,7 @@ def read_object(written: str, option: str) -> dict[str, Any]:
 
 
 def _file(name: str, option: str) -> str:
-    path = expanded(name, option)
+    path = expand_home(name, option)
     try:
         body = read_file(path, _MOST)
     except FileTooLarge:

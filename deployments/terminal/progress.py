@@ -97,7 +97,7 @@ class Progress:
         if react is None:
             return
         # Before any of it is cut: the beginning of a secret would not be known any more.
-        line = react(self, secrets.known().value(data, ours=True))
+        line = react(self, secrets.current_secrets().value(data, ours=True))
         if self._live is not None:
             return  # drawn by the refresh that is due anyway
         if line is not None:

@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from blocks.boundaries import reached
+from blocks.boundaries import reach_boundary
 from blocks.ledger import Fenced
 from blocks.ledger.tables.errors import LedgerAway
 from blocks.models import QuotaExhausted
@@ -253,7 +253,7 @@ class Execution:
             await self._cut(unit, attempt, started)
             raise
         if outcome.result is not None:
-            reached("step.stored", unit.path)
+            reach_boundary("step.stored", unit.path)
             return await self._completed(unit, outcome, outcome.result, started)
         await self._failed(unit, outcome, started)
         return outcome

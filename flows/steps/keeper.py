@@ -6,11 +6,11 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from blocks.boundaries import reached
+from blocks.boundaries import reach_boundary
 from blocks.current_time import now_us
 from blocks.ledger import Lease, Ledger, StepRecord, StepState
 from blocks.secrecy import secrets
-from blocks.storage.spilled import spill, spilled, whole
+from blocks.storage.spilled import spill, spilled_ref, whole
 from tasks.context import RunContext
 from tasks.failures import CONVERSATION_ENDS, FINAL_ENDS, FailedBefore
 from tasks.results import MOST_NAMED, StepResult, StepUsage
@@ -91,13 +91,13 @@ class Keeper:
             reason = await self._store.check(ref)
             if reason is not None:
                 return f"{ref.kind}: {reason}"
-        if spilled(result.nested) is None:
+        if spilled_ref(result.nested) is None:
             return None
         return await self.unreadable(await self.unspilled(result))
 
     async def unspilled(self, result: StepResult) -> StepResult:
         """A recorded result with its list of inner outputs, where that was too long for the row."""
-        if spilled(result.nested) is None:
+        if spilled_ref(result.nested) is None:
             return result
         inner = await whole(result.nested or {}, self._store)
         return result.model_copy(update={"nested": inner})
@@ -123,7 +123,7 @@ class Keeper:
             tries=self._context.tries.get(path, 0),
         )
         await self._ledger.record_step(self._lease, record)
-        reached("step.running", path)
+        reach_boundary("step.running", path)
 
     async def drop(self, paths: Sequence[str], *, repeat: bool = False) -> None:
         """Takes results back for good: also after a crash they are done again, and `repeat` their effects."""
@@ -178,7 +178,7 @@ class Keeper:
             repetition=self._context.repeat(result.path),
         )
         await self._ledger.record_step(self._lease, record, result.refs)
-        reached("step.completed", result.path)
+        reach_boundary("step.completed", result.path)
 
     async def ended(
         self,
@@ -208,14 +208,14 @@ class Keeper:
             tries=self._context.tries.get(path, 0),
         )
         await self._ledger.record_step(self._lease, record)
-        reached("step.ended", path, state)
+        reach_boundary("step.ended", path, state)
 
 
 def shown_error(error: BaseException) -> dict[str, str]:
     """An error as people and programs read it, without known secrets, cut to what a row can hold."""
     message = error.message if isinstance(error, PhaselineError) else str(error)
     cure = error.cure if isinstance(error, PhaselineError) else ""
-    known = secrets.known()
+    known = secrets.current_secrets()
     return {
         "type": error.type if isinstance(error, FailedBefore) else type(error).__name__,
         "message": shortened(known.text(message) or type(error).__name__, MOST_OF_A_MESSAGE),

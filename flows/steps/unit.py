@@ -336,6 +336,6 @@ def _count(unit: Unit, context: RunContext) -> int:
 async def mark_skipped(step: StepPlan, path: str, reason: str, follows: Mapping[str, Any]) -> State[Any]:
     """A Skipped task run with the step's edges."""
     named: Any = skip_task.with_options(name=step.name, task_run_name=task_name(step, path))
-    called = {"path": path, "reason": secrets.known().text(reason), "follows": edges_of(follows)}
+    called = {"path": path, "reason": secrets.current_secrets().text(reason), "follows": edges_of(follows)}
     state: State[Any] = await named(called, return_state=True)
     return state

@@ -7,7 +7,7 @@ import shlex
 import time
 from dataclasses import dataclass, replace
 
-from blocks.boundaries import reached
+from blocks.boundaries import reach_boundary
 from blocks.ledger import Amount, BudgetLedger, BudgetRefusal, Lease
 from blocks.models import Answer, ModelError, Request, Retryable
 from tasks.budget import Budgets, BudgetSpent
@@ -90,7 +90,7 @@ class BudgetGate:
         """Settles with what the answer really cost."""
         self._longest = max(self._longest, time.monotonic() - self._began)
         if self._id:
-            reached("turn.received", self.path)
+            reach_boundary("turn.received", self.path)
         await self._settle(answer.usage, answer.model)
 
     async def failed(self, error: BaseException) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
-from blocks.boundaries import reached
+from blocks.boundaries import reach_boundary
 from blocks.models import Answer, Request
 from tasks.limits.requests import Gate
 
@@ -41,7 +41,7 @@ class Gates:
             for gate in reversed(opened):
                 await gate.unsent()
             raise
-        reached("turn.sending", self.path)
+        reach_boundary("turn.sending", self.path)
         self.on_sending()
 
     async def after(self, answer: Answer) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from blocks.boundaries import reached
+from blocks.boundaries import reach_boundary
 from blocks.ledger import Lease, Ledger, TurnRecord
 from blocks.models import Answer
 from blocks.process.cut_off import SETTLE_SECONDS, take_in_hand, uncut
@@ -131,7 +131,7 @@ class StepJournal:
         answer = await produce()
         take_in_hand()
         self.answered = True
-        reached("turn.answered", self.path, f"{self.conversation}:{index}")
+        reach_boundary("turn.answered", self.path, f"{self.conversation}:{index}")
         # What is kept must be what is said from here on, or the next request would not be the same again.
         clean = drop_broken_seals(
             Answer.from_json(scrub_value(answer.to_json(), self.context.secrets)), answer
@@ -162,7 +162,7 @@ class StepJournal:
             return ToolResult(**found[1])
         with collect_intended() as keys:
             result = await produce()
-        reached("tool.answered", self.path, f"{self.conversation}:{index}")
+        reach_boundary("tool.answered", self.path, f"{self.conversation}:{index}")
         acted = [self._record(index, f"{_ACTED}{key[:32]}", "", {"key": key}) for key in dict.fromkeys(keys)]
         kept = self._keep(index, part, asked, result.to_json(), also=acted)
         await uncut(kept, SETTLE_SECONDS, at_once=True)
@@ -301,7 +301,7 @@ class StepJournal:
         self.known |= {(written.turn, written.part): written for written in records}
         self._pending = []
         kind = {"answer": "turn"}.get(part, part.split(":")[0])
-        reached(f"{kind}.kept", self.path, f"{self.conversation}:{record.turn}")
+        reach_boundary(f"{kind}.kept", self.path, f"{self.conversation}:{record.turn}")
 
     def _record(
         self,

@@ -6,11 +6,11 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from blocks.boundaries import reached
+from blocks.boundaries import reach_boundary
 from blocks.ledger import WaitRow, WaitStart
 from blocks.ledger.waits.documents import shown_time
 from blocks.ledger.waits.forms import UnfitForm, checked_form
-from blocks.ledger.waits.tally import counting
+from blocks.ledger.waits.tally import counting_votes
 from tasks.context import RunContext
 from tasks.durable import Durable
 from tasks.effects.deciders import address_question, deadline_in, length_of
@@ -133,7 +133,7 @@ def _describe_answer(row: WaitRow) -> str:
         raise undecided_fault(row)
     if by_timeout(row):
         return "There was no answer in time; go on without it or say what is missing."
-    notes = "; ".join(str(v.get("note")) for v in counting(row) if v.get("note"))
+    notes = "; ".join(str(v.get("note")) for v in counting_votes(row) if v.get("note"))
     return "The person declined to answer." + (f" They said: {notes}" if notes else "")
 
 
@@ -143,7 +143,7 @@ async def _open_wait(context: RunContext, start: WaitStart) -> WaitRow:
     row = await durable.ledger.waits.open(durable.lease, start)
     if row.state == "open":
         told = {"step": start.step_path, "wait_id": row.wait_id, "kind": start.kind, "ask": clean}
-        reached("wait.opened", start.step_path, row.wait_id)
+        reach_boundary("wait.opened", start.step_path, row.wait_id)
         context.on_event("wait.opened", told)
     return row
 
@@ -157,7 +157,7 @@ async def _store_decision(step: StepPlan, row: WaitRow, context: RunContext, pat
     shape = step.output.model_copy(update={"type": "json"})
     data = scrub_value(_decision_data(row), context.secrets)
     ref = await store_output("", data, shape, context, path)
-    who = ", ".join(str(vote["voter"]) for vote in counting(row))
+    who = ", ".join(str(vote["voter"]) for vote in counting_votes(row))
     return StepResult(step=step.id, path=path, output=ref, agent=who, offline=context.offline)
 
 
@@ -171,7 +171,7 @@ def _decision_data(row: WaitRow) -> dict[str, Any]:
             "event_id": answer.get("event_id", ""),
             "by_timeout": by_timeout,
         }
-    votes = [{**vote, "at": shown_time(vote.get("at"))} for vote in counting(row)]
+    votes = [{**vote, "at": shown_time(vote.get("at"))} for vote in counting_votes(row)]
     return {
         "approved": row.state == "answered",
         "data": answer.get("data") or {},

@@ -17,7 +17,7 @@ from dataclasses import KW_ONLY, dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
-from blocks.boundaries import reached
+from blocks.boundaries import reach_boundary
 from blocks.ledger import EffectLedger, EffectRow, Lease, WaitLedger, WaitRow
 from blocks.patience import EFFECT, Patience, Vigil, Wait
 from tasks.effects.calls import REMOTE, EffectCall, Kind, NotPerformed, Unreached, Unsure
@@ -230,7 +230,7 @@ class EffectGate:
                 await asyncio.sleep(pause)
             else:
                 wait.end()
-                reached("effect.performed", call.step_path, call.key)
+                reach_boundary("effect.performed", call.step_path, call.key)
                 return await finish_uncut(self._record_outcome(call, result))
 
     async def reach(self, work: Callable[[], Awaitable[T]], away: type[Exception] = Unreached) -> T:

@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from blocks.boundaries import reached
+from blocks.boundaries import reach_boundary
 from blocks.ledger import (
     EffectIntent,
     EffectLedger,
@@ -61,22 +61,22 @@ class EffectRecord:
                 arguments_digest=digest(call.arguments),
             ),
         )
-        reached("effect.intended", call.step_path, call.key)
+        reach_boundary("effect.intended", call.step_path, call.key)
         if (keys := _INTENDED.get()) is not None:
             keys.append(call.key)
         return row
 
     async def sending(self, call: EffectCall) -> int:
         """How often it is sent with the sending that comes now."""
-        sent = await self.effects.sending(self.lease, call.key)
-        reached("effect.sending", call.step_path, call.key)
+        sent = await self.effects.count_send(self.lease, call.key)
+        reach_boundary("effect.sending", call.step_path, call.key)
         self._tell("effect.sending", call, sent=sent)
         return sent
 
     async def settle(self, call: EffectCall, state: EffectState, **more: Any) -> None:
         """What became of it; `more` as in `EffectLedger.settle`."""
         await self.effects.settle(self.lease, call.key, state, **more)
-        reached("effect.settled", call.step_path, f"{call.key}:{state}")
+        reach_boundary("effect.settled", call.step_path, f"{call.key}:{state}")
         self._tell("effect.settled", call, state=state)
 
     async def leave(self, call: EffectCall, state: EffectState, why: str) -> None:
@@ -90,7 +90,7 @@ class EffectRecord:
         """The question, asked when it is a new one."""
         row = await self.waits.open(self.lease, start)
         if row.state == "open":
-            reached("wait.opened", row.step_path, row.wait_id)
+            reach_boundary("wait.opened", row.step_path, row.wait_id)
             told = {"step": row.step_path, "wait_id": row.wait_id, "kind": row.kind, "ask": row.ask}
             self.on_event("wait.opened", told)
         return row

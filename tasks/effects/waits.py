@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, TypeGuard
 
 from blocks.ledger import EffectState, WaitRow, WaitStart
-from blocks.ledger.waits.tally import counting
+from blocks.ledger.waits.tally import counting_votes
 from tasks.effects.calls import EffectCall
 from tasks.effects.deciders import LENGTH, address_question
 from tasks.tools import ToolResult
@@ -186,10 +186,10 @@ def by_timeout(row: WaitRow) -> bool:
 def _voters(row: WaitRow) -> str:
     """Those whose votes decided."""
     decided = "reject" if row.state == "rejected" else "approve"
-    names = [str(vote["voter"]) for vote in counting(row) if vote.get("decision") == decided]
+    names = [str(vote["voter"]) for vote in counting_votes(row) if vote.get("decision") == decided]
     return " and ".join(names) or "A person"
 
 
 def _note(row: WaitRow) -> str:
-    notes = "; ".join(str(vote["note"]) for vote in counting(row) if vote.get("note"))
+    notes = "; ".join(str(vote["note"]) for vote in counting_votes(row) if vote.get("note"))
     return f" They said: {notes}." if notes else ""

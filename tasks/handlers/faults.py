@@ -29,7 +29,7 @@ class HandlerError(HandlerFault):
     """
 
     def __init__(self, function: str, error: Mapping[str, Any], printed: str = "") -> None:
-        known = secrets.known()
+        known = secrets.current_secrets()
         self.type = known.text(str(error.get("type", "Exception")))[:100]
         self.detail = known.text(str(error.get("message", "")))[:2_000]
         self.before_sending = error.get("nothing_done") is True

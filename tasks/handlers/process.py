@@ -289,7 +289,7 @@ class _Running:
         if isinstance(answer, dict) and isinstance(answer.get("size"), int):
             raise self._too_large(answer["size"])
         unfit = str(answer["unfit"]) if isinstance(answer, dict) and "unfit" in answer else ""
-        detail = f": {secrets.known().text(unfit)[:500]}" if unfit else ""
+        detail = f": {secrets.current_secrets().text(unfit)[:500]}" if unfit else ""
         cure = "return dicts with text keys, lists, text, finite numbers, booleans and None only"
         raise HandlerOutput(
             f"{self._function} returned something that is not JSON{detail}", cure, self.printed

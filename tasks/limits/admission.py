@@ -158,7 +158,7 @@ def recover(state: CredentialState, sent: int) -> CredentialState:
 
 def park(state: CredentialState, now: int, until: int, reason: str) -> CredentialState:
     """Nothing is sent before `until`; a park that lasts longer stays as it is."""
-    if state.parked(now) and (state.parked_until is None or state.parked_until >= until):
+    if state.is_parked(now) and (state.parked_until is None or state.parked_until >= until):
         return state
     return replace(state, parked_until=until, park_reason=reason)
 

@@ -230,7 +230,7 @@ class Governor:
         away = self._is_away
         while view is not None:
             state, now = view.state, view.now
-            if state.parked(now):
+            if state.is_parked(now):
                 raise _quota_fault(state.parked_until, state.park_reason)
             place = self._hold_back(place.moved_up(state), state, now)
             seconds = (place.at - now) / SECOND
@@ -388,12 +388,12 @@ def _decide(
         state = _apply_report(state, now, report, limits, pause)
     places: list[Place | _Parked] = []
     for need in needs:
-        if state.parked(now):
+        if state.is_parked(now):
             places.append(_Parked(state.parked_until, state.park_reason))
         else:
             state, place = admission.admit(state, now, need, limits)
             places.append(place)
-    newly = state.parked(now) and not before.parked(now)
+    newly = state.is_parked(now) and not before.is_parked(now)
     return state, _Outcome(state, now, places, newly)
 
 

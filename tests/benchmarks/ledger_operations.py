@@ -55,7 +55,7 @@ def operations(ledger: Ledger, lease: Lease) -> dict[str, Operation]:
             arguments_digest=_DIGEST,
         )
         await ledger.effects.intend(lease, intent)
-        await ledger.effects.sending(lease, key)
+        await ledger.effects.count_send(lease, key)
         await ledger.effects.settle(lease, key, "done", outcome={"status": 200})
 
     async def step(number: int) -> None:

@@ -244,7 +244,7 @@ def test_a_kept_lease_is_renewed(address: str) -> None:
         async with Ledger.open(address, migrate=True, lease_seconds=0.3) as ledger:
             lease = await ledger.begin_run(START)
             beats: set[int] = set()
-            async with ledger.kept(lease, on_lost=lost.append):
+            async with ledger.keep_lease(lease, on_lost=lost.append):
                 while len(beats) < 4:
                     row = await ledger.get_run("default", "r-1")
                     assert row is not None
@@ -281,7 +281,7 @@ def test_losing_a_kept_lease_is_told_once(address: str) -> None:
             lease = await ledger.begin_run(START)
             told = asyncio.Event()
             lost: list[PhaselineError] = []
-            async with ledger.kept(lease, on_lost=lambda error: (lost.append(error), told.set())[0]):
+            async with ledger.keep_lease(lease, on_lost=lambda error: (lost.append(error), told.set())[0]):
                 await ledger.finish_run(lease, "cancelled")
                 await asyncio.wait_for(told.wait(), 60)
                 await asyncio.sleep(0.2)

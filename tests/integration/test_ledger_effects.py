@@ -87,7 +87,7 @@ def settle(ledger: Ledger, lease: Lease, state: Any, key: str = KEY, **known: An
 
 
 def send(ledger: Ledger, lease: Lease, key: str = KEY) -> int:
-    return asyncio.run(ledger.effects.sending(lease, key))
+    return asyncio.run(ledger.effects.count_send(lease, key))
 
 
 def get(ledger: Ledger, key: str = KEY) -> EffectRow:
@@ -256,9 +256,9 @@ def test_a_holder_that_lost_the_run_neither_intends_sends_nor_settles(ledger: Le
         for attempt in (
             ledger.effects.intend(old, INTENT),  # which is there already
             ledger.effects.intend(old, dataclasses.replace(INTENT, effect_key="new")),
-            ledger.effects.sending(old, KEY),
+            ledger.effects.count_send(old, KEY),
             ledger.effects.settle(old, KEY, "done"),
-            ledger.effects.sending(old, "never"),
+            ledger.effects.count_send(old, "never"),
         ):
             with pytest.raises(Fenced) as caught:
                 asyncio.run(attempt)
@@ -365,7 +365,7 @@ WORKER = """if 1:
                     step_path="s", kind="tool", tool="t", effect="once", effect_key=key,
                     idempotency_key="i", arguments={}, arguments_digest="d",
                 ))
-                await ledger.effects.sending(lease, key)
+                await ledger.effects.count_send(lease, key)
                 os.write(told, f"sent {key}\\n".encode())
                 await ledger.effects.settle(lease, key, "done", outcome={"n": number})
                 os.write(told, f"done {key}\\n".encode())
@@ -413,7 +413,7 @@ def test_a_takeover_that_is_not_committed_yet_is_waited_for(ledger: Ledger, addr
                 ledger.journal.keep(lease, turn),
                 ledger.effects.intend(lease, dataclasses.replace(INTENT, effect_key="new")),
                 ledger.effects.intend(lease, INTENT),
-                ledger.effects.sending(lease, KEY),
+                ledger.effects.count_send(lease, KEY),
                 ledger.effects.settle(lease, KEY, "done"),
                 ledger.events.append(lease, [("late", "", {})]),
             )
@@ -458,7 +458,7 @@ ZOMBIE = """if 1:
             for late in (
                 ledger.journal.keep(lease, turn),
                 ledger.effects.intend(lease, intent),
-                ledger.effects.sending(lease, "k"),
+                ledger.effects.count_send(lease, "k"),
                 ledger.effects.settle(lease, "k", "done"),
                 ledger.events.append(lease, [("late", "", {})]),
             ):

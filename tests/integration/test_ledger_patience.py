@@ -148,7 +148,7 @@ def test_a_silent_database_ends_the_heartbeat_too(line: tuple[Line, str]) -> Non
             lease = await ledger.begin_run(RunStart(run_id="r", workflow="w"))
             told = asyncio.Event()
             cable.hush()
-            async with ledger.kept(lease, lambda error: (lost.append(error), told.set())):
+            async with ledger.keep_lease(lease, lambda error: (lost.append(error), told.set())):
                 async with asyncio.timeout(20):
                     await told.wait()
             cable.cut()

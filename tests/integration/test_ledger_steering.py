@@ -48,13 +48,13 @@ def test_a_run_that_nobody_works_on_is_cancelled_with_its_waits(ledger: Ledger) 
         await ledger.finish_run(lease, "waiting")
 
     asyncio.run(prepare())
-    assert not ledger.steering.idle(TENANT)
+    assert not ledger.steering.is_idle(TENANT)
     assert ledger.steering.request_cancel(TENANT, "r") == "cancelled"
     assert (state(ledger), [w.state for w in ledger.waits.of_run(TENANT, "r")]) == (
         "cancelled",
         ["cancelled"],
     )
-    assert ledger.steering.idle(TENANT)
+    assert ledger.steering.is_idle(TENANT)
     assert ledger.steering.request_cancel(TENANT, "r") == "ended"
     assert ledger.steering.request_cancel(TENANT, "none") == "unknown"
 
@@ -66,7 +66,7 @@ def test_a_holder_is_asked_and_sees_it(ledger: Ledger) -> None:
         lease = await ledger.begin_run(start())
         await ledger.waits.open(lease, asking())
         seen = asyncio.Event()
-        async with ledger.kept(lease, lambda error: None, seen.set):
+        async with ledger.keep_lease(lease, lambda error: None, seen.set):
             assert not await ledger.steering.asked_to_end(lease)
             assert ledger.steering.request_cancel(TENANT, "r") == "requested"
             async with asyncio.timeout(20):

@@ -19,7 +19,7 @@ import pytest
 
 from blocks.ledger import Ledger, Owner, RunRow, RunStart
 from blocks.ledger.database.access import run_order
-from blocks.ledger.runs.interrupted import AUTO, REVIVED, WOKEN, mark_revived, revivable
+from blocks.ledger.runs.interrupted import AUTO, REVIVED, WOKEN, mark_revived, may_revive
 from blocks.ledger.tables.records import EndState
 from blocks.patience import PrefectAway
 from blocks.run_request import RunRequest
@@ -284,16 +284,16 @@ def begin(machine: Machine, run_id: str, owner: Owner) -> None:
 def test_how_often_a_run_whose_process_died_goes_on_by_itself(machine: Machine) -> None:
     """It may be the run that kills its process: five times, with growing pauses."""
     row, second = machine.begun("r", GONE), 1_000_000
-    assert row.state == "interrupted" and not revivable(row, 0), "only where the catalog says so"
+    assert row.state == "interrupted" and not may_revive(row, 0), "only where the catalog says so"
     auto = replace(row, labels={AUTO: True})
-    assert revivable(auto, 0)
+    assert may_revive(auto, 0)
     for count, pause in ((1, 15), (2, 60), (3, 240), (4, 960)):
         again = replace(row, labels={AUTO: True, REVIVED: [count, 100 * second]})
-        assert not revivable(again, (99 + pause) * second) and revivable(again, (100 + pause) * second)
-    assert not revivable(replace(row, labels={AUTO: True, REVIVED: [5, 0]}), 10**18)
-    assert revivable(replace(row, labels={WOKEN: row.epoch}), 0), "one that was woken is woken again"
-    assert not revivable(replace(row, labels={WOKEN: row.epoch, REVIVED: [5, 0]}), 10**18)
-    assert not revivable(replace(auto, state="running"), 0)
+        assert not may_revive(again, (99 + pause) * second) and may_revive(again, (100 + pause) * second)
+    assert not may_revive(replace(row, labels={AUTO: True, REVIVED: [5, 0]}), 10**18)
+    assert may_revive(replace(row, labels={WOKEN: row.epoch}), 0), "one that was woken is woken again"
+    assert not may_revive(replace(row, labels={WOKEN: row.epoch, REVIVED: [5, 0]}), 10**18)
+    assert not may_revive(replace(auto, state="running"), 0)
 
 
 def test_a_person_who_continues_a_run_begins_to_count_anew(machine: Machine) -> None:

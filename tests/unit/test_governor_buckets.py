@@ -308,10 +308,10 @@ def test_an_old_outage_is_none() -> None:
 
 def test_a_park_holds_until_its_time_and_a_longer_one_stays() -> None:
     state = park(CredentialState(), NOW, NOW + 9, "spent")
-    assert state.parked(NOW) and state.parked(NOW + 8) and not state.parked(NOW + 9)
+    assert state.is_parked(NOW) and state.is_parked(NOW + 8) and not state.is_parked(NOW + 9)
     assert park(state, NOW, NOW + 5, "again") == state
     assert park(state, NOW, NOW + 50, "again").parked_until == NOW + 50
-    assert CredentialState(park_reason="no time stated").parked(NOW)
+    assert CredentialState(park_reason="no time stated").is_parked(NOW)
 
 
 def test_after_a_park_one_request_goes_first() -> None:

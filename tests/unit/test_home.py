@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from blocks.home import check_home, make_file, make_folder, make_home
-from blocks.paths import come_back, expanded, full_path, here, leave_for, user_folder
+from blocks.paths import come_back, expand_home, full_path, here, leave_for, user_folder
 from deployments.startup.working_folder import EMPTY, guarded, leave
 from deployments.terminal.input_arguments import read_inputs
 from workflows.core.errors import UsageError
@@ -110,13 +110,13 @@ def test_a_file_is_no_home(tmp_path: Path) -> None:
 
 def test_paths_stay_where_people_stand(stands: Path, tmp_path: Path) -> None:
     (stands / "x.md").touch()
-    assert expanded("x.md", "it") == Path("x.md"), "shown as it was written, while that is enough"
+    assert expand_home("x.md", "it") == Path("x.md"), "shown as it was written, while that is enough"
     assert full_path("x.md", "it") == stands / "x.md"
     leave_for(make_home(tmp_path / "home"))
     leave_for(tmp_path)  # once is enough
     assert (Path.cwd(), user_folder()) == (tmp_path / "home", stands)
-    assert expanded("x.md", "it") == full_path("x.md", "it") == here(Path("x.md")) == stands / "x.md"
-    assert expanded("/x", "it") == Path("/x") and expanded("~", "it").is_absolute()
+    assert expand_home("x.md", "it") == full_path("x.md", "it") == here(Path("x.md")) == stands / "x.md"
+    assert expand_home("/x", "it") == Path("/x") and expand_home("~", "it").is_absolute()
     come_back()
     assert Path.cwd() == stands
 

@@ -79,7 +79,7 @@ def test_a_worker_knows_what_any_agent_of_its_catalog_takes(
     monkeypatch.setenv("PHASELINE_CATALOG", str(root))
     monkeypatch.setenv("CRM_TENANT", "plant20QxZ81kd9")
     catalog_flow("w")
-    assert secrets.known().text("of plant20QxZ81kd9") == "of [secret CRM_TENANT]"
+    assert secrets.current_secrets().text("of plant20QxZ81kd9") == "of [secret CRM_TENANT]"
 
 
 def test_a_plan_without_its_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,7 +93,7 @@ def test_a_plan_without_its_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (server,) = step.agents[0].servers
     assert server.server.env["LOGIN"] == "Bearer ${HOUSE_PASS}"
     assert masked_plan(clean) is clean, "what is clean is left as it is"
-    assert "acc-900-77" in secrets.known(), "a plan's variables are known from then on"
+    assert "acc-900-77" in secrets.current_secrets(), "a plan's variables are known from then on"
 
 
 RICH = """
@@ -171,7 +171,7 @@ def test_the_manifest_has_the_plan_that_runs(
 @pytest.mark.parametrize("password", ["secret", "schema", "timeout", "prompt", "password", "media_type"])
 def test_our_own_words_are_no_secrets(password: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATABASE_URL", f"postgres://app:{password}@localhost/app")
-    assert password not in secrets.known()
+    assert password not in secrets.current_secrets()
     assert json.loads(to_text({password: "x", "status": password}, "it")) == {
         password: "x",
         "status": password,
@@ -258,7 +258,7 @@ def test_rows_and_bodies(tmp_path: Path) -> None:
     ],
 )
 def test_bodies_in_every_form(media_type: str, text: str, encoding: str) -> None:
-    masked = secrets.known().body(text.encode(encoding), media_type)
+    masked = secrets.current_secrets().body(text.encode(encoding), media_type)
     for written in (masked.decode("utf-8", "replace"), masked.decode("utf-16-le", "replace")):
         assert VALUE not in written and "\\u005a" not in written
     assert VALUE.encode("utf-16-be") not in masked
@@ -270,7 +270,7 @@ def test_a_body_without_a_secret_keeps_every_byte_and_key() -> None:
     for text in ('{"a":"\\u0041", "a":"\\u0041"}', '{ "a": 1,\n "a": 2 }'):
         for encoding in ("utf-8", "utf-16"):
             body = text.encode(encoding)
-            assert secrets.known().body(body, "application/json") == body
+            assert secrets.current_secrets().body(body, "application/json") == body
 
 
 @pytest.mark.parametrize(
@@ -328,8 +328,8 @@ def test_a_secret_input_is_named_and_never_shown() -> None:
 
 def test_what_is_learned_late_counts_from_then_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LODGING", "number-eleven")
-    assert secrets.known().text("number-eleven") == "number-eleven"
+    assert secrets.current_secrets().text("number-eleven") == "number-eleven"
     secrets.learn_from(lambda: ["LODGING"])
-    assert secrets.known().text("number-eleven") == "[secret LODGING]"
+    assert secrets.current_secrets().text("number-eleven") == "[secret LODGING]"
     monkeypatch.setenv("LODGING", "number-twelve")
-    assert secrets.known().text("number-eleven number-twelve") == "number-eleven [secret LODGING]"
+    assert secrets.current_secrets().text("number-eleven number-twelve") == "number-eleven [secret LODGING]"

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from blocks.current_time import counting
+from blocks.current_time import use_clock
 from blocks.ledger.tables.clock import LedgerClock, SeenTime
 from blocks.ledger.tables.errors import LedgerAway
 from blocks.models import ProviderAway
@@ -161,7 +161,7 @@ def test_when_to_go_on_is_by_the_clock_that_the_ledger_believes() -> None:
     before = SeenTime.now().latest - 30 * 86_400_000_000
     clock = LedgerClock()
     clock._seen = SeenTime(before)
-    with counting(clock):
+    with use_clock(clock):
         over = PatienceOver("away", wake_after=60.0)
     assert int(over.wake_at.timestamp()) == before // 1_000_000 + 60
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from blocks.boundaries import BOUNDARIES, arm, reached
+from blocks.boundaries import BOUNDARIES, arm, reach_boundary
 from deployments.prover.answers import told
 from deployments.prover.cases import Choice, Ended, choose
 from deployments.prover.child import Place
@@ -94,12 +94,12 @@ def texts(case: Ended) -> list[str]:
 
 
 def test_nothing_is_told_unless_the_process_armed_itself(tmp_path: Path) -> None:
-    reached("run.begun")
+    reach_boundary("run.begun")
     recorder = Recorder(tmp_path / "records", 3)
     arm(recorder)
     try:
-        reached("turn.kept", "a", "1:2")
-        reached("turn.kept", "a", "1:3")
+        reach_boundary("turn.kept", "a", "1:2")
+        reach_boundary("turn.kept", "a", "1:3")
     finally:
         arm(lambda *_: None)
     noted = read_records(tmp_path / "records")

@@ -7,14 +7,14 @@ import threading
 
 import pytest
 
-from blocks.process.ending import ending_in_time, uninterrupted, unwatched
+from blocks.process.ending import ending_in_time, ignore_signals, stop_watching
 
 
 def test_who_forks_has_no_thread_beside_it_and_is_watched_afterwards() -> None:
     before, handler = threading.active_count(), signal.getsignal(signal.SIGTERM)
     with ending_in_time(stays=False):
         assert threading.active_count() == before + 1
-        with unwatched():
+        with stop_watching():
             assert threading.active_count() == before
         assert threading.active_count() == before + 1
         assert signal.getsignal(signal.SIGTERM) is not handler, "it still leaves through every `with`"
@@ -24,7 +24,7 @@ def test_who_forks_has_no_thread_beside_it_and_is_watched_afterwards() -> None:
 
 def test_what_is_private_is_removed_whatever_signal_comes() -> None:
     with ending_in_time(stays=False):
-        with uninterrupted():
+        with ignore_signals():
             signal.raise_signal(signal.SIGTERM)
             signal.raise_signal(signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):

@@ -31,7 +31,7 @@ from blocks.ledger.budgets.rows import (
     read_reservations,
 )
 from blocks.ledger.database.access import Access
-from blocks.ledger.runs.runs import Values, fenced, insert
+from blocks.ledger.runs.runs import Values, fenced_error, insert
 from blocks.ledger.tables.columns import checked_path, to_text
 from blocks.ledger.tables.records import Lease
 from blocks.ledger.tables.rows import now
@@ -69,7 +69,7 @@ class BudgetLedger:
         """
         given = checked_limits(limits)
         operation = partial(
-            _limit, lease=lease, budget_id=checked_path(budget_id), given=given, run_id=run_id
+            _limit_budget, lease=lease, budget_id=checked_path(budget_id), given=given, run_id=run_id
         )
         row: BudgetRow = await self._access.write(operation, order_of(lease.tenant, [budget_id]))
         return row
@@ -80,7 +80,7 @@ class BudgetLedger:
         Raises UsageError for an unknown budget or resource, a resource without a limit, and a total below
         the present one.
         """
-        operation = partial(_raise, tenant=tenant, budget_id=budget_id, given=checked_limits(limits))
+        operation = partial(_raise_limits, tenant=tenant, budget_id=budget_id, given=checked_limits(limits))
         raised = self._access.write_now(operation, order_of(tenant, [budget_id]))
         assert isinstance(raised, BudgetRow)  # a refusal is raised by the writer
         return raised
@@ -122,18 +122,20 @@ class BudgetLedger:
         meanwhile; harmless when repeated. Raises Fenced, LedgerError for an unknown id.
         """
         checked_amount(actual)
-        over: Amount = await self._end(lease, reservation_id, reservations.settle, actual, unpriced)
+        over: Amount = await self._end_reservation(
+            lease, reservation_id, reservations.settle, actual, unpriced
+        )
         return over
 
     async def release(self, lease: Lease, reservation_id: str) -> None:
         """Give a reservation back: nothing was sent. Harmless when repeated, or settled. Raises Fenced,
         LedgerError for an unknown id."""
-        await self._end(lease, reservation_id, reservations.release)
+        await self._end_reservation(lease, reservation_id, reservations.release)
 
     async def forfeit(self, lease: Lease, reservation_id: str) -> None:
         """Charge a reservation in full: nobody knows what was billed. Harmless when repeated. Raises
         Fenced, LedgerError for an unknown id."""
-        await self._end(lease, reservation_id, reservations.forfeit)
+        await self._end_reservation(lease, reservation_id, reservations.forfeit)
 
     async def forfeit_left(self, lease: Lease) -> list[ReservationRow]:
         """Forfeit what earlier holders of this run left held, without waiting for it to expire: their
@@ -141,13 +143,13 @@ class BudgetLedger:
         mine = (reservation.c.run_id == lease.run_id, reservation.c.state == "held")
         left = (*mine, reservation.c.epoch < lease.epoch)
         found = await self._access.read(lambda c: read_reservations(c, lease.tenant, *left))
-        ended = [self._end(lease, row.reservation_id, reservations.forfeit) for row in found]
+        ended = [self._end_reservation(lease, row.reservation_id, reservations.forfeit) for row in found]
         did = await asyncio.gather(*ended)
         return [row for row, forfeited in zip(found, did, strict=True) if forfeited]
 
     async def reap(self, tenant: str) -> list[ReservationRow]:
         """Forfeit what is held and has expired, of any run; those that this call forfeited."""
-        found = await self._access.read(lambda c: _expired(c, tenant))
+        found = await self._access.read(lambda c: _find_expired(c, tenant))
         found.sort(key=lambda row: row.budget_ids)
         ended = [
             self._access.write(
@@ -182,7 +184,7 @@ class BudgetLedger:
 
     # --- within ---
 
-    async def _end(self, lease: Lease, reservation_id: str, how: Any, *arguments: Any) -> Any:
+    async def _end_reservation(self, lease: Lease, reservation_id: str, how: Any, *arguments: Any) -> Any:
         order = self._orders.get((lease.tenant, reservation_id))
         if order is None:
             order = await self._access.read(lambda c: _order(c, lease.tenant, reservation_id))
@@ -200,7 +202,7 @@ def _order(connection: Connection, tenant: str, reservation_id: str) -> str:
     return order_of(tenant, [reservation_id] if found is None else found.budget_ids)
 
 
-def _expired(connection: Connection, tenant: str) -> list[ReservationRow]:
+def _find_expired(connection: Connection, tenant: str) -> list[ReservationRow]:
     over = (reservation.c.state == "held", reservation.c.expires <= now(connection))
     return read_reservations(connection, tenant, *over)
 
@@ -227,27 +229,27 @@ def _reservation_values(
     }
 
 
-def _limit(
+def _limit_budget(
     connection: Connection, lease: Lease, budget_id: str, given: dict[str, int | None], run_id: str
 ) -> Any:
     """The budget with these limits; or Fenced."""
     at = held_now(connection, lease)
     if at is None:
-        return fenced(lease)
+        return fenced_error(lease)
     made = {"tenant": lease.tenant, "budget_id": budget_id, "run_id": run_id, "created": at, "updated": at}
     connection.execute(insert(connection.dialect.name, budget).values(**made).on_conflict_do_nothing())
-    row = _locked(connection, lease.tenant, budget_id)
+    row = _lock_budget(connection, lease.tenant, budget_id)
     assert row is not None
     limits = {
         name: limit if limit is None else max(limit, row.raised[name] or 0) for name, limit in given.items()
     }
     changed = {f"{name}_limit": limit for name, limit in limits.items() if row.limits[name] != limit}
-    return _changed(connection, row, changed) if changed else row
+    return _update_budget(connection, row, changed) if changed else row
 
 
-def _raise(connection: Connection, tenant: str, budget_id: str, given: dict[str, int | None]) -> Any:
+def _raise_limits(connection: Connection, tenant: str, budget_id: str, given: dict[str, int | None]) -> Any:
     """The budget with raised limits; or UsageError."""
-    row = _locked(connection, tenant, budget_id)
+    row = _lock_budget(connection, tenant, budget_id)
     if row is None:
         return UsageError(
             f"there is no budget {budget_id}", "`phaseline show` with --cost lists those of a run"
@@ -262,17 +264,17 @@ def _raise(connection: Connection, tenant: str, budget_id: str, given: dict[str,
                 f"name more than {now_at}",
             )
     changed = {f"{name}_{part}": limit for name, limit in given.items() for part in ("limit", "raised")}
-    return _changed(connection, row, changed)
+    return _update_budget(connection, row, changed)
 
 
-def _locked(connection: Connection, tenant: str, budget_id: str) -> BudgetRow | None:
+def _lock_budget(connection: Connection, tenant: str, budget_id: str) -> BudgetRow | None:
     query = select(budget.c.budget_id).where(budget.c.tenant == tenant, budget.c.budget_id == budget_id)
     connection.execute(query.with_for_update(key_share=True))
     found = read_budgets(connection, tenant, budget.c.budget_id == budget_id)
     return found[0] if found else None
 
 
-def _changed(connection: Connection, row: BudgetRow, values: Values) -> BudgetRow:
+def _update_budget(connection: Connection, row: BudgetRow, values: Values) -> BudgetRow:
     same = (budget.c.tenant == row.tenant, budget.c.budget_id == row.budget_id)
     changed = update(budget).where(*same).values(**values, version=row.version + 1, updated=now(connection))
     connection.execute(changed)

@@ -21,7 +21,7 @@ from blocks.ledger.budgets.rows import (
     reservation_row,
 )
 from blocks.ledger.runs.fence import named_lease
-from blocks.ledger.runs.runs import Values, fenced, insert
+from blocks.ledger.runs.runs import Values, fenced_error, insert
 from blocks.ledger.tables.columns import to_text
 from blocks.ledger.tables.errors import LedgerError
 from blocks.ledger.tables.records import Document, Lease
@@ -38,7 +38,7 @@ def reserve(
     or LedgerError for an unknown budget or a reservation that is over."""
     at = held_now(connection, lease)
     if at is None:
-        return fenced(lease)
+        return fenced_error(lease)
     parameters = {"in_tenant": lease.tenant, "in_ids": budget_ids}
     rows = [budget_row(found) for found in connection.execute(_LOCKED_BUDGETS, parameters)]
     missing = set(budget_ids) - {row.budget_id for row in rows}
@@ -49,13 +49,13 @@ def reserve(
     refusal = next(filter(None, (row.refusal(asked) for row in rows)), None)
     if refusal is None:
         held = {**values, "created": at, "expires": at + values["expires"]}
-        if connection.execute(_reserved(connection.dialect.name), held).first() is not None:
-            _charge(connection, lease.tenant, budget_ids, at, reserved=asked)
+        if connection.execute(_reserving_insert(connection.dialect.name), held).first() is not None:
+            _charge_budgets(connection, lease.tenant, budget_ids, at, reserved=asked)
             return None
     known = read_reservation(connection, lease.tenant, values["reservation_id"])
     if known is None or known.state == "released":
         return refusal
-    return None if known.state == "held" and known.epoch == lease.epoch else _over(known)
+    return None if known.state == "held" and known.epoch == lease.epoch else _over_error(known)
 
 
 def settle(connection: Connection, lease: Lease, reservation_id: str, actual: Amount, unpriced: bool) -> Any:
@@ -63,33 +63,33 @@ def settle(connection: Connection, lease: Lease, reservation_id: str, actual: Am
 
     The truth about the cost wins over whatever was assumed before: forfeited, or released.
     """
-    at, found = _found(connection, lease, reservation_id)
+    at, found = _find_reservation(connection, lease, reservation_id)
     if not isinstance(found, ReservationRow):
         return found
     if found.state == "settled":
         return (found.actual or _NOTHING).over(found.amount)
-    _end(connection, lease.tenant, found, "settled", actual, at, unpriced)
+    _end_reservation(connection, lease.tenant, found, "settled", actual, at, unpriced)
     return actual.over(found.amount)
 
 
 def release(connection: Connection, lease: Lease, reservation_id: str) -> Any:
     """None; or Fenced, or LedgerError when unknown. Of a settled one nothing is given back."""
-    at, found = _found(connection, lease, reservation_id)
+    at, found = _find_reservation(connection, lease, reservation_id)
     if not isinstance(found, ReservationRow):
         return found
     if found.state in ("held", "forfeited"):
-        _end(connection, lease.tenant, found, "released", _NOTHING, at)
+        _end_reservation(connection, lease.tenant, found, "released", _NOTHING, at)
     return None
 
 
 def forfeit(connection: Connection, lease: Lease, reservation_id: str) -> Any:
     """Whether this charged a held reservation in full; or Fenced, or LedgerError when unknown."""
-    at, found = _found(connection, lease, reservation_id)
+    at, found = _find_reservation(connection, lease, reservation_id)
     if not isinstance(found, ReservationRow):
         return found
     if found.state != "held":
         return False
-    _end(connection, lease.tenant, found, "forfeited", found.amount, at)
+    _end_reservation(connection, lease.tenant, found, "forfeited", found.amount, at)
     return True
 
 
@@ -99,7 +99,7 @@ def reap(connection: Connection, tenant: str, reservation_id: str) -> bool:
     at = int(connection.execute(select(now(connection))).scalar_one())
     if found is None or found.state != "held" or found.expires > at:
         return False
-    _end(connection, tenant, found, "forfeited", found.amount, at)
+    _end_reservation(connection, tenant, found, "forfeited", found.amount, at)
     return True
 
 
@@ -112,25 +112,25 @@ def read_reservation(
     return None if found is None else reservation_row(found)
 
 
-def _found(connection: Connection, lease: Lease, reservation_id: str) -> tuple[int, Any]:
+def _find_reservation(connection: Connection, lease: Lease, reservation_id: str) -> tuple[int, Any]:
     """The time, and the reservation or why there is none."""
     at = held_now(connection, lease)
     if at is None:
-        return 0, fenced(lease)
+        return 0, fenced_error(lease)
     found = read_reservation(connection, lease.tenant, reservation_id, lock=True)
     if found is None:
         return 0, LedgerError(f"there is no reservation {reservation_id}", "reserve before you send")
     return at, found
 
 
-def _over(known: ReservationRow) -> LedgerError:
+def _over_error(known: ReservationRow) -> LedgerError:
     return LedgerError(
         f"the reservation {known.reservation_id} is over, or of another process ({known.state})",
         "take a new id for each request",
     )
 
 
-def _end(
+def _end_reservation(
     connection: Connection,
     tenant: str,
     found: ReservationRow,
@@ -149,10 +149,10 @@ def _end(
     held = found.amount if found.state == "held" else _NOTHING
     charged = found.amount if found.state == "forfeited" else _NOTHING
     change = {"spent": cost - charged, "reserved": _NOTHING - held}
-    _charge(connection, tenant, sorted(found.budget_ids), at, **change, unpriced=int(unpriced))
+    _charge_budgets(connection, tenant, sorted(found.budget_ids), at, **change, unpriced=int(unpriced))
 
 
-def _charge(
+def _charge_budgets(
     connection: Connection,
     tenant: str,
     budget_ids: list[str],
@@ -183,7 +183,7 @@ def _clock_while_held(dialect: str) -> Select[Any]:
 
 
 @cache
-def _reserved(dialect: str) -> Any:
+def _reserving_insert(dialect: str) -> Any:
     """Adds a reservation; one that was released is made anew. A row only when it did."""
     added = insert(dialect, reservation)
     rest = {column.name: added.excluded[column.name] for column in reservation.c if not column.primary_key}

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, select, update
 
 from blocks.ledger.database.access import Access, run_order
 from blocks.ledger.runs.fence import held_at
-from blocks.ledger.runs.runs import Values, fenced, insert
+from blocks.ledger.runs.runs import Values, fenced_error, insert
 from blocks.ledger.tables.columns import checked_path
 from blocks.ledger.tables.records import Lease
 from blocks.ledger.tables.schema import time_budget as table
@@ -42,18 +42,18 @@ class TimeBudgetLedger:
         """Make a ceiling, or change it; what is spent stays. A limit that a person has raised is not
         lowered again: the larger of both counts. Raises Fenced."""
         made = {**_key(lease.tenant, lease.run_id, checked_path(scope)), "limit_us": limit}
-        operation = partial(_set, lease=lease, values=made)
+        operation = partial(_set_limit, lease=lease, values=made)
         row: TimeBudgetRow = await self._access.under(lease, operation)
         return row
 
     async def spend(self, lease: Lease, scope: str, spent: int) -> None:
         """Note the total that is spent by now; it never becomes less. Raises Fenced."""
-        operation = partial(_spend, lease=lease, scope=scope, spent=spent)
+        operation = partial(_note_spent, lease=lease, scope=scope, spent=spent)
         await self._access.under(lease, operation)
 
     def raise_limit(self, tenant: str, run_id: str, scope: str, limit: int) -> TimeBudgetRow:
         """Raise a ceiling for good, blocking. UsageError when there is none, or it is higher already."""
-        operation = partial(_raise, key=_key(tenant, run_id, scope), limit=limit)
+        operation = partial(_raise_limit, key=_key(tenant, run_id, scope), limit=limit)
         row: TimeBudgetRow = self._access.write_now(operation, run_order(tenant, run_id))
         return row
 
@@ -68,29 +68,29 @@ def _key(tenant: str, run_id: str, scope: str) -> Values:
     return {"tenant": tenant, "run_id": run_id, "scope": scope}
 
 
-def _set(connection: Connection, lease: Lease, values: Values) -> Any:
+def _set_limit(connection: Connection, lease: Lease, values: Values) -> Any:
     """The row with this limit; or Fenced."""
     if held_at(connection, lease) is None:
-        return fenced(lease)
+        return fenced_error(lease)
     connection.execute(insert(connection.dialect.name, table).values(**values).on_conflict_do_nothing())
-    row = _found(connection, values)
+    row = _find_budget(connection, values)
     assert row is not None
     limit = max(values["limit_us"], row.raised or 0)
-    return row if row.limit == limit else _changed(connection, values, {"limit_us": limit})
+    return row if row.limit == limit else _update_budget(connection, values, {"limit_us": limit})
 
 
-def _spend(connection: Connection, lease: Lease, scope: str, spent: int) -> Any:
+def _note_spent(connection: Connection, lease: Lease, scope: str, spent: int) -> Any:
     """None when the total is noted; or Fenced."""
     if held_at(connection, lease) is None:
-        return fenced(lease)
-    more = _that(_key(lease.tenant, lease.run_id, scope)).where(table.c.spent_us < spent)
+        return fenced_error(lease)
+    more = _update_of(_key(lease.tenant, lease.run_id, scope)).where(table.c.spent_us < spent)
     connection.execute(more.values(spent_us=spent))
     return None
 
 
-def _raise(connection: Connection, key: Values, limit: int) -> Any:
+def _raise_limit(connection: Connection, key: Values, limit: int) -> Any:
     """The row with a raised limit; or UsageError."""
-    row = _found(connection, key)
+    row = _find_budget(connection, key)
     if row is None:
         return UsageError(
             f"'{key['scope']}' has no budget of time in the run {key['run_id']}",
@@ -99,23 +99,23 @@ def _raise(connection: Connection, key: Values, limit: int) -> Any:
     if limit < row.limit:
         at = shown_duration(row.limit / 1e6)
         return UsageError(f"the budget of time of {key['scope']} is {at} already", "name a longer one")
-    return _changed(connection, key, {"limit_us": limit, "raised_us": limit})
+    return _update_budget(connection, key, {"limit_us": limit, "raised_us": limit})
 
 
-def _found(connection: Connection, key: Values) -> TimeBudgetRow | None:
+def _find_budget(connection: Connection, key: Values) -> TimeBudgetRow | None:
     same = (table.c[name] == key[name] for name in ("tenant", "run_id", "scope"))
     found = connection.execute(select(table).where(*same).with_for_update(key_share=True)).first()
     return None if found is None else _row(found)
 
 
-def _changed(connection: Connection, key: Values, values: Values) -> TimeBudgetRow:
-    connection.execute(_that(key).values(**values))
-    row = _found(connection, key)
+def _update_budget(connection: Connection, key: Values, values: Values) -> TimeBudgetRow:
+    connection.execute(_update_of(key).values(**values))
+    row = _find_budget(connection, key)
     assert row is not None
     return row
 
 
-def _that(key: Values) -> Any:
+def _update_of(key: Values) -> Any:
     return update(table).where(*(table.c[name] == key[name] for name in ("tenant", "run_id", "scope")))
 
 

@@ -88,7 +88,7 @@ class Database:
             raise _no_address()
         driver = _DRIVERS[url.drivername]
         if driver != "sqlite":
-            return cls(_postgresql(url.set(drivername=driver)), None)
+            return cls(_postgresql_url(url.set(drivername=driver)), None)
         if not url.database or url.database == ":memory:":
             raise UsageError("the ledger cannot live in memory", "write sqlite:///path/to/ledger.db")
         path = Path(url.database).expanduser().absolute()
@@ -103,7 +103,7 @@ def _no_address() -> UsageError:
     )
 
 
-def _postgresql(url: URL) -> URL:
+def _postgresql_url(url: URL) -> URL:
     if find_spec("psycopg") is None:
         raise LedgerError(
             "a ledger on PostgreSQL needs the package psycopg, which is not installed",
@@ -130,7 +130,7 @@ class Turns:
         self._given_up_on: int | None = None
 
     @contextlib.contextmanager
-    def taken(self, given_up: Callable[[], bool] = lambda: False) -> Iterator[None]:
+    def hold(self, given_up: Callable[[], bool] = lambda: False) -> Iterator[None]:
         """Hold the turn, and let no Ctrl-Z stop us in it. Not for two threads of one process at once.
 
         Raises LedgerBusy when another holds it for too long, or `given_up` says that nobody waits any more.
@@ -139,7 +139,7 @@ class Turns:
             yield
             return
         with contextlib.ExitStack() as held:
-            attempt = partial(self._attempt, held)
+            attempt = partial(self._try_turn, held)
             # Whom we gave up on is not waited for again as long: an ending command may write several times.
             patience = 1.0 if self._stopped_still(self._path) else file_locks.STOPPED_S
             try:
@@ -152,7 +152,7 @@ class Turns:
             self._given_up_on = None
             yield
 
-    def _attempt(self, held: contextlib.ExitStack) -> bool:
+    def _try_turn(self, held: contextlib.ExitStack) -> bool:
         """Take the turn if it is free. `held` gives it back."""
         assert self._fd is not None
         with contextlib.ExitStack() as tried:
@@ -237,18 +237,18 @@ def prepare(database: Database, *, migrate: bool) -> None:
 
     `migrate` brings it up to date; else an outdated one is refused. A newer one always is.
     """
-    with explained(database):
+    with explain_faults(database):
         if database.path is not None:
             make_folder(database.path.parent)
             make_file(database.path)  # SQLite gives its other files the mode of this one
         revision = _read_revision(database)
         if revision == REVISION:
             return
-        _refuse(database, revision, migrate)
+        _refuse_revision(database, revision, migrate)
         _migrate(database)
 
 
-def _refuse(database: Database, revision: str | None, migrate: bool) -> None:
+def _refuse_revision(database: Database, revision: str | None, migrate: bool) -> None:
     if revision is not None and revision > REVISION:
         raise NewerLedger(
             f"the ledger {database.shown} was made by a newer phaseline (revision {revision}, "
@@ -266,7 +266,7 @@ def _refuse(database: Database, revision: str | None, migrate: bool) -> None:
 def _migrate(database: Database) -> None:
     engine, turns = make_engine(database, write=True, migrating=True), Turns(database)
     try:
-        with _MIGRATING, turns.taken():
+        with _MIGRATING, turns.hold():
             if database.sqlite:
                 _switch_to_wal(engine)
             _upgrade(engine)
@@ -320,7 +320,7 @@ def _lock_for_migration(connection: Connection) -> None:
 
 
 @contextlib.contextmanager
-def explained(database: Database) -> Iterator[None]:
+def explain_faults(database: Database) -> Iterator[None]:
     """Turns what the database or the disk refuses into a LedgerError with a cure."""
     try:
         yield

@@ -7,8 +7,8 @@ from contextlib import nullcontext
 from typing import TypeVar
 
 import blocks.ledger.tables.rows as rows
-from blocks.current_time import counting
-from blocks.ledger.database.engine import Database, explained, make_engine
+from blocks.current_time import use_clock
+from blocks.ledger.database.engine import Database, explain_faults, make_engine
 from blocks.ledger.database.faults import away, passing
 from blocks.ledger.database.writer import Operation, closed_here
 from blocks.ledger.tables.clock import Clock
@@ -56,14 +56,14 @@ class LedgerReader:
         """What a query returns; its transaction must be short, as it holds back the clean-up of SQLite."""
         if self._pid != os.getpid():
             raise closed_here()
-        return self._vigil.outwait(LEDGER, lambda: self._read(query), passing, self._over)
+        return self._vigil.outwait(LEDGER, lambda: self._read_once(query), passing, self._away_error)
 
-    def _read(self, query: Operation[T]) -> T:
-        clock = nullcontext() if self._clock is None else counting(self._clock)
-        with clock, explained(self._database), self._engine.connect() as connection, connection.begin():
+    def _read_once(self, query: Operation[T]) -> T:
+        clock = nullcontext() if self._clock is None else use_clock(self._clock)
+        with clock, explain_faults(self._database), self._engine.connect() as connection, connection.begin():
             return query(connection)
 
-    def _over(self, error: Exception, waited: float, wake_after: float) -> LedgerAway:
+    def _away_error(self, error: Exception, waited: float, wake_after: float) -> LedgerAway:
         return away(error, self._database, waited, wake_after)
 
     def close(self) -> None:

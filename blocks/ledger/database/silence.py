@@ -23,9 +23,9 @@ class BoundedConnection(Connection[Any]):
 
     def wait(self, gen: Any, *args: Any, **more: Any) -> Any:
         """What psycopg waits with for every answer. Raises OperationalError, with the connection closed."""
-        return super().wait(self._heard(gen), *args, **more)
+        return super().wait(self._wait_bounded(gen), *args, **more)
 
-    def _heard(self, gen: Any) -> Generator[Any, Any, Any]:
+    def _wait_bounded(self, gen: Any) -> Generator[Any, Any, Any]:
         deadline = time.monotonic() + self.silent_s
         try:
             wanted = next(gen)

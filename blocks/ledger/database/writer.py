@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from blocks.current_time import counting
+from blocks.current_time import use_clock
 from blocks.ledger.database.engine import Database, Turns, explanation, make_engine
 from blocks.ledger.database.faults import away, is_lost, passing
 from blocks.ledger.tables.clock import Clock
@@ -37,7 +37,7 @@ _CLOSING_S = 2.0  # within which a command that ends gets its turn for what is q
 
 
 @dataclass(slots=True)
-class _Item:
+class _QueuedWrite:
     operation: Operation[Any]
     order: str
     done: Future[Any] | asyncio.Future[Any]
@@ -61,7 +61,7 @@ class Writer:
         self._clock = clock
         self._engine = make_engine(database, write=True)
         self._turns = Turns(database)
-        self._queue: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[_QueuedWrite | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._guard = threading.Lock()
         self._closed = False
@@ -76,13 +76,13 @@ class Writer:
         """
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
-        self._put(_Item(operation, order, future, loop))
+        self._enqueue(_QueuedWrite(operation, order, future, loop))
         return await asyncio.shield(future)
 
     def write_now(self, operation: Operation[T], order: str) -> T:
         """The same, blocking the calling thread."""
         future: Future[T] = Future()
-        self._put(_Item(operation, order, future, None))
+        self._enqueue(_QueuedWrite(operation, order, future, None))
         return future.result()
 
     def close(self) -> None:
@@ -101,7 +101,7 @@ class Writer:
         self._engine.dispose()
         self._turns.close()
 
-    def _put(self, item: _Item) -> None:
+    def _enqueue(self, item: _QueuedWrite) -> None:
         with self._guard:
             if self._closed or self._pid != os.getpid():
                 raise closed_here()
@@ -111,17 +111,17 @@ class Writer:
             self._queue.put(item)
 
     def _run(self) -> None:
-        with nullcontext() if self._clock is None else counting(self._clock):
-            self._work()
+        with nullcontext() if self._clock is None else use_clock(self._clock):
+            self._write_batches()
 
-    def _work(self) -> None:
+    def _write_batches(self) -> None:
         while (item := self._queue.get()) is not None:
-            batch, ending = self._gather(item)
-            self._settle(batch, self._committed(batch))
+            batch, ending = self._gather_batch(item)
+            self._settle_batch(batch, self._commit_batch(batch))
             if ending:
                 return
 
-    def _gather(self, first: _Item) -> tuple[list[_Item], bool]:
+    def _gather_batch(self, first: _QueuedWrite) -> tuple[list[_QueuedWrite], bool]:
         batch = [first]
         while len(batch) < _BATCH:
             try:
@@ -135,7 +135,7 @@ class Writer:
             batch.sort(key=lambda item: item.order)
         return batch, False
 
-    def _committed(self, batch: list[_Item]) -> list[Any]:
+    def _commit_batch(self, batch: list[_QueuedWrite]) -> list[Any]:
         """One value or exception per item. A batch that fails is run again item by item."""
         try:
             return self._with_patience(batch)
@@ -143,10 +143,10 @@ class Writer:
             return [error] * len(batch)
         except BaseException as error:  # noqa: BLE001 - it is the asking caller's, and reaches it
             if len(batch) == 1:
-                return [self._explained(error)]
-            return [value for item in batch for value in self._committed([item])]
+                return [self._explain_error(error)]
+            return [value for item in batch for value in self._commit_batch([item])]
 
-    def _with_patience(self, batch: list[_Item]) -> list[Any]:
+    def _with_patience(self, batch: list[_QueuedWrite]) -> list[Any]:
         # A batch of several on PostgreSQL that met others is not repeated whole: it would deadlock again.
         alone = self._database.sqlite or len(batch) == 1
 
@@ -157,13 +157,13 @@ class Writer:
             met = isinstance(error, DBAPIError) and not is_lost(error)
             return None if met and not alone else passing(error)
 
-        return self._vigil.outwait(LEDGER, lambda: self._transact(batch), waited_out, self._over)
+        return self._vigil.outwait(LEDGER, lambda: self._transact_batch(batch), waited_out, self._away_error)
 
-    def _over(self, error: Exception, waited: float, wake_after: float) -> LedgerAway:
+    def _away_error(self, error: Exception, waited: float, wake_after: float) -> LedgerAway:
         return away(error, self._database, waited, wake_after)
 
-    def _transact(self, batch: list[_Item]) -> list[Any]:
-        with self._turns.taken(self._left_alone), self._engine.connect() as connection:
+    def _transact_batch(self, batch: list[_QueuedWrite]) -> list[Any]:
+        with self._turns.hold(self._left_alone), self._engine.connect() as connection:
             with connection.begin() as transaction:
                 if self._clock is not None:
                     self._clock.keep(connection)
@@ -172,7 +172,7 @@ class Writer:
                     transaction.commit()
                 except DBAPIError as error:
                     if error.connection_invalidated:
-                        raise self._doubt() from error
+                        raise self._doubt_error() from error
                     raise
             return values
 
@@ -181,17 +181,17 @@ class Writer:
         since = self._closing_since
         return since is not None and time.monotonic() - since > _CLOSING_S
 
-    def _doubt(self) -> InDoubt:
+    def _doubt_error(self) -> InDoubt:
         return InDoubt(
             f"the connection to the ledger {self._database.shown} was lost during a commit",
             "run the same command again: it finds out what was written",
         )
 
-    def _explained(self, error: BaseException) -> BaseException:
+    def _explain_error(self, error: BaseException) -> BaseException:
         return explanation(error, self._database) if isinstance(error, DBAPIError | OSError) else error
 
-    def _settle(self, batch: list[_Item], values: list[Any]) -> None:
-        by_loop: dict[asyncio.AbstractEventLoop | None, list[tuple[_Item, Any]]] = defaultdict(list)
+    def _settle_batch(self, batch: list[_QueuedWrite], values: list[Any]) -> None:
+        by_loop: dict[asyncio.AbstractEventLoop | None, list[tuple[_QueuedWrite, Any]]] = defaultdict(list)
         for item, value in zip(batch, values, strict=True):
             by_loop[item.loop].append((item, value))
         for loop, settled in by_loop.items():
@@ -204,7 +204,7 @@ class Writer:
                     continue  # the loop closed just now: it is committed, and nobody waits any more
 
 
-def _settle_all(settled: list[tuple[_Item, Any]]) -> None:
+def _settle_all(settled: list[tuple[_QueuedWrite, Any]]) -> None:
     for item, value in settled:
         item.settle(value)
 

@@ -37,7 +37,7 @@ class CredentialState:
     parked_until: int | None = None
     park_reason: str = ""
 
-    def parked(self, at: int) -> bool:
+    def is_parked(self, at: int) -> bool:
         """Whether nothing may be sent at that time; a park whose time is over has lifted itself."""
         return bool(self.park_reason) and (self.parked_until is None or self.parked_until > at)
 
@@ -67,26 +67,26 @@ class CredentialLedger:
     async def change(self, tenant: str, credential: str, decide: Decide[T]) -> T:
         """What `decide` returned, once the state it made is committed. Nobody decides at the same time."""
         checked_tenant(tenant)
-        operation = partial(_change, tenant=tenant, credential=credential, decide=decide)
+        operation = partial(_change_state, tenant=tenant, credential=credential, decide=decide)
         result: T = await self._access.write(operation, _order(tenant, credential))
         return result
 
     async def look(self, tenant: str, credential: str) -> CredentialRow | None:
         """`get` for callers in an event loop."""
-        return await self._access.read(partial(_read, tenant=tenant, credential=credential))
+        return await self._access.read(partial(_read_credential, tenant=tenant, credential=credential))
 
     def get(self, tenant: str, credential: str) -> CredentialRow | None:
         """A credential as it stands, None when nothing was ever sent with it."""
-        return self._access.reader.read(partial(_read, tenant=tenant, credential=credential))
+        return self._access.reader.read(partial(_read_credential, tenant=tenant, credential=credential))
 
     def list_parked(self, tenant: str) -> list[CredentialRow]:
         """Credentials with which nothing may be sent now."""
         rows = self._access.reader.read(partial(_read_all, tenant=tenant))
-        return [row for row in rows if row.state.parked(row.at)]
+        return [row for row in rows if row.state.is_parked(row.at)]
 
     def unpark(self, tenant: str, credential: str) -> bool:
         """Lift a park before its time. False when there was none."""
-        operation = partial(_change, tenant=tenant, credential=credential, decide=_lifted)
+        operation = partial(_change_state, tenant=tenant, credential=credential, decide=_lift_park)
         return bool(self._access.write_now(operation, _order(tenant, credential)))
 
 
@@ -94,8 +94,8 @@ def _order(tenant: str, credential: str) -> str:
     return f"credential/{tenant}/{credential}"
 
 
-def _lifted(state: CredentialState, at: int) -> tuple[CredentialState, bool]:
-    if not state.parked(at):
+def _lift_park(state: CredentialState, at: int) -> tuple[CredentialState, bool]:
+    if not state.is_parked(at):
         return state, False
     # As if its time were over, so that here too one request goes first to see whether that is true.
     lifted = CredentialState(
@@ -107,7 +107,7 @@ def _lifted(state: CredentialState, at: int) -> tuple[CredentialState, bool]:
     return lifted, True
 
 
-def _change(connection: Connection, tenant: str, credential: str, decide: Decide[T]) -> T:
+def _change_state(connection: Connection, tenant: str, credential: str, decide: Decide[T]) -> T:
     # Repeated after a commit in doubt, a place may be taken twice: that only waits longer.
     query = _query(connection, tenant).where(table.c.credential == credential).with_for_update()
     found = connection.execute(query).first()
@@ -126,7 +126,7 @@ def _change(connection: Connection, tenant: str, credential: str, decide: Decide
     return result
 
 
-def _read(connection: Connection, tenant: str, credential: str) -> CredentialRow | None:
+def _read_credential(connection: Connection, tenant: str, credential: str) -> CredentialRow | None:
     found = connection.execute(_query(connection, tenant).where(table.c.credential == credential)).first()
     return None if found is None else _row(found)
 

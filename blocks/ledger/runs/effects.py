@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, or_, select, update
 
 from blocks.ledger.database.access import Access
 from blocks.ledger.runs.fence import held_at, held_insert
-from blocks.ledger.runs.runs import Values, fenced
+from blocks.ledger.runs.runs import Values, fenced_error
 from blocks.ledger.tables.columns import RUN_LIMIT, checked_path, from_text, plain, to_text, to_text_or_none
 from blocks.ledger.tables.errors import LedgerAway, LedgerError
 from blocks.ledger.tables.records import Document, Lease
@@ -85,13 +85,13 @@ class EffectLedger:
         """
         return await self._access.under(lease, _Intend(lease, _intent_values(lease, intent)))
 
-    async def sending(self, lease: Lease, effect_key: str) -> int:
+    async def count_send(self, lease: Lease, effect_key: str) -> int:
         """Count a send, before it; how many there were with it. Puts a refused or not done effect back to
         intended, without what was known of it.
 
         Raises Fenced, and LedgerError for an effect that may not be sent as it stands.
         """
-        return await self._access.under(lease, partial(_send, lease=lease, effect_key=effect_key))
+        return await self._access.under(lease, partial(_count_send, lease=lease, effect_key=effect_key))
 
     async def settle(
         self,
@@ -116,7 +116,7 @@ class EffectLedger:
             "wait_id": wait_id or None,
         }
         known = {name: value for name, value in given.items() if value is not None}
-        settle = partial(_settle, lease=lease, effect_key=effect_key, state=state, known=known)
+        settle = partial(_settle_effect, lease=lease, effect_key=effect_key, state=state, known=known)
         try:
             await self._access.under(lease, settle)
         except LedgerAway as over:
@@ -159,7 +159,7 @@ def read_effects_below(connection: Connection, tenant: str, run_id: str, step_pa
 
 def read_effect(connection: Connection, tenant: str, run_id: str, effect_key: str) -> EffectRow | None:
     """The query of `EffectLedger.get`."""
-    found = connection.execute(select(effect).where(_this(tenant, run_id, effect_key))).first()
+    found = connection.execute(select(effect).where(_this_effect(tenant, run_id, effect_key))).first()
     return None if found is None else _effect_row(found)
 
 
@@ -180,31 +180,31 @@ class _Intend:
 
     def __call__(self, connection: Connection) -> Any:
         """The effect as it stands; or Fenced."""
-        added = connection.execute(_intention(connection.dialect.name), self.values).first()
+        added = connection.execute(_intention_insert(connection.dialect.name), self.values).first()
         if added is not None:
             self.made = added.intended
             return _effect_row(added, fresh=True)
         if held_at(connection, self.lease) is None:
-            return fenced(self.lease)
-        same = _this(self.lease.tenant, self.lease.run_id, self.values["effect_key"])
+            return fenced_error(self.lease)
+        same = _this_effect(self.lease.tenant, self.lease.run_id, self.values["effect_key"])
         found = connection.execute(select(effect).where(same)).one()
         mine = found.intended == self.made and found.epoch == self.lease.epoch
         return _effect_row(found, fresh=mine)
 
 
 @cache
-def _intention(dialect: str) -> Any:
+def _intention_insert(dialect: str) -> Any:
     return held_insert(dialect, effect, _COLUMNS, "intended").returning(effect)
 
 
-def _send(connection: Connection, lease: Lease, effect_key: str) -> Any:
+def _count_send(connection: Connection, lease: Lease, effect_key: str) -> Any:
     """The number of sends; or Fenced, LedgerError. One repeated in doubt counts twice: the safe side."""
     if held_at(connection, lease) is None:
-        return fenced(lease)
+        return fenced_error(lease)
     cleared = {"outcome": None, "error": None, "wait_id": "", "ended": None}
     counted = (
         update(effect)
-        .where(_this(lease.tenant, lease.run_id, effect_key), effect.c.state.in_(_SENDABLE))
+        .where(_this_effect(lease.tenant, lease.run_id, effect_key), effect.c.state.in_(_SENDABLE))
         .values(**cleared, state="intended", sent=effect.c.sent + 1, epoch=lease.epoch)
         .returning(effect.c.sent)
     )
@@ -212,12 +212,16 @@ def _send(connection: Connection, lease: Lease, effect_key: str) -> Any:
     return _conflict(connection, lease, effect_key, "sent again") if sent is None else sent
 
 
-def _settle(connection: Connection, lease: Lease, effect_key: str, state: EffectState, known: Values) -> Any:
+def _settle_effect(
+    connection: Connection, lease: Lease, effect_key: str, state: EffectState, known: Values
+) -> Any:
     """None when the effect is settled so; else Fenced or LedgerError."""
     at = held_at(connection, lease)
     if at is None:
-        return fenced(lease)
-    settled = update(effect).where(_this(lease.tenant, lease.run_id, effect_key), _may_become(state, known))
+        return fenced_error(lease)
+    settled = update(effect).where(
+        _this_effect(lease.tenant, lease.run_id, effect_key), _may_become(state, known)
+    )
     settled = settled.values(**known, state=state, ended=at, epoch=lease.epoch)
     if connection.execute(settled).rowcount:
         return None
@@ -235,25 +239,27 @@ def _conflict(
     connection: Connection, lease: Lease, effect_key: str, wanted: str, known: Values | None = None
 ) -> LedgerError | None:
     """Why an effect could not be changed; None when it was changed in this very way before."""
-    found = connection.execute(select(effect).where(_this(lease.tenant, lease.run_id, effect_key))).first()
+    found = connection.execute(
+        select(effect).where(_this_effect(lease.tenant, lease.run_id, effect_key))
+    ).first()
     cure = f"see what is recorded: phaseline show {lease.run_id}"
     if found is None:
         return LedgerError(f"run {lease.run_id} has no effect {effect_key}", cure)
     what = f"the effect {found.tool} of step {found.step_path} is recorded as {found.state}"
     if found.state != wanted:
         return LedgerError(f"{what}; it cannot be {wanted}", cure)
-    differing = [name for name, value in (known or {}).items() if not _equal(name, value, found)]
+    differing = [name for name, value in (known or {}).items() if not _is_equal(name, value, found)]
     if not differing:
         return None
     return LedgerError(f"{what}; it cannot be {wanted} with another {' and '.join(differing)}", cure)
 
 
-def _equal(name: str, given: str, found: Row[Any]) -> bool:
+def _is_equal(name: str, given: str, found: Row[Any]) -> bool:
     stored = getattr(found, name)
     return given == stored or (name != "wait_id" and from_text(given) == from_text(stored))
 
 
-def _this(tenant: str, run_id: str, effect_key: str) -> ColumnElement[bool]:
+def _this_effect(tenant: str, run_id: str, effect_key: str) -> ColumnElement[bool]:
     return and_(effect.c.tenant == tenant, effect.c.run_id == run_id, effect.c.effect_key == effect_key)
 
 

@@ -15,11 +15,11 @@ from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from blocks.ledger.database.access import Access
 from blocks.ledger.runs.fence import named_lease, named_run
-from blocks.ledger.runs.runs import Values, fenced
+from blocks.ledger.runs.runs import Values, fenced_error
 from blocks.ledger.tables.columns import checked_path, from_text, to_text
 from blocks.ledger.tables.errors import LedgerError
 from blocks.ledger.tables.records import Document, Lease
-from blocks.ledger.tables.rows import clock, this
+from blocks.ledger.tables.rows import clock, this_run
 from blocks.ledger.tables.schema import event, run
 from workflows.core.cut_text import cut
 
@@ -71,16 +71,16 @@ def add_event(
     when there is no such run.
     """
     columns = _event_values(tenant, run_id, name, step_path, data)
-    counted = _count(connection, tenant, run_id, 1)
+    counted = _count_events(connection, tenant, run_id, 1)
     if counted is None:
         raise LedgerError(f"there is no run {run_id}", "see the runs there are: phaseline runs")
-    _write(connection, [columns], counted.last_seq, counted.updated)
+    _write_events(connection, [columns], counted.last_seq, counted.updated)
 
 
 def lock_run(connection: Connection, tenant: str, run_id: str) -> bool:
     """Hold the run's row until the commit; False when there is no such run."""
     # The strength of an ordinary update: asking for a stronger one later could meet somebody in between.
-    query = select(run.c.run_id).where(this(tenant, run_id)).with_for_update(key_share=True)
+    query = select(run.c.run_id).where(this_run(tenant, run_id)).with_for_update(key_share=True)
     return connection.execute(query).first() is not None
 
 
@@ -107,12 +107,12 @@ class _Append:
         if self.last and self._is_there(connection):
             return self.last
         lease = self.lease
-        counted = _count(connection, lease.tenant, lease.run_id, len(self.columns), lease.epoch)
+        counted = _count_events(connection, lease.tenant, lease.run_id, len(self.columns), lease.epoch)
         if counted is None:
-            return fenced(lease)
+            return fenced_error(lease)
         if self.columns:
             self.last, self.at = counted.last_seq, counted.updated
-            _write(connection, self.columns, self.last, self.at)
+            _write_events(connection, self.columns, self.last, self.at)
         return counted.last_seq
 
     def _is_there(self, connection: Connection) -> bool:
@@ -133,7 +133,7 @@ def _event_values(tenant: str, run_id: str, name: str, step_path: str, data: Doc
     }
 
 
-def _count(
+def _count_events(
     connection: Connection, tenant: str, run_id: str, number: int, epoch: int | None = None
 ) -> Row[Any] | None:
     """The run's last_seq and updated with `number` more events; None when that epoch does not count.
@@ -143,18 +143,18 @@ def _count(
     parameters = {"its_tenant": tenant, "its_run_id": run_id, "number": number}
     if epoch is not None:
         parameters["its_epoch"] = epoch
-    statement = _counting(connection.dialect.name, epoch is not None)
+    statement = _counting_update(connection.dialect.name, epoch is not None)
     return connection.execute(statement, parameters).first()
 
 
 @cache
-def _counting(dialect: str, leased: bool) -> Any:
+def _counting_update(dialect: str, leased: bool) -> Any:
     counted = update(run).where(named_lease("its_") if leased else named_run("its_"))
     counted = counted.values(last_seq=run.c.last_seq + bindparam("number"), updated=clock(dialect))
     return counted.returning(run.c.last_seq, run.c.updated)
 
 
-def _write(connection: Connection, columns: list[Values], last: int, at: int) -> None:
+def _write_events(connection: Connection, columns: list[Values], last: int, at: int) -> None:
     first = last - len(columns) + 1
     rows = [{**values, "seq": seq, "created": at} for seq, values in enumerate(columns, first)]
     connection.execute(_INSERT, rows)

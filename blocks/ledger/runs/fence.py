@@ -25,7 +25,7 @@ def held_insert(dialect: str, table: Table, names: tuple[str, ...], moment: str)
     column `moment` gets the time.
     """
     values = [bindparam(name, type_=table.c[name].type) for name in names]
-    held = _held(select(*values, clock(dialect)))
+    held = _lock_if_held(select(*values, clock(dialect)))
     return insert(dialect, table).from_select([*names, moment], held).on_conflict_do_nothing()
 
 
@@ -38,7 +38,7 @@ def held_at(connection: Connection, lease: Lease) -> int | None:
 
 @cache
 def _clock_while_held(dialect: str) -> Select[Any]:
-    return _held(select(clock(dialect)))
+    return _lock_if_held(select(clock(dialect)))
 
 
 def named_run(prefix: str = "") -> ColumnElement[bool]:
@@ -55,6 +55,6 @@ def named_lease(prefix: str = "") -> ColumnElement[bool]:
     return and_(named_run(prefix), run.c.lease_epoch == epoch, run.c.lease_until > 0)
 
 
-def _held(query: Select[Any]) -> Select[Any]:
+def _lock_if_held(query: Select[Any]) -> Select[Any]:
     # The lock of an ordinary update: a stronger one later could meet somebody who waits in between.
     return query.select_from(run).where(named_lease()).with_for_update(key_share=True)

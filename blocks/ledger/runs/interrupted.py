@@ -7,7 +7,7 @@ from sqlalchemy import Connection, select, update
 from blocks.ledger.tables.columns import from_text, labels_text, plain
 from blocks.ledger.tables.process_identity import Owner
 from blocks.ledger.tables.records import RunRow, RunState
-from blocks.ledger.tables.rows import holder_of, now, run_query, run_row, this
+from blocks.ledger.tables.rows import holder_of, now, run_query, run_row, this_run
 from blocks.ledger.tables.schema import run
 
 AUTO = "resume_auto"
@@ -44,7 +44,7 @@ def mark_woken(connection: Connection, tenant: str, run_id: str, viewer: Owner, 
     else:
         labels.pop(REVIVED, None)
     written = labels_text(labels)
-    connection.execute(update(run).where(this(tenant, run_id)).values(labels=written))
+    connection.execute(update(run).where(this_run(tenant, run_id)).values(labels=written))
 
 
 def mark_revived(connection: Connection, tenant: str, run_id: str, viewer: Owner) -> bool:
@@ -55,7 +55,7 @@ def mark_revived(connection: Connection, tenant: str, run_id: str, viewer: Owner
     labels = from_text(found.labels)
     labels[REVIVED] = [int(labels.get(REVIVED, [0, 0])[0]) + 1, found.at]
     written = labels_text(labels)
-    connection.execute(update(run).where(this(tenant, run_id)).values(labels=written))
+    connection.execute(update(run).where(this_run(tenant, run_id)).values(labels=written))
     return True
 
 
@@ -76,12 +76,12 @@ def mark_stopped(
     if found is None or holder_of(found, viewer) is not None or run_row(found, viewer).seen != seen:
         return False
     values = {"state": "stopped", "wake_at": wake_at, "wake_reason": plain(reason)[:500]}
-    stopped = update(run).where(this(tenant, run_id)).values(**values, version=run.c.version + 1)
+    stopped = update(run).where(this_run(tenant, run_id)).values(**values, version=run.c.version + 1)
     connection.execute(stopped.values(lease_until=0, updated=found.at))
     return True
 
 
-def revivable(row: RunRow, at: int) -> bool:
+def may_revive(row: RunRow, at: int) -> bool:
     """Whether a run whose process died may go on by itself now: one that was woken, or whose catalog says so.
 
     Not for ever, and with growing pauses, since it may be the run that kills its process. `at`: microseconds

@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, func, select
 
 from blocks.ledger.database.access import Access
 from blocks.ledger.runs.fence import held_at, held_insert
-from blocks.ledger.runs.runs import Values, fenced
+from blocks.ledger.runs.runs import Values, fenced_error
 from blocks.ledger.tables.columns import RUN_LIMIT, checked_path, from_text, plain, to_text
 from blocks.ledger.tables.errors import LedgerAway, LedgerError
 from blocks.ledger.tables.records import Document, Lease
@@ -66,9 +66,9 @@ class JournalLedger:
         columns = [_turn_values(lease, record) for record in records]
         if columns:
             try:
-                await self._access.under(lease, partial(_keep, lease=lease, columns=columns))
+                await self._access.under(lease, partial(_keep_records, lease=lease, columns=columns))
             except LedgerAway as over:
-                raise over.losing(_lost(records)) from None
+                raise over.losing(_describe_loss(records)) from None
 
     async def count(self, tenant: str, run_id: str) -> int:
         """How many records a run has."""
@@ -79,7 +79,7 @@ class JournalLedger:
         return await self._access.read(lambda c: read_costs(c, tenant, run_id))
 
 
-def _lost(records: Sequence[TurnRecord]) -> str:
+def _describe_loss(records: Sequence[TurnRecord]) -> str:
     """What is gone with records that could not be kept."""
     named = ", ".join(
         f"turn {r.turn} of {r.step_path} ({'its answer' if r.part == 'answer' else r.part})" for r in records
@@ -94,7 +94,7 @@ def read_turns(
     """The query of `JournalLedger.read`."""
     of_step = and_(turn.c.step_path == step_path, turn.c.content_key == content_key)
     query = select(turn).where(_of_run(tenant, run_id), of_step)
-    return sorted((_turn_record(found) for found in connection.execute(query)), key=_place)
+    return sorted((_turn_record(found) for found in connection.execute(query)), key=_sort_key)
 
 
 def count_turns(connection: Connection, tenant: str, run_id: str) -> int:
@@ -109,13 +109,13 @@ def read_costs(connection: Connection, tenant: str, run_id: str) -> list[tuple[s
     return [(path, model, from_text(usage)) for path, model, usage in connection.execute(query)]
 
 
-def _keep(connection: Connection, lease: Lease, columns: list[Values]) -> Any:
+def _keep_records(connection: Connection, lease: Lease, columns: list[Values]) -> Any:
     """None when every record is there; else Fenced, and none was written."""
     statement = held_insert(connection.dialect.name, turn, _COLUMNS, "created")
     if connection.execute(statement, columns).rowcount == len(columns):
         return None
     # Some were there before, or the lease does not count.
-    return fenced(lease) if held_at(connection, lease) is None else None
+    return fenced_error(lease) if held_at(connection, lease) is None else None
 
 
 def _turn_values(lease: Lease, record: TurnRecord) -> Values:
@@ -179,7 +179,7 @@ def _turn_record(found: Row[Any]) -> TurnRecord:
     )
 
 
-def _place(record: TurnRecord) -> tuple[int, int, int, int, str]:
+def _sort_key(record: TurnRecord) -> tuple[int, int, int, int, str]:
     kind, _, name = record.part.partition(":")
     number = int(name) if kind == "tool" else 0
     return record.attempt, record.turn, _KINDS.index(kind), number, name

@@ -17,7 +17,7 @@ from blocks.ledger.tables.columns import RUN_LIMIT, address, labels_text, to_tex
 from blocks.ledger.tables.errors import Fenced, RunChanged, RunHeld, RunMismatch, RunTakenBack, RunUngiven
 from blocks.ledger.tables.process_identity import Owner
 from blocks.ledger.tables.records import TAKEN_BACK, EndState, Lease, RunRow, RunStart
-from blocks.ledger.tables.rows import now, run_query, run_row, this
+from blocks.ledger.tables.rows import now, run_query, run_row, this_run
 from blocks.ledger.tables.schema import run, step
 
 Values = dict[str, Any]
@@ -35,10 +35,10 @@ def insert(dialect: str, table: Table) -> Any:
 
 def held_by(lease: Lease) -> ColumnElement[bool]:
     """The row of the lease's run, while the lease counts."""
-    return and_(this(lease.tenant, lease.run_id), run.c.lease_epoch == lease.epoch, run.c.lease_until > 0)
+    return and_(this_run(lease.tenant, lease.run_id), run.c.lease_epoch == lease.epoch, run.c.lease_until > 0)
 
 
-def fenced(lease: Lease) -> Fenced:
+def fenced_error(lease: Lease) -> Fenced:
     """What a write under a lease that counts no more is answered with."""
     return Fenced(
         f"run {lease.run_id} was finished or taken over by another process",
@@ -154,7 +154,7 @@ def _taken_over(found: Row[Any], values: Values, lease: Values, at: ColumnElemen
     renewed = {name: values[name] or getattr(found, name) for name in ("storage", "flow_run_id")}
     return (
         update(run)
-        .where(this(found.tenant, found.run_id), run.c.version == found.version)
+        .where(this_run(found.tenant, found.run_id), run.c.version == found.version)
         .values(
             **lease,
             **renewed,
@@ -171,7 +171,7 @@ def _taken_over(found: Row[Any], values: Values, lease: Values, at: ColumnElemen
     )
 
 
-def _active(at: ColumnElement[int], ttl_us: int) -> ColumnElement[int]:
+def _active_time(at: ColumnElement[int], ttl_us: int) -> ColumnElement[int]:
     """Active time up to now: what passed since the last heartbeat, at most one lease (it was suspended)."""
     passed = at - run.c.heartbeat
     return run.c.active_us + case((passed > ttl_us, ttl_us), (passed < 0, 0), else_=passed)
@@ -181,8 +181,8 @@ def renew(connection: Connection, lease: Lease, ttl_us: int) -> Any:
     """None when the lease goes on for another `ttl_us`; else Fenced."""
     at = now(connection)
     renewed = update(run).where(held_by(lease))
-    renewed = renewed.values(lease_until=at + ttl_us, heartbeat=at, active_us=_active(at, ttl_us))
-    return None if connection.execute(renewed).rowcount else fenced(lease)
+    renewed = renewed.values(lease_until=at + ttl_us, heartbeat=at, active_us=_active_time(at, ttl_us))
+    return None if connection.execute(renewed).rowcount else fenced_error(lease)
 
 
 def finish(
@@ -190,7 +190,7 @@ def finish(
 ) -> Any:
     """None when the run is in its end state and free; else Fenced. `waited_us` of it were no active time."""
     at = now(connection)
-    active = _active(at, ttl_us) - waited_us
+    active = _active_time(at, ttl_us) - waited_us
     ended = update(run).where(held_by(lease))
     ended = ended.values(
         **values,
@@ -206,8 +206,8 @@ def finish(
         connection.execute(_cut_off(lease))
         return None
     # The same lease has ended it before: this is a repetition after a lost connection.
-    again = select(run.c.state).where(this(lease.tenant, lease.run_id), run.c.lease_epoch == lease.epoch)
-    return None if connection.execute(again).scalar() == state else fenced(lease)
+    again = select(run.c.state).where(this_run(lease.tenant, lease.run_id), run.c.lease_epoch == lease.epoch)
+    return None if connection.execute(again).scalar() == state else fenced_error(lease)
 
 
 def leave(connection: Connection, lease: Lease, before: RunRow) -> Any:
@@ -227,8 +227,8 @@ def leave(connection: Connection, lease: Lease, before: RunRow) -> Any:
     )
     if connection.execute(left).rowcount:
         return None
-    again = select(run.c.state).where(this(lease.tenant, lease.run_id), run.c.lease_epoch == lease.epoch)
-    return None if connection.execute(again).scalar() == values["state"] else fenced(lease)
+    again = select(run.c.state).where(this_run(lease.tenant, lease.run_id), run.c.lease_epoch == lease.epoch)
+    return None if connection.execute(again).scalar() == values["state"] else fenced_error(lease)
 
 
 def _cut_off(lease: Lease) -> Any:
@@ -241,7 +241,7 @@ def change(connection: Connection, lease: Lease, values: Values) -> Any:
     """None when the columns are changed; else Fenced."""
     changed = update(run).where(held_by(lease))
     changed = changed.values(**values, updated=now(connection), version=run.c.version + 1)
-    return None if connection.execute(changed).rowcount else fenced(lease)
+    return None if connection.execute(changed).rowcount else fenced_error(lease)
 
 
 def _owner_text(owner: Owner, token: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, update
 
 from blocks.ledger.runs.fence import held_at
-from blocks.ledger.runs.runs import Values, fenced, insert
+from blocks.ledger.runs.runs import Values, fenced_error, insert
 from blocks.ledger.tables.columns import RUN_LIMIT, address, checked_path, plain, to_text, to_text_or_none
 from blocks.ledger.tables.records import Lease, StepRecord
 from blocks.ledger.tables.schema import artifact, step
@@ -63,7 +63,7 @@ def record(connection: Connection, lease: Lease, steps: list[Values], artifacts:
     """None when all rows are written under the lease; else Fenced, and none is."""
     at = held_at(connection, lease)
     if at is None:
-        return fenced(lease)
+        return fenced_error(lease)
     dialect = connection.dialect.name
     if steps:
         connection.execute(_step_upsert(dialect), steps)
@@ -78,7 +78,7 @@ def drop(connection: Connection, lease: Lease, paths: list[str], repetition: str
     A `repetition` is noted in both; without one, the rows keep theirs.
     """
     if held_at(connection, lease) is None:
-        return fenced(lease)
+        return fenced_error(lease)
     these = update(step).where(
         step.c.tenant == lease.tenant, step.c.run_id == lease.run_id, step.c.step_path.in_(paths)
     )

@@ -91,8 +91,8 @@ class ClockAhead:
         """For people: how far it is ahead."""
         days = (self.clock - self.latest) / 86_400_000_000
         return (
-            f"this machine's clock says {_shown(self.clock)}, {days:.1f} days after anything that the ledger "
-            f"has seen ({_shown(self.latest)}); nothing is decided by time"
+            f"this machine's clock says {_as_utc(self.clock)}, {days:.1f} days after anything that the "
+            f"ledger has seen ({_as_utc(self.latest)}); nothing is decided by time"
         )
 
     def lines(self) -> list[str]:
@@ -137,14 +137,14 @@ class LedgerClock:
 
     def _compare(self, connection: Connection) -> tuple[SeenTime | None, ClockAhead | None]:
         """What the ledger goes on from, and the clock where it is not believed for that."""
-        seen = _read(connection)
+        seen = _read_seen_time(connection)
         if seen is None or not self._too_far(seen):
             return seen, None
         clock, expected = current_time.wall_us(), seen.expected
         # Also what is due later must not wait for nothing: believed now, the clock would be near it then.
-        if _due(connection, _FOREVER, expected).nothing:
+        if _find_due(connection, _FOREVER, expected).nothing:
             return SeenTime.now(), None
-        return seen, ClockAhead(clock, expected, _due(connection, clock, expected))
+        return seen, ClockAhead(clock, expected, _find_due(connection, clock, expected))
 
     def long_ago(self) -> bool:
         """Whether what the ledger has seen is so old, or so far ahead, that it should see the time again."""
@@ -195,7 +195,7 @@ def allowed_ahead(environ: Mapping[str, str]) -> float:
 # ---------------------------------------------------------------- the ledger and the machine
 
 
-def _read(connection: Connection) -> SeenTime | None:
+def _read_seen_time(connection: Connection) -> SeenTime | None:
     """What was kept; where nothing is yet, the last sign of life of a run; None in an empty ledger."""
     found = connection.execute(select(seen_time).where(seen_time.c.number == _ROW)).first()
     if found is not None:
@@ -204,7 +204,7 @@ def _read(connection: Connection) -> SeenTime | None:
     return SeenTime(max(filter(None, latest), default=0)) if any(latest) else None
 
 
-def _due(connection: Connection, clock: int, latest: int) -> Due:
+def _find_due(connection: Connection, clock: int, latest: int) -> Due:
     """What that clock decides and the latest time that was seen does not."""
 
     def between(column: Column[int]) -> ColumnElement[bool]:
@@ -230,5 +230,5 @@ def _due(connection: Connection, clock: int, latest: int) -> Due:
     )
 
 
-def _shown(moment: int) -> str:
+def _as_utc(moment: int) -> str:
     return datetime.fromtimestamp(moment // 1_000_000, UTC).strftime("%Y-%m-%d %H:%M UTC")

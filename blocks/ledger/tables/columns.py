@@ -22,12 +22,12 @@ def to_text(value: Any, what: str, limit: int = STEP_LIMIT) -> str:
     Numbers stay: they are ours, such as counts of tokens.
     """
     try:
-        known, text = secrets.known(), _dump(value)
+        known, text = secrets.current_secrets(), _dump(value)
         if known.text(text) != text:
             text = _dump(known.value(value, ours=True))
     except (TypeError, ValueError, RecursionError) as error:
         raise LedgerError(f"{what} cannot be kept as JSON: {error}", "keep only JSON values in it") from error
-    return _limited(text, what, limit)
+    return _limit_size(text, what, limit)
 
 
 def labels_text(labels: Mapping[str, Any]) -> str:
@@ -35,25 +35,29 @@ def labels_text(labels: Mapping[str, Any]) -> str:
 
     A path is a text that begins with "/", but for the text that somebody had routed.
     """
-    known = secrets.known()
-    return _limited(_dump({n: _masked(v, known) for n, v in labels.items()}), "the run's labels", RUN_LIMIT)
+    known = secrets.current_secrets()
+    return _limit_size(
+        _dump({n: _mask_label(v, known) for n, v in labels.items()}), "the run's labels", RUN_LIMIT
+    )
 
 
-def _masked(label: Any, known: secrets.Secrets) -> Any:
+def _mask_label(label: Any, known: secrets.Secrets) -> Any:
     if isinstance(label, str):
         return label if label.startswith("/") else known.text(label)
     if isinstance(label, Mapping):
-        return {n: known.value(v, ours=True) if n == "text" else _masked(v, known) for n, v in label.items()}
+        return {
+            n: known.value(v, ours=True) if n == "text" else _mask_label(v, known) for n, v in label.items()
+        }
     if isinstance(label, list):
         before = ["", *label]
         return [
-            known.value(word, ours=True) if said == "--text" else _masked(word, known)
+            known.value(word, ours=True) if said == "--text" else _mask_label(word, known)
             for said, word in zip(before, label, strict=False)
         ]
     return known.value(label, ours=True)
 
 
-def _limited(text: str, what: str, limit: int) -> str:
+def _limit_size(text: str, what: str, limit: int) -> str:
     size = len(text.encode())
     if size > limit:
         raise LedgerError(
@@ -85,7 +89,7 @@ def from_text(text: str | None) -> Any:
 def plain(text: str) -> str:
     """Text for people that every database takes, without known secrets: NUL and lone surrogates are
     replaced."""
-    return secrets.known().text(address(text))
+    return secrets.current_secrets().text(address(text))
 
 
 def address(text: str) -> str:

@@ -23,7 +23,7 @@ class Owner:
     def current(cls) -> Owner:
         """This process."""
         pid = os.getpid()
-        return cls(socket.gethostname(), _boot(), pid, _started(pid) or "")
+        return cls(socket.gethostname(), _boot(), pid, _start_time(pid) or "")
 
     @property
     def shown(self) -> str:
@@ -38,11 +38,11 @@ class Owner:
         """
         if (self.host, self.boot) != (viewer.host, viewer.boot):
             return False
-        started = _started(self.pid)
+        started = _start_time(self.pid)
         return started is None or (started != "" and self.started != "" and started != self.started)
 
 
-def _started(pid: int) -> str | None:
+def _start_time(pid: int) -> str | None:
     """When a process started, in the system's own unit; None when it is not there (or dead, not collected).
 
     "" when there is such a process and the system does not tell more.

@@ -40,14 +40,14 @@ def clock(dialect: str) -> ColumnElement[int]:
     return cast(extract("epoch", func.clock_timestamp()) * 1_000_000, BigInteger)
 
 
-def this(tenant: str, run_id: str) -> ColumnElement[bool]:
+def this_run(tenant: str, run_id: str) -> ColumnElement[bool]:
     """The row of that run."""
     return and_(run.c.tenant == tenant, run.c.run_id == run_id)
 
 
 def run_query(connection: Connection, tenant: str, run_id: str) -> Select[Any]:
     """A run's row with the clock beside it, as `at`."""
-    return select(run, now(connection).label("at")).where(this(tenant, run_id))
+    return select(run, now(connection).label("at")).where(this_run(tenant, run_id))
 
 
 def read_run(connection: Connection, tenant: str, run_id: str, viewer: Owner) -> RunRow | None:

@@ -7,7 +7,7 @@ from sqlalchemy import Connection
 from blocks.ledger.tables.records import Document
 from blocks.ledger.tables.schema import wait
 from blocks.ledger.waits.rows import WaitRow, WaitStart, change, half_way, read_waits, tell
-from blocks.ledger.waits.tally import ASKED_BEFORE, agreeing, asked, counting
+from blocks.ledger.waits.tally import ASKED_BEFORE, agreeing_votes, counting_votes, eligible_voters
 from blocks.ledger.waits.votes import decision
 
 LENGTH = "deadline_seconds"
@@ -51,7 +51,7 @@ def asked_again(connection: Connection, row: WaitRow, start: WaitStart, at: int)
         assignees=list(changed.assignees),
         **{name: getattr(changed, name) for name in told},
     )
-    return _settled(connection, changed, at)
+    return _settle_wait(connection, changed, at)
 
 
 def _people(row: WaitRow, start: WaitStart) -> Document:
@@ -71,7 +71,7 @@ def _times(row: WaitRow, start: WaitStart, at: int) -> Document:
     before, and where it would have passed by the change itself, from now. Who took over keeps the time given.
     """
     seconds, had = start.detail.get(LENGTH), row.detail.get(LENGTH)
-    stays, newly = _stays(row, start), _newly(row, _assignees(row, start))
+    stays, newly = _stays(row, start), _asks_newcomer(row, _assignees(row, start))
     detail = {name: value for name, value in row.detail.items() if name != ASKED_BEFORE}
     if stays:
         detail[ASKED_BEFORE] = list(start.assignees)
@@ -99,15 +99,15 @@ def _assignees(row: WaitRow, start: WaitStart) -> tuple[str, ...]:
     return tuple(start.escalate_to if _stays(row, start) else start.assignees)
 
 
-def _newly(row: WaitRow, people: tuple[str, ...]) -> bool:
+def _asks_newcomer(row: WaitRow, people: tuple[str, ...]) -> bool:
     """Whether somebody is asked who was not asked before."""
-    known = asked(row)
+    known = eligible_voters(row)
     return known is not None and (not people or not known.issuperset(people))
 
 
-def _settled(connection: Connection, row: WaitRow, at: int) -> WaitRow:
+def _settle_wait(connection: Connection, row: WaitRow, at: int) -> WaitRow:
     """The wait as its votes decide it now."""
-    agreed = agreeing(counting(row))
+    agreed = agreeing_votes(counting_votes(row))
     values = decision(row, row.decided_by, agreed[0].get("data") if agreed else None, at)
     if not values:
         return row

@@ -26,28 +26,28 @@ _DECISIONS: dict[str, tuple[WaitState, bool | None]] = {
 _EXPIRED: tuple[WaitState, bool | None] = ("expired", None)
 
 
-def overdue(connection: Connection) -> ColumnElement[bool]:
+def is_overdue(connection: Connection) -> ColumnElement[bool]:
     """Open waits whose deadline has passed."""
     return and_(_OPEN, wait.c.deadline <= now(connection))
 
 
-def reminding(connection: Connection, every_us: int) -> ColumnElement[bool]:
+def is_reminder_due(connection: Connection, every_us: int) -> ColumnElement[bool]:
     """Open waits whose people are to be reminded, while there is time to answer."""
     at = now(connection)
-    return and_(_OPEN, _reminder(every_us) <= at, or_(wait.c.deadline.is_(None), wait.c.deadline > at))
+    return and_(_OPEN, _first_reminder(every_us) <= at, or_(wait.c.deadline.is_(None), wait.c.deadline > at))
 
 
-def earliest(connection: Connection, tenant: str, every_us: int | None) -> int | None:
+def next_due(connection: Connection, tenant: str, every_us: int | None) -> int | None:
     """When the next open wait is due: its deadline, or with `every_us` its reminder before that."""
     moment: ColumnElement[Any] = wait.c.deadline
     if every_us is not None:
-        reminder = _reminder(every_us)
+        reminder = _first_reminder(every_us)
         moment = case((wait.c.deadline <= reminder, wait.c.deadline), else_=reminder)
     query = select(func.min(moment)).where(wait.c.tenant == tenant, _OPEN)
     return connection.execute(query).scalar()
 
 
-def _reminder(every_us: int) -> ColumnElement[int]:
+def _first_reminder(every_us: int) -> ColumnElement[int]:
     """The first one at half of the time, or after `every_us` where that is earlier."""
     first = wait.c.created + every_us
     sooner = and_(wait.c.reminders == 0, first < wait.c.remind_at)
@@ -59,7 +59,7 @@ def expire(connection: Connection, row: WaitRow, at: int) -> WaitRow | None:
     if row.state != "open" or row.deadline is None or row.deadline > at:
         return None
     if row.on_timeout == "escalate":
-        return _escalated(connection, row, at)
+        return _escalate_wait(connection, row, at)
     state, approved = _DECISIONS.get(row.on_timeout, _EXPIRED)
     return _by_timeout(connection, row, at, state, approved)
 
@@ -78,7 +78,7 @@ def _timed_out(approved: bool | None) -> Document:
     return {"approved": approved, "by_timeout": True}
 
 
-def _escalated(connection: Connection, row: WaitRow, at: int) -> WaitRow | None:
+def _escalate_wait(connection: Connection, row: WaitRow, at: int) -> WaitRow | None:
     """The same question to others, with as much time as the first had. Votes that were given still count;
     where those leave the quorum out of reach, the wait is rejected, or expires where a rejection would say
     what became of a call."""

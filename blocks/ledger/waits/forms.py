@@ -60,14 +60,14 @@ def check_answer(form: Mapping[str, Any], data: Any) -> None:
     """UnfitAnswer, naming the fields, when `data` does not fit the form."""
     if not isinstance(data, dict):
         raise UnfitAnswer(f"the answer is {_kind(data)}, not an object with fields", _cure(form))
-    problems = [*_problems(form, data), *_undeclared(form, data)]
+    problems = [*_problems(form, data), *_undeclared_fields(form, data)]
     if problems:
         shown = "; ".join(problems[:_SHOWN])
         more = f"; and {len(problems) - _SHOWN} more" if len(problems) > _SHOWN else ""
         raise UnfitAnswer(f"the answer does not fit the form: {shown}{more}", _cure(form))
 
 
-def _undeclared(form: Mapping[str, Any], data: dict[str, Any]) -> Iterator[str]:
+def _undeclared_fields(form: Mapping[str, Any], data: dict[str, Any]) -> Iterator[str]:
     """Fields that a form of `properties` does not have: a mistyped one would be lost without a word.
 
     A form that says what else there may be is held to what it says.
@@ -77,14 +77,14 @@ def _undeclared(form: Mapping[str, Any], data: dict[str, Any]) -> Iterator[str]:
         return
     for name in data:
         if name not in known:
-            yield _cut(_no_field(name, known))
+            yield _shorten(_no_field(name, known))
 
 
 def _check_schema(form: dict[str, Any]) -> None:
     fault = schema_fault(form)
     if fault is not None:
         cure = _LOCAL if "refers to" in fault else _EXAMPLE
-        raise UnfitForm(f"the form cannot be used: {_cut(fault)}", cure)
+        raise UnfitForm(f"the form cannot be used: {_shorten(fault)}", cure)
 
 
 def _problems(form: Mapping[str, Any], data: dict[str, Any]) -> list[str]:
@@ -97,7 +97,7 @@ def _problems(form: Mapping[str, Any], data: dict[str, Any]) -> list[str]:
     # One error stands for each missing field, and each tells of all of them.
     told = {(error.validator, tuple(error.absolute_path), error.message): error for error in errors}
     once = {key[:2] if key[0] == "required" else key: error for key, error in told.items()}
-    lines = (_cut(line) for error in once.values() for line in _lines(error))
+    lines = (_shorten(line) for error in once.values() for line in _lines(error))
     return list(dict.fromkeys(islice(lines, _PROBLEMS)))
 
 
@@ -156,5 +156,5 @@ def _kind(value: Any) -> str:
     return names.get(type(value), "a number" if isinstance(value, int | float) else type(value).__name__)
 
 
-def _cut(text: str) -> str:
+def _shorten(text: str) -> str:
     return text if len(text) <= _LENGTH else text[: _LENGTH - 3] + "..."

@@ -8,7 +8,7 @@ from typing import Any, get_args
 from sqlalchemy import Connection
 
 from blocks.ledger.runs.fence import held_at
-from blocks.ledger.runs.runs import Values, fenced, insert
+from blocks.ledger.runs.runs import Values, fenced_error, insert
 from blocks.ledger.tables.columns import checked_path, plain
 from blocks.ledger.tables.errors import LedgerError
 from blocks.ledger.tables.records import Document, Lease
@@ -81,7 +81,7 @@ def open_wait(connection: Connection, lease: Lease, start: WaitStart, values: Va
     """
     at = held_at(connection, lease)
     if at is None:
-        return fenced(lease)
+        return fenced_error(lease)
     key = (wait.c.run_id == lease.run_id, wait.c.wait_key == values["wait_key"])
     known = read_waits(connection, lease.tenant, *key)
     if known and known[0].subject != values["subject"]:
@@ -89,9 +89,9 @@ def open_wait(connection: Connection, lease: Lease, start: WaitStart, values: Va
             f"the wait {known[0].wait_id} of the run {lease.run_id} is about another subject",
             "changed arguments need an approval of their own: ask under another key",
         )
-    row = known[0] if known else _added(connection, lease, values, at)
+    row = known[0] if known else _add_wait(connection, lease, values, at)
     if row.state == "cancelled":
-        row = _reopened(connection, row, values["deadline"], at)
+        row = _reopen_wait(connection, row, values["deadline"], at)
     if row.state == "open":
         row = asked_again(connection, row, start, at)
     replace_older(connection, row, at)
@@ -106,7 +106,7 @@ def wait_ids(tenant: str, run_id: str, wait_key: str) -> Iterator[str]:
     return (f"w-{name[:length]}" for length in _ID_LENGTHS)
 
 
-def _added(connection: Connection, lease: Lease, values: Values, at: int) -> WaitRow:
+def _add_wait(connection: Connection, lease: Lease, values: Values, at: int) -> WaitRow:
     times = {"state": "open", "created": at, "remind_at": half_way(at, values["deadline"])}
     for wait_id in wait_ids(lease.tenant, lease.run_id, values["wait_key"]):
         added = insert(connection.dialect.name, wait).values(**values, **times, wait_id=wait_id)
@@ -119,7 +119,7 @@ def _added(connection: Connection, lease: Lease, values: Values, at: int) -> Wai
     raise AssertionError("unreachable: a whole digest is taken by another wait")
 
 
-def _reopened(connection: Connection, row: WaitRow, deadline: int | None, at: int) -> WaitRow:
+def _reopen_wait(connection: Connection, row: WaitRow, deadline: int | None, at: int) -> WaitRow:
     """A wait that was withdrawn, whose run goes on and asks it again. Votes that were given stay."""
     opened: Document = {"state": "open", "decided": None, "created": at, "deadline": deadline}
     changed = change(connection, row, **opened, remind_at=half_way(at, deadline))

@@ -14,7 +14,7 @@ from blocks.ledger.runs.events import add_event, lock_run
 from blocks.ledger.runs.runs import Values
 from blocks.ledger.tables.columns import RUN_LIMIT, from_text, to_text_or_none
 from blocks.ledger.tables.records import Document
-from blocks.ledger.tables.rows import now, this
+from blocks.ledger.tables.rows import now, this_run
 from blocks.ledger.tables.schema import run, wait
 
 WaitState = Literal["open", "answered", "rejected", "expired", "cancelled"]
@@ -113,14 +113,14 @@ def columns(values: Mapping[str, Any]) -> Values:
     }
 
 
-def that(tenant: str, wait_id: str) -> ColumnElement[bool]:
+def this_wait(tenant: str, wait_id: str) -> ColumnElement[bool]:
     """The row of that wait."""
     return and_(wait.c.tenant == tenant, wait.c.wait_id == wait_id)
 
 
 def read_wait(connection: Connection, tenant: str, wait_id: str) -> WaitRow | None:
     """A wait as it stands, None when there is none."""
-    found = connection.execute(select(wait).where(that(tenant, wait_id))).first()
+    found = connection.execute(select(wait).where(this_wait(tenant, wait_id))).first()
     return None if found is None else wait_row(found)
 
 
@@ -131,7 +131,7 @@ def read_waits(connection: Connection, tenant: str, *conditions: ColumnElement[b
     return [wait_row(found) for found in connection.execute(query)]
 
 
-def locked(connection: Connection, tenant: str, run_id: str, wait_id: str) -> WaitRow | None:
+def lock_wait(connection: Connection, tenant: str, run_id: str, wait_id: str) -> WaitRow | None:
     """A wait that nobody else can change before this transaction ends.
 
     Every write to a wait takes the row of its run first: the one row of it that processes share.
@@ -142,11 +142,11 @@ def locked(connection: Connection, tenant: str, run_id: str, wait_id: str) -> Wa
 
 def change(connection: Connection, row: WaitRow, **values: Any) -> WaitRow | None:
     """The wait with other values, if it still is the version that `row` shows; else None."""
-    changed = update(wait).where(that(row.tenant, row.wait_id), wait.c.version == row.version)
+    changed = update(wait).where(this_wait(row.tenant, row.wait_id), wait.c.version == row.version)
     written = columns(values)
     if "decided" in values:
         # Which start of the run may not have seen it: clocks of several machines would not tell.
-        start = select(run.c.lease_epoch).where(this(row.tenant, row.run_id))
+        start = select(run.c.lease_epoch).where(this_run(row.tenant, row.run_id))
         written["decided_epoch"] = start.scalar_subquery()
     done = connection.execute(changed.values(**written, version=row.version + 1))
     return dataclasses.replace(row, **values, version=row.version + 1) if done.rowcount else None
@@ -171,7 +171,7 @@ class OnWait:
 
     def __call__(self, connection: Connection) -> WaitRow | None:
         """The wait afterwards; None when the rule did not apply."""
-        row = locked(connection, self.tenant, self.run_id, self.wait_id)
+        row = lock_wait(connection, self.tenant, self.run_id, self.wait_id)
         if row is None or row == self.made:
             return row
         self.made = self.rule(connection, row, clock(connection))

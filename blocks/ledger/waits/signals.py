@@ -2,8 +2,8 @@
 
 A signal is stored first and matched after that; a wait is committed and looks for signals after that. So
 whichever comes last sees the other, without one lock over both; what a killed process left unmatched is
-matched by the sweep (`unmatched`). A signal answers one wait, the oldest one that is open for its type and
-key, or for its type and any key, and was not overdue when the signal came.
+matched by the sweep (`find_unmatched`). A signal answers one wait, the oldest one that is open for its type
+and key, or for its type and any key, and was not overdue when the signal came.
 """
 
 from __future__ import annotations
@@ -81,12 +81,12 @@ def read_signal(connection: Connection, values: Values) -> Row[Any] | None:
     return connection.execute(select(signal).where(*named)).first()
 
 
-def unmatched(
+def find_unmatched(
     connection: Connection, tenant: str, conditions: Sequence[ColumnElement[bool]] = ()
 ) -> list[Row[Any]]:
     """(run_id, wait_id) of open waits that an unused signal fits, the oldest first."""
     query = select(wait.c.run_id, wait.c.wait_id).distinct().add_columns(wait.c.created)
-    query = query.join(signal, _fits()).where(wait.c.tenant == tenant, *conditions)
+    query = query.join(signal, _signal_fits()).where(wait.c.tenant == tenant, *conditions)
     query = query.where(wait.c.kind == "event", wait.c.state == "open")
     return list(connection.execute(query.order_by(wait.c.created, wait.c.wait_id)))
 
@@ -100,7 +100,9 @@ def take_signal(connection: Connection, row: WaitRow, at: int) -> WaitRow | None
     if row.state != "open":
         return None
     query = (
-        select(signal).join(wait, _fits()).where(wait.c.tenant == row.tenant, wait.c.wait_id == row.wait_id)
+        select(signal)
+        .join(wait, _signal_fits())
+        .where(wait.c.tenant == row.tenant, wait.c.wait_id == row.wait_id)
     )
     query = query.order_by(signal.c.created, signal.c.event_id).limit(1)
     found = connection.execute(query.with_for_update(of=signal, skip_locked=True)).first()
@@ -112,12 +114,12 @@ def take_signal(connection: Connection, row: WaitRow, at: int) -> WaitRow | None
     answered = change(connection, row, **decided, decided_by=[*row.decided_by, entry])
     if answered is None:
         return None
-    connection.execute(update(signal).where(_same(found)).values(wait_id=row.wait_id))
+    connection.execute(update(signal).where(_same_signal(found)).values(wait_id=row.wait_id))
     tell(connection, answered, "answered", approved=True, event_id=found.event_id)
     return answered
 
 
-def _fits() -> ColumnElement[bool]:
+def _signal_fits() -> ColumnElement[bool]:
     return and_(
         signal.c.tenant == wait.c.tenant,
         signal.c.type == wait.c.event_type,
@@ -127,7 +129,7 @@ def _fits() -> ColumnElement[bool]:
     )
 
 
-def _same(found: Row[Any]) -> ColumnElement[bool]:
+def _same_signal(found: Row[Any]) -> ColumnElement[bool]:
     return and_(
         signal.c.tenant == found.tenant,
         signal.c.type == found.type,

@@ -14,8 +14,8 @@ from blocks.ledger.tables.errors import LedgerError
 from blocks.ledger.tables.records import Document
 from blocks.ledger.tables.schema import vote
 from blocks.ledger.waits.forms import UnfitAnswer, check_answer
-from blocks.ledger.waits.rows import WaitRow, change, clock, locked, shown_time, tell
-from blocks.ledger.waits.tally import counting, first_proposal, outcome
+from blocks.ledger.waits.rows import WaitRow, change, clock, lock_wait, shown_time, tell
+from blocks.ledger.waits.tally import counting_votes, first_proposal, outcome
 from workflows.core.cut_text import cut
 from workflows.core.errors import UsageError, did_you_mean
 from workflows.core.refs import digest
@@ -67,7 +67,7 @@ def refusal(row: WaitRow, voter: str, at: int, account: str = "") -> UsageError 
     """Why this identity cannot answer the wait at that moment; None when it can."""
     mine = [entry for entry in row.decided_by if _same_person(entry, voter, account)]
     if row.state != "open":
-        return WaitClosed(f"the wait {row.wait_id} {_CLOSED[row.state]}", f"{_history(row)}{_see(row)}")
+        return WaitClosed(f"the wait {row.wait_id} {_CLOSED[row.state]}", f"{_history(row)}{_see_run(row)}")
     if mine:
         return VotedAlready(
             f"{voter} has answered the wait {row.wait_id} already",
@@ -82,7 +82,7 @@ def refusal(row: WaitRow, voter: str, at: int, account: str = "") -> UsageError 
     if row.deadline is not None and at >= row.deadline:
         return WaitOverdue(
             f"the deadline of the wait {row.wait_id} passed at {shown_time(row.deadline)}",
-            f"{_history(row)}; now `on_timeout: {row.on_timeout}` decides{_see(row)}",
+            f"{_history(row)}; now `on_timeout: {row.on_timeout}` decides{_see_run(row)}",
         )
     return None
 
@@ -111,16 +111,16 @@ class Ballot:
 
     def __call__(self, connection: Connection) -> WaitRow | Exception:
         """Counts the vote."""
-        row = locked(connection, self.tenant, self.run_id, self.wait_id)
+        row = lock_wait(connection, self.tenant, self.run_id, self.wait_id)
         if row is None:
             return unknown_wait(self.wait_id, ())
         if self.entry and self.entry in row.decided_by:
             return row
         at = clock(connection)
         refused = refusal(row, self.voter, at, self.account) or other_proposal(row, self.decision, self.data)
-        return refused or self._counted(connection, row, at)
+        return refused or self._count_vote(connection, row, at)
 
-    def _counted(self, connection: Connection, row: WaitRow, at: int) -> WaitRow | Exception:
+    def _count_vote(self, connection: Connection, row: WaitRow, at: int) -> WaitRow | Exception:
         self.entry = {"voter": self.voter, "at": at, "decision": self.decision, "note": self.note}
         self.entry["data"] = self.data
         if self.by_admin:
@@ -131,10 +131,10 @@ class Ballot:
         counted = change(connection, row, decided_by=votes, **decision(row, votes, self.data, at))
         if counted is None:
             return LedgerError(f"the wait {row.wait_id} was changed just now", "answer it again")
-        self._written(connection, counted, at)
+        self._write_vote(connection, counted, at)
         return counted
 
-    def _written(self, connection: Connection, row: WaitRow, at: int) -> None:
+    def _write_vote(self, connection: Connection, row: WaitRow, at: int) -> None:
         connection.execute(
             insert(vote).values(
                 tenant=self.tenant,
@@ -171,7 +171,7 @@ def make_ballot(
     refused = refusal(row, voter, at, account)
     if refused is not None:
         raise refused
-    given = _agreed(row) if data is None and decided == "approve" else data
+    given = _proposed_data(row) if data is None and decided == "approve" else data
     if row.kind == "event" and data is None and decided == "approve" and first_proposal(row) is None:
         raise missing_payload(row)
     if given is not None:
@@ -216,7 +216,7 @@ def other_proposal(row: WaitRow, decided: str, data: Document | None) -> OtherPr
     )
 
 
-def _agreed(row: WaitRow) -> Document:
+def _proposed_data(row: WaitRow) -> Document:
     first = first_proposal(row)
     return {} if first is None else first["data"]
 
@@ -226,7 +226,7 @@ def decision(row: WaitRow, votes: Sequence[Document], data: Document | None, at:
     state = outcome(row, votes)
     if state == "open":
         return {}
-    answer = {"approved": state == "answered", "data": data, "votes": counting(row, votes)}
+    answer = {"approved": state == "answered", "data": data, "votes": counting_votes(row, votes)}
     return {"state": state, "answer": answer, "decided": at}
 
 
@@ -242,5 +242,5 @@ def _history(row: WaitRow) -> str:
     return ", ".join(said) or "nobody has answered it"
 
 
-def _see(row: WaitRow) -> str:
+def _see_run(row: WaitRow) -> str:
     return f"; see the run: phaseline show {row.run_id}"

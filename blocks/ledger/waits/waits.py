@@ -33,10 +33,10 @@ from blocks.ledger.waits.rows import (
 from blocks.ledger.waits.signals import (
     Delivery,
     StoreSignal,
+    find_unmatched,
     read_signal,
     signal_values,
     take_signal,
-    unmatched,
 )
 from blocks.ledger.waits.votes import (
     NotAsked,
@@ -158,7 +158,7 @@ class WaitLedger:
                 return told(self.get(tenant, found.wait_id), duplicate=known)
             # A wait that names no key takes any event of the type.
             named = (wait.c.event_type == found.type, wait.c.event_key.in_(("", found.key)))
-            places = self._read_places(partial(unmatched, tenant=tenant, conditions=named))
+            places = self._read_places(partial(find_unmatched, tenant=tenant, conditions=named))
             # An older signal goes first, and another process may take this wait: one look is not enough.
             if self._apply(tenant, places[:1], take_signal):
                 known = False  # it had come before, but answered nothing: it does so now
@@ -174,8 +174,8 @@ class WaitLedger:
         Signals that came in time and that a killed process left unmatched are matched before. Across
         processes each wait is changed by exactly one call.
         """
-        matched = self._apply(tenant, self._read_places(lambda c: unmatched(c, tenant)), take_signal)
-        overdue = self._read_places(lambda c: _places(c, tenant, deadlines.overdue(c)))
+        matched = self._apply(tenant, self._read_places(lambda c: find_unmatched(c, tenant)), take_signal)
+        overdue = self._read_places(lambda c: _places(c, tenant, deadlines.is_overdue(c)))
         return [*matched, *self._apply(tenant, overdue, deadlines.expire)]
 
     def remind_due(self, tenant: str, every_us: int) -> list[WaitRow]:
@@ -184,12 +184,12 @@ class WaitLedger:
         The first reminder is due at half of the time, or after `every_us` where that is earlier; further
         ones every `every_us` until the deadline.
         """
-        due = self._read_places(lambda c: _places(c, tenant, deadlines.reminding(c, every_us)))
+        due = self._read_places(lambda c: _places(c, tenant, deadlines.is_reminder_due(c, every_us)))
         return self._apply(tenant, due, partial(deadlines.remind, every_us=every_us))
 
     def next_due(self, tenant: str, every_us: int | None = None) -> int | None:
         """When `expire_due` has something to do next, or `remind_due` with this `every_us`; None: never."""
-        return self._access.reader.read(lambda c: deadlines.earliest(c, tenant, every_us))
+        return self._access.reader.read(lambda c: deadlines.next_due(c, tenant, every_us))
 
     def cancel_of_run(self, tenant: str, run_id: str) -> list[WaitRow]:
         """Cancel the open waits of a run; those that this call cancelled."""
