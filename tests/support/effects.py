@@ -42,7 +42,7 @@ class MemoryEffects:
         self.rows[intent.effect_key] = row
         return row
 
-    async def sending(self, lease: Lease, key: str) -> int:
+    async def count_send(self, lease: Lease, key: str) -> int:
         """Count a send."""
         await asyncio.sleep(0)
         row = self.rows[key]

@@ -340,10 +340,10 @@ class Dying(MemoryEffects):
 
     at: str = ""
 
-    async def sending(self, lease: Lease, key: str) -> int:
+    async def count_send(self, lease: Lease, key: str) -> int:
         if self.at == "before sending":
             raise Crash
-        return await super().sending(lease, key)
+        return await super().count_send(lease, key)
 
     async def settle(self, lease: Lease, key: str, state: Any, **more: Any) -> None:
         if self.at == "before outcome":
