@@ -19,7 +19,7 @@ from deployments.runs.lookup import TENANT, learn_secrets_of, opened, settings_o
 from deployments.runs.sweep import sweep
 from deployments.terminal.display import Out
 from deployments.terminal.json_arguments import read_object, typed
-from flows.answers import kept
+from flows.answers import scrub_secrets
 from workflows.core.errors import UsageError
 
 
@@ -57,7 +57,7 @@ def _resumed(run_id: str, args: argparse.Namespace, out: Out, *, failed: bool) -
 def _voted(args: argparse.Namespace, ledger: Ledger, voter: str, account: str, note: str) -> WaitRow:
     known = ledger.waits.get(TENANT, args.wait_id)
     data = _data(args.data, args.fields, known.form if known is not None else {})
-    data, note = kept(data, os.environ), kept(note, os.environ)
+    data, note = scrub_secrets(data, os.environ), scrub_secrets(note, os.environ)
     vote = ledger.waits.vote
     who = {"account": account} if account else {"local_admin": True}
     return vote(TENANT, args.wait_id, voter, _decision(args), data, note=note, **who)

@@ -13,13 +13,13 @@ from deployments.runs.lookup import TENANT, opened, settings_of
 from deployments.runs.sweep import sweep
 from deployments.terminal.display import Out
 from deployments.terminal.json_arguments import read_object
-from flows.answers import kept
+from flows.answers import scrub_secrets
 
 
 def execute(args: argparse.Namespace, out: Out) -> int:
     """Keeps the event and says which wait it answers; the same --key and --id twice are one event."""
     payload = read_object(args.data, "--data") if args.data is not None else {}
-    payload = kept(payload, os.environ)
+    payload = scrub_secrets(payload, os.environ)
     event_id = args.id or uuid.uuid4().hex
     document: dict[str, Any] = {"event_id": event_id, "type": args.type, "key": args.key}
     with opened(settings_of(args), decides=True) as ledger:

@@ -217,7 +217,7 @@ async def run_flow(
 
     from deployments.runs.stored_inputs import stored_inputs
     from flows.compiled import LAUNCH, build_flow
-    from flows.steps.orchestration import Body, drawn, outwait, probe
+    from flows.steps.orchestration import Body, await_flow_call, outwait, probe
 
     with _interruptible(launch.hurry, last_steps=bool(plan.finally_)) as cancel:
         heard = _Heard(launch.on_event)
@@ -238,7 +238,7 @@ async def run_flow(
                 if launch.environ.get("PREFECT_API_URL"):  # one that the user named: nobody looked yet
                     await probe()
                 call: Any = named(**known, return_state=True)
-                return await drawn(call, body, on_ended)
+                return await await_flow_call(call, body, on_ended)
 
             state: Any = await outwait(
                 launch.vigil, flow_run, begun=lambda: heard.begun, looking=lambda: not body.begun
