@@ -9,7 +9,7 @@ from typing import Any
 
 from blocks.ledger.waits.waits import Delivery
 from deployments.runs.continuation import going_on
-from deployments.runs.lookup import TENANT, opened, settings_of
+from deployments.runs.lookup import TENANT, open_ledger, settings_of
 from deployments.runs.sweep import sweep
 from deployments.terminal.display import Out
 from deployments.terminal.json_arguments import read_object
@@ -22,7 +22,7 @@ def execute(args: argparse.Namespace, out: Out) -> int:
     payload = scrub_secrets(payload, os.environ)
     event_id = args.id or uuid.uuid4().hex
     document: dict[str, Any] = {"event_id": event_id, "type": args.type, "key": args.key}
-    with opened(settings_of(args), decides=True) as ledger:
+    with open_ledger(settings_of(args), decides=True) as ledger:
         told = ledger.waits.deliver(TENANT, args.type, args.key, event_id, payload)
         row = told.wait
         # Only then is it known which run this is about.
