@@ -81,7 +81,7 @@ def _main(words: list[str], is_program: bool, json_mode: bool) -> int:
 
 
 def _run(words: list[str], out: "Out") -> int:
-    from deployments.startup.working_folder import guarded
+    from deployments.startup.working_folder import guard_imports
     from deployments.terminal.arguments import HOMELESS, Answered, read
     from workflows.core.errors import PhaselineError
 
@@ -90,7 +90,7 @@ def _run(words: list[str], out: "Out") -> int:
         if args.module not in HOMELESS:
             _close_home(args.home, out)
         _learn_secrets(getattr(args, "catalog", None))
-        with guarded(args.home):
+        with guard_imports(args.home):
             return int(_command(args.module).execute(args, out))
     except Answered as answer:
         out.document(answer.document)

@@ -94,7 +94,7 @@ def build_flow(plan: Plan, rates: Rates | None = None) -> Flow[..., Any]:
     # A compiled function that looks written: Prefect takes name, schema and documentation from it.
     body.__name__ = body.__qualname__ = name
     about = plan.description or f"The workflow {plan.workflow}."
-    body.__doc__ = _docstring(about, {**{i.name: _shown(i) for i in plan.inputs}, **_OWN_PARAMETERS})
+    body.__doc__ = _docstring(about, {**{i.name: _describe_input(i) for i in plan.inputs}, **_OWN_PARAMETERS})
     parameters = [_parameter(i) for i in plan.inputs] + _own_parameters()
     body.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     body.__annotations__ = {p.name: p.annotation for p in parameters}
@@ -108,7 +108,7 @@ def _docstring(about: str, parameters: Mapping[str, str]) -> str:
     return "\n".join([" ".join(about.split()), "", "Args:", *lines])
 
 
-def _shown(spec: InputPlan) -> str:
+def _describe_input(spec: InputPlan) -> str:
     default = f" (default: {spec.default_file} of the catalog)" if spec.default_file else ""
     return f"{spec.description}{default}"
 

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from blocks.ledger import RunRow
 from blocks.ledger.tables.records import ANNOUNCED
-from flows.steps.inputs import restored
+from flows.steps.inputs import inputs_from_json
 from workflows.core.compile.effects import find_acts
 from workflows.core.errors import UsageError
 from workflows.core.plans.plan import Plan
@@ -70,7 +70,7 @@ def earlier_start(
                 f"the run {run_id} began with a real model",
                 "leave --offline (PHASELINE_MODEL=offline) out, or choose another --run-id",
             )
-        return Earlier(row.offline, restored(row.inputs), bool(row.labels.get(RESTORED)))
+        return Earlier(row.offline, inputs_from_json(row.inputs), bool(row.labels.get(RESTORED)))
     if manifest is None:
         return Earlier(offline)
     if manifest.get("workflow") != plan.workflow:
@@ -90,7 +90,7 @@ def earlier_start(
             f"the run {run_id} in the storage began with a real model",
             "leave --offline (PHASELINE_MODEL=offline) out, or choose another --run-id",
         )
-    given = restored(row.inputs) if row is not None else {}
+    given = inputs_from_json(row.inputs) if row is not None else {}
     return Earlier(was_offline, {**_inputs(manifest, run_id), **given}, restored=True)
 
 
@@ -112,7 +112,7 @@ def _needing_a_ledger(plan: Plan) -> Iterator[str]:
 
 def _inputs(manifest: Mapping[str, Any], run_id: str) -> dict[str, Any]:
     try:
-        return restored(manifest.get("inputs") or {})
+        return inputs_from_json(manifest.get("inputs") or {})
     except (ValidationError, TypeError, AttributeError):
         raise Unrestorable(
             f"the inputs of the run {run_id} in the storage cannot be read",

@@ -46,7 +46,7 @@ async def hold(run_id: str, waits: Sequence[Mapping[str, Any]]) -> None:
     run = context.flow_run
     deployed = run.deployment_id is not None
     # Nothing reads what is filled in for a flow run that no worker takes up again.
-    only = offered(waits) if deployed else None
+    only = question_for_form(waits) if deployed else None
     base = str(only["wait_id"]) if only else "waiting"
     state: State[Any] = (Suspended if deployed else Paused)(
         timeout_seconds=None,
@@ -117,7 +117,7 @@ def _vote(ledger: Ledger, tenant: str, wait: WaitRow, filled: Any) -> None:
         return
 
 
-def offered(waits: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+def question_for_form(waits: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
     """The one question that Prefect's form can answer."""
     for_people = [w for w in waits if w["kind"] in _OF_PEOPLE]
     if len(waits) != 1 or len(for_people) != 1 or for_people[0]["assignees"]:

@@ -95,7 +95,7 @@ class Launch:
         return Vigil(self.patience, self.on_event, self.hurry)
 
 
-async def expected(ledger: Ledger, launch: Launch) -> tuple[RunState, int] | None:
+async def read_expected_state(ledger: Ledger, launch: Launch) -> tuple[RunState, int] | None:
     """What the run must be like for this start. Raises NothingToWake for one that nobody may wake.
 
     A flow run that goes on with what it began itself is woken too: a worker took it up again.
@@ -150,7 +150,7 @@ def refuse_ungiven(row: RunRow | None, given: Collection[str], command: str = ""
         raise ungiven_run(row, command)
 
 
-def chosen(plan: Plan, given: Mapping[str, Any]) -> list[str]:
+def chosen_inputs(plan: Plan, given: Mapping[str, Any]) -> list[str]:
     """The inputs that are given and are not the default: a deployed flow is given every default, too."""
     defaults = {i.name: i.default for i in plan.inputs}
     return sorted(name for name, value in given.items() if value != defaults.get(name))
@@ -162,7 +162,7 @@ def run_start(plan: Plan, launch: Launch, store: ArtifactStore, given: Mapping[s
     Which inputs it was given is in the same commit as the row. They follow once their bodies are stored; who
     finds the row without them must not take the defaults for them.
     """
-    ungiven = chosen(plan, given)
+    ungiven = chosen_inputs(plan, given)
     return RunStart(
         run_id=launch.run_id,
         workflow=plan.workflow,

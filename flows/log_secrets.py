@@ -16,12 +16,14 @@ def mask_logs() -> None:
     before = logging.getLogRecordFactory()
     if getattr(before, "masks", False):
         return
-    masking = functools.partial(_masked, before)
+    masking = functools.partial(_make_masked_record, before)
     masking.masks = True  # type: ignore[attr-defined]
     logging.setLogRecordFactory(masking)
 
 
-def _masked(before: Callable[..., logging.LogRecord], *given: Any, **named: Any) -> logging.LogRecord:
+def _make_masked_record(
+    before: Callable[..., logging.LogRecord], *given: Any, **named: Any
+) -> logging.LogRecord:
     record = before(*given, **named)
     known = secrets.current_secrets()
     if not known:

@@ -114,7 +114,7 @@ def step_document(end: StepEnd, context: RunContext) -> dict[str, Any]:
 async def outcome_of(scope: Scope, error: BaseException | None, cancelled: bool) -> RunOutcome:
     """How a walked scope ended; its outputs are published where people find them."""
     execution, plan = scope.execution, scope.plan
-    context, failed = execution.context, scope.failed()
+    context, failed = execution.context, scope.first_failed()
     status, shown = "completed", None
     if cancelled:
         status = "cancelled"
@@ -122,12 +122,12 @@ async def outcome_of(scope: Scope, error: BaseException | None, cancelled: bool)
         status, shown = "stopped", shown_error(execution.held_up)
     elif error is not None:
         status, shown = "failed", shown_error(error)
-    elif failed is None and (waiting := scope.waiting()) is not None:
+    elif failed is None and (waiting := scope.first_waiting()) is not None:
         status, shown = "waiting", {**shown_error(waiting.error or RuntimeError()), "step": waiting.path}
     elif failed is not None:
         status, shown = "failed", {**shown_error(failed.error or RuntimeError()), "step": failed.path}
     refs = {n: v.ref for n in plan.outputs if (v := scope.values.get(n)) and v.ref}
-    places, fault = await _published(refs, context)
+    places, fault = await _publish(refs, context)
     if fault is not None and status == "completed":
         # The steps are done and stay so; continued, the run publishes again.
         if isinstance(fault, PatienceOver):
@@ -148,7 +148,7 @@ async def outcome_of(scope: Scope, error: BaseException | None, cancelled: bool)
     )
 
 
-async def _published(
+async def _publish(
     refs: Mapping[str, Ref], context: RunContext
 ) -> tuple[dict[str, str], PhaselineError | None]:
     """Where each output is for people, and why one is not there."""

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from blocks.ledger import Ledger, RunRow, StepRecord
 from blocks.ledger.waits.waits import WaitRow
 from blocks.storage.artifacts import ArtifactStore
-from flows.steps.inputs import restored
+from flows.steps.inputs import inputs_from_json
 from tasks.conversation.conversations import paid_turns
 from tasks.failures import CONVERSATION_ENDS
 from tasks.results import StepResult
@@ -68,7 +68,7 @@ async def known_of(ledger: Ledger, store: ArtifactStore, row: RunRow) -> Known:
     return Known(
         plan=proved_plan(manifest, row.plan_digest),
         steps={r.step_path: r for r in records},
-        inputs=_digests(restored(row.inputs)),
+        inputs=_digests(inputs_from_json(row.inputs)),
         ended=row.state == "completed",
         unreadable=unreadable,
         turns={r.step_path: n for r in records if (n := await _paid_turns(ledger, row, r))},
@@ -113,7 +113,7 @@ def preview(plan: Plan, known: Known, redo: Sequence[str] = ()) -> list[StepPrev
 
     redo: ids of steps that are to be done again, the first one as a person named it.
     """
-    looking = _Looking(plan, known, tuple(redo))
+    looking = _PreviewPass(plan, known, tuple(redo))
     found = [looking.at(step) for step in plan.steps]
     found += [looking.at_last(step, found) for step in plan.finally_]
     here = {step.step for step in found}
@@ -130,7 +130,7 @@ def moves(steps: Iterable[StepPreview]) -> bool:
     return any(step.action not in ("reuse", "orphaned") for step in steps)
 
 
-class _Looking:
+class _PreviewPass:
     """One pass over a plan in its order: what is reused is known to the steps after it."""
 
     def __init__(self, plan: Plan, known: Known, redo: tuple[str, ...]) -> None:
@@ -144,7 +144,7 @@ class _Looking:
 
     def at(self, step: StepPlan) -> StepPreview:
         """What happens to a step; its followers see what it leaves."""
-        found = self._decided(step)
+        found = self._decide(step)
         output = self._output(step) if found.action == "reuse" else None
         if output is None:
             self._values.pop(step.output.name, None)
@@ -163,53 +163,53 @@ class _Looking:
             return StepPreview(step.id, "rerun", "the run goes on before it")
         return found
 
-    def _decided(self, step: StepPlan) -> StepPreview:
+    def _decide(self, step: StepPlan) -> StepPreview:
         if step.id in self._redo:
             return StepPreview(step.id, "rerun", self._why_redone(step))
         if step.repeat is not None:
-            return self._repeated(step)
+            return self._preview_repeat(step)
         record = self._record(step.id)
         if record is None:
-            return self._unstarted(step)
+            return self._preview_unstarted(step)
         if record.state == "completed":
-            return self._finished(step, record)
+            return self._preview_completed(step, record)
         if record.state == "skipped":
-            return self._skipped(step)
-        return self._unfinished(step, record)
+            return self._preview_skipped(step)
+        return self._preview_unfinished(step, record)
 
     def _why_redone(self, step: StepPlan) -> str:
         if step.id == self._redo[0]:
             return "it is to be done again"
         return f"follows {next(d for d in step.depends_on if d in self._redo)}, which runs again"
 
-    def _finished(self, step: StepPlan, record: StepRecord) -> StepPreview:
-        reason = self._changed(step, record)
+    def _preview_completed(self, step: StepPlan, record: StepRecord) -> StepPreview:
+        reason = self._why_changed(step, record)
         if not reason and record.step_path in self._known.unreadable:
             reason = f"its body is unreadable: {self._known.unreadable[record.step_path]}"
         return StepPreview(step.id, "rerun" if reason else "reuse", reason)
 
-    def _skipped(self, step: StepPlan) -> StepPreview:
-        anew = self._follows(step)
-        if anew or self._redefined(step):
+    def _preview_skipped(self, step: StepPlan) -> StepPreview:
+        anew = self._why_follows(step)
+        if anew or self._is_redefined(step):
             return StepPreview(step.id, "goes on", "it was skipped; its condition is looked at again")
         return StepPreview(step.id, "reuse", "it was skipped")
 
-    def _unfinished(self, step: StepPlan, record: StepRecord) -> StepPreview:
+    def _preview_unfinished(self, step: StepPlan, record: StepRecord) -> StepPreview:
         if record.state == "failed":
             message = (record.error or {}).get("message", "")
             return StepPreview(step.id, "rerun", "it failed" + (f": {message}" if message else ""))
         if record.state == "dropped":
             return StepPreview(step.id, "rerun", "its result was taken back")
-        if record.content_key and (reason := self._changed(step, record)):
+        if record.content_key and (reason := self._why_changed(step, record)):
             return StepPreview(step.id, "rerun", reason)
-        if reason := self._standing(step):
+        if reason := self._where_under_way(step):
             return StepPreview(step.id, "goes on", reason)
         if record.state == "not_started":
-            return self._unstarted(step)
+            return self._preview_unstarted(step)
         cut = {"running": "it was cut off", "cancelled": "it was cancelled"}
         return StepPreview(step.id, "rerun", cut.get(record.state, f"it was {record.state}"))
 
-    def _standing(self, step: StepPlan) -> str:
+    def _where_under_way(self, step: StepPlan) -> str:
         """Where a step that is under way goes on; "" when nothing of it is there yet."""
         waits = [w for w in self._known.waits if within(w.step_path, step.id) and w.state != "cancelled"]
         if waits:
@@ -227,7 +227,7 @@ class _Looking:
         parts += [f"{turns} turns of others are paid"] if turns else []
         return ", ".join(parts)
 
-    def _repeated(self, step: StepPlan) -> StepPreview:
+    def _preview_repeat(self, step: StepPlan) -> StepPreview:
         """A step that is done again and again has a row per iteration and none of its own."""
         assert step.repeat is not None
         previous: str | None = None
@@ -237,55 +237,55 @@ class _Looking:
             if record is None:
                 count -= 1
                 break
-            reason = self._changed(step, record, {"iteration": count, "previous": previous})
+            reason = self._why_changed(step, record, {"iteration": count, "previous": previous})
             if reason or record.state != "completed":
-                return self._iteration(step, record, count, reason)
+                return self._preview_iteration(step, record, count, reason)
             result = StepResult.model_validate(record.result)
             if record.step_path in self._known.unreadable:
                 return StepPreview(step.id, "rerun", self._known.unreadable[record.step_path])
             previous = result.output.sha256 if result.output else None
         if not count:
-            return self._unstarted(step)
+            return self._preview_unstarted(step)
         if self._known.ended or count == step.repeat.max or step.id in self._started:
             return StepPreview(step.id, "reuse")
         return StepPreview(step.id, "goes on", f"{count} iterations are finished")
 
-    def _iteration(self, step: StepPlan, record: StepRecord, count: int, changed: str) -> StepPreview:
+    def _preview_iteration(self, step: StepPlan, record: StepRecord, count: int, changed: str) -> StepPreview:
         if changed:
             return StepPreview(step.id, "rerun", changed)
         if record.state == "failed":
             return StepPreview(step.id, "rerun", f"iteration {count} failed")
         return StepPreview(step.id, "goes on", f"in iteration {count}")
 
-    def _unstarted(self, step: StepPlan) -> StepPreview:
+    def _preview_unstarted(self, step: StepPlan) -> StepPreview:
         plan = self._known.plan
         known = plan is None or any(s.id == step.id for s in (*plan.steps, *plan.finally_))
         return StepPreview(
             step.id, "new", "it has not run yet" if known else "the workflow did not have it before"
         )
 
-    def _changed(self, step: StepPlan, record: StepRecord, part: Any = None) -> str:
+    def _why_changed(self, step: StepPlan, record: StepRecord, part: Any = None) -> str:
         """Why a record is not of this very work; "" when it is."""
         missing = [name for name in step.reads if name in self._again and name not in self._values]
         values = {name: self._values[name] for name in step.reads if name in self._values}
         if not missing and content_key(step, values, part) == record.content_key:
             return ""
-        if self._redefined(step):
+        if self._is_redefined(step):
             return "its definition changed"
         if missing:
-            return self._follows(step)
-        names = self._renewed(step, record)
+            return self._why_follows(step)
+        names = self._changed_inputs(step, record)
         return f"its inputs changed: {', '.join(names)}" if names else "its definition or its inputs changed"
 
-    def _follows(self, step: StepPlan) -> str:
+    def _why_follows(self, step: StepPlan) -> str:
         anew = next((self._again[n] for n in step.reads if n in self._again and n not in self._values), None)
         return f"follows {anew}, which runs again" if anew else ""
 
-    def _redefined(self, step: StepPlan) -> bool:
+    def _is_redefined(self, step: StepPlan) -> bool:
         before = self._before(step.id)
         return before is not None and before.definition != step.definition
 
-    def _renewed(self, step: StepPlan, record: StepRecord) -> list[str]:
+    def _changed_inputs(self, step: StepPlan, record: StepRecord) -> list[str]:
         """What it reads that it did not read before, or that was made after it."""
         before = self._before(step.id)
         more = set(step.reads).symmetric_difference(before.reads if before is not None else step.reads)

@@ -28,8 +28,8 @@ from flows.holding import close_held, take_answers
 from flows.launch import (
     Launch,
     LostRun,
-    chosen,
-    expected,
+    chosen_inputs,
+    read_expected_state,
     refuse_other_storage,
     refuse_ungiven,
     run_start,
@@ -38,7 +38,7 @@ from flows.launch import (
 from flows.outcome import RunOutcome, outcome_of
 from flows.steady_heap import steady_heap
 from flows.steps.execution import Execution
-from flows.steps.inputs import bound_values, recorded
+from flows.steps.inputs import bound_values, inputs_to_json
 from flows.steps.keeper import Keeper, shown_error
 from flows.steps.orchestration import outwait
 from flows.steps.scope import Scope
@@ -140,7 +140,7 @@ async def _held_run(
             # would not be held up any more.
             manifest = await store.read_manifest(launch.tenant, launch.run_id)
             earlier_start(plan, launch.run_id, launch.offline, None, manifest)
-        launch = replace(launch, expect=await expected(ledger, launch))
+        launch = replace(launch, expect=await read_expected_state(ledger, launch))
         if launch.announced is not None:
             lease, launch.announced.taken = launch.announced.lease, True
             await ledger.change_run(lease, flow_run_id=launch.flow_run_id)
@@ -149,7 +149,7 @@ async def _held_run(
         reach_boundary("run.begun")
         held = _Held(plan, launch, store, ledger, lease, started, manifest)
         try:
-            return await _walked(held, given, storage)
+            return await _walk_run(held, given, storage)
         except BaseException as fault:
             if isinstance(fault, asyncio.CancelledError):
                 launch.hurry.set()
@@ -199,9 +199,9 @@ async def _abandon(held: _Held, fault: BaseException) -> None:
             fault.continued_by(f"phaseline resume {launch.run_id}")
 
 
-async def _walked(held: _Held, given: Mapping[str, Any], storage: Awaitable[Any]) -> RunOutcome:
+async def _walk_run(held: _Held, given: Mapping[str, Any], storage: Awaitable[Any]) -> RunOutcome:
     plan, launch, lease = held.plan, held.launch, held.lease
-    refuse_ungiven(lease.previous, chosen(plan, given))
+    refuse_ungiven(lease.previous, chosen_inputs(plan, given))
     manifest = held.unknown
     if not lease.created:
         manifest = await held.store.read_manifest(launch.tenant, launch.run_id)
@@ -211,14 +211,14 @@ async def _walked(held: _Held, given: Mapping[str, Any], storage: Awaitable[Any]
     earlier = earlier_start(plan, launch.run_id, launch.offline, lease.previous, manifest)
     context = _context(held, earlier.offline, restored=earlier.restored)
     _tell_distrust(held, earlier, manifest)
-    async with _current(context):
+    async with _enter_context(context):
         for agent in agents_of(plan):
             context.connection(agent)  # a missing key is told before anything starts
         known = {i.name for i in plan.inputs}
         before = {n: v for n, v in earlier.inputs.items() if n in known}
         values = await bound_values(plan, {**before, **given}, context)
         await _refuse_lost_inputs(held, {n: values[n] for n in before if n not in given})
-        inputs = recorded(values)
+        inputs = inputs_to_json(values)
         labels = _labels(held, restored=earlier.restored)
         await held.ledger.change_run(lease, inputs=inputs, plan_digest=plan.definition, labels=labels)
         reach_boundary("run.bound")
@@ -241,15 +241,15 @@ async def _walked(held: _Held, given: Mapping[str, Any], storage: Awaitable[Any]
         context.budgets = Budgets(Durable(held.ledger, lease))
         await context.budgets.set_ceilings("", plan.budget)
         context.on_event("run.started", told)
-        for path in _asking(plan, keeper.cut_off) if not earlier.offline else ():
+        for path in _those_asking(plan, keeper.cut_off) if not earlier.offline else ():
             context.on_event("step.interrupted", {"step": path})
         held.walk.begun = True
-        async with _guarded(held, execution):
+        async with _keep_lease(held, execution):
             with steady_heap():
-                return await _ended(held, Scope(plan, values, execution))
+                return await _finish_run(held, Scope(plan, values, execution))
 
 
-def _asking(plan: Plan, paths: Sequence[str]) -> Iterator[str]:
+def _those_asking(plan: Plan, paths: Sequence[str]) -> Iterator[str]:
     """Those of units that may have been asking a model."""
     kinds = {step.id: step.kind for step in (*plan.steps, *plan.finally_)}
     return (path for path in paths if kinds.get(path.split("/")[0]) in ("agent", "panel", "workflow"))
@@ -344,14 +344,14 @@ def _context(held: _Held, offline: bool, *, restored: bool) -> RunContext:
     )
 
 
-async def _ended(held: _Held, scope: Scope) -> RunOutcome:
+async def _finish_run(held: _Held, scope: Scope) -> RunOutcome:
     """The walk, then its end in the ledger."""
     active = held.lease.previous.active_us / 1e6 if held.lease.previous else 0.0
     error, cancelled = await walk_to_end(scope, _time_left(held.plan, active))
     outcome = await outcome_of(scope, error, cancelled)
     outcome = outcome.of_launch(held.launch.flow_run_id, time.monotonic() - held.started)
-    outcome = _going_on(outcome, scope.execution.held_up)
-    outcome = await _in_vain(held, scope.execution, outcome)
+    outcome = _with_wake_time(outcome, scope.execution.held_up)
+    outcome = await _end_vain_wakes(held, scope.execution, outcome)
     outputs = {n: r.model_dump(mode="json") for n, r in outcome.outputs.items()}
     of_run = {"tenant": held.launch.tenant, "run_id": held.launch.run_id}
     outputs = await spill(outputs, held.store, kind=RUN_OUTPUTS, **of_run)
@@ -365,13 +365,13 @@ async def _ended(held: _Held, scope: Scope) -> RunOutcome:
         error=outcome.error,
         wake_at=None if outcome.wake_at is None else int(outcome.wake_at.timestamp() * 1_000_000),
         wake_reason=(outcome.error or {}).get("message", "") if outcome.wake_at else "",
-        waited=_waited(scope.execution.held_up),
+        waited=_seconds_waited(scope.execution.held_up),
     )
     reach_boundary("run.finished", subject=outcome.status)
     return outcome
 
 
-async def _in_vain(held: _Held, execution: Execution, outcome: RunOutcome) -> RunOutcome:
+async def _end_vain_wakes(held: _Held, execution: Execution, outcome: RunOutcome) -> RunOutcome:
     """A run that was woken often and did nothing each time does not go on by itself any more."""
     previous = held.lease.previous
     if previous is None or outcome.wake_at is None:
@@ -391,7 +391,7 @@ async def _in_vain(held: _Held, execution: Execution, outcome: RunOutcome) -> Ru
     return outcome
 
 
-def _going_on(outcome: RunOutcome, stopped: PhaselineError | None) -> RunOutcome:
+def _with_wake_time(outcome: RunOutcome, stopped: PhaselineError | None) -> RunOutcome:
     """The end of a run with the time at which it goes on by itself, if it does, which its error says too."""
     wake_at = _wake_at(stopped, outcome.status)
     if wake_at is None or not isinstance(stopped, PatienceOver):
@@ -409,7 +409,7 @@ def _wake_at(stopped: PhaselineError | None, status: str) -> datetime | None:
     return stopped.reset_at or now_utc() + timedelta(seconds=PARKED_SECONDS)
 
 
-def _waited(stopped: PhaselineError | None) -> float:
+def _seconds_waited(stopped: PhaselineError | None) -> float:
     """Seconds that a run waited for what stopped it, and did not work."""
     return stopped.waited if isinstance(stopped, PatienceOver) else 0.0
 
@@ -447,7 +447,7 @@ async def _meanwhile(work: Coroutine[Any, Any, Any]) -> AsyncIterator[asyncio.Ta
 
 
 @contextlib.asynccontextmanager
-async def _current(context: RunContext) -> AsyncIterator[None]:
+async def _enter_context(context: RunContext) -> AsyncIterator[None]:
     token = run_context.enter(context)
     try:
         yield
@@ -463,7 +463,7 @@ async def _current(context: RunContext) -> AsyncIterator[None]:
 
 
 @contextlib.asynccontextmanager
-async def _guarded(held: _Held, execution: Execution) -> AsyncIterator[None]:
+async def _keep_lease(held: _Held, execution: Execution) -> AsyncIterator[None]:
     """Keeps the lease; when it is lost, what runs here is stopped at once."""
     here = asyncio.current_task()
     assert here is not None

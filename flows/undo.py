@@ -13,7 +13,7 @@ from blocks.patience import Patience, PatienceOver, Vigil
 from blocks.settings import Settings
 from blocks.storage.artifacts import ArtifactStore
 from flows.completed_rows import Completed, completed_rows
-from flows.steps.inputs import known_value, restored
+from flows.steps.inputs import inputs_from_json, known_value
 from tasks.context import RunContext
 from tasks.doers.skill_arguments import fill_arguments, problems_of, with_secrets
 from tasks.durable import Durable
@@ -90,7 +90,7 @@ async def undo_run(
     Raises RunHeld, StorageError, LedgerError.
     """
     with ArtifactStore.open(settings.storage, environ=environ, vigil=Vigil(patience)) as store:
-        async with _taken(ledger, row) as lease:
+        async with _hold_run(ledger, row) as lease:
             context = RunContext(
                 run_id=row.run_id,
                 catalog_root=settings.catalog,
@@ -103,15 +103,17 @@ async def undo_run(
             )
             records = {r.step_path: r for r in await ledger.steps(row.tenant, row.run_id)}
             specs = {i.name: i for i in plan.inputs}
-            inputs = {n: known_value(n, v, specs.get(n)) for n, v in restored(row.inputs).items()}
+            inputs = {n: known_value(n, v, specs.get(n)) for n, v in inputs_from_json(row.inputs).items()}
             found = await completed_rows(plan, records, inputs, "", context)
             found.sort(key=lambda done: done.ended, reverse=True)
             undone = [await _undo(done, context) for done in found]
-            return TakenBack(undone, _left(await ledger.effects.of_run(row.tenant, row.run_id), undone))
+            return TakenBack(
+                undone, _effects_left(await ledger.effects.of_run(row.tenant, row.run_id), undone)
+            )
 
 
 @asynccontextmanager
-async def _taken(ledger: Ledger, row: RunRow) -> AsyncIterator[Lease]:
+async def _hold_run(ledger: Ledger, row: RunRow) -> AsyncIterator[Lease]:
     """The run, held while its steps are taken back."""
     start = RunStart(run_id=row.run_id, tenant=row.tenant, workflow=row.workflow, take_back=True)
     lease = await ledger.begin_run(start)
@@ -126,7 +128,7 @@ async def _taken(ledger: Ledger, row: RunRow) -> AsyncIterator[Lease]:
 async def _undo(done: Completed, context: RunContext) -> Undone:
     again = f"phaseline cancel {context.run_id} --undo"
     try:
-        told = await _called(done, context)
+        told = await _call_undo(done, context)
         if told.is_error:
             raise NotUndone(str(told.content), f"take back '{done.path}' by hand")
         await _close_effects(done.path, context)
@@ -144,7 +146,7 @@ async def _undo(done: Completed, context: RunContext) -> Undone:
     return Undone(done.path, True, f"taken back by {done.undo.handler.handler}")
 
 
-async def _called(done: Completed, context: RunContext) -> ToolResult:
+async def _call_undo(done: Completed, context: RunContext) -> ToolResult:
     """Calls the handler through the gate, so that it is done once whatever happens."""
     undo = done.undo
     arguments = await fill_arguments(undo.handler, undo.args, done.values, {}, context)
@@ -169,17 +171,17 @@ async def _called(done: Completed, context: RunContext) -> ToolResult:
         effect=effect,
         ordinal=0,
         send=send,
-        people=_asked(done.step.people),
+        people=_deciders_without_end(done.step.people),
     )
 
 
-def _asked(people: DecidersPlan | None) -> DecidersPlan | None:
+def _deciders_without_end(people: DecidersPlan | None) -> DecidersPlan | None:
     """Who answers about taking back; without end, since nobody is asked about that a second time."""
     ended = {"deadline": None, "on_timeout": "fail", "escalate_to": ()}
     return None if people is None else people.model_copy(update=ended)
 
 
-def _left(effects: Sequence[EffectRow], undone: Sequence[Undone]) -> list[Left]:
+def _effects_left(effects: Sequence[EffectRow], undone: Sequence[Undone]) -> list[Left]:
     """Effects that happened, or may have, and that no `undo` spoke of."""
     told = tuple(end.step for end in undone)
     return [

@@ -221,10 +221,10 @@ def with_registered(text: str, agent_id: str) -> str | None:
         made = re.sub(r"^agents:.*$", "agents:\n" + entry.rstrip("\n"), text, count=1, flags=re.MULTILINE)
     else:
         made = text.rstrip("\r\n") + "\n\n" + entry
-    return made if _registered(made) == [*(_registered(text) or []), agent_id] else None
+    return made if _registered_ids(made) == [*(_registered_ids(text) or []), agent_id] else None
 
 
-def _registered(text: str) -> list[str] | None:
+def _registered_ids(text: str) -> list[str] | None:
     """The ids of a registry; None when the text is none."""
     try:
         source = parse_source(text.encode(), REGISTRY)

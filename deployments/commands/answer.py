@@ -15,11 +15,11 @@ from blocks.ledger.waits.votes import SAID
 from blocks.ledger.waits.waits import Decision, WaitRow
 from blocks.settings import Settings
 from deployments.runs.continuation import going_on
-from deployments.runs.lookup import TENANT, learn_secrets_of, opened, settings_of
+from deployments.runs.lookup import TENANT, learn_secrets_of, open_ledger, settings_of
 from deployments.runs.sweep import sweep
 from deployments.terminal.display import Out
-from deployments.terminal.json_arguments import read_object, typed
-from flows.answers import kept
+from deployments.terminal.json_arguments import parse_field, read_object
+from flows.answers import scrub_secrets
 from workflows.core.errors import UsageError
 
 
@@ -27,24 +27,24 @@ def execute(args: argparse.Namespace, out: Out) -> int:
     """Records the answer and says how the run goes on, or lets it go on. Raises UsageError."""
     settings = settings_of(args)
     voter, account, note = _identity(args, settings)
-    with opened(settings, decides=True) as ledger:
+    with open_ledger(settings, decides=True) as ledger:
         known = ledger.waits.get(TENANT, args.wait_id)
         if known is not None:
             learn_secrets_of(ledger.reader.get_run(TENANT, known.run_id))
         # Not the run this is about: it would be at work in the background when it is to go on here.
         sweep(ledger, out, args.home, args.places, but=known.run_id if known else "")
-        row = _voted(args, ledger, voter, account, note)
+        row = _vote(args, ledger, voter, account, note)
         after = going_on(ledger, row.run_id, args.home, args.places, out)
     still = f"{_approvals(row)} of {row.quorum} so far" if row.state == "open" else f"it is {row.state}"
     out.line(f"{row.wait_id}: {SAID[_decision(args)]} by {voter}; {still}", "green")
     if args.resume and not after.woken and not after.taken_back:
-        return _resumed(row.run_id, args, out, failed=after.failed)
+        return _resume_run(row.run_id, args, out, failed=after.failed)
     out.document({**_document(row, voter), **after.to_document()})
     after.print(out)
     return 0
 
 
-def _resumed(run_id: str, args: argparse.Namespace, out: Out, *, failed: bool) -> int:
+def _resume_run(run_id: str, args: argparse.Namespace, out: Out, *, failed: bool) -> int:
     from deployments.commands import resume
     from deployments.terminal.arguments import read
 
@@ -54,10 +54,10 @@ def _resumed(run_id: str, args: argparse.Namespace, out: Out, *, failed: bool) -
     return resume.execute(read([*args.places, "resume", run_id, "--use", "stored", *woken]), out)
 
 
-def _voted(args: argparse.Namespace, ledger: Ledger, voter: str, account: str, note: str) -> WaitRow:
+def _vote(args: argparse.Namespace, ledger: Ledger, voter: str, account: str, note: str) -> WaitRow:
     known = ledger.waits.get(TENANT, args.wait_id)
     data = _data(args.data, args.fields, known.form if known is not None else {})
-    data, note = kept(data, os.environ), kept(note, os.environ)
+    data, note = scrub_secrets(data, os.environ), scrub_secrets(note, os.environ)
     vote = ledger.waits.vote
     who = {"account": account} if account else {"local_admin": True}
     return vote(TENANT, args.wait_id, voter, _decision(args), data, note=note, **who)
@@ -101,7 +101,7 @@ def _data(given: str | None, fields: Sequence[str], form: Mapping[str, Any]) -> 
         name, equals, text = pair.partition("=")
         if not equals or not name:
             raise UsageError(f"'{pair}' is no field", "write -f name=value")
-        data = {**(data or {}), name: typed(text, known.get(name))}
+        data = {**(data or {}), name: parse_field(text, known.get(name))}
     return data
 
 

@@ -17,7 +17,7 @@ from blocks.settings import Settings
 from deployments.catalogs.opening import open_catalog
 from deployments.runs.continuation import end_flow_run
 from deployments.runs.drift import plan_now, stored_plan
-from deployments.runs.lookup import TENANT, find_run, opened, settings_of
+from deployments.runs.lookup import TENANT, find_run, open_ledger, settings_of
 from deployments.terminal.display import Out
 from workflows.core.errors import PhaselineError, UsageError
 
@@ -32,9 +32,9 @@ _LOOK = 0.2
 def execute(args: argparse.Namespace, out: Out) -> int:
     """Cancels the run; 1 when it did not end, or when something could not be taken back."""
     settings = settings_of(args)
-    with opened(settings, decides=True) as ledger:
+    with open_ledger(settings, decides=True) as ledger:
         before = find_run(ledger.reader, args.run_id, settings)
-        row = _ended(ledger, before, out)
+        row = _await_end(ledger, before, out)
         if row.state == "completed" and not args.undo:
             raise UsageError(
                 f"the run {row.run_id} is completed",
@@ -54,7 +54,7 @@ def execute(args: argparse.Namespace, out: Out) -> int:
     return 0 if now.state == "cancelled" and (back is None or back.settled) else 1
 
 
-def _ended(ledger: Ledger, row: RunRow, out: Out) -> RunRow:
+def _await_end(ledger: Ledger, row: RunRow, out: Out) -> RunRow:
     """The run once nobody works on it. Raises PhaselineError when it does not end."""
     deadline, asked = time.monotonic() + PATIENCE, False
     while True:

@@ -26,7 +26,7 @@ class _Report:
 def execute(args: argparse.Namespace, out: Out) -> int:
     """Exit code 2 when there is a mistake, or with --strict a warning."""
     catalog = open_catalog(args.catalog)
-    report = _named(catalog, args.workflows) if args.workflows else _whole(catalog)
+    report = _check_named(catalog, args.workflows) if args.workflows else _check_whole(catalog)
     ok = not (report.errors or (args.strict and report.warnings))
     out.document(
         {
@@ -39,7 +39,7 @@ def execute(args: argparse.Namespace, out: Out) -> int:
     return 0 if ok else 2
 
 
-def _whole(catalog: Catalog) -> _Report:
+def _check_whole(catalog: Catalog) -> _Report:
     found = check_catalog(catalog)
     counts = (
         (len(catalog.workflows), "workflow"),
@@ -48,12 +48,12 @@ def _whole(catalog: Catalog) -> _Report:
         (len(catalog.robots), "robot"),
         (len(catalog.rules), "routing rule"),
     )
-    report = _Report(", ".join(counted(n, word) for n, word in counts))
+    report = _Report(", ".join(count_of(n, word) for n, word in counts))
     report.add(found.errors, found.warnings)
     return report
 
 
-def _named(catalog: Catalog, names: list[str]) -> _Report:
+def _check_named(catalog: Catalog, names: list[str]) -> _Report:
     """Only the named workflows, and the broken files they could refer to."""
     report = _Report(", ".join(names))
     for name in names:
@@ -70,15 +70,15 @@ def _print(report: _Report, ok: bool, out: Out) -> None:
             out.line(text, style)
     if report.errors or report.warnings:
         files = {m.file for m in (*report.errors, *report.warnings)}
-        errors, warnings = counted(len(report.errors), "error"), counted(len(report.warnings), "warning")
+        errors, warnings = count_of(len(report.errors), "error"), count_of(len(report.warnings), "warning")
         out.line()
-        out.line(f"{errors}, {warnings} in {counted(len(files), 'file')}", "bold")
+        out.line(f"{errors}, {warnings} in {count_of(len(files), 'file')}", "bold")
     if ok:
         out.line(f"ok: {report.checked}", "green")
     elif not report.errors:
         out.line("--strict: warnings count as errors", "red")
 
 
-def counted(number: int, word: str) -> str:
+def count_of(number: int, word: str) -> str:
     """`1 file`, `2 files`."""
     return f"{number:,} {word}" + ("" if number == 1 else "s")

@@ -9,20 +9,20 @@ from typing import Any
 
 from blocks.ledger.waits.waits import Delivery
 from deployments.runs.continuation import going_on
-from deployments.runs.lookup import TENANT, opened, settings_of
+from deployments.runs.lookup import TENANT, open_ledger, settings_of
 from deployments.runs.sweep import sweep
 from deployments.terminal.display import Out
 from deployments.terminal.json_arguments import read_object
-from flows.answers import kept
+from flows.answers import scrub_secrets
 
 
 def execute(args: argparse.Namespace, out: Out) -> int:
     """Keeps the event and says which wait it answers; the same --key and --id twice are one event."""
     payload = read_object(args.data, "--data") if args.data is not None else {}
-    payload = kept(payload, os.environ)
+    payload = scrub_secrets(payload, os.environ)
     event_id = args.id or uuid.uuid4().hex
     document: dict[str, Any] = {"event_id": event_id, "type": args.type, "key": args.key}
-    with opened(settings_of(args), decides=True) as ledger:
+    with open_ledger(settings_of(args), decides=True) as ledger:
         told = ledger.waits.deliver(TENANT, args.type, args.key, event_id, payload)
         row = told.wait
         # Only then is it known which run this is about.

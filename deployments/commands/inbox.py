@@ -8,7 +8,7 @@ from typing import Any
 
 from blocks.ledger.waits.documents import wait_document
 from blocks.ledger.waits.forms import field_lines
-from deployments.runs.lookup import TENANT, find_run, opened, settings_of
+from deployments.runs.lookup import TENANT, find_run, open_ledger, settings_of
 from deployments.runs.sweep import sweep
 from deployments.terminal.display import Out
 from deployments.terminal.next_commands import answering
@@ -18,7 +18,7 @@ from deployments.terminal.questions import print_lines, wait_lines
 def execute(args: argparse.Namespace, out: Out) -> int:
     """Lists the open waits, of one run or of all."""
     settings = settings_of(args)
-    with opened(settings) as ledger:
+    with open_ledger(settings) as ledger:
         sweep(ledger, out, args.home, args.places)
         if args.run is not None:
             find_run(ledger.reader, args.run, settings)

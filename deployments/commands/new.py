@@ -46,11 +46,13 @@ def execute(args: argparse.Namespace, out: Out) -> int:
         if root.exists() and (not root.is_dir() or any(root.iterdir())):
             raise UsageError(f"{root} exists and is not empty", "name a new folder")
         written = _write(root, catalog_files())
-        next_words = f"phaseline {_named(root)}run hello --offline"
+        next_words = f"phaseline {_catalog_option(root)}run hello --offline"
     else:
         root = args.catalog
         written = _write_into(root, args.kind, args.name, out)
-        next_words = f"phaseline {_named(root)}check" + (f" {args.name}" if args.kind == "workflow" else "")
+        next_words = f"phaseline {_catalog_option(root)}check" + (
+            f" {args.name}" if args.kind == "workflow" else ""
+        )
     out.document({"kind": args.kind, "name": args.name, "files": [str(root / f) for f in written]})
     shown = written if len(written) <= 12 else [*written[:10], f"... {len(written) - 10} more"]
     for file in shown:
@@ -59,7 +61,7 @@ def execute(args: argparse.Namespace, out: Out) -> int:
     return 0
 
 
-def _named(root: Path) -> str:
+def _catalog_option(root: Path) -> str:
     """The option that names this catalog, where a later command would not find it by itself."""
     return "" if root in (default_catalog(), DEFAULT_ROOT) else f"--catalog {shlex.quote(str(root))} "
 
@@ -84,7 +86,7 @@ def _write_into(root: Path, kind: str, name: str, out: Out) -> list[str]:
 
 
 def _refuse_read_only(root: Path) -> None:
-    shipped = root.resolve() == DEFAULT_ROOT.resolve() and provenance.installed()
+    shipped = root.resolve() == DEFAULT_ROOT.resolve() and provenance.is_installed()
     if shipped or not os.access(root, os.W_OK):
         what = "is the one installed with phaseline" if shipped else "may not be written"
         raise UsageError(

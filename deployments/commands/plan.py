@@ -42,11 +42,11 @@ def execute(args: argparse.Namespace, out: Out) -> int:
 
 def _show_reuse(args: argparse.Namespace, plan: Plan, out: Out) -> int:
     """What the run of --run-id would reuse of this plan."""
-    from deployments.runs.drift import drifted, preview_of, stored_plan
-    from deployments.runs.lookup import find_run, opened, settings_of
+    from deployments.runs.drift import has_drifted, preview_of, stored_plan
+    from deployments.runs.lookup import find_run, open_ledger, settings_of
 
     settings = settings_of(args)
-    with opened(settings) as ledger:
+    with open_ledger(settings) as ledger:
         row = find_run(ledger.reader, args.run_id, settings)
         if row.workflow != plan.workflow:
             raise UsageError(
@@ -54,7 +54,7 @@ def _show_reuse(args: argparse.Namespace, plan: Plan, out: Out) -> int:
                 f"phaseline show {row.run_id}",
             )
         settings = replace(settings, storage=row.storage or settings.storage)
-        drift = drifted(row, stored_plan(settings, row), plan)
+        drift = has_drifted(row, stored_plan(settings, row), plan)
         shown = preview_of(ledger, settings, row, plan, drift=drift)
     out.document(shown.to_document())
     shown.print(out)
@@ -115,7 +115,7 @@ def _row(number: int, step: StepPlan, prices: dict[str, Price], last: bool) -> t
     models = dict.fromkeys(agent.model.id for agent in step.agents)
     return (
         number,
-        step.id + (" (finally)" if last else "") + _repeated(step),
+        step.id + (" (finally)" if last else "") + _repetition(step),
         step.name if step.name != step.id else "",
         [agent.id for agent in step.agents] or doer(step),
         list(models),
@@ -182,7 +182,7 @@ def shown_budget(budget: BudgetPlan) -> str:
     return ", ".join(text for name, text in parts.items() if getattr(budget, name) is not None)
 
 
-def _repeated(step: StepPlan) -> str:
+def _repetition(step: StepPlan) -> str:
     each = ""
     if step.for_each is not None:
         known = isinstance(step.for_each.items, tuple)

@@ -50,14 +50,14 @@ def execute(args: argparse.Namespace, out: Out) -> int:
     root = _folder(args.keep)
 
     def work() -> int:
-        with _cleared(root, args.keep), _server(root / _SERVER, out):
-            return _proved(args, _subject(args, catalog, plan, given, answers), root, report, out)
+        with _clear_afterwards(root, args.keep), _server(root / _SERVER, out):
+            return _prove(args, _subject(args, catalog, plan, given, answers), root, report, out)
 
-    with _cleared(root, args.keep):  # here too: who proves may be killed
+    with _clear_afterwards(root, args.keep):  # here too: who proves may be killed
         return run_apart(work, out)
 
 
-def _proved(args: argparse.Namespace, subject: Subject, root: Path, report: Path | None, out: Out) -> int:
+def _prove(args: argparse.Namespace, subject: Subject, root: Path, report: Path | None, out: Out) -> int:
     from deployments.prover.report import document, markdown, print_proof
     from deployments.prover.sweep import Sweep, Wanted
 
@@ -136,7 +136,7 @@ def _folder(keep: str | None) -> Path:
 
 
 @contextlib.contextmanager
-def _cleared(root: Path, keep: str | None) -> Iterator[None]:
+def _clear_afterwards(root: Path, keep: str | None) -> Iterator[None]:
     """Afterwards server and folder are gone; of one that was named, the cases that differ stay."""
     try:
         yield

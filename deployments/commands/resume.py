@@ -20,12 +20,12 @@ from blocks.settings import Settings
 from deployments.catalogs.opening import open_catalog
 from deployments.commands.run import answers_offline
 from deployments.runs.budget_raises import raise_budgets, raised_limits
-from deployments.runs.drift import drifted, plan_now, preview_of, stored_plan
+from deployments.runs.drift import has_drifted, plan_now, preview_of, stored_plan
 from deployments.runs.local_run import run_here
-from deployments.runs.lookup import TENANT, find_run, opened, settings_of
+from deployments.runs.lookup import TENANT, find_run, open_ledger, settings_of
 from deployments.runs.manifests import outputs_of
 from deployments.runs.model_keys import say_keys
-from deployments.runs.start import Start, parked
+from deployments.runs.start import Start, is_parked
 from deployments.runs.sweep import sweep
 from deployments.terminal.display import Out
 from deployments.terminal.next_commands import giving_again, places_for, resuming
@@ -53,7 +53,7 @@ class _Found:
 
 def execute(args: argparse.Namespace, out: Out) -> int:
     """Continues the run, or says why not. Exit codes as in the contract."""
-    with opened(settings_of(args), decides=_decides(args)) as ledger:
+    with open_ledger(settings_of(args), decides=_decides(args)) as ledger:
         sweep(ledger, out, args.home, args.places, but=args.run_id)
         start = start_of(args, ledger, out)
     return start if isinstance(start, int) else run_here(start, out)
@@ -81,7 +81,7 @@ def start_of(args: argparse.Namespace, ledger: Ledger, out: Out) -> Start | int:
             return _say_completed(row, outputs_of(row, settings_of(args).storage, os.environ), out)
         if row.state == "waiting" and (code := _say_waiting(row, ledger, args.places, out)):
             return code
-    found = _found(args, row)
+    found = _find_definition(args, row)
     plan = _chosen(found, args.use)
     redo = _redo(args.step, plan)
     if args.plan or (found.drift and args.use is None):
@@ -103,7 +103,7 @@ def start_of(args: argparse.Namespace, ledger: Ledger, out: Out) -> Start | int:
     if row.state == "cancelled":
         out.note(f"the run {run_id}: it was cancelled; it goes on", "yellow")
     # Only a person knows whether the quota is there again: what goes on by itself keeps to the given time.
-    lift = parked(row) and not args.woken
+    lift = is_parked(row) and not args.woken
     start = replace(start, expect=row.seen, lift_parks=lift)
     return replace(start, redo=redo, repeat_effects=args.repeat_effects)
 
@@ -115,7 +115,7 @@ def _note_who_asked(ledger: Ledger, row: RunRow, *, woken: bool) -> None:
         ledger.access.write_now(note, run_order(TENANT, row.run_id))
 
 
-def _found(args: argparse.Namespace, row: RunRow) -> _Found:
+def _find_definition(args: argparse.Namespace, row: RunRow) -> _Found:
     """The run's catalog and storage: as given, else as it began."""
     given = "--catalog" in args.places
     folder = args.catalog if given else Path(catalog_of(row.labels) or args.catalog)
@@ -127,7 +127,7 @@ def _found(args: argparse.Namespace, row: RunRow) -> _Found:
     if args.use == "stored" and stored is not None:
         return _Found(row, settings, catalog, stored, stored, drift=False)
     now = plan_now(row, catalog, stored)
-    return _Found(row, settings, catalog, stored, now, drifted(row, stored, now))
+    return _Found(row, settings, catalog, stored, now, has_drifted(row, stored, now))
 
 
 def _chosen(found: _Found, use: str | None) -> Plan:

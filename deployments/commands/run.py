@@ -19,7 +19,7 @@ from deployments.catalogs.opening import open_catalog, plan_of
 from deployments.runs.earlier_inputs import require_inputs
 from deployments.runs.local_run import run_here
 from deployments.runs.model_keys import say_keys
-from deployments.runs.start import Start, parked
+from deployments.runs.start import Start, is_parked
 from deployments.terminal.display import Out
 from deployments.terminal.input_arguments import GivenFile, read_inputs
 from deployments.terminal.next_commands import giving_again
@@ -63,7 +63,7 @@ def execute(args: argparse.Namespace, out: Out) -> int:
         say_keys(plan, catalog, environ, out)
     start = Start(plan, catalog, given, settings, environ, run_id, offline, _request(args))
     if before is not None and before.holder is None:
-        start = replace(start, expect=before.seen, lift_parks=parked(before))
+        start = replace(start, expect=before.seen, lift_parks=is_parked(before))
     return run_here(start, out)
 
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from blocks.ledger import Ledger, LedgerReader, RunRow, StepRecord
-from deployments.runs.lookup import TENANT, find_run, opened, settings_of
+from deployments.runs.lookup import TENANT, find_run, open_ledger, settings_of
 from deployments.runs.manifests import outputs_of
 from deployments.runs.step_order import steps_in_order
 from deployments.runs.sweep import sweep
@@ -24,7 +24,7 @@ from workflows.core.units import shown_duration
 def execute(args: argparse.Namespace, out: Out) -> int:
     """Lists runs, or shows the one that is named."""
     settings = settings_of(args)
-    with opened(settings) as ledger:
+    with open_ledger(settings) as ledger:
         sweep(ledger, out, args.home, args.places, shown=getattr(args, "run_id", ""))
         if args.command == "show":
             _show(ledger, find_run(ledger.reader, args.run_id, settings), args, out)

@@ -23,7 +23,7 @@ from blocks.run_request import catalog_of
 from deployments.runs import wake_attempts
 from deployments.runs.background_wakes import elsewhere, own_command
 from deployments.runs.continuation import wake_deployed
-from deployments.runs.lookup import TENANT, find_run, opened, settings_of
+from deployments.runs.lookup import TENANT, find_run, open_ledger, settings_of
 from deployments.runs.sweep import apply_due, tell_clock
 from deployments.terminal.display import Out
 from deployments.terminal.next_commands import giving_again, resuming
@@ -39,7 +39,7 @@ def execute(args: argparse.Namespace, out: Out) -> int:
     settings = settings_of(args)
     # As the user has it: waking a worker's run points this very process at a server.
     environ = dict(os.environ)
-    with opened(settings, decides=args.confirm_clock) as ledger:
+    with open_ledger(settings, decides=args.confirm_clock) as ledger:
         named = {find_run(ledger.reader, run_id, settings).run_id for run_id in args.run_ids}
         if args.confirm_clock:
             ledger.confirm_clock()
@@ -89,12 +89,12 @@ class _Waker:
                     skipped.append({"run_id": run_id, "reason": why})
                     self.out.line(f"{run_id}: left to another machine: {why}", "yellow")
                 else:
-                    woken.append(self._told(row, row.state, 1, self._not_here(row, why)))
-            elif row.state != "interrupted" or self._counted(row):
+                    woken.append(self._report(row, row.state, 1, self._not_here(row, why)))
+            elif row.state != "interrupted" or self._mark_revived(row):
                 woken.append(self._here(row))
         return woken, skipped
 
-    def _counted(self, row: RunRow) -> bool:
+    def _mark_revived(self, row: RunRow) -> bool:
         """Notes beforehand that a run whose process died goes on; False when somebody else was faster."""
         note = partial(mark_revived, tenant=TENANT, run_id=row.run_id, viewer=Owner.current())
         return self.ledger.access.write_now(note, run_order(TENANT, row.run_id))
@@ -110,11 +110,11 @@ class _Waker:
     def _on_its_worker(self, row: RunRow) -> dict[str, Any]:
         how = wake_deployed(row, self.home, self.out)
         if how == "begun" and row.state == "interrupted":
-            self._counted(row)  # afterwards: should this process be killed first, the flow run is there
+            self._mark_revived(row)  # afterwards: should this process be killed first, the flow run is there
         if how:
-            return self._told(row, "resumed", 0, None)
+            return self._report(row, "resumed", 0, None)
         cure = f"start a worker and a server it knows, or continue it here: {resuming((), row.run_id)}"
-        return self._told(row, row.state, 1, {"message": "no worker goes on with it", "cure": cure})
+        return self._report(row, row.state, 1, {"message": "no worker goes on with it", "cure": cure})
 
     def _here(self, row: RunRow) -> dict[str, Any]:
         # Each finds the catalog it began with; only where that was not recorded does ours serve.
@@ -125,9 +125,9 @@ class _Waker:
         error = document.get("error") or (
             {"message": f"its process ended with {code}"} if code not in GOOD else None
         )
-        return self._told(row, str(document.get("status") or "failed"), code, error)
+        return self._report(row, str(document.get("status") or "failed"), code, error)
 
-    def _told(self, row: RunRow, status: str, code: int, error: Mapping[str, Any] | None) -> dict[str, Any]:
+    def _report(self, row: RunRow, status: str, code: int, error: Mapping[str, Any] | None) -> dict[str, Any]:
         told = error and {"message": str(error.get("message", "")), "cure": str(error.get("cure", ""))}
         self.out.line(f"{row.run_id}: {status}", "green" if code == 0 else "yellow")
         if told:
@@ -135,7 +135,7 @@ class _Waker:
         if told and told["cure"]:
             self.out.line(f"    cure: {told['cure']}")
         with contextlib.suppress(OSError):  # a home that cannot be written: then it is tried again earlier
-            wake_attempts.ended(self.home, row.run_id, told if code not in GOOD else None)
+            wake_attempts.note_end(self.home, row.run_id, told if code not in GOOD else None)
         return {"run_id": row.run_id, "status": status, "exit_code": code, "error": told}
 
     def _not_here(self, row: RunRow, why: str) -> dict[str, str]:

@@ -42,14 +42,14 @@ def answer_all(
         elif wait.kind == "unknown":
             label = label_of(wait.step_path, wait.detail["tool"], wait.detail["arguments"], varying)
             known = outcomes.get(label, "").replace(CASE, str(folder))
-            _vote(ledger, wait, told(truth.get(wait.subject, "not_done"), known))
+            _vote(ledger, wait, answer_for(truth.get(wait.subject, "not_done"), known))
         else:
-            _vote(ledger, wait, filled(wait) if data is None else data)
+            _vote(ledger, wait, fill_form(wait) if data is None else data)
         reach_boundary("wait.answered", wait.step_path, wait.wait_id)
     return len(waits)
 
 
-def told(truth: str, outcome: str) -> dict[str, Any]:
+def answer_for(truth: str, outcome: str) -> dict[str, Any]:
     """The answer to whether a call happened.
 
     Of a call that another branch had just sent nobody knows; then it counts as done: the one thing that
@@ -60,7 +60,7 @@ def told(truth: str, outcome: str) -> dict[str, Any]:
     return {"outcome": "done", **({"result": outcome} if outcome else {})}
 
 
-def filled(wait: WaitRow) -> dict[str, Any]:
+def fill_form(wait: WaitRow) -> dict[str, Any]:
     """Values for the form, taken from the question's own words where names match."""
     made = fill_schema(wait.form, Material(instruction=wait.ask))
     return made if isinstance(made, dict) else {}

@@ -16,8 +16,8 @@ from deployments.prover.child import (
     Place,
     Subject,
     answer_once,
-    ended,
-    forked,
+    await_exit,
+    fork_child,
     look,
     run_once,
 )
@@ -96,7 +96,7 @@ class Case:
                 break
         else:
             trouble = f"it did not end within {STARTS} starts"
-        return self._ended(trouble)
+        return self._describe_end(trouble)
 
     def _start(self) -> str:
         self.place.outcome.unlink(missing_ok=True)
@@ -111,8 +111,8 @@ class Case:
         """Why the case cannot go on after a process; "" when it can."""
         number, kill = self._processes, None if self._killed else self.boundary
         self._processes += 1
-        pid = forked(lambda: work(number, kill), self.place.log, self.place.fault)
-        code = ended(pid, self.patience)
+        pid = fork_child(lambda: work(number, kill), self.place.log, self.place.fault)
+        code = await_exit(pid, self.patience)
         if code == -signal.SIGKILL and kill is not None and not self._killed:
             self._killed = True
             return ""
@@ -141,7 +141,7 @@ class Case:
             return {}
         return found
 
-    def _ended(self, trouble: str) -> Ended:
+    def _describe_end(self, trouble: str) -> Ended:
         outcome = self._outcome()
         return Ended(
             self.boundary,
@@ -175,8 +175,8 @@ def choose(
     `every` the middle ones of many equal boundaries within one step are left out.
     """
     known = [b for b in reached if b.name in BOUNDARIES]
-    named = [b for b in known if only is None or _named(b, only)]
-    kept = named if every else _thinned(named)
+    named = [b for b in known if only is None or _matches(b, only)]
+    kept = named if every else _thin_out(named)
     spread = kept if limit is None or len(kept) <= limit else _spread(kept, limit)
     why = dict.fromkeys(known, "not asked for (--only)")
     why.update(dict.fromkeys(named, "one of many equal ones (--all visits it)"))
@@ -185,7 +185,7 @@ def choose(
     return Choice(tuple(spread), tuple((b, why[b]) for b in known if b not in chosen))
 
 
-def _named(boundary: Boundary, pattern: str) -> bool:
+def _matches(boundary: Boundary, pattern: str) -> bool:
     texts = (boundary.name, f"{boundary.name}@{boundary.path}", f"{boundary.name}@{_step(boundary)}")
     return any(fnmatch.fnmatchcase(text, pattern) for text in texts)
 
@@ -194,7 +194,7 @@ def _step(boundary: Boundary) -> str:
     return boundary.path.split("/")[0]
 
 
-def _thinned(reached: Sequence[Boundary]) -> list[Boundary]:
+def _thin_out(reached: Sequence[Boundary]) -> list[Boundary]:
     groups: dict[tuple[str, str], list[Boundary]] = {}
     for boundary in reached:
         groups.setdefault((boundary.name, _step(boundary)), []).append(boundary)

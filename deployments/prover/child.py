@@ -155,7 +155,7 @@ def assert_alone() -> None:
         raise NotAlone(f"{threads} threads where a process is to be forked")
 
 
-def forked(work: Callable[[], int], log: Path, fault: Path) -> int:
+def fork_child(work: Callable[[], int], log: Path, fault: Path) -> int:
     """The id of a new process that does `work` and ends with the code it gives; it ends with this one.
 
     What it prints goes to `log`; what it raises goes to `fault`, with the exit code FAULT.
@@ -173,7 +173,7 @@ def forked(work: Callable[[], int], log: Path, fault: Path) -> int:
         code = work()
     except BaseException as error:  # noqa: BLE001 - the fork must not go on with its parent's stack
         with contextlib.suppress(OSError):
-            fault.write_text(secrets.current_secrets().text(_told(error)), "utf-8")
+            fault.write_text(secrets.current_secrets().text(_describe_fault(error)), "utf-8")
     finally:
         os._exit(code)
 
@@ -192,14 +192,14 @@ def _settle_in(parent: int, log: Path) -> None:
         os.dup2(source, target)
 
 
-def _told(error: BaseException) -> str:
+def _describe_fault(error: BaseException) -> str:
     if isinstance(error, PhaselineError):
         return json.dumps({"message": error.message, "cure": error.cure})
     trace = "".join(traceback.format_exception(error))
     return json.dumps({"message": f"{type(error).__name__}: {error}", "cure": "", "trace": trace})
 
 
-def ended(pid: int, seconds: float) -> int | None:
+def await_exit(pid: int, seconds: float) -> int | None:
     """The exit code of a process, minus the signal that ended it; None when it took longer: it is killed."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -248,15 +248,17 @@ def run_once(subject: Subject, place: Place, process: int, kill: Boundary | None
         away = server_fault(error)
         if away is None:
             raise
-        place.fault.write_text(secrets.current_secrets().text(_told(away)), "utf-8")
+        place.fault.write_text(secrets.current_secrets().text(_describe_fault(away)), "utf-8")
         return AWAY
     if faults and isinstance(faults[0], PrefectAway):
-        place.fault.write_text(secrets.current_secrets().text(_told(faults[0])), "utf-8")
+        place.fault.write_text(secrets.current_secrets().text(_describe_fault(faults[0])), "utf-8")
         return AWAY
     if faults:
         raise faults[0]
     if not shown:
-        place.fault.write_text(_told(PrefectAway("Prefect's server does not show the end")), "utf-8")
+        place.fault.write_text(
+            _describe_fault(PrefectAway("Prefect's server does not show the end")), "utf-8"
+        )
         return AWAY
     told = secrets.current_secrets().value(outcomes[-1].to_document(), ours=True)
     place.outcome.write_text(json.dumps(told), "utf-8")

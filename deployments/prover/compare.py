@@ -128,7 +128,7 @@ def _apart(was: Mapping[str, str], now: Mapping[str, str]) -> str:
 
 
 def _waits(base: Ended, case: Ended) -> Iterator[Difference]:
-    was, now = _asked(base), _asked(case)
+    was, now = _count_questions(base), _count_questions(case)
     for step, kind in sorted({*was, *now}):
         if was[step, kind] != now[step, kind]:
             yield Difference(
@@ -137,7 +137,7 @@ def _waits(base: Ended, case: Ended) -> Iterator[Difference]:
             )
 
 
-def _asked(ended: Ended) -> Counter[tuple[str, str]]:
+def _count_questions(ended: Ended) -> Counter[tuple[str, str]]:
     """Questions by step and kind. Those about calls in doubt are there only after a crash."""
     return Counter((w["step"], w["kind"]) for w in ended.facts["waits"] if w["kind"] != "unknown")
 
@@ -149,7 +149,7 @@ def _effects(base: Ended, case: Ended) -> Iterator[Difference]:
             text = f"{step} made {_count(now[step, tool], 'call')} of {tool}, not {was[step, tool]}"
             yield Difference(f"effect {step} {tool}", text)
     asked = {w["subject"] for w in case.facts["waits"] if w["kind"] == "unknown"}
-    performed = Counter(e["label"] for e in base.facts["effects"] if _performed(base.records, e["key"]))
+    performed = Counter(e["label"] for e in base.facts["effects"] if _count_performed(base.records, e["key"]))
     for effect in case.facts["effects"]:
         for text in _of_effect(effect, case.records, asked, performed[effect["label"]] > 0):
             yield Difference(f"effect {effect['step']} {effect['tool']}", text)
@@ -160,7 +160,7 @@ def _of_effect(
 ) -> Iterator[str]:
     """What is wrong with one effect of a case."""
     key, name = effect["key"], f"{effect['tool']} in {effect['step']}"
-    count = _performed(records, key)
+    count = _count_performed(records, key)
     unsure = any(r.name == "effect.in_flight" and r.key == key for r in records)
     if effect["effect"] == "once" and count > 1:
         yield f"{name} was performed {_times(count)}"
@@ -172,7 +172,7 @@ def _of_effect(
         yield f"{name} was sent again, and nobody was asked whether it had happened"
 
 
-def _performed(records: Sequence[Record], key: str) -> int:
+def _count_performed(records: Sequence[Record], key: str) -> int:
     return sum(r.name == "effect.performed" and r.key == key for r in records)
 
 

@@ -37,7 +37,7 @@ async def gather(settings: Settings, environ: Mapping[str, str], run_id: str, fo
     varying = varying_texts(folder, waits)
     with ArtifactStore.open(settings.storage, environ=environ) as store:
         outputs = {
-            name: _digested(await store.get(Ref.model_validate(ref)), varying)
+            name: _digest_body(await store.get(Ref.model_validate(ref)), varying)
             for name, ref in (await whole(row.outputs, store)).items()
         }
     return {
@@ -66,7 +66,7 @@ def _plain(text: str, varying: Mapping[str, str]) -> str:
     return text
 
 
-def _digested(body: bytes, varying: Mapping[str, str]) -> dict[str, str]:
+def _digest_body(body: bytes, varying: Mapping[str, str]) -> dict[str, str]:
     text = _plain(body.decode("utf-8", "surrogateescape"), varying)
     raw = text.encode("utf-8", "surrogateescape")
     return {

@@ -107,10 +107,10 @@ def _children() -> list[str]:
     for tasks in Path("/proc/self/task").glob("*/children"):
         with contextlib.suppress(OSError):
             found += tasks.read_text().split()
-    return [pid for pid in found if not _ended(pid)]
+    return [pid for pid in found if not _has_ended(pid)]
 
 
-def _ended(pid: str) -> bool:
+def _has_ended(pid: str) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
     except OSError:

@@ -59,7 +59,7 @@ def print_proof(proof: Proof, out: Out) -> None:
     out.table(("boundary", "visited", "ok", "result"), rows)
     for verdict in (v for v in proof.verdicts if v.differences):
         out.line(f"{verdict.boundary.shown}:", "red")
-        for text in told(verdict):
+        for text in verdict_texts(verdict):
             out.line(f"  {text}")
         if verdict.boundary in proof.folders:
             out.line(f"  kept: {proof.folders[verdict.boundary]}")
@@ -89,7 +89,7 @@ def markdown(proof: Proof, workflow: str, words: str) -> str:
         "",
         "## Not visited, not compared",
         "",
-        *_left(proof),
+        *_list_unvisited(proof),
         *(f"- {_cell(topic)}: differs between two undisturbed runs" for topic in proof.varying),
         *(f"- {line}" for line in _UNTRIED),
     ]
@@ -108,12 +108,12 @@ def summary(proof: Proof) -> str:
 
 def case_line(verdict: Verdict, done: int, total: int) -> str:
     """One line while the cases run."""
-    texts = "; ".join(told(verdict))
+    texts = "; ".join(verdict_texts(verdict))
     more = f": {texts}" if texts else ""
     return f"{done:>3}/{total} {verdict.result:<7} {verdict.boundary.shown}{more} ({verdict.seconds:.1f} s)"
 
 
-def told(verdict: Verdict) -> list[str]:
+def verdict_texts(verdict: Verdict) -> list[str]:
     """What is to be known of a case: what differs, then what is as promised or explains it."""
     return [*(d.text for d in verdict.differences), *verdict.notes]
 
@@ -136,7 +136,7 @@ def versions() -> dict[str, str]:
     }
 
 
-def _left(proof: Proof) -> Iterable[str]:
+def _list_unvisited(proof: Proof) -> Iterable[str]:
     """What was not visited by reason; every single one where they are few."""
     left = not_visited(proof)
     for why in dict.fromkeys(why for _, why in left):
@@ -158,7 +158,7 @@ def _remarks(proof: Proof) -> Iterable[str]:
 def _row(number: int, verdict: Verdict) -> str:
     boundary = verdict.boundary
     where = f"{boundary.path or 'the run'}" + (f", time {boundary.nth}" if boundary.nth > 1 else "")
-    texts = told(verdict)
+    texts = verdict_texts(verdict)
     result = f"{verdict.result}: {'; '.join(texts)}" if texts else verdict.result
     marked = f"**{_cell(result)}**" if verdict.differences else _cell(result)
     return f"| {number} | `{boundary.name}` | {_cell(where)} | {BOUNDARIES[boundary.name]} | {marked} |"

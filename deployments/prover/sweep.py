@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from deployments.prover.cases import Case, Choice, Ended, choose
-from deployments.prover.child import Place, Subject, ended, forked, make_ledger, remove_folder
+from deployments.prover.child import Place, Subject, await_exit, fork_child, make_ledger, remove_folder
 from deployments.prover.compare import Verdict, differences, judge, together
 from deployments.prover.recording import Boundary, boundaries_of
 from workflows.core.errors import PhaselineError
@@ -97,14 +97,14 @@ class Sweep:
         began = time.monotonic()
         self._make_ledger()
         try:
-            base, again = self._undisturbed()
+            base, again = self._run_undisturbed()
             varying = frozenset(d.topic for d in differences(base, again))
             wanted = self.wanted
             choice = choose(
                 boundaries_of(base.records), only=wanted.only, limit=wanted.limit, every=wanted.every
             )
             self.on_chosen(choice)
-            verdicts = self._visited(base, choice, varying)
+            verdicts = self._visit_boundaries(base, choice, varying)
         finally:
             self._end_all()
         ordered = tuple(verdicts[b] for b in choice.visited)
@@ -116,11 +116,11 @@ class Sweep:
         return self.root / "empty" / "ledger.db"
 
     def _make_ledger(self) -> None:
-        pid = forked(lambda: make_ledger(self._ledger), self.root / "log", self.root / "fault")
-        if ended(pid, _LEAST_PATIENCE) != 0:
+        pid = fork_child(lambda: make_ledger(self._ledger), self.root / "log", self.root / "fault")
+        if await_exit(pid, _LEAST_PATIENCE) != 0:
             raise PhaselineError(f"no ledger could be made in {self.root}", "see whether its disk is full")
 
-    def _undisturbed(self) -> tuple[Ended, Ended]:
+    def _run_undisturbed(self) -> tuple[Ended, Ended]:
         """Two runs that nobody kills: what they do not have in common varies by itself."""
         for _ in range(2):
             self._begin(None)
@@ -140,7 +140,9 @@ class Sweep:
         self._outcomes = {e["label"]: e["outcome"] for e in base.facts["effects"] if e["outcome"]}
         return base, again
 
-    def _visited(self, base: Ended, choice: Choice, varying: frozenset[str]) -> dict[Boundary, Verdict]:
+    def _visit_boundaries(
+        self, base: Ended, choice: Choice, varying: frozenset[str]
+    ) -> dict[Boundary, Verdict]:
         waiting = list(reversed(choice.visited))
         tries: dict[Boundary, list[Verdict]] = {b: [] for b in choice.visited}
         verdicts: dict[Boundary, Verdict] = {}
@@ -177,7 +179,7 @@ class Sweep:
             (place.folder / "case.json").write_text(json.dumps(case.run().to_json()), "utf-8")
             return 0
 
-        pid = forked(work, place.log, place.fault)
+        pid = fork_child(work, place.log, place.fault)
         self._running.append(_Running(boundary, place, pid, time.monotonic()))
 
     def _ends(self) -> Iterator[tuple[_Running, Ended]]:
@@ -187,7 +189,7 @@ class Sweep:
                 done, status = os.waitpid(running.pid, os.WNOHANG)
                 if done:
                     self._running.remove(running)
-                    yield running, _read(running, os.waitstatus_to_exitcode(status))
+                    yield running, _read_end(running, os.waitstatus_to_exitcode(status))
             time.sleep(0.01)
 
     def _end_all(self) -> None:
@@ -206,7 +208,7 @@ def _worth_another(verdict: Verdict, end: Ended) -> bool:
     return not verdict.reached or (unsure and bool(verdict.differences))
 
 
-def _read(running: _Running, code: int) -> Ended:
+def _read_end(running: _Running, code: int) -> Ended:
     try:
         value: dict[str, Any] = json.loads((running.place.folder / "case.json").read_text("utf-8"))
     except (OSError, ValueError):

@@ -27,7 +27,7 @@ _LAST_S = 2.0
 
 
 @contextlib.contextmanager
-def announced(start: Start, tell: Tell | None = None) -> Iterator[Start]:
+def announce_run(start: Start, tell: Tell | None = None) -> Iterator[Start]:
     """The start with the row of its new run, and its inputs stored; one that goes on has its row already.
 
     `tell` is told what the ledger is waited for.
@@ -49,18 +49,18 @@ def announced(start: Start, tell: Tell | None = None) -> Iterator[Start]:
                     _put_off(start, ledger, before, fault)
                 raise
             return
-        held = asyncio.run(_begun(start, ledger))
+        held = asyncio.run(_begin_run(start, ledger))
         lacking = f"{start.again}, with the same inputs" if start.given else ""
-        with _kept(ledger, held):
+        with _keep_lease(ledger, held):
             try:
-                start = replace(start, announced=held, given=asyncio.run(_described(start, ledger, held)))
+                start = replace(start, announced=held, given=asyncio.run(_record_inputs(start, ledger, held)))
                 lacking = ""
                 yield start
             except BaseException as fault:
                 if not isinstance(fault, Exception):
                     vigil.hurry.set()  # who ends the command does not wait for its last word
                 if not held.taken:
-                    asyncio.run(_ended(ledger, held, fault, lacking))
+                    asyncio.run(_finish_unbegun(ledger, held, fault, lacking))
                 raise
 
 
@@ -87,7 +87,7 @@ def _put_off(start: Start, ledger: Ledger, before: RunRow, fault: PatienceOver) 
             fault.goes_on(start.run_id)
 
 
-async def _begun(start: Start, ledger: Ledger) -> Announced:
+async def _begin_run(start: Start, ledger: Ledger) -> Announced:
     from blocks.ledger.tables.records import ANNOUNCED
     from blocks.storage.artifacts import ArtifactStore
     from flows.launch import Announced, run_start
@@ -101,7 +101,7 @@ async def _begun(start: Start, ledger: Ledger) -> Announced:
     return held
 
 
-async def _described(start: Start, ledger: Ledger, held: Announced) -> Mapping[str, Any]:
+async def _record_inputs(start: Start, ledger: Ledger, held: Announced) -> Mapping[str, Any]:
     """The inputs as they travel, written down too: who continues the run need not give them again."""
     from blocks.ledger.tables.records import ANNOUNCED
     from deployments.runs.stored_inputs import stored_inputs
@@ -119,7 +119,7 @@ async def _described(start: Start, ledger: Ledger, held: Announced) -> Mapping[s
 
 
 @contextlib.contextmanager
-def _kept(ledger: Ledger, held: Announced) -> Iterator[None]:
+def _keep_lease(ledger: Ledger, held: Announced) -> Iterator[None]:
     """Renews the lease from a thread: Prefect may take minutes to start on a busy machine."""
     over = threading.Event()
 
@@ -138,7 +138,7 @@ def _kept(ledger: Ledger, held: Announced) -> Iterator[None]:
         thread.join(_LAST_S)
 
 
-async def _ended(ledger: Ledger, held: Announced, fault: BaseException, lacking: str) -> None:
+async def _finish_unbegun(ledger: Ledger, held: Announced, fault: BaseException, lacking: str) -> None:
     """The run did not begin. Whatever keeps its row from saying so, the fault itself is what is told.
 
     `lacking`: the command that gives its inputs again, where they are not in the row: it does not go on by

@@ -16,7 +16,7 @@ from blocks.process import file_locks
 from blocks.run_request import catalog_of
 from blocks.storage.root import local_path
 from deployments.runs.manifests import manifest_of
-from deployments.runs.wake_attempts import begun, not_begun
+from deployments.runs.wake_attempts import not_begun, note_begin
 from deployments.startup.provenance import ROOT
 from workflows.core.errors import PhaselineError
 
@@ -100,7 +100,7 @@ def wake_in_background(run_ids: Sequence[str], home: Path, environ: Mapping[str,
         try:
             if _just_now(log):
                 return None
-            begun(home, run_ids)
+            note_begin(home, run_ids)
             try:
                 _start(run_ids, home, environ, held)
             except OSError:

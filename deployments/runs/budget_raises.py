@@ -29,7 +29,7 @@ class Raised:
 
 def raised_limits(pairs: Sequence[str]) -> list[Raised]:
     """What `--raise-budget` names, several beside each other with commas. Raises UsageError."""
-    return [_raised(pair) for word in pairs for part in word.split(",") if (pair := part.strip())]
+    return [_parse_raise(pair) for word in pairs for part in word.split(",") if (pair := part.strip())]
 
 
 def raise_budgets(ledger: Ledger, run_id: str, plan: Plan, raised: Sequence[Raised]) -> Plan:
@@ -48,7 +48,7 @@ def raise_budgets(ledger: Ledger, run_id: str, plan: Plan, raised: Sequence[Rais
     return plan
 
 
-def _raised(pair: str) -> Raised:
+def _parse_raise(pair: str) -> Raised:
     name, _, text = pair.rpartition("=")
     of, _, resource = name.rpartition(".")
     if resource not in _RESOURCES or (resource == "time" and of.startswith(_AGENT)):
@@ -70,12 +70,12 @@ def _amount(name: str, text: str) -> float | int:
 
 
 def _budget_id(run_id: str, raised: Raised, rows: Sequence[BudgetRow]) -> str:
-    """The budget that is meant; see `_named`."""
+    """The budget that is meant; see `_find_budget`."""
     if raised.of.startswith(_AGENT):
         return f"agent/{raised.of.removeprefix(_AGENT)}/{day_of(now_us())}"
     whole, of_steps = f"run/{run_id}", f"run/{run_id}/step/"
     limiting = [row.budget_id for row in rows if row.limits.get(raised.resource) is not None]
-    name = _named(run_id, raised, [i.removeprefix(of_steps) if i != whole else "" for i in limiting])
+    name = _find_budget(run_id, raised, [i.removeprefix(of_steps) if i != whole else "" for i in limiting])
     return f"{of_steps}{name}" if name else whole
 
 
@@ -84,14 +84,14 @@ def _raise_time(ledger: Ledger, run_id: str, plan: Plan, raised: Raised) -> Plan
     names = [row.scope for row in ledger.time_budgets.of_run(TENANT, run_id)]
     if plan.budget is not None and plan.budget.time is not None:
         names.insert(0, "")
-    name = _named(run_id, raised, names)
+    name = _find_budget(run_id, raised, names)
     if not name:
         return _with_time(plan, float(raised.amount))
     ledger.time_budgets.raise_limit(TENANT, run_id, name, round(raised.amount * _MICRO))
     return plan
 
 
-def _named(run_id: str, raised: Raised, names: Sequence[str]) -> str:
+def _find_budget(run_id: str, raised: Raised, names: Sequence[str]) -> str:
     """Which of these budgets is meant, "" being the run's. A plain name is the run's; without one of the run,
     the only one it can be."""
     if raised.of in names:

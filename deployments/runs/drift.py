@@ -57,7 +57,7 @@ def _pin(catalog: Catalog, stored: Plan) -> None:
     catalog.models = catalog.models.model_copy(update={"families": families})
 
 
-def drifted(row: RunRow, stored: Plan | None, now: Plan) -> bool:
+def has_drifted(row: RunRow, stored: Plan | None, now: Plan) -> bool:
     """Whether the workflow is not the one that the run has."""
     return row.plan_digest != now.definition if stored is None else _facts(stored) != _facts(now)
 

@@ -21,7 +21,7 @@ def resolve_online(catalog: Catalog, environ: Mapping[str, str], out: Out) -> No
         raise UsageError(
             "--latest online needs a key: ANTHROPIC_API_KEY is not set", "set it, or leave --latest out"
         )
-    listed = asyncio.run(_listed(environ))
+    listed = asyncio.run(_list_models(environ))
     families = dict(catalog.models.families)
     for name, family in families.items():
         newest = newest_of(name.removeprefix("claude-"), listed)
@@ -47,7 +47,7 @@ def newest_of(line: str, listed: list[dict[str, Any]]) -> str | None:
     return str(max(of_line, key=lambda m: str(m.get("created_at", "")))["id"]) if of_line else None
 
 
-async def _listed(environ: Mapping[str, str]) -> list[dict[str, Any]]:
+async def _list_models(environ: Mapping[str, str]) -> list[dict[str, Any]]:
     connection: Any = connect(environ, offline=False)
     try:
         models: list[dict[str, Any]] = await connection.models()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from blocks.patience import Patience, PrefectAway
 from blocks.process.ending import NUMBERS, SAME_S, on_signals
 from blocks.settings import Settings
-from deployments.runs.announcement import announced
+from deployments.runs.announcement import announce_run
 from deployments.runs.start import Start
 from deployments.server.kept_server import LOAD_SECONDS, ServerInfo, for_command, prefect_environment
 from deployments.terminal.closing import closing
@@ -41,7 +41,7 @@ def run_here(start: Start, out: Out) -> int:
         _import_flows(info, start.settings, start.environ, patience)
 
     with (
-        announced(start, lambda name, data: _tell_fault(out, name, data)) as begun,
+        announce_run(start, lambda name, data: _tell_fault(out, name, data)) as begun,
         for_command(start.settings.home, start.environ, wait=wait, meanwhile=meanwhile) as server,
     ):
         _import_flows(server, start.settings, start.environ, patience)
@@ -83,7 +83,7 @@ def _import_flows(
 
 def _run(start: Start, server: ServerInfo | None, out: Out) -> int:
     """Runs it, prints how it ended, gives the exit code."""
-    from deployments.server.unavailable import ended, finish_sending, server_fault
+    from deployments.server.unavailable import finish_sending, is_server_gone, server_fault
 
     ending, shown, away = _Ending(start, server, out), False, False
     try:
@@ -102,7 +102,9 @@ def _run(start: Start, server: ServerInfo | None, out: Out) -> int:
                 raise _of_run(refused, start) from None
         ending.show()
     finally:
-        gone = not shown and (ended(server, start.settings.home) if ending.gone is None else ending.gone)
+        gone = not shown and (
+            is_server_gone(server, start.settings.home) if ending.gone is None else ending.gone
+        )
         finish_sending(0.0 if gone or away else ending.left)
     if gone:
         out.note(
@@ -135,12 +137,12 @@ class _Ending:
 
     def show(self) -> None:
         """Prints it, once, where it is known."""
-        from deployments.server.unavailable import ended
+        from deployments.server.unavailable import is_server_gone
 
         if self._since is not None or not self.outcomes:
             return
         self._since = time.monotonic()
-        self.gone = ended(self.server, self.start.settings.home)
+        self.gone = is_server_gone(self.server, self.start.settings.home)
         _print(self.outcomes[-1], self.start, None if self.gone else self.server, self.out)
         self.out.flush()
 
@@ -217,7 +219,7 @@ async def run_flow(
 
     from deployments.runs.stored_inputs import stored_inputs
     from flows.compiled import LAUNCH, build_flow
-    from flows.steps.orchestration import Body, drawn, outwait, probe
+    from flows.steps.orchestration import Body, await_flow_call, outwait, probe
 
     with _interruptible(launch.hurry, last_steps=bool(plan.finally_)) as cancel:
         heard = _Heard(launch.on_event)
@@ -238,7 +240,7 @@ async def run_flow(
                 if launch.environ.get("PREFECT_API_URL"):  # one that the user named: nobody looked yet
                     await probe()
                 call: Any = named(**known, return_state=True)
-                return await drawn(call, body, on_ended)
+                return await await_flow_call(call, body, on_ended)
 
             state: Any = await outwait(
                 launch.vigil, flow_run, begun=lambda: heard.begun, looking=lambda: not body.begun

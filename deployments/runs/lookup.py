@@ -39,7 +39,7 @@ def wakes(environ: Mapping[str, str]) -> bool:
 
 
 @contextlib.contextmanager
-def opened(settings: Settings, *, decides: bool = False) -> Iterator[Ledger]:
+def open_ledger(settings: Settings, *, decides: bool = False) -> Iterator[Ledger]:
     """The ledger; an empty one where nothing ran yet. Raises LedgerError, UsageError.
 
     decides: what a person decides is to be written; AnsweredFromWithin where a run has started this process.

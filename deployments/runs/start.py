@@ -72,7 +72,7 @@ class Start:
         return continuing(self.request, self.run_id)
 
 
-def parked(row: RunRow) -> bool:
+def is_parked(row: RunRow) -> bool:
     """Whether a provider's quota stopped the run: who continues it then says that it can go on.
 
     A spent budget stops a run too, without a time at which it goes on by itself.

@@ -46,7 +46,7 @@ def sweep(
         ledger.note_time()
         apply_due(ledger)
         due = [run_id for run_id in ledger.steering.due(TENANT) if run_id != but]
-        lost = _interrupted(ledger, (but, shown))
+        lost = _find_interrupted(ledger, (but, shown))
         at = now_us()
         revived = [row.run_id for row in lost if row.labels.get(AUTO) and may_revive(row, at)]
         woken = _woken(ledger, [*due, *revived], home, out, revived) if due or revived else []
@@ -117,7 +117,7 @@ def _may_wake(ledger: Ledger, run_id: str, *, lost: bool) -> bool:
     return waking.can_wake(row, ledger.shared) or (lost and row is not None and row.deployed)
 
 
-def _interrupted(ledger: Ledger, but: Sequence[str]) -> list[RunRow]:
+def _find_interrupted(ledger: Ledger, but: Sequence[str]) -> list[RunRow]:
     """The runs whose process died of late: of this machine, where others share the ledger; and those of
     workers that go on by themselves."""
     here, since = Owner.current(), now_us() - LOST_US

@@ -48,7 +48,7 @@ def _attempt(value: Mapping[str, Any]) -> Attempt:
     return Attempt(float(value["at"]), str(value["message"]), str(value["cure"]))
 
 
-def begun(home: Path, run_ids: Iterable[str]) -> None:
+def note_begin(home: Path, run_ids: Iterable[str]) -> None:
     """Notes that these are woken now. Raises OSError."""
     _write(home, {**attempts(home), **{run_id: Attempt(time.time()) for run_id in run_ids}})
 
@@ -59,7 +59,7 @@ def not_begun(home: Path, run_ids: Iterable[str]) -> None:
     _write(home, {run_id: attempt for run_id, attempt in attempts(home).items() if run_id not in gone})
 
 
-def ended(home: Path, run_id: str, error: Mapping[str, str] | None) -> None:
+def note_end(home: Path, run_id: str, error: Mapping[str, str] | None) -> None:
     """Notes how it went: the error (message, cure) of a run that did not go on. Raises OSError."""
     known = attempts(home)
     known.pop(run_id, None)

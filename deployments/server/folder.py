@@ -58,7 +58,7 @@ def prepare(home: Path) -> Path:
 
 
 @contextlib.contextmanager
-def locked(path: Path, mode: int, deadline: float, state: str) -> Iterator[None]:
+def hold_lock(path: Path, mode: int, deadline: float, state: str) -> Iterator[None]:
     """Hold the lock `path`; ServerError "the server <state>" when it is not to be had by `deadline`."""
     bound = deadline - time.monotonic()
     with path.open("r+b") as file:
@@ -85,7 +85,7 @@ def _too_long(error: file_locks.StillHeld, lock: Path, state: str) -> ServerErro
 _try_lock = file_locks.try_lock
 
 
-def held(path: Path, mode: int = fcntl.LOCK_SH) -> bool:
+def is_held(path: Path, mode: int = fcntl.LOCK_SH) -> bool:
     """Whether somebody alive holds a lock on `path` that excludes `mode`."""
     try:
         with path.open("rb") as file:
@@ -101,7 +101,7 @@ def note_use(folder: Path) -> None:
 def live_record(folder: Path) -> dict[str, Any] | None:
     """The record of the supervisor that is alive now; None while a new one has not written its own yet."""
     lock = folder / shared.SUPERVISOR_LOCK
-    if not held(lock):
+    if not is_held(lock):
         return None
     supervisor = holder(lock)
     record = shared.read_record(folder)
@@ -145,13 +145,13 @@ def end_all(folder: Path, grace: float = shared.GRACE) -> bool:
 
 def _end(lock: Path, grace: float) -> bool:
     """Ask the process behind a lock to end, kill it after `grace` seconds. True if there was one."""
-    if not held(lock):
+    if not is_held(lock):
         return False
     for number, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, 3.0)):
         _signal(lock, number)
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            if not held(lock):
+            if not is_held(lock):
                 return True
             time.sleep(0.02)
     raise ServerError(

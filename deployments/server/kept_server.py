@@ -28,11 +28,11 @@ from deployments.server.folder import (
     alone,
     end_all,
     folder_of,
-    held,
+    hold_lock,
     holder,
     installed_prefect,
+    is_held,
     live_record,
-    locked,
     note_use,
     prepare,
 )
@@ -102,11 +102,11 @@ def ensure(
     if keep:
         (folder / shared.KEEP).touch(0o600)
     _retire_outdated(folder)
-    with locked(folder / shared.BUSY_LOCK, fcntl.LOCK_SH, deadline, "is being ended by another process"):
+    with hold_lock(folder / shared.BUSY_LOCK, fcntl.LOCK_SH, deadline, "is being ended by another process"):
         note_use(folder)
         if info := _answering(folder):
             return info, "warm"
-        with locked(folder / shared.START_LOCK, fcntl.LOCK_EX, deadline, "is still being started"):
+        with hold_lock(folder / shared.START_LOCK, fcntl.LOCK_EX, deadline, "is still being started"):
             if info := _answering_within(folder, deadline, patience):
                 return info, "waited"
             end_all(folder)
@@ -136,7 +136,7 @@ def down(home: Path, *, grace: float = shared.GRACE) -> bool:
 def in_use(home: Path) -> bool:
     """Whether a command holds the server of `home` busy at this moment."""
     folder = folder_of(home)
-    return folder.is_dir() and held(folder / shared.BUSY_LOCK, fcntl.LOCK_EX)
+    return folder.is_dir() and is_held(folder / shared.BUSY_LOCK, fcntl.LOCK_EX)
 
 
 @contextlib.contextmanager
@@ -146,7 +146,7 @@ def busy(home: Path, *, wait: float = 30) -> Iterator[None]:
     Entered before `ensure`, it leaves no moment in which the server could end in between.
     """
     lock = prepare(home) / shared.BUSY_LOCK
-    with locked(lock, fcntl.LOCK_SH, time.monotonic() + wait, "is being ended by another process"):
+    with hold_lock(lock, fcntl.LOCK_SH, time.monotonic() + wait, "is being ended by another process"):
         try:
             yield
         finally:
@@ -224,7 +224,7 @@ def _answering_within(folder: Path, deadline: float, patience: float) -> ServerI
     """As `_answering`, until `deadline` for a server that loads or works; one that does neither gets only
     `patience` seconds."""
     work, mute = _Work(folder), time.monotonic() + patience
-    while held(folder / shared.SUPERVISOR_LOCK):
+    while is_held(folder / shared.SUPERVISOR_LOCK):
         if info := _answering(folder, max(0.1, min(PROBE_SECONDS, mute - time.monotonic()))):
             return info
         if work.goes_on():
@@ -240,17 +240,17 @@ class _Work:
 
     def __init__(self, folder: Path) -> None:
         self._lock = folder / shared.SERVER_LOCK
-        self._seen = self._used()
+        self._seen = self._ticks_used()
 
     def goes_on(self) -> bool:
         """Whether there was work since it was asked last."""
-        before, self._seen = self._seen, self._used()
+        before, self._seen = self._seen, self._ticks_used()
         return self._seen > before
 
-    def _used(self) -> int:
+    def _ticks_used(self) -> int:
         """Ticks of the processor so far; 0 where the system does not tell."""
         with contextlib.suppress(OSError, ValueError, ServerError):
-            pid = holder(self._lock) if held(self._lock) else None
+            pid = holder(self._lock) if is_held(self._lock) else None
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split() if pid else []
             return sum(int(field) for field in fields[11:13])
         return 0
@@ -338,7 +338,7 @@ def _launch(folder: Path, environ: Mapping[str, str], idle: float, lifetime: str
         log_start = output.tell()
         ended = subprocess.run(
             command,
-            env=_inherited(environ),
+            env=_inherited_variables(environ),
             cwd=folder,
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -350,7 +350,7 @@ def _launch(folder: Path, environ: Mapping[str, str], idle: float, lifetime: str
     return log_start
 
 
-def _inherited(environ: Mapping[str, str]) -> dict[str, str]:
+def _inherited_variables(environ: Mapping[str, str]) -> dict[str, str]:
     return {n: value for n, value in environ.items() if n in INHERITED or n.startswith("LC_")}
 
 
@@ -362,7 +362,7 @@ def _await_answer(
     while time.monotonic() < min(deadline, mute):
         if mute - time.monotonic() < patience / 2 and work.goes_on():
             mute = time.monotonic() + patience
-        if not held(folder / shared.SUPERVISOR_LOCK):
+        if not is_held(folder / shared.SUPERVISOR_LOCK):
             raise _not_started(folder, log_start, "it ended while it started")
         note_use(folder)  # or a short idle limit would end it while it still loads
         record = live_record(folder)

@@ -206,7 +206,7 @@ class Supervisor:
             ended += 1
             since = since or began
             pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0 ** (ended - 1))
-            if time.monotonic() + pause - since > PATIENCE or not self._paused(pause):
+            if time.monotonic() + pause - since > PATIENCE or not self._pause(pause):
                 return 1
             set_aside_broken(self._folder / PREFECT_HOME / DATABASE)
             again = self._listen_again(port)
@@ -215,7 +215,7 @@ class Supervisor:
             listener = again
             _log("it is started again")
 
-    def _paused(self, seconds: float) -> bool:
+    def _pause(self, seconds: float) -> bool:
         """Whether the time passed with a reason to go on at its end."""
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
@@ -232,7 +232,7 @@ class Supervisor:
             if again.getsockname()[1] == port:
                 return again
             again.close()
-            if not self._paused(0.2):
+            if not self._pause(0.2):
                 break
         _log(f"the port {port} is taken")
         return None

@@ -19,7 +19,7 @@ _SHOWN = 300
 """Characters of a server's own words that are shown."""
 
 
-def ended(server: ServerInfo | None, home: Path) -> bool:
+def is_server_gone(server: ServerInfo | None, home: Path) -> bool:
     """Whether the local server this command began with is gone. False for a server named by the user."""
     if server is None:
         return False

@@ -45,7 +45,7 @@ def refuse_intruders() -> None:
                 "start phaseline from another folder, take that folder out of PYTHONPATH, "
                 "or install phaseline into an environment of its own",
             )
-    recorded = {path: (digest, size) for path, digest, size in _recorded()}
+    recorded = {path: (digest, size) for path, digest, size in _read_records()}
     if recorded and not any(isinstance(finder, _Recorded) for finder in sys.meta_path):
         checked = _Recorded(recorded)
         checked.look_at_sizes()
@@ -130,7 +130,7 @@ def version() -> str:
     return importlib.metadata.version("phaseline")
 
 
-def installed() -> bool:
+def is_installed() -> bool:
     """Whether this runs from an installed package, not from a checkout."""
     return not (ROOT / "pyproject.toml").is_file()
 
@@ -144,7 +144,7 @@ def _origin(name: str) -> str | None:
     return next(iter(spec.submodule_search_locations or ()), None)
 
 
-def _recorded() -> Iterator[tuple[str, str, str]]:
+def _read_records() -> Iterator[tuple[str, str, str]]:
     """Path, digest and size of each file of our packages, as the installer wrote them down."""
     with os.scandir(ROOT) as entries:
         names = [e.name for e in entries if e.name.startswith("phaseline-") and e.name.endswith(".dist-info")]

@@ -81,7 +81,7 @@ class _Door(MetaPathFinder):
 
 
 @contextlib.contextmanager
-def guarded(home: Path) -> Iterator[None]:
+def guard_imports(home: Path) -> Iterator[None]:
     """Within it, importing a library that reads settings leaves people's folder first."""
     _fix_paths(os.environ)
     door = _Door(home)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from blocks.storage.root import local_path
-from deployments.terminal.display import Out, Style, cell, padded, width
+from deployments.terminal.display import Out, Style, cell, pad, width
 from deployments.terminal.next_commands import resuming, step_anew
 from deployments.terminal.questions import wait_lines
 
@@ -181,4 +181,4 @@ def _print_pairs(pairs: list[tuple[str, str]], out: Out) -> None:
     columns = max((width(name) for name, _ in pairs), default=0)
     for name, value in pairs:
         below = "\n" + " " * (columns + 4)
-        out.line(f"  {padded(name, columns)}  {below.join(value.splitlines())}", reveal=name == _LOGIN)
+        out.line(f"  {pad(name, columns)}  {below.join(value.splitlines())}", reveal=name == _LOGIN)

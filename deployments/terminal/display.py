@@ -57,19 +57,19 @@ class Out:
         `reveal` leaves known secrets in it, for the few lines that are there to tell one.
         """
         if not self.json_mode:
-            self._write(self.stdout, self.styled(text, style, reveal=reveal) + "\n")
+            self._write(self.stdout, self.style_text(text, style, reveal=reveal) + "\n")
 
     def note(self, text: str, style: Style = "") -> None:
         """A line on standard error, in both modes: what happens meanwhile, never a result."""
         colour = _terminal(self.stderr) and not os.environ.get("NO_COLOR")
         text = secrets.current_secrets().text(text)
-        self._write(self.stderr, (painted(text, style) if colour else printable(text)) + "\n")
+        self._write(self.stderr, (paint(text, style) if colour else printable(text)) + "\n")
 
-    def styled(self, text: str, style: Style, *, reveal: bool = False) -> str:
+    def style_text(self, text: str, style: Style, *, reveal: bool = False) -> str:
         """The text as it may go to standard output: without secrets (unless they are to be revealed), control
         characters shown, colours where wanted."""
         text = text if reveal else secrets.current_secrets().text(text)
-        return painted(text, style) if self.colour else printable(text)
+        return paint(text, style) if self.colour else printable(text)
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
         """A table; columns whose every cell is a number stand to the right. Nothing under --json."""
@@ -177,7 +177,7 @@ def _columns(character: str) -> int:
     return 2 if unicodedata.east_asian_width(character) in "WF" else 1
 
 
-def padded(text: str, columns: int, right: bool = False) -> str:
+def pad(text: str, columns: int, right: bool = False) -> str:
     """The text with spaces up to that many columns."""
     space = " " * max(0, columns - width(text))
     return space + text if right else text + space
@@ -189,7 +189,7 @@ def plain_table(columns: Sequence[str], rows: Sequence[Sequence[str]], right: Se
     widths = [max(width(line[i]) for line in lines) for i in range(len(columns))]
     out = []
     for line in lines:
-        parts = [padded(value, w, r) for value, w, r in zip(line, widths, right, strict=True)]
+        parts = [pad(value, w, r) for value, w, r in zip(line, widths, right, strict=True)]
         out.append("  ".join(parts).rstrip() + "\n")
     return "".join(out)
 
@@ -233,18 +233,18 @@ def json_text(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False)
     if text.isascii() and "\x7f" not in text:
         return text  # the encoder has escaped the rest
-    return "".join(c if c == "\n" or c.isprintable() or _is_blank(c) else _escaped(c) for c in text)
+    return "".join(c if c == "\n" or c.isprintable() or _is_blank(c) else _escape(c) for c in text)
 
 
 def _is_blank(character: str) -> bool:
     return unicodedata.category(character) == "Zs"
 
 
-def _escaped(character: str) -> str:
+def _escape(character: str) -> str:
     return json.dumps(character)[1:-1] if ord(character) > 0x7F else f"\\u{ord(character):04x}"
 
 
-def painted(text: str, style: Style) -> str:
+def paint(text: str, style: Style) -> str:
     """The text in a colour, whatever the output is."""
     shown = printable(text)
     return f"\x1b[{_SGR[style]}m{shown}\x1b[0m" if style and shown else shown

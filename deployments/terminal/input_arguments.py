@@ -70,7 +70,7 @@ def read_inputs(
     faults = []
     for name, value in given.items():
         try:
-            read[name] = _read(input_of(plan, name), value)
+            read[name] = _read_value(input_of(plan, name), value)
         except UsageError as fault:
             faults.append(fault)
     missing = [i for i in plan.inputs if i.required and i.name not in given and i.name not in read]
@@ -81,11 +81,11 @@ def read_inputs(
     return read
 
 
-def _read(spec: InputPlan, value: Any) -> Any:
+def _read_value(spec: InputPlan, value: Any) -> Any:
     """One value, typed; what a `@file` names is opened."""
     if spec.type == "file":
         _refuse_bare_path(spec.name, value)
-    read = _opened(spec.name, value, spec.type) if spec.type != "secret" else value
+    read = _read_named_file(spec.name, value, spec.type) if spec.type != "secret" else value
     typed = read if isinstance(read, GivenFile) else coerce(spec, read)
     if spec.type == "secret" and not os.environ.get(variable := variable_of(typed)):
         raise UsageError(
@@ -136,7 +136,7 @@ def _from_file(name: str) -> Mapping[str, Any]:
     return data
 
 
-def _opened(name: str, value: Any, kind: str) -> Any:
+def _read_named_file(name: str, value: Any, kind: str) -> Any:
     """The value itself, or what the file that it names holds."""
     if not isinstance(value, str) or not value.startswith("@"):
         return value

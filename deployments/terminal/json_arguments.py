@@ -42,7 +42,7 @@ def _file(name: str, option: str) -> str:
     return body.decode("utf-8-sig", "surrogateescape")
 
 
-def typed(text: str, schema: Any) -> Any:
+def parse_field(text: str, schema: Any) -> Any:
     """A field's text as its schema wants it; what does not fit stays a text, for the form to refuse."""
     schema = schema if isinstance(schema, Mapping) else {}
     kinds = schema.get("type")

@@ -85,7 +85,7 @@ class Progress:
     def close(self) -> None:
         """Draws no more: what follows is how it ended."""
         if self._live is not None:
-            self._live.update(self._drawn(), refresh=True)
+            self._live.update(self._draw(), refresh=True)
             self._live.stop()
             self._live = None
             for note in self._notes:
@@ -119,7 +119,7 @@ class Progress:
         if not row.detail:
             row.agent = row.agent or str(data.get("agent") or "")
         again = f"attempt {attempt}" if attempt > 1 else ""
-        return _joined(str(data.get("step")), "started", str(data.get("agent") or ""), again), ""
+        return _join_words(str(data.get("step")), "started", str(data.get("agent") or ""), again), ""
 
     def _step_progress(self, data: Mapping[str, Any]) -> tuple[str, Style] | None:
         self._tell(data, f"{data.get('kind') or ''} {data.get('text') or ''}")
@@ -139,8 +139,10 @@ class Progress:
 
     def _request_retry(self, data: Mapping[str, Any]) -> tuple[str, Style] | None:
         delay = shown_duration(float(data.get("delay") or 0))
-        text = self._tell(data, f"asks again in {delay}: {data.get('reason') or 'no answer'}{_waited(data)}")
-        return (_joined(str(data.get("step")), text), "yellow") if data.get("due", True) else None
+        text = self._tell(
+            data, f"asks again in {delay}: {data.get('reason') or 'no answer'}{_wait_times(data)}"
+        )
+        return (_join_words(str(data.get("step")), text), "yellow") if data.get("due", True) else None
 
     def _fault_waiting(self, data: Mapping[str, Any]) -> tuple[str, Style] | None:
         line = fault_line("fault.waiting", data)
@@ -155,7 +157,7 @@ class Progress:
     def _provider_waiting(self, data: Mapping[str, Any]) -> tuple[str, Style] | None:
         count = int(data.get("waiting") or 1)
         who = "1 request waits" if count == 1 else f"{count} requests wait"
-        line = f"{who} for the provider: {data.get('reason')}{_waited(data)}"
+        line = f"{who} for the provider: {data.get('reason')}{_wait_times(data)}"
         if self._live is not None:
             self._title = f"{self._title.partition('  (')[0]}  ({line})"
         if count < 2 * self._queued:  # elsewhere it is told again when it has doubled
@@ -171,7 +173,7 @@ class Progress:
         problems = data.get("problems")
         said = "; ".join(map(str, problems)) if isinstance(problems, (list, tuple)) else str(problems)
         text = self._tell(data, f"answer sent back: {said}")
-        return _joined(str(data.get("step")), text), "yellow"
+        return _join_words(str(data.get("step")), text), "yellow"
 
     def _attempt_failed(self, data: Mapping[str, Any]) -> tuple[str, Style] | None:
         cut_off = data.get("reason") == "CancelledError"
@@ -179,11 +181,11 @@ class Progress:
         text = self._tell(data, f"attempt {data.get('attempt')} {ending}")
         if not self._part(data):
             self._row(data).state = "retrying"
-        return _joined(str(data.get("step")), text), "yellow"
+        return _join_words(str(data.get("step")), text), "yellow"
 
     def _step_rerun(self, data: Mapping[str, Any]) -> tuple[str, Style] | None:
         text = self._tell(data, f"runs again: {data.get('reason')}")
-        return _joined(str(data.get("step")), text), ""
+        return _join_words(str(data.get("step")), text), ""
 
     def _run_restored(self, data: Mapping[str, Any]) -> tuple[str, Style] | None:
         names = ", ".join(map(str, data.get("inputs") or ())) or "none"
@@ -193,7 +195,7 @@ class Progress:
         )
 
     def _storage_refused(self, data: Mapping[str, Any]) -> tuple[str, Style] | None:
-        return self._lasting(_joined(str(data.get("step") or ""), f"not believed: {data.get('reason')}"))
+        return self._lasting(_join_words(str(data.get("step") or ""), f"not believed: {data.get('reason')}"))
 
     def _lasting(self, text: str) -> tuple[str, Style]:
         """A line for people that stays below the table, which would show it for a moment only."""
@@ -206,21 +208,21 @@ class Progress:
         text = self._tell(
             data, f"{data.get('part')} of turn {data.get('turn')} is lost: {data.get('reason')}"
         )
-        return _joined(str(data.get("step")), text), "yellow"
+        return _join_words(str(data.get("step")), text), "yellow"
 
     def _turn_set_aside(self, data: Mapping[str, Any]) -> tuple[str, Style] | None:
         text = f"the answer of turn {data.get('turn')} is asked anew: the provider refuses what it leads to"
-        return _joined(str(data.get("step")), self._tell(data, text)), "yellow"
+        return _join_words(str(data.get("step")), self._tell(data, text)), "yellow"
 
     def _conversation_begun(self, data: Mapping[str, Any]) -> tuple[str, Style] | None:
         text = "begins another conversation"
         if data.get("done"):
             text += f", which is told of {data['done']} calls that were made before"
-        return _joined(str(data.get("step")), self._tell(data, text)), ""
+        return _join_words(str(data.get("step")), self._tell(data, text)), ""
 
     def _step_interrupted(self, data: Mapping[str, Any]) -> tuple[str, Style] | None:
         told = "was at work when an earlier process ended: what a model was asked just then may be billed, "
-        return self._lasting(_joined(str(data.get("step")), told + "and is counted only within a budget"))
+        return self._lasting(_join_words(str(data.get("step")), told + "and is counted only within a budget"))
 
     def _step_finished(self, data: Mapping[str, Any]) -> tuple[str, Style] | None:
         part = self._part(data)
@@ -232,11 +234,11 @@ class Progress:
         row.tokens = tokens_of(usage)
         row.usd = _number(usage.get("usd"))
         row.detail = " ".join((error_text(data.get("error")) or str(data.get("reason") or "")).split())
-        row.detail = _joined(calls_failed(data.get("failed_tool_calls")), row.detail)
+        row.detail = _join_words(calls_failed(data.get("failed_tool_calls")), row.detail)
         if part and row.state == "failed":
-            self._tell(data, _joined("failed", row.detail))
+            self._tell(data, _join_words("failed", row.detail))
         style: Style = MARKS[row.state][1] if row.state in ("failed", "cancelled") else ""
-        return _joined(str(data.get("step")), *_facts(row)), style
+        return _join_words(str(data.get("step")), *_facts(row)), style
 
     def _run_finished(self, data: Mapping[str, Any]) -> tuple[str, Style] | None:
         seconds = _number(data.get("seconds"))
@@ -264,7 +266,7 @@ class Progress:
     def _tell(self, data: Mapping[str, Any], text: str) -> str:
         """Put down what a running step does now; gives the text on one line."""
         line = " ".join(text.split())
-        self._row(data).detail = _joined(self._part(data), line)
+        self._row(data).detail = _join_words(self._part(data), line)
         return line
 
     # ------------------------------------------------------------ the table on a terminal
@@ -277,13 +279,13 @@ class Progress:
         redirect = not self.out.json_mode  # our own document must reach standard output unchanged
         return Live(
             console=console,
-            get_renderable=self._drawn,
+            get_renderable=self._draw,
             refresh_per_second=8,
             redirect_stdout=redirect and self.out.terminal,
             vertical_overflow="ellipsis",
         )
 
-    def _drawn(self) -> RenderableType:
+    def _draw(self) -> RenderableType:
         return draw(self._title, self._rows, self.total or len(self._rows), self._begun, self.clock())
 
 
@@ -316,11 +318,11 @@ _REACTIONS: dict[str, Callable[[Progress, Mapping[str, Any]], tuple[str, Style] 
 def fault_line(name: str, data: Mapping[str, Any]) -> str:
     """What is waited for, or is back, for people."""
     if name == "fault.waiting":
-        return f"waits for the {data.get('part')}: {data.get('reason')}{_waited(data)}"
+        return f"waits for the {data.get('part')}: {data.get('reason')}{_wait_times(data)}"
     return f"the {data.get('part')} is back after {shown_duration(float(data.get('seconds') or 0))}"
 
 
-def _waited(data: Mapping[str, Any]) -> str:
+def _wait_times(data: Mapping[str, Any]) -> str:
     """Since when something is waited for, where it is known, and until when, by this machine's clock."""
     told = []
     for name in ("since", "until"):
@@ -329,7 +331,7 @@ def _waited(data: Mapping[str, Any]) -> str:
     return f" ({', '.join(told)})" if told else ""
 
 
-def _joined(*words: str) -> str:
+def _join_words(*words: str) -> str:
     return "  ".join(word for word in words if word)
 
 

@@ -51,7 +51,7 @@ def vote_text(vote: Mapping[str, Any]) -> str:
 
     data, note = vote.get("data"), vote.get("note")
     said = f"{vote.get('voter')} {SAID.get(str(vote.get('decision')), '')}".rstrip()
-    said += (f" {_shown(data)}" if data else "") + (f": {note}" if note else "")
+    said += (f" {_show_value(data)}" if data else "") + (f": {note}" if note else "")
     return said if vote.get("counts", True) else f"{said} (does not count: no longer asked)"
 
 
@@ -81,14 +81,14 @@ def _call_lines(wait: Mapping[str, Any]) -> Iterator[Pair]:
 
 def _argument_lines(arguments: Any) -> list[str]:
     if not isinstance(arguments, Mapping):
-        return [] if arguments is None else [_shown(arguments)]
-    lines = [f"{_shown_name(str(name))}: {_shown(value)}" for name, value in arguments.items()]
+        return [] if arguments is None else [_show_value(arguments)]
+    lines = [f"{_shown_name(str(name))}: {_show_value(value)}" for name, value in arguments.items()]
     if len(lines) <= _MOST_ARGUMENTS:
         return lines
     return [*lines[:_MOST_ARGUMENTS], f"and {len(lines) - _MOST_ARGUMENTS} more; {_WHOLE}"]
 
 
-def _shown(value: Any) -> str:
+def _show_value(value: Any) -> str:
     """A value on one line. Cut, it says so: what is not seen may be what matters."""
     # As JSON a text cannot begin a line of its own, which could look like one of ours.
     text = printable(json.dumps(value, ensure_ascii=False, default=str))

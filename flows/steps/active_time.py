@@ -123,7 +123,7 @@ class ActiveTime:
             yield
             return
         meter = Meter("", limit, spent, error, self._clock)
-        async with self._bounded(meter):
+        async with self._enforce(meter):
             meter.enter()
             try:
                 yield
@@ -140,10 +140,10 @@ class ActiveTime:
         scope, ledger, lease = f"{path}{part}", self._durable.ledger.time_budgets, self._durable.lease
         row = await ledger.set_limit(lease, scope, round(budget.time * _MICRO))
         limit = row.limit / _MICRO
-        meter = Meter(path, limit, row.spent / _MICRO, _spent(scope, limit, lease.run_id), self._clock)
-        noting = asyncio.create_task(self._noting(meter, scope), name=f"active-time-{scope}")
+        meter = Meter(path, limit, row.spent / _MICRO, _spent_error(scope, limit, lease.run_id), self._clock)
+        noting = asyncio.create_task(self._note_regularly(meter, scope), name=f"active-time-{scope}")
         try:
-            async with self._bounded(meter):
+            async with self._enforce(meter):
                 yield
         finally:
             noting.cancel()
@@ -153,11 +153,11 @@ class ActiveTime:
                 with contextlib.suppress(Fenced):
                     await asyncio.shield(asyncio.ensure_future(self._note(meter, scope)))
 
-    def spent(self, path: str) -> BudgetSpent | None:
+    def spent_budget(self, path: str) -> BudgetSpent | None:
         """Why no work may be begun at a path; None when it may."""
         return next((m.error for m in self._meters if m.covers(path) and m.over), None)
 
-    def left(self, path: str) -> TimeLeft | None:
+    def time_left(self, path: str) -> TimeLeft | None:
         """What is left for work at a path of the budget that ends first; None where none bounds it."""
         left = [TimeLeft(max(0.0, m.limit - m.seconds), m.limit) for m in self._covering(path)]
         return min(left, key=lambda one: one.seconds, default=None)
@@ -177,7 +177,7 @@ class ActiveTime:
             self._at_work.discard(path)
 
     @contextlib.contextmanager
-    def bounded(self, path: str, seconds: float | None) -> Iterator[None]:
+    def limit_attempt(self, path: str, seconds: float | None) -> Iterator[None]:
         """An attempt of a unit, cut off with TimeoutError once it has worked for so long."""
         if seconds is None:
             yield
@@ -191,7 +191,7 @@ class ActiveTime:
                 del self._timeouts[path]
 
     @contextlib.contextmanager
-    def _paused(self, path: str) -> Iterator[None]:
+    def _pause_timeout(self, path: str) -> Iterator[None]:
         """The timeout of a unit does not go on."""
         scope = self._timeouts.get(path)
         if scope is None:
@@ -215,7 +215,7 @@ class ActiveTime:
         for meter in meters:
             meter.leave()
         try:
-            with self._paused(path):
+            with self._pause_timeout(path):
                 yield
         finally:
             for meter in meters:
@@ -226,7 +226,7 @@ class ActiveTime:
         return [meter for meter in self._meters if meter.covers(path)]
 
     @contextlib.asynccontextmanager
-    async def _bounded(self, meter: Meter) -> AsyncIterator[None]:
+    async def _enforce(self, meter: Meter) -> AsyncIterator[None]:
         self._meters.append(meter)
         try:
             async with asyncio.timeout(None) as timer:
@@ -245,7 +245,7 @@ class ActiveTime:
             meter.ring = lambda: None
             self._meters.remove(meter)
 
-    async def _noting(self, meter: Meter, scope: str) -> None:
+    async def _note_regularly(self, meter: Meter, scope: str) -> None:
         noted = _micro(meter)
         while True:
             await asyncio.sleep(self._tick)
@@ -265,7 +265,7 @@ def _micro(meter: Meter) -> int:
     return math.ceil(meter.seconds * _MICRO)
 
 
-def _spent(scope: str, limit: float, run_id: str) -> BudgetSpent:
+def _spent_error(scope: str, limit: float, run_id: str) -> BudgetSpent:
     return BudgetSpent(
         f"the budget of the step {scope} is spent: {shown_duration(limit)} of active time",
         f"phaseline resume {run_id} --raise-budget {shlex.quote(f'{scope}.time=DURATION')}",

@@ -34,8 +34,8 @@ class Departures:
 
     @contextlib.asynccontextmanager
     async def departing(self, path: str) -> AsyncIterator[None]:
-        """Around the work of the unit at a path; waits for its turn. `departed` is told once it is on its
-        way."""
+        """Around the work of the unit at a path; waits for its turn. `note_departure` is called once it is on
+        its way."""
         await self._lanes.acquire()
         timer: asyncio.TimerHandle = asyncio.get_running_loop().call_later(
             self._longest, lambda: self._end(path, timer)
@@ -46,7 +46,7 @@ class Departures:
         finally:
             self._end(path, timer)
 
-    def departed(self, path: str) -> None:
+    def note_departure(self, path: str) -> None:
         """The unit is on its way: the next may set out. Harmless when repeated."""
         for timer in self._leaving.get(path, [])[:1]:
             self._end(path, timer)

@@ -17,7 +17,7 @@ from blocks.patience import PatienceOver
 from flows.steps.active_time import ActiveTime
 from flows.steps.departures import Departures
 from flows.steps.keeper import Keeper, now, shown_error
-from flows.steps.stored_results import Unproved, looked_for, made_elsewhere, proved
+from flows.steps.stored_results import Unproved, made_elsewhere, may_be_stored, prove_result
 from flows.steps.unit import NoResult, OnRetry, Outcome, Unit, run_directly, run_unit
 from tasks.context import RunContext
 from tasks.failures import CONVERSATION_ENDS, FailedBefore, ending
@@ -63,9 +63,9 @@ class Execution:
         assert self.context.durable is not None
         self.time = ActiveTime(self.context.durable, self.stop)
         self.context.standing = self.time.standing
-        self.context.bounded = self.time.bounded
-        self.context.time_left = self.time.left
-        self.context.departed = self.departures.departed
+        self.context.bounded = self.time.limit_attempt
+        self.context.time_left = self.time.time_left
+        self.context.departed = self.departures.note_departure
 
     def stop(self, reason: PhaselineError) -> None:
         """Starts nothing more; what stopped the run first counts."""
@@ -89,31 +89,33 @@ class Execution:
         reason.continued_by(f"phaseline resume {self.context.run_id}")
         self.delayed = self.delayed or reason
 
-    async def unit(self, unit: Unit, follows: Mapping[str, Any], slots: Slots) -> Outcome:
+    async def do_unit(self, unit: Unit, follows: Mapping[str, Any], slots: Slots) -> Outcome:
         """Does a unit as a Prefect task; what the ledger holds is not done again."""
-        known = await self._known(unit)
+        known = await self._recall_result(unit)
         async with within(slots), self._departing(unit, known):
             if (halted := self.halted) is not None:
                 return Outcome(unit.path, error=halted)
             if known is not None:
-                return await self._again(unit, follows, known)
-            if (failed := self._failed_before(unit)) is not None:
+                return await self._show_reused(unit, follows, known)
+            if (failed := self._take_earlier_failure(unit)) is not None:
                 return failed
-            return await self._worked(unit, lambda retry: self._called(unit, follows, retry))
+            return await self._work_within_time(
+                unit, lambda retry: self._run_unless_proved(unit, follows, retry)
+            )
 
-    async def item(self, unit: Unit, slots: Slots) -> Outcome:
+    async def do_item(self, unit: Unit, slots: Slots) -> Outcome:
         """Does one item of a batch: no task run of its own, but its own row, retries and reuse."""
-        known = await self._known(unit)
+        known = await self._recall_result(unit)
         if known is not None:
             return Outcome(unit.path, result=known, reused=True)
-        if (failed := self._failed_before(unit)) is not None:
+        if (failed := self._take_earlier_failure(unit)) is not None:
             return failed
         async with within(slots), self._departing(unit, known):
             if (halted := self.halted) is not None:
                 return Outcome(unit.path, error=halted)
-            return await self._worked(unit, lambda retry: run_directly(unit, self.context, retry))
+            return await self._work_within_time(unit, lambda retry: run_directly(unit, self.context, retry))
 
-    async def batch(self, unit: Unit, follows: Mapping[str, Any]) -> Outcome:
+    async def run_batch(self, unit: Unit, follows: Mapping[str, Any]) -> Outcome:
         """A task run around items; it always runs, since the items know what is finished."""
 
         async def never() -> None:
@@ -148,7 +150,7 @@ class Execution:
     ) -> None:
         """Writes down an end without a result."""
         self.written.add(path)
-        await self.keeper.ended(
+        await self.keeper.record_ended(
             path,
             key,
             state,
@@ -159,7 +161,7 @@ class Execution:
             agent=agent,
         )
 
-    async def _known(self, unit: Unit) -> StepResult | None:
+    async def _recall_result(self, unit: Unit) -> StepResult | None:
         """The recorded result, if it is of this very work and its bodies are there."""
         known = self.context.finished.get(unit.path)
         if known is None:
@@ -167,13 +169,13 @@ class Execution:
         if known.key != unit.key:
             self.forget(unit.path, "its definition or its inputs changed")
             return None
-        reason = await self.keeper.unreadable(known)
+        reason = await self.keeper.why_unreadable(known)
         if reason is not None:
             self.forget(unit.path, reason, stale=True)
             return None
         return known
 
-    def _failed_before(self, unit: Unit) -> Outcome | None:
+    def _take_earlier_failure(self, unit: Unit) -> Outcome | None:
         """How the unit failed in an earlier process, where nobody asked for another try of it since.
 
         Once: a workflow around it that has retries left has it done again.
@@ -184,32 +186,38 @@ class Execution:
         self.written.add(unit.path)  # its row says so already
         return Outcome(unit.path, error=FailedBefore.of(error), attempts=attempts)
 
-    async def _again(self, unit: Unit, follows: Mapping[str, Any], known: StepResult) -> Outcome:
+    async def _show_reused(self, unit: Unit, follows: Mapping[str, Any], known: StepResult) -> Outcome:
         """A task run for what is finished, so that it is in the graph."""
-        outcome = await self._called(unit, follows, _no_retry)
+        outcome = await self._run_unless_proved(unit, follows, _no_retry)
         # Whatever Prefect kept, the ledger's row is what counts.
         return replace(outcome, result=known, error=None, reused=True, attempts=known.attempts)
 
-    async def _called(
+    async def _run_unless_proved(
         self, unit: Unit, follows: Mapping[str, Any], on_retry: Callable[[], Awaitable[None]]
     ) -> Outcome:
+        """The unit's task run. What Prefect has stored for it, and the run's ledger has not, counts only
+        where it is proved; elsewhere the task runs again.
+        """
         # To look where nothing is believed would cost each step a read of the storage.
-        refresh = unit.path in self.stale or not looked_for(unit, self.context)
-        outcome = await self._asked(unit, follows, on_retry, refresh=refresh)
+        refresh = unit.path in self.stale or not may_be_stored(unit, self.context)
+        outcome = await self._run_task(unit, follows, on_retry, refresh=refresh)
         if isinstance(outcome.error, NoResult):
-            outcome = await self._asked(unit, follows, on_retry, refresh=True)
+            outcome = await self._run_task(unit, follows, on_retry, refresh=True)
         if outcome.reused and unit.path not in self.context.finished:
             # Prefect had a result that the ledger's run does not have.
             try:
-                return replace(outcome, result=await proved(unit, outcome.result, self.context, self.keeper))
+                return replace(
+                    outcome, result=await prove_result(unit, outcome.result, self.context, self.keeper)
+                )
             except Unproved as fault:
                 self.context.on_event("step.rerun", {"step": unit.path, "reason": str(fault)})
-                outcome = await self._asked(unit, follows, on_retry, refresh=True)
+                outcome = await self._run_task(unit, follows, on_retry, refresh=True)
         return outcome
 
-    async def _asked(
+    async def _run_task(
         self, unit: Unit, follows: Mapping[str, Any], on_retry: Callable[[], Awaitable[None]], refresh: bool
     ) -> Outcome:
+        """One call of the unit's task; tells of a stored result that was not written by phaseline."""
         outcome = await run_unit(
             unit, follows, self.context, self.storage, refresh=refresh, on_retry=on_retry
         )
@@ -219,24 +227,24 @@ class Execution:
             self.context.on_event("storage.refused", {"step": unit.path, "reason": told})
         return outcome
 
-    async def _worked(self, unit: Unit, call: Call) -> Outcome:
+    async def _work_within_time(self, unit: Unit, call: Call) -> Outcome:
         """The unit's work, counted as active time, unless that is spent."""
-        spent = self.time.spent(unit.path)
+        spent = self.time.spent_budget(unit.path)
         if spent is not None:
             self.stop(spent)
             return Outcome(unit.path, error=spent)
         with self.time.working(unit.path):
-            return await self._recorded(unit, call)
+            return await self._work_and_record(unit, call)
 
-    async def _recorded(self, unit: Unit, call: Call) -> Outcome:
+    async def _work_and_record(self, unit: Unit, call: Call) -> Outcome:
         """The unit's rows around its work: running, then how it ended, also when it is cut off."""
         started, attempt = unit.started or now(), 0
 
-        async def running() -> None:
+        async def record_running() -> None:
             # The row says which attempt is under way, so that a later process goes on in it.
             nonlocal attempt
             attempt = self.context.attempts.get(unit.path, 0) + 1
-            await self.keeper.started(
+            await self.keeper.record_started(
                 unit.path,
                 unit.key,
                 unit.agent,
@@ -245,20 +253,20 @@ class Execution:
                 started=started,
             )
 
-        await running()
+        await record_running()
         self.begun.add(unit.path)
         try:
-            outcome = await call(running)
+            outcome = await call(record_running)
         except asyncio.CancelledError:
-            await self._cut(unit, attempt, started)
+            await self._record_cut(unit, attempt, started)
             raise
         if outcome.result is not None:
             reach_boundary("step.stored", unit.path)
-            return await self._completed(unit, outcome, outcome.result, started)
-        await self._failed(unit, outcome, started)
+            return await self._record_completed(unit, outcome, outcome.result, started)
+        await self._record_failed(unit, outcome, started)
         return outcome
 
-    async def _cut(self, unit: Unit, attempts: int, started: int) -> None:
+    async def _record_cut(self, unit: Unit, attempts: int, started: int) -> None:
         write = self.record(
             unit.path, unit.key, "cancelled", attempts=attempts, started=started, agent=unit.agent
         )
@@ -266,7 +274,9 @@ class Execution:
         with contextlib.suppress(Fenced):
             await asyncio.shield(asyncio.ensure_future(write))
 
-    async def _completed(self, unit: Unit, outcome: Outcome, result: StepResult, started: int) -> Outcome:
+    async def _record_completed(
+        self, unit: Unit, outcome: Outcome, result: StepResult, started: int
+    ) -> Outcome:
         elsewhere = made_elsewhere(result, self.context) if outcome.reused else ""
         paid = self.context.usage_of(unit.path)
         if outcome.reused and not elsewhere and unit.path not in self.context.spent:
@@ -278,23 +288,25 @@ class Execution:
         self.context.made.pop(unit.path, None)
         self.written.add(unit.path)
         self.completed += 1
-        await self.keeper.completed(own, attempts=outcome.attempts, started=started, reused_from=elsewhere)
+        await self.keeper.record_completed(
+            own, attempts=outcome.attempts, started=started, reused_from=elsewhere
+        )
         return replace(outcome, result=own)
 
-    def _fail(self, path: str, error: BaseException | None) -> None:
+    def _note_failure(self, path: str, error: BaseException | None) -> None:
         """What counts if the unit is done again: its retries given anew, and how its conversation ended."""
         self.context.tries.pop(path, None)
         if error is not None and type(error).__name__ in CONVERSATION_ENDS:
             self.context.ended[path] = shown_error(error)
 
-    async def _failed(self, unit: Unit, outcome: Outcome, started: int) -> None:
+    async def _record_failed(self, unit: Unit, outcome: Outcome, started: int) -> None:
         if isinstance(outcome.error, LedgerAway):
             raise outcome.error  # nothing can be written down: the run ends here, and says what is lost
         kind = ending(outcome.error)
         if isinstance(outcome.error, QuotaExhausted):
             outcome.error.of_run(self.context.run_id)
         if kind == "failed":
-            self._fail(unit.path, outcome.error)
+            self._note_failure(unit.path, outcome.error)
         if kind == "stopped" and isinstance(outcome.error, PhaselineError):
             self.hold_up(outcome.error)
         state = "not_started" if kind == "stopped" else kind

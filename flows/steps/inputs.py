@@ -32,15 +32,15 @@ async def bound_values(plan: Plan, given: Mapping[str, Any], context: RunContext
     return out
 
 
-def recorded(values: Mapping[str, Value]) -> dict[str, dict[str, Any]]:
+def inputs_to_json(values: Mapping[str, Value]) -> dict[str, dict[str, Any]]:
     """Inputs as the ledger and the manifest keep them."""
     return {
         n: {"ref": v.ref.model_dump(mode="json")} if v.ref else {"value": v.plain} for n, v in values.items()
     }
 
 
-def restored(kept: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """The inverse of `recorded`, as inputs are given."""
+def inputs_from_json(kept: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The inverse of `inputs_to_json`, as inputs are given."""
     return {n: Ref.model_validate(v["ref"]) if "ref" in v else v.get("value") for n, v in kept.items()}
 
 

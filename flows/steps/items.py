@@ -58,13 +58,15 @@ async def run_items(
     """Does every item, then puts their outputs into one list in the items' order."""
     assert step.for_each is not None
     started = now()
-    items = _items(step, path, await _list(scope, step, step.for_each), scope.digests(step))
+    items = _items(step, path, await _evaluate_list(scope, step, step.for_each), scope.digests(step))
     scope.execution.context.work_through(path, [item.path for item in items])
-    if await _finished(scope, path, key):
-        return await _collected(scope, step, path, key, [], dict(follows), started)
+    if await _is_finished(scope, path, key):
+        return await _collect_outputs(scope, step, path, key, [], dict(follows), started)
     slots = asyncio.Semaphore(step.for_each.max_concurrent)
     if make is None or len(items) <= MOST_ROWS:
-        ends = await asyncio.gather(*(_alone(scope, step, slots, once, item, follows) for item in items))
+        ends = await asyncio.gather(
+            *(_do_one_item(scope, step, slots, once, item, follows) for item in items)
+        )
     else:
         units = [make(i.path, i.key, i.extra) for i in items]
         ends = await _batches(scope, step, path, units, slots, follows)
@@ -74,19 +76,21 @@ async def run_items(
         return replace(waits, path=path)
     halted = scope.execution.stopped is not None or (failed and ending(failed.error) == "stopped")
     if failed is not None and (step.on_failure == "fail" or halted):
-        return _failed(path, ends, failed, scope)
+        return _failure_of_items(path, ends, failed, scope)
     # One edge per task run, also where many items were done in one.
     states = {str(e.state.state_details.task_run_id): e.state for e in ends if e.state is not None}
-    return await _collected(scope, step, path, key, ends, states or dict(follows), started)
+    return await _collect_outputs(scope, step, path, key, ends, states or dict(follows), started)
 
 
-async def _finished(scope: Scope, path: str, key: str) -> bool:
+async def _is_finished(scope: Scope, path: str, key: str) -> bool:
     """Whether the whole list is recorded, readable, and of these very items."""
     known = scope.execution.context.finished.get(path)
-    return known is not None and known.key == key and await scope.execution.keeper.unreadable(known) is None
+    return (
+        known is not None and known.key == key and await scope.execution.keeper.why_unreadable(known) is None
+    )
 
 
-async def _alone(
+async def _do_one_item(
     scope: Scope,
     step: StepPlan,
     slots: asyncio.Semaphore,
@@ -96,10 +100,10 @@ async def _alone(
 ) -> Outcome:
     async with slots:
         started = now()
-        return _told(scope, step, await once(item.path, item.key, item.extra, follows), started)
+        return _tell_failed_item(scope, step, await once(item.path, item.key, item.extra, follows), started)
 
 
-def _told(scope: Scope, step: StepPlan, end: Outcome, started: int) -> Outcome:
+def _tell_failed_item(scope: Scope, step: StepPlan, end: Outcome, started: int) -> Outcome:
     """People hear of an item that failed, also where the step goes on without it."""
     if end.error is not None and ending(end.error) == "failed":
         context = scope.execution.context
@@ -120,7 +124,7 @@ def _told(scope: Scope, step: StepPlan, end: Outcome, started: int) -> Outcome:
     return end
 
 
-async def _list(scope: Scope, step: StepPlan, each: ForEachPlan) -> list[Any]:
+async def _evaluate_list(scope: Scope, step: StepPlan, each: ForEachPlan) -> list[Any]:
     if not isinstance(each.items, str):
         return list(each.items)
     found = await scope.evaluate(each.items)
@@ -215,14 +219,14 @@ async def _batch(
     async def one(unit: Unit) -> Outcome:
         async with within([slots]):
             started = now()
-            return _told(scope, step, await scope.execution.item(unit, scope.slots), started)
+            return _tell_failed_item(scope, step, await scope.execution.do_item(unit, scope.slots), started)
 
     async def work() -> StepResult:
         ends[:] = await asyncio.gather(*(one(u) for u in units))
         return StepResult(step=step.id, path=path)
 
     key = digest([u.key for u in units])
-    outcome = await scope.execution.batch(Unit(step, path, key, work, collects=True), follows)
+    outcome = await scope.execution.run_batch(Unit(step, path, key, work, collects=True), follows)
     if not ends:
         return [outcome]
     return [
@@ -230,7 +234,7 @@ async def _batch(
     ]
 
 
-def _failed(path: str, ends: Sequence[Outcome], first: Outcome, scope: Scope) -> Outcome:
+def _failure_of_items(path: str, ends: Sequence[Outcome], first: Outcome, scope: Scope) -> Outcome:
     if scope.execution.stopped is not None:
         return Outcome(path, state=first.state, error=scope.execution.stopped, attempts=first.attempts)
     if ending(first.error) == "stopped":
@@ -242,7 +246,7 @@ def _failed(path: str, ends: Sequence[Outcome], first: Outcome, scope: Scope) ->
     return Outcome(path, state=first.state, error=error, attempts=max(e.attempts for e in ends))
 
 
-async def _collected(
+async def _collect_outputs(
     scope: Scope,
     step: StepPlan,
     path: str,
@@ -273,6 +277,6 @@ async def _collected(
         )
 
     unit = Unit(step, path, key, work, collects=True, started=started)
-    outcome = await scope.execution.unit(unit, follows, scope.slots)
+    outcome = await scope.execution.do_unit(unit, follows, scope.slots)
     attempts = max((e.attempts for e in ends), default=outcome.attempts)
     return Outcome(path, outcome.result, outcome.state, outcome.error, outcome.reused, attempts)

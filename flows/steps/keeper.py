@@ -85,7 +85,7 @@ class Keeper:
         steps = await self._ledger.steps(self._lease.tenant, run_id, content_key=key)
         return [step for step in steps if step.state == "completed" and step.result is not None]
 
-    async def unreadable(self, result: StepResult) -> str | None:
+    async def why_unreadable(self, result: StepResult) -> str | None:
         """Why a recorded result cannot be reused; None when every ref of it is readable and unchanged."""
         for ref in result.refs:
             reason = await self._store.check(ref)
@@ -93,16 +93,16 @@ class Keeper:
                 return f"{ref.kind}: {reason}"
         if spilled_ref(result.nested) is None:
             return None
-        return await self.unreadable(await self.unspilled(result))
+        return await self.why_unreadable(await self.with_nested(result))
 
-    async def unspilled(self, result: StepResult) -> StepResult:
+    async def with_nested(self, result: StepResult) -> StepResult:
         """A recorded result with its list of inner outputs, where that was too long for the row."""
         if spilled_ref(result.nested) is None:
             return result
         inner = await whole(result.nested or {}, self._store)
         return result.model_copy(update={"nested": inner})
 
-    async def started(
+    async def record_started(
         self, path: str, key: str, agent: str, *, usage: StepUsage, attempts: int, started: int
     ) -> None:
         """A unit begins, or begins another attempt. `usage` is what it has cost so far.
@@ -148,7 +148,7 @@ class Keeper:
             if known is not None:
                 self._context.spent[path] = known.usage  # what it cost stays paid
 
-    async def completed(
+    async def record_completed(
         self, result: StepResult, *, attempts: int, started: int, reused_from: str = ""
     ) -> None:
         """A unit ended with a result; its artifacts are recorded in the same commit."""
@@ -180,7 +180,7 @@ class Keeper:
         await self._ledger.record_step(self._lease, record, result.refs)
         reach_boundary("step.completed", result.path)
 
-    async def ended(
+    async def record_ended(
         self,
         path: str,
         key: str,
@@ -218,8 +218,8 @@ def shown_error(error: BaseException) -> dict[str, str]:
     known = secrets.current_secrets()
     return {
         "type": error.type if isinstance(error, FailedBefore) else type(error).__name__,
-        "message": shortened(known.text(message) or type(error).__name__, MOST_OF_A_MESSAGE),
-        "cure": shortened(known.text(cure), MOST_OF_A_MESSAGE),
+        "message": shorten(known.text(message) or type(error).__name__, MOST_OF_A_MESSAGE),
+        "cure": shorten(known.text(cure), MOST_OF_A_MESSAGE),
     }
 
 
@@ -228,7 +228,7 @@ def named_parts(messages: Mapping[str, str]) -> dict[str, str]:
     found: dict[str, str] = {}
     room = ROOM_FOR_PARTS
     for path, whole_message in list(messages.items())[:MOST_NAMED]:
-        message = shortened(whole_message, MOST_OF_A_PART)
+        message = shorten(whole_message, MOST_OF_A_PART)
         room -= len(path.encode()) * 2 + len(
             json.dumps(message, ensure_ascii=False).encode("utf-8", "replace")
         )
@@ -238,7 +238,7 @@ def named_parts(messages: Mapping[str, str]) -> dict[str, str]:
     return found
 
 
-def shortened(text: str, most: int) -> str:
+def shorten(text: str, most: int) -> str:
     """A text of at most `most` characters, and a mark that says how long it was before its first cut."""
     if len(text) <= most:
         return text

@@ -15,7 +15,7 @@ from prefect.states import Cancelled, Failed
 from blocks.patience import Patience, Vigil
 from flows.steps.inputs import bound_values
 from flows.steps.keeper import named_parts, now, shown_error
-from flows.steps.orchestration import Body, drawn, fault_of, outwait, probe
+from flows.steps.orchestration import Body, await_flow_call, fault_of, outwait, probe
 from flows.steps.scope import Scope
 from flows.steps.unit import Outcome, Unit, edges_of
 from tasks.failures import StepFailed, TimedOut, ending
@@ -49,18 +49,18 @@ async def run_nested(
     assert step.workflow is not None
     started, plan, execution = now(), step.workflow, scope.execution
 
-    async def running() -> None:
-        await execution.keeper.started(
+    async def record_running() -> None:
+        await execution.keeper.record_started(
             path, key, plan.workflow, usage=execution.context.usage_of(path), attempts=0, started=started
         )
 
     if path not in execution.context.finished:
-        await running()
+        await record_running()
     values = await _inner_values(scope, step, plan, extra)
     if execution.context.budgets is not None:
         await execution.context.budgets.set_ceilings(path, plan.budget, "/workflow")
 
-    async def once() -> tuple[Scope, State[Any] | None, BaseException | None]:
+    async def walk_once() -> tuple[Scope, State[Any] | None, BaseException | None]:
         inner = Scope(
             plan,
             dict(values),
@@ -69,9 +69,9 @@ async def run_nested(
             outer_slots=scope.slots,
             timers=[*scope.timers],
         )
-        return inner, *await _walked(step, inner, follows, descend)
+        return inner, *await _walk_in_subflow(step, inner, follows, descend)
 
-    inner, state, error, attempts = await _retried(step, path, scope, once, running)
+    inner, state, error, attempts = await _walk_with_retries(step, path, scope, walk_once, record_running)
     if error is not None:
         if execution.stopped is None:
             state_of = ending(error)
@@ -87,15 +87,15 @@ async def run_nested(
         return Outcome(path, state=state, error=error, attempts=attempts)
 
     async def work() -> StepResult:
-        return await _published(step, plan, inner, path)
+        return await _publish_outputs(step, plan, inner, path)
 
     # The collecting task gives followers one edge and the step its own result.
     collecting = Unit(step, path, key, work, collects=True, started=started)
     edges = follows if state is None else {"workflow": state}
-    return await execution.unit(collecting, edges, scope.slots)
+    return await execution.do_unit(collecting, edges, scope.slots)
 
 
-async def _retried(
+async def _walk_with_retries(
     step: StepPlan,
     path: str,
     scope: Scope,
@@ -119,7 +119,7 @@ async def _retried(
     return inner, state, error, attempt
 
 
-async def _walked(
+async def _walk_in_subflow(
     step: StepPlan, inner: Scope, follows: Mapping[str, Any], descend: Descend
 ) -> tuple[State[Any] | None, BaseException | None]:
     """The subflow's state, where Prefect's server shows one, and why the step fails if it does."""
@@ -128,7 +128,7 @@ async def _walked(
     async def walk() -> Any:
         # The step's tag is for the graph of the outer flow; inside, each step has its own.
         with body.running(), TagsContext(current_tags=set()):
-            fault = await _fault(step, inner, descend)
+            fault = await _walk_within_timeout(step, inner, descend)
         if fault is None:
             return None
         faults.append(fault)
@@ -137,13 +137,13 @@ async def _walked(
     name = f"{step.id} · {inner.plan.workflow}"
     subflow = flow(name=inner.plan.workflow, flow_run_name=name, validate_parameters=False)(walk)
 
-    async def shown() -> State[Any] | None:
+    async def show_subflow() -> State[Any] | None:
         await probe()
         with TagsContext(current_tags={f"step:{step.id}"}):
             call: Any = subflow(wait_for=edges_of(follows) or None, return_state=True)
-            return await drawn(call, body)
+            return await await_flow_call(call, body)
 
-    state = await _shown(inner, body, shown)
+    state = await _outwait_server(inner, body, show_subflow)
     if not body.begun:
         await walk()
     if body.fault is not None:
@@ -151,7 +151,7 @@ async def _walked(
     return state, faults[-1] if faults else None
 
 
-async def _shown(
+async def _outwait_server(
     inner: Scope, body: Body, show: Callable[[], Coroutine[Any, Any, State[Any] | None]]
 ) -> State[Any] | None:
     """Walks within a subflow, once Prefect's server is there; without one, where it stays away.
@@ -173,7 +173,7 @@ async def _shown(
     return state
 
 
-async def _fault(step: StepPlan, inner: Scope, descend: Descend) -> BaseException | None:
+async def _walk_within_timeout(step: StepPlan, inner: Scope, descend: Descend) -> BaseException | None:
     """Walks the inner plan within the step's timeout; why the step is not completed by it."""
     fault: BaseException | None = None
     try:
@@ -186,7 +186,7 @@ async def _fault(step: StepPlan, inner: Scope, descend: Descend) -> BaseExceptio
         fault = TimedOut(step.timeout)
     if (held_up := inner.execution.stopped or inner.delayed) is not None:
         return held_up
-    failed, waiting = inner.failed(), inner.waiting()
+    failed, waiting = inner.first_failed(), inner.first_waiting()
     if isinstance(fault, TimedOut) or (fault is None and failed is None):
         return fault or (waiting.error if waiting is not None else None)
     return _inner_error(inner.plan, fault, failed)
@@ -223,7 +223,7 @@ async def _inner_values(
     return await bound_values(plan, given, context)
 
 
-async def _published(step: StepPlan, plan: Plan, inner: Scope, path: str) -> StepResult:
+async def _publish_outputs(step: StepPlan, plan: Plan, inner: Scope, path: str) -> StepResult:
     """One published output is the step's own; several become a JSON object of their values by name."""
     context = inner.execution.context
     refs = {n: inner.values[n].ref for n in plan.outputs if n in inner.values}

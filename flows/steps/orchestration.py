@@ -144,7 +144,7 @@ async def _watch(
     return None
 
 
-async def drawn(
+async def await_flow_call(
     call: Coroutine[Any, Any, T], body: Body, on_ended: Callable[[], Awaitable[None]] | None = None
 ) -> T | None:
     """What the call of a flow gives; None where Prefect's server was not told in time how its body ended.
@@ -172,7 +172,7 @@ async def drawn(
         await _drop(task)
     if not body.ended.is_set() and not cancelled:
         return task.result()
-    shown = _told(task)
+    shown = _result_of(task)
     if cancelled and shown is None:
         raise asyncio.CancelledError
     return shown  # where it was cancelled, the body came to its end all the same
@@ -193,7 +193,7 @@ async def _tell(task: asyncio.Future[Any], seconds: float) -> None:
             await asyncio.wait({task})
 
 
-def _told(task: asyncio.Future[T]) -> T | None:
+def _result_of(task: asyncio.Future[T]) -> T | None:
     """What Prefect made of a body that has ended; None where its server does not know of it."""
     fault = None if task.cancelled() else task.exception()
     if task.cancelled() or isinstance(fault, Exception):

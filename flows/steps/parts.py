@@ -32,7 +32,7 @@ async def run_parts(
     async def once(place: str, part: str, extra: Mapping[str, Any], edges: Mapping[str, Any]) -> Outcome:
         if step.kind == "workflow":
             return await run_nested(scope, step, place, part, extra, edges, descend)
-        return await scope.execution.unit(_unit(scope, step, place, part, extra), edges, scope.slots)
+        return await scope.execution.do_unit(_unit(scope, step, place, part, extra), edges, scope.slots)
 
     if step.for_each is not None:
         direct = step.kind != "workflow"
@@ -65,7 +65,7 @@ def _unit(scope: Scope, step: StepPlan, path: str, key: str, extra: Mapping[str,
 async def _panel(scope: Scope, step: StepPlan, path: str, key: str, follows: Mapping[str, Any]) -> Outcome:
     started, execution = now(), scope.execution
     members = _members(scope, step, path)
-    ends = await asyncio.gather(*(execution.unit(m, follows, scope.slots) for m in members))
+    ends = await asyncio.gather(*(execution.do_unit(m, follows, scope.slots) for m in members))
     failed = worst(ends)
     if failed is not None:
         return Outcome(path, state=failed.state, error=failed.error, attempts=failed.attempts)
@@ -81,7 +81,7 @@ async def _panel(scope: Scope, step: StepPlan, path: str, key: str, follows: Map
 
     inner = {m.member: e.state for m, e in zip(members, ends, strict=True)}
     collecting = Unit(step, path, key, merge, collects=True, started=started)
-    return await execution.unit(collecting, inner, scope.slots)
+    return await execution.do_unit(collecting, inner, scope.slots)
 
 
 def _members(scope: Scope, step: StepPlan, path: str) -> Sequence[Unit]:
@@ -109,7 +109,7 @@ async def _repeat(scope: Scope, step: StepPlan, path: str, follows: Mapping[str,
         part = {"iteration": iteration, "previous": previous.sha256 if previous else None}
         extra = {"iteration": iteration, "previous": earlier}
         unit = _unit(scope, step, f"{path}/{iteration}", content_key(step, values, part), extra)
-        outcome = await scope.execution.unit(unit, edges, scope.slots)
+        outcome = await scope.execution.do_unit(unit, edges, scope.slots)
         attempts = max(attempts, outcome.attempts)
         if outcome.result is None or outcome.result.output is None:
             break

@@ -104,11 +104,11 @@ class Scope:
         output = end.result.output if end.result else None
         self.values[name] = Value(name, ref=output)
 
-    def failed(self) -> StepEnd | None:
+    def first_failed(self) -> StepEnd | None:
         """The first step whose failure makes the walk fail."""
         return next((e for e in self.ends.values() if e.status == "failed" and e.blocks), None)
 
-    def waiting(self) -> StepEnd | None:
+    def first_waiting(self) -> StepEnd | None:
         """The first step that waits for people or an outside system."""
         return next((e for e in self.ends.values() if e.status == "waiting"), None)
 

@@ -17,14 +17,16 @@ class Unproved(Exception):
     """Why a stored result is not taken over, in words for people."""
 
 
-def looked_for(unit: Unit, context: RunContext) -> bool:
+def may_be_stored(unit: Unit, context: RunContext) -> bool:
     """Whether what Prefect stored of a unit is looked at: only where the ledger cannot say what is finished,
     in other runs' results and in a run that was restored from its storage."""
     restored = context.restored and not context.generations.get(unit.path)
     return restored or unit.step.cache == "always"
 
 
-async def proved(unit: Unit, found: StepResult | None, context: RunContext, keeper: Keeper) -> StepResult:
+async def prove_result(
+    unit: Unit, found: StepResult | None, context: RunContext, keeper: Keeper
+) -> StepResult:
     """The result of a unit that the ledger's run does not have, as it is believed. Raises Unproved."""
     if found is None or (found.key, found.step) != (unit.key, unit.step.id):
         raise Unproved("what was stored under its key is something else")
@@ -34,8 +36,8 @@ async def proved(unit: Unit, found: StepResult | None, context: RunContext, keep
     if elsewhere and unit.step.cache != "always":
         raise Unproved("what was stored under its key belongs to another run")
     if elsewhere or not context.restored:
-        found = await _recorded(unit, found, elsewhere, context, keeper)
-    reason = await keeper.unreadable(found)
+        found = await _find_recorded(unit, found, elsewhere, context, keeper)
+    reason = await keeper.why_unreadable(found)
     if reason is not None:
         raise Unproved(reason)
     return found
@@ -47,12 +49,12 @@ def made_elsewhere(result: StepResult, context: RunContext) -> str:
     return made_in if made_in != context.run_id else ""
 
 
-async def _recorded(
+async def _find_recorded(
     unit: Unit, found: StepResult, run_id: str, context: RunContext, keeper: Keeper
 ) -> StepResult:
     """What the ledger says of the step that made a shared result."""
     for row in await keeper.completed_rows(run_id or context.run_id, unit.key, offline=context.offline):
-        made = await keeper.unspilled(StepResult.model_validate(row.result))
+        made = await keeper.with_nested(StepResult.model_validate(row.result))
         if made.refs != found.refs:
             continue
         if unit.step.ttl is not None and (row.ended or 0) + unit.step.ttl * 1e6 < now():

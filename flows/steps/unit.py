@@ -106,10 +106,10 @@ async def step_task(unit: list[Any]) -> Any:
     One parameter, since Prefect's graph draws the edges of a task once per parameter of the task before; and
     a flat one, since Prefect looks into it five times for every task run.
     """
-    return await _worked(unit[0])
+    return await _run_work(unit[0])
 
 
-async def _worked(path: str) -> Any:
+async def _run_work(path: str) -> Any:
     """The result of a unit of the current run as text; what holds it up becomes the task run's state."""
     context = current()
     doing = _DOING.get()[path]
@@ -122,7 +122,7 @@ async def _worked(path: str) -> Any:
         return made.model_dump_json()
     try:
         with without_secrets(context.secrets):
-            result = await attempted(doing.unit, context)
+            result = await attempt_unit(doing.unit, context)
     except PhaselineError as error:
         if ending(error) == "failed":
             raise
@@ -157,7 +157,7 @@ def agent_of(step: StepPlan) -> str:
     return ", ".join(a.id for a in step.agents)
 
 
-async def attempted(unit: Unit, context: RunContext) -> StepResult:
+async def attempt_unit(unit: Unit, context: RunContext) -> StepResult:
     """One attempt at a unit's work: counted, told, and stamped with its key and time."""
     attempt = context.attempts[unit.path] = context.attempts.get(unit.path, 0) + 1
     context.keys[unit.path] = unit.key
@@ -207,8 +207,8 @@ async def run_unit(
         refresh=refresh,
         waits=waits,
         retries=left,
-        on_retry=lambda error: _again(unit, context, error, waits, on_retry, tried),
-        is_away=lambda error: _away(unit, context, error) is not None,
+        on_retry=lambda error: _prepare_retry(unit, context, error, waits, on_retry, tried),
+        is_away=lambda error: _patience_over(unit, context, error) is not None,
         member=unit.member,
     )
     # Tasks run in this process and context: the unit is found by its path, so that what travels through
@@ -240,7 +240,7 @@ def edges_of(follows: Mapping[str, Any]) -> list[_Edge]:
     return edges
 
 
-async def _again(
+async def _prepare_retry(
     unit: Unit,
     context: RunContext,
     error: BaseException,
@@ -263,7 +263,7 @@ async def _again(
     )
 
 
-def _away(unit: Unit, context: RunContext, error: BaseException) -> PatienceOver | None:
+def _patience_over(unit: Unit, context: RunContext, error: BaseException) -> PatienceOver | None:
     """The end of a unit whose timeout came while it waited for a fault that passes: no failure of its own."""
     limit, reason = unit.step.timeout, context.waited_for.get(unit.path)
     if reason is None or limit is None or not isinstance(error, TimeoutError):
@@ -291,16 +291,16 @@ async def _outcome(doing: _Doing, state: State[Any], context: RunContext, before
     value = await state.aresult(raise_on_failure=False) if state.is_final() else None
     if isinstance(value, BaseException) or not state.is_completed():
         error = value if isinstance(value, BaseException) else RuntimeError(state.message or state.name)
-        ended = _away(unit, context, error) or _timed_out(unit, error) or error
+        ended = _patience_over(unit, context, error) or _timed_out(unit, error) or error
         return Outcome(unit.path, state=state, error=ended, attempts=attempts)
-    result = _stored(value)
+    result = _parse_stored(value)
     if result is None:
         return Outcome(unit.path, state=state, error=NoResult(), attempts=attempts)
     count = attempts if worked else result.attempts
     return Outcome(unit.path, result=result, state=state, reused=not worked, attempts=count)
 
 
-def _stored(value: Any) -> StepResult | None:
+def _parse_stored(value: Any) -> StepResult | None:
     """What Prefect had stored; None when it is no result, as of a unit that was held up."""
     try:
         result = StepResult.model_validate_json(value)
@@ -316,20 +316,20 @@ async def run_directly(unit: Unit, context: RunContext, on_retry: OnRetry) -> Ou
     left, waits = retries_left(unit.step.retries, before), retry_waits(unit.step.retries, before)
     for attempt in range(1, left + 2):
         try:
-            result = await attempted(unit, context)
+            result = await attempt_unit(unit, context)
         except Exception as error:  # noqa: BLE001 - whatever the unit fails with is its outcome
-            away = _away(unit, context, error)
+            away = _patience_over(unit, context, error)
             if away is not None or is_final(error) or attempt > left:
                 ended = away or _timed_out(unit, error) or error
-                return Outcome(unit.path, error=ended, attempts=_count(unit, context))
-            await _again(unit, context, error, waits, on_retry, before)
+                return Outcome(unit.path, error=ended, attempts=_attempts_of(unit, context))
+            await _prepare_retry(unit, context, error, waits, on_retry, before)
             await asyncio.sleep(waits[min(attempt, len(waits)) - 1])
         else:
-            return Outcome(unit.path, result=result, attempts=_count(unit, context))
+            return Outcome(unit.path, result=result, attempts=_attempts_of(unit, context))
     raise AssertionError("the last attempt returns")
 
 
-def _count(unit: Unit, context: RunContext) -> int:
+def _attempts_of(unit: Unit, context: RunContext) -> int:
     return context.attempts.get(unit.path, 0)
 
 

@@ -93,10 +93,10 @@ async def walk_to_end(scope: Scope, left: TimeLimits) -> tuple[BaseException | N
     if away is not None:
         execution.hold_up(away)
         scope.delayed, error = scope.delayed or away, None
-    reason = "cancelled" if cancelled and away is None else _why(error or execution.held_up)
+    reason = "cancelled" if cancelled and away is None else _message_of(error or execution.held_up)
     await _complete(scope, scope.plan.steps, reason)
     held_up = execution.stopped or scope.delayed
-    if held_up is None and (cancelled or error or scope.waiting() is None or scope.failed()):
+    if held_up is None and (cancelled or error or scope.first_waiting() is None or scope.first_failed()):
         # A run that waits has not ended: its last steps come when it has.
         await _expire_last(scope)
         try:
@@ -129,7 +129,7 @@ def _go_on(scope: Scope) -> None:
         task.uncancel()
 
 
-def _why(error: BaseException | None) -> str:
+def _message_of(error: BaseException | None) -> str:
     return "" if error is None else shown_error(error)["message"]
 
 
@@ -200,11 +200,11 @@ class Walk:
             async with asyncio.TaskGroup() as group:
                 for step in steps:
                     before = {d: running[d] for d in step.depends_on if d in running}
-                    running[step.id] = group.create_task(self._one(step, before), name=step.id)
+                    running[step.id] = group.create_task(self._walk_step(step, before), name=step.id)
         except BaseExceptionGroup as faults:
             raise _first(faults) from None
 
-    async def _one(self, step: StepPlan, before: Mapping[str, asyncio.Task[StepEnd]]) -> StepEnd:
+    async def _walk_step(self, step: StepPlan, before: Mapping[str, asyncio.Task[StepEnd]]) -> StepEnd:
         # Shielded: one cancelled follower must not cancel what others wait for as well.
         ups = {name: await asyncio.shield(end) for name, end in before.items()}
         for name in step.depends_on:
@@ -214,7 +214,7 @@ class Walk:
         try:
             end = await self._decide(step, ups)
         except asyncio.CancelledError:
-            await self._cut(step, started)
+            await self._record_cut(step, started)
             raise
         if end.status != "not_started":
             end.seconds = (now() - started) / 1e6
@@ -228,8 +228,8 @@ class Walk:
             why = {"failed": "failed", "waiting": "waits"}.get(blocked.status, "did not start")
             return await not_started(self._scope, step, f"{blocked.step.id} {why}")
         if (halted := self._scope.execution.halted) is not None:
-            return await self._failed(step, Outcome(self._scope.path(step), error=halted))
-        if (refused := await self._refused(step)) is not None:
+            return await self._fail_step(step, Outcome(self._scope.path(step), error=halted))
+        if (refused := await self._rejected_guard(step)) is not None:
             return await self._skip(step, ups, f"{refused} was rejected")
         void = [u for u in ups.values() if u.void]
         if void and step.requires == "all":
@@ -248,9 +248,9 @@ class Walk:
             # Mostly what is wrong with the step's own words: a condition, a list, an argument.
             if not isinstance(error, PhaselineError):
                 _LOG.exception("step %s failed unexpectedly", self._scope.path(step))
-            return await self._failed(step, Outcome(self._scope.path(step), error=error))
+            return await self._fail_step(step, Outcome(self._scope.path(step), error=error))
 
-    async def _refused(self, step: StepPlan) -> str | None:
+    async def _rejected_guard(self, step: StepPlan) -> str | None:
         """The approval that was rejected and that the step's own condition does not decide about."""
         for guard in step.guards:
             end = self._scope.ends.get(guard)
@@ -277,7 +277,7 @@ class Walk:
             scope.execution.stop(spent)
             return await not_started(scope, step, spent.message)
         if outcome.result is None:
-            return await self._failed(step, outcome, key)
+            return await self._fail_step(step, outcome, key)
         return StepEnd(
             step,
             path,
@@ -289,7 +289,7 @@ class Walk:
             usage=context.usage_below(path),
         )
 
-    async def _failed(self, step: StepPlan, outcome: Outcome, key: str = "") -> StepEnd:
+    async def _fail_step(self, step: StepPlan, outcome: Outcome, key: str = "") -> StepEnd:
         scope, path = self._scope, self._scope.path(step)
         error = outcome.error or RuntimeError("it ended without a result")
         kind = ending(error)
@@ -319,7 +319,7 @@ class Walk:
         usage = execution.context.usage_below(path)
         return StepEnd(step, path, "skipped", state=state, reason=reason, usage=usage)
 
-    async def _cut(self, step: StepPlan, started: int) -> None:
+    async def _record_cut(self, step: StepPlan, started: int) -> None:
         """A step cut off in its work is cancelled; one that only waited for a place did not start."""
         scope, path = self._scope, self._scope.path(step)
         execution = scope.execution

@@ -109,7 +109,7 @@ def test_time_is_added_up_over_processes(ledger: Ledger, clock: Clock) -> None:
         lease = await ledger.begin_run(RunStart(run_id="r", workflow="w"))
         time = ActiveTime(Durable(ledger, lease), nobody, clock=clock)
         async with time.of_step("a", BudgetPlan(time=100)):
-            if (refused := time.spent("a/one")) is None:
+            if (refused := time.spent_budget("a/one")) is None:
                 with time.working("a/one"):
                     clock.now += seconds
         clock.now += 1000  # nobody works on it
@@ -159,7 +159,7 @@ def test_what_is_spent_while_it_works_is_cut_off(ledger: Ledger) -> None:
                         assert len(stopped) == 1
                         raise
         async with time.of_step("x", BudgetPlan(time=0.05)):
-            assert time.spent("x/2") is not None and time.spent("y") is None
+            assert time.spent_budget("x/2") is not None and time.spent_budget("y") is None
 
     asyncio.run(asyncio.wait_for(work(), 60))
     assert spent(ledger) == {"x": 0}
@@ -194,13 +194,13 @@ def test_the_whole_run_works_as_long_as_its_process(ledger: Ledger, clock: Clock
     async def work() -> None:
         time = await begun(ledger, clock)
         async with time.of_run(100, 60, error):
-            assert time.spent("a") is None
+            assert time.spent_budget("a") is None
             clock.now += 40
-            assert time.spent("a") is error
+            assert time.spent_budget("a") is error
         async with time.of_run(100, 100, error):
-            assert time.spent("a/1") is error
+            assert time.spent_budget("a/1") is error
         async with time.of_run(None, 100, error):
-            assert time.spent("a/1") is None
+            assert time.spent_budget("a/1") is None
 
     asyncio.run(work())
     assert spent(ledger) == {}
@@ -209,13 +209,13 @@ def test_the_whole_run_works_as_long_as_its_process(ledger: Ledger, clock: Clock
 def test_what_is_left_is_that_of_the_budget_that_ends_first(ledger: Ledger, clock: Clock) -> None:
     async def work() -> None:
         time = await begun(ledger, clock)
-        assert time.left("a/one") is None
+        assert time.time_left("a/one") is None
         async with time.of_step("a", HOUR), time.of_step("a/one", BudgetPlan(time=60)):
             with time.working("a/one"):
                 clock.now += 45
-                one, two = time.left("a/one"), time.left("a/two")
+                one, two = time.time_left("a/one"), time.time_left("a/two")
                 assert one is not None and (one.seconds, one.share) == (15, 0.75)
                 assert two is not None and two.seconds == 3555
-                assert time.left("b") is None
+                assert time.time_left("b") is None
 
     asyncio.run(work())

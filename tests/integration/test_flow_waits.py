@@ -11,7 +11,7 @@ import pytest
 
 from blocks.ledger import Ledger, WaitRow
 from deployments.terminal.next_commands import going_on_by
-from flows.holding import offered
+from flows.holding import question_for_form
 from tests.support.flows import FLOW_MARKS, Bench, Ran, agent, steps
 from tests.support.gates import pass_deadline
 
@@ -181,15 +181,15 @@ def test_any_event_of_a_type_but_none_for_an_empty_key(tmp_path: Path) -> None:
 
 def test_calls_are_not_approved_in_prefects_form() -> None:
     asked = {"kind": "approval", "assignees": [], "quorum": 1}
-    assert offered([asked]) == asked
-    assert offered([{**asked, "kind": "action"}]) is None
+    assert question_for_form([asked]) == asked
+    assert question_for_form([{**asked, "kind": "action"}]) is None
 
 
 def test_what_is_asked_of_somebody_is_not_answered_in_prefects_form() -> None:
     asked = {"kind": "ask_person", "assignees": [], "quorum": 1}
-    assert offered([asked]) == asked
-    assert offered([{**asked, "assignees": ["ann"]}]) is None
-    assert offered([{**asked, "quorum": 2}]) is None
+    assert question_for_form([asked]) == asked
+    assert question_for_form([{**asked, "assignees": ["ann"]}]) is None
+    assert question_for_form([{**asked, "quorum": 2}]) is None
 
 
 def test_a_wait_inside_a_workflow(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from blocks.patience import Patience, PrefectAway, Vigil
 from flows.steps import orchestration
-from flows.steps.orchestration import Body, drawn, outwait
+from flows.steps.orchestration import Body, await_flow_call, outwait
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def test_an_end_that_nobody_can_be_told_is_not_told(capsys: pytest.CaptureFixtur
     async def on_ended() -> None:
         print("ended")
 
-    assert asyncio.run(asyncio.wait_for(drawn(call(), body, on_ended), 300)) is None
+    assert asyncio.run(asyncio.wait_for(await_flow_call(call(), body, on_ended), 300)) is None
     assert capsys.readouterr().out == "ended\n"
 
 
@@ -63,7 +63,7 @@ def test_a_fault_after_the_end_is_none_of_the_body() -> None:
             pass
         raise httpx.ConnectError("refused")
 
-    assert asyncio.run(drawn(call(), body)) is None and body.fault is None
+    assert asyncio.run(await_flow_call(call(), body)) is None and body.fault is None
 
 
 @pytest.mark.parametrize("begun", [False, True])
@@ -82,7 +82,7 @@ def test_a_cancellation_reaches_the_body_and_does_not_wait_for_its_picture(begun
         await shielded()
 
     async def main() -> None:
-        task = asyncio.create_task(drawn(call(), body))
+        task = asyncio.create_task(await_flow_call(call(), body))
         await asyncio.sleep(0.1)
         task.cancel()
         await asyncio.wait_for(task, 300)

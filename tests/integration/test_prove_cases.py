@@ -13,12 +13,13 @@ import os, sys
 from pathlib import Path
 
 from deployments.prover.cases import Case
-from deployments.prover.child import Place, Subject, ended, forked, make_ledger, preload
+from deployments.prover.child import Place, Subject, await_exit, fork_child, make_ledger, preload
 from tests.support.catalogs import compiled
 
 catalog, folder = Path(sys.argv[1]), Path(sys.argv[2])
 preload()
-assert ended(forked(lambda: make_ledger(folder / "ledger.db"), folder / "log", folder / "fault"), 60) == 0
+pid = fork_child(lambda: make_ledger(folder / "ledger.db"), folder / "log", folder / "fault")
+assert await_exit(pid, 60) == 0
 place = Place(folder / "case")
 place.prepare(folder / "ledger.db")
 end = Case(Subject(compiled(catalog), {}, catalog, dict(os.environ)), place).run()

@@ -27,7 +27,7 @@ from blocks.storage.artifacts import ArtifactStore
 from blocks.storage.errors import StoreAway
 from deployments.catalogs.opening import compile_named, open_catalog
 from deployments.commands.resume import start_of
-from deployments.runs.announcement import announced
+from deployments.runs.announcement import announce_run
 from deployments.runs.background_wakes import can_wake, elsewhere, own_command, wake_in_background
 from deployments.runs.lookup import wakes
 from deployments.runs.start import Start
@@ -356,7 +356,7 @@ def test_a_run_that_could_not_begin_again_goes_on_by_itself(machine: Machine) ->
         asyncio.run(ledger.finish_run(lease, "failed"))
     start = machine.resumed("r", "--use", "new")
     assert isinstance(start, Start)
-    with pytest.raises(PrefectAway, match="no server") as caught, announced(start):
+    with pytest.raises(PrefectAway, match="no server") as caught, announce_run(start):
         raise PrefectAway("no server", "", 1.0, 60.0)
     row = machine.row("r")
     assert row.state == "stopped" and row.wake_at is not None and row.wake_reason.startswith("no server")
@@ -373,7 +373,7 @@ def test_nobody_promises_it_where_nothing_is_written_down(machine: Machine, end:
     assert isinstance(start, Start)
     start = replace(start, redo=("a",)) if end == "redone" else start
     before = machine.row("r")
-    with pytest.raises(PrefectAway, match="no server") as caught, announced(start):
+    with pytest.raises(PrefectAway, match="no server") as caught, announce_run(start):
         if end == "touched":
             with machine.ledger() as ledger:
                 asyncio.run(ledger.finish_run(asyncio.run(ledger.begin_run(first)), "failed"))

@@ -28,11 +28,11 @@ def test_the_next_sets_out_when_one_is_on_its_way() -> None:
                 group.create_task(_set_out(departures, path, order, go_on))
             await _settled()
             assert order == ["a", "b"]
-            departures.departed("a")
-            departures.departed("a")  # again: it makes room once
+            departures.note_departure("a")
+            departures.note_departure("a")  # again: it makes room once
             await _settled()
             assert order == ["a", "b", "c"]
-            departures.departed("c")
+            departures.note_departure("c")
             await _settled()
             assert order == ["a", "b", "c", "d"]
             go_on.set()
@@ -84,7 +84,7 @@ def test_one_cut_off_in_the_queue_takes_no_place() -> None:
         waiting = [asyncio.create_task(_set_out(departures, p, order, go_on)) for p in ("a", "b", "c")]
         await _settled()
         waiting[1].cancel()
-        departures.departed("a")
+        departures.note_departure("a")
         await _settled()
         assert order == ["a", "c"]
         go_on.set()
@@ -99,8 +99,8 @@ def test_two_of_one_path_give_both_places_back() -> None:
         pair = [asyncio.create_task(_set_out(departures, "a", order, go_on)) for _ in range(2)]
         await _settled()
         pair[0].cancel()
-        departures.departed("a")
-        departures.departed("a")
+        departures.note_departure("a")
+        departures.note_departure("a")
         await _settled()
         async with asyncio.timeout(30), departures.departing("b"), departures.departing("c"):
             assert order == ["a", "a"]

@@ -10,7 +10,7 @@ from datetime import date
 
 import pytest
 
-from deployments.terminal.display import Out, as_json, cell, padded, plain_table, printable, width
+from deployments.terminal.display import Out, as_json, cell, pad, plain_table, printable, width
 from workflows.core.errors import InvalidDefinition, Mistake, PhaselineError, UsageError
 
 
@@ -39,8 +39,8 @@ def written(shown: Out) -> tuple[str, str]:
 )
 def test_width_in_terminal_columns(text: str, columns: int) -> None:
     assert width(text) == columns
-    assert width(padded(text, 10)) == 10
-    assert padded(text, 10, right=True).endswith(text)
+    assert width(pad(text, 10)) == 10
+    assert pad(text, 10, right=True).endswith(text)
 
 
 def test_plain_table_lines_up_wide_characters() -> None:

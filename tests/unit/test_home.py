@@ -13,7 +13,7 @@ import pytest
 
 from blocks.home import check_home, make_file, make_folder, make_home
 from blocks.paths import come_back, expand_home, full_path, here, leave_for, user_folder
-from deployments.startup.working_folder import EMPTY, guarded, leave
+from deployments.startup.working_folder import EMPTY, guard_imports, leave
 from deployments.terminal.input_arguments import read_inputs
 from workflows.core.errors import UsageError
 from workflows.core.plans.plan import InputPlan, Plan
@@ -126,7 +126,7 @@ def test_a_reader_of_settings_is_looked_for_from_an_empty_folder(
     stands: Path, tmp_path: Path, name: str
 ) -> None:
     before = list(sys.meta_path)
-    with guarded(tmp_path / "home"):
+    with guard_imports(tmp_path / "home"):
         (door,) = [finder for finder in sys.meta_path if finder not in before]
         assert door.find_spec("yaml") is None and Path.cwd() == stands
         assert door.find_spec(name) is None
@@ -159,7 +159,7 @@ def test_files_in_the_address_of_a_database_are_written_in_full(
     address = "postgresql://u:p@h/d?sslmode=verify-full&sslrootcert={}&sslkey=/etc/key&sslcert=system"
     monkeypatch.setenv("PHASELINE_DATABASE_URL", address.format("./ca.pem"))
     monkeypatch.setenv("PGSSLROOTCERT", "ca.pem")
-    with guarded(tmp_path / "home"):
+    with guard_imports(tmp_path / "home"):
         assert os.environ["PHASELINE_DATABASE_URL"] == address.format(f"{stands}/./ca.pem")
         assert os.environ["PGSSLROOTCERT"] == f"{stands}/ca.pem"
 
@@ -187,7 +187,7 @@ def test_variables_with_a_path_are_written_in_full(
     }
     for name, value in given.items():
         monkeypatch.setenv(name, value)
-    with guarded(tmp_path / "home"):
+    with guard_imports(tmp_path / "home"):
         seen = {name: os.environ[name] for name in given}
     full = {"PHASELINE_STORAGE": str(stands / "bodies"), "PREFECT_HOME": str(stands / "p")}
     full["PHASELINE_DATABASE_URL"] = f"sqlite:///{stands}/x.db"
@@ -214,5 +214,5 @@ def test_addresses_stay_as_they_are(
 ) -> None:
     for name in ("PHASELINE_DATABASE_URL", "PHASELINE_STORAGE"):
         monkeypatch.setenv(name, written)
-    with guarded(tmp_path / "home"):
+    with guard_imports(tmp_path / "home"):
         assert os.environ["PHASELINE_DATABASE_URL"] == os.environ["PHASELINE_STORAGE"] == written

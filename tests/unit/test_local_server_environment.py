@@ -96,7 +96,7 @@ def test_the_server_does_not_inherit_keys_or_settings_of_one_command() -> None:
         "LC_ALL": "C.UTF-8",
         "PYTHONPATH": "/opt/lib",
     }
-    assert local_server._inherited(given).keys() == {"PATH", "LC_ALL", "PYTHONPATH"}
+    assert local_server._inherited_variables(given).keys() == {"PATH", "LC_ALL", "PYTHONPATH"}
 
 
 def test_the_client_is_imported_without_prefect_or_third_party_packages() -> None:

@@ -43,13 +43,13 @@ def test_the_folder_is_closed_to_others_even_when_it_was_open(tmp_path: Path) ->
 
 def test_a_lock_is_held_until_its_descriptor_closes(folder: Path) -> None:
     lock = folder / shared.SUPERVISOR_LOCK
-    assert not server_folder.held(lock)
+    assert not server_folder.is_held(lock)
     fd = file_locks.take(lock)
     assert fd is not None
-    assert server_folder.held(lock)
+    assert server_folder.is_held(lock)
     assert file_locks.take(lock) is None
     os.close(fd)
-    assert not server_folder.held(lock)
+    assert not server_folder.is_held(lock)
 
 
 def test_taking_a_lock_wipes_the_signature_of_the_last_holder(folder: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from blocks.boundaries import BOUNDARIES, arm, reach_boundary
-from deployments.prover.answers import told
+from deployments.prover.answers import answer_for
 from deployments.prover.cases import Choice, Ended, choose
 from deployments.prover.child import Place
 from deployments.prover.compare import Difference, Verdict, differences, judge, notes, together
@@ -126,9 +126,9 @@ def test_what_is_true_of_an_effect_is_known_from_what_was_noted(
 
 
 def test_who_is_asked_tells_the_truth_and_never_causes_a_second_call() -> None:
-    assert told("not_done", "fine") == {"outcome": "not_done"}
-    assert told("done", "fine") == {"outcome": "done", "result": "fine"}
-    assert told("unknown", "") == {"outcome": "done"}
+    assert answer_for("not_done", "fine") == {"outcome": "not_done"}
+    assert answer_for("done", "fine") == {"outcome": "done", "result": "fine"}
+    assert answer_for("unknown", "") == {"outcome": "done"}
 
 
 def test_what_varies_by_nature_is_taken_out(tmp_path: Path) -> None:
@@ -366,7 +366,7 @@ def test_a_race_that_shows_in_one_try_is_not_thrown_away(tmp_path: Path) -> None
     told_: list[Verdict] = []
     wanted = Wanted(keep=True)
     sweep = Played(None, tmp_path, wanted, lambda choice: None, told_.append, 1)  # type: ignore[arg-type]
-    found = sweep.prepared(wrong, right)._visited(BASE, Choice((boundary,)), frozenset())
+    found = sweep.prepared(wrong, right)._visit_boundaries(BASE, Choice((boundary,)), frozenset())
     assert told_ == [found[boundary]] and sweep.ends == []
     assert [d.text for d in found[boundary].differences] == ["the output o differs: 'two', not 'one'"]
     assert found[boundary].notes[-1] == "differed in 1 of 2 tries"

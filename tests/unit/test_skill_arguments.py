@@ -10,7 +10,7 @@ import pytest
 from blocks.secrecy import secrets
 from blocks.storage.artifacts import ArtifactStore
 from flows.completed_rows import completed_rows
-from flows.steps.inputs import known_value, restored
+from flows.steps.inputs import inputs_from_json, known_value
 from tasks.context import RunContext
 from tasks.doers.skill_arguments import WrongArguments, fill_arguments, with_secrets
 from tests.support.catalogs import compiled, make_catalog
@@ -25,7 +25,7 @@ def test_a_recorded_secret_is_known_by_its_variable(tmp_path: Path, monkeypatch:
     plan = compiled(make_catalog(tmp_path / "catalog", w=text))
     recorded = {"ticket": {"value": "[secret CRM_LOGIN]"}, "note": {"value": "[secret CRM_LOGIN]"}}
     specs = {i.name: i for i in plan.inputs}
-    values = {n: known_value(n, v, specs[n]) for n, v in restored(recorded).items()}
+    values = {n: known_value(n, v, specs[n]) for n, v in inputs_from_json(recorded).items()}
     assert (values["ticket"].variable, values["note"].variable) == ("CRM_LOGIN", "")
     assert "a-crm-ticket" in secrets.known_secrets({"CRM_LOGIN": "a-crm-ticket"})
     handler = plan.steps[0].handler
