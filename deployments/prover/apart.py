@@ -12,10 +12,10 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NoReturn
 
-from blocks.process.ending import ignore_signals, stop_watching
+from blocks.process.ending import NUMBERS, ignore_signals, stop_watching
 from blocks.process.privacy import adopt_orphans
 from deployments.terminal.display import Out, OutputClosed
 from workflows.core.errors import PhaselineError
@@ -31,22 +31,33 @@ def run_apart(work: Callable[[], int], out: Out) -> int:
     Errors of `work` are told there. Raises PhaselineError when somebody killed it.
     """
     out.flush()
-    parent = os.getpid()
-    with stop_watching(), ignore_signals():
-        pid = os.fork()
-        if not pid:
-            _work_and_end(work, out, parent)
+    parent, pid = os.getpid(), 0
     try:
+        with stop_watching(), _hold_signals():
+            pid = os.fork()
+            if not pid:
+                _work_and_end(work, out, parent)
         code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
     except BaseException:
-        with ignore_signals():
-            end_process(pid)
+        if pid:
+            with ignore_signals():
+                end_process(pid)
         raise
     if code < 0:
         raise PhaselineError(
             f"the process that proves was killed (signal {-code})", "see whether memory was short; try again"
         )
     return code
+
+
+@contextlib.contextmanager
+def _hold_signals() -> Iterator[None]:
+    """Signals that come within it are heard at its end: none falls between a fork and who waits for it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, NUMBERS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def end_process(pid: int, seconds: float = _ASKED_S) -> None:
@@ -69,6 +80,7 @@ def _work_and_end(work: Callable[[], int], out: Out, parent: int) -> NoReturn:
         # Ctrl-C reaches both; the parent is the one that decides. It asks by SIGTERM, and so does its death.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, _leave_once)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, NUMBERS)
         _end_with(parent)
         adopt_orphans()
         code = work()

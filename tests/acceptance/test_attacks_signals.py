@@ -206,8 +206,9 @@ def test_who_proves_is_ended_also_where_it_hears_no_signal(tmp_path: Path, numbe
         child = int(process.stdout.readline())
         process.send_signal(number)
         try:
-            assert process.wait(WITHIN_S) in (1, -number)
-            if number is not signal.SIGKILL:
+            code = process.wait(WITHIN_S)
+            assert code in (1, -number, 128 + number)
+            if code == 1:  # else it had no time to see to its child, which real ones follow by themselves
                 assert not Path(f"/proc/{child}").exists()
         finally:
             with contextlib.suppress(ProcessLookupError):
