@@ -6,16 +6,19 @@ import asyncio
 import os
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Thread
 from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
 
 from blocks.ledger import Ledger
+from blocks.patience import Patience
 from tasks.effects.waits import Undecided
 from tasks.servers.client import McpServers
 from tasks.servers.session import ServerUnavailable
@@ -360,53 +363,47 @@ def test_a_server_that_is_killed_and_comes_back_is_waited_for(own: Bank, lost: s
         own.entry = {"url": first.enter_context(http_server(own.calls))}
         port = urlsplit(own.entry["url"]).port or 0
         back: list[str] = []
+        coming = Thread(target=lambda: back.append(second.enter_context(http_server(own.calls, port=port))))
 
-        async def come_back(_seconds: float) -> None:
-            if not back:
-                back.append(second.enter_context(http_server(own.calls, port=port)))
+        def restart() -> None:
+            first.close()
+            coming.start()
 
         async def step(gate: Any, context: Any) -> list[ToolResult]:
-            gate.sleep = come_back
+            gate.patience = Patience()
             servers = McpServers({}, context.secrets)
             try:
                 if lost == "before it is opened":
-                    first.close()
+                    restart()
                 offered = await mcp_tools(own.agent(), servers, gate)
                 tools = ToolSet(tuple(tool.through(gate) for tool in offered))
                 paid = [await tools.call("bank__pay", {"to": "ann", "amount": 1}, 0)]
-                first.close()
                 if lost == "with its session":
                     await servers.close()
+                if lost != "before it is opened":
+                    restart()
                 return [*paid, await tools.call("bank__pay", {"to": "ann", "amount": 1}, 1)]
             finally:
                 await servers.close()
 
         paid = own.desk.work(step)
+        coming.join()
     assert back and not any(result.is_error for result in paid), paid
     assert len(own.calls.all("pay")) == 2
 
 
 def test_an_address_where_nobody_is_ends_the_step_in_the_end(own: Bank) -> None:
-    pauses: list[float] = []
-
     async def step(gate: Any, context: Any) -> None:
-        async def pause(seconds: float) -> None:
-            pauses.append(seconds)
-
-        gate.sleep = pause
+        gate.patience = Patience(20.0)  # a twentieth of it
         await mcp_tools(own.agent(), McpServers({}, context.secrets), gate)
 
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         own.entry = {"url": f"http://127.0.0.1:{free.getsockname()[1]}/mcp"}
+        began = time.monotonic()
         with pytest.raises(ServerUnavailable, match="nothing answers at its address"):
             own.desk.work(step)
-    assert pauses
-    pauses.clear()
-    own.entry = {"command": "no-such-command-anywhere"}
-    with pytest.raises(ServerUnavailable, match="was not found"):
-        own.desk.work(step)
-    assert not pauses, "what cannot start is told at once"
+        assert time.monotonic() - began > 0.5, "it was not waited for"
 
 
 def test_variables_are_filled_in_when_it_is_opened(own: Bank) -> None:
