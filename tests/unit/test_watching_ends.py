@@ -23,6 +23,7 @@ def test_who_forks_has_no_thread_beside_it_and_is_watched_afterwards() -> None:
 
 
 def test_what_is_private_is_removed_whatever_signal_comes() -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job begins without
     with ending_in_time(stays=False):
         with ignore_signals():
             signal.raise_signal(signal.SIGTERM)
