@@ -116,7 +116,7 @@ def test_a_server_that_cannot_start_shows_the_end_of_its_log(tmp_path: Path) -> 
     broken.parent.mkdir()
     broken.write_text("raise TypeError('broken on purpose')\n")
     with pytest.raises(PhaselineError) as caught:
-        local_server.ensure(tmp_path / "home", environ={"PYTHONPATH": str(broken.parent)})
+        local_server.ensure(tmp_path / "home", wait=15, environ={"PYTHONPATH": str(broken.parent)})
     assert "TypeError: broken on purpose" in caught.value.message
     assert "server.log" in caught.value.cure
     assert local_server.status(tmp_path / "home") is None
