@@ -10,6 +10,7 @@ import shlex
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
 from blocks.boundaries import BOUNDARIES
@@ -47,11 +48,13 @@ def execute(args: argparse.Namespace, out: Out) -> int:
         refuse_far_reaching(plan)
     report = _writable(args.report)
 
-    root = _folder(args.keep)
+    root = _folder_name(args.keep)
 
     def work() -> int:
-        with _clear_afterwards(root, args.keep), _server(root / _SERVER, out):
-            return _prove(args, _subject(args, catalog, plan, given, answers), root, report, out)
+        with _clear_afterwards(root, args.keep):
+            root.mkdir(mode=0o700, parents=True, exist_ok=args.keep is not None)
+            with _server(root / _SERVER, out):
+                return _prove(args, _subject(args, catalog, plan, given, answers), root, report, out)
 
     with _clear_afterwards(root, args.keep):  # here too: who proves may be killed
         return run_apart(work, out)
@@ -124,10 +127,13 @@ class _Progress:
             self._out.note(case_line(verdict, self._done, self._total), style)  # type: ignore[arg-type]
 
 
-def _folder(keep: str | None) -> Path:
-    """Where everything is kept. Raises UsageError."""
+def _folder_name(keep: str | None) -> Path:
+    """Where everything is kept. Raises UsageError.
+
+    A passing one is made by who removes it: this process may be killed before there is anybody else.
+    """
     if keep is None:
-        return Path(tempfile.mkdtemp(prefix="phaseline-prove-"))
+        return Path(tempfile.gettempdir(), f"phaseline-prove-{token_hex(8)}")
     root = full_path(keep, "--keep")
     root.mkdir(mode=0o700, parents=True, exist_ok=True)
     if any(root.iterdir()):

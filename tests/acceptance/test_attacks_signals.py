@@ -178,6 +178,22 @@ def test_nothing_is_left_of_a_proof_whenever_it_is_ended(desk: Desk, number: sig
             _await(lambda: not list(scratch.iterdir()) and not _processes_of(scratch))
 
 
+KILLED_BEFORE_ITS_FORK = """\
+import os, signal, sys
+from deployments import cli
+os.fork = lambda: os.kill(os.getpid(), signal.SIGKILL)
+sys.argv = ['phaseline', *sys.argv[1:]]
+sys.exit(cli.main())
+"""
+
+
+def test_nothing_is_left_of_a_proof_that_is_killed_before_there_is_anybody_to_remove_it(desk: Desk) -> None:
+    words = _prove(desk).words
+    with desk.user.started("-c", KILLED_BEFORE_ITS_FORK, *words) as process:
+        assert process.wait(60) == -signal.SIGKILL
+    assert list(desk.path("scratch").iterdir()) == []
+
+
 STUCK = """\
 import os, sys, time, types
 from deployments import cli
