@@ -61,10 +61,11 @@ async def hold(run_id: str, waits: Sequence[Mapping[str, Any]]) -> None:
         if only is not None:
             keyset = {str(use): key for use, key in keyset_from_paused_state(state).items()}
             state.state_details.run_input_keyset = keyset
-            await _save(client, run.id, keyset, only)
         held = await propose_state(client=client, state=state, flow_run_id=run.id)
         if not held.is_paused():
             return
+        if only is not None:  # after it: what was there before, Prefect takes for an earlier attempt's
+            await _save(client, run.id, held.state_details.run_input_keyset or {}, only)
         # Who answered before it was suspended found it at work, and woke nobody.
         if deployed and await _is_due(run_id):
             await resume(client, run.id)

@@ -31,7 +31,7 @@ def folder_of(home: Path) -> Path:
 
 
 def installed_prefect() -> str:
-    """The installed Prefect, as in "prefect-3.8.8", without importing it (2 s) or importlib.metadata."""
+    """The installed Prefect, as in "prefect-3.9.1", without importing it (2 s) or importlib.metadata."""
     found = importlib.util.find_spec("prefect")
     if not found or not found.origin:
         return "prefect"

@@ -23,7 +23,7 @@ SCHEMA = Path(__file__).with_name("prefect_schema.sql")
 
 
 def lay_out(database: Path, release: str) -> bool:
-    """Make `database` with the tables of the Prefect `release`, as in "prefect-3.8.8".
+    """Make `database` with the tables of the Prefect `release`, as in "prefect-3.9.1".
 
     False: it exists already, or SCHEMA is for another release; Prefect then does it in its own time.
     Raises ServerError when it cannot be written.

@@ -18,7 +18,7 @@ def record(**changes: Any) -> dict[str, Any]:
         "storage_key": KEY,
         "expiration": None,
         "serializer": SERIALIZER,
-        "prefect_version": "3.8.8",
+        "prefect_version": "3.9.1",
         "storage_block_id": "0b0d6d0a-0000-0000-0000-000000000000",
     }
     return {"metadata": {**head, **changes}, "result": json.dumps("a text")}
