@@ -48,6 +48,7 @@ setup: $(DEVELOPMENT)
 $(RUNTIME): .venv/bin/python pyproject.toml constraints.txt
 	@echo "installing phaseline into .venv (a minute or two, once)"
 	@$(PIP) -e .
+	@$(BIN)/python -m deployments.server.tables
 	@rm -f .venv/.runtime-*; touch $@
 
 $(DEVELOPMENT): $(RUNTIME)

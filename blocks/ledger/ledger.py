@@ -32,7 +32,6 @@ from blocks.ledger.tables.columns import RUN_LIMIT, labels_text, plain, to_text,
 from blocks.ledger.tables.errors import Fenced, LedgerError
 from blocks.ledger.tables.process_identity import Owner
 from blocks.ledger.tables.records import (
-    ArtifactRecord,
     Document,
     EndState,
     Lease,
@@ -55,7 +54,7 @@ _LOOK = 1.0
 class Ledger:
     """One database of runs. Open it once per process; use it from any thread and event loop of it.
 
-    Reads are in `reader` for callers without an event loop, and as coroutines here.
+    Reads are in `reader`, which blocks; what a run at work reads is a coroutine here.
     """
 
     def __init__(
@@ -286,10 +285,6 @@ class Ledger:
         """A run as it stands, None when there is none."""
         return await self.access.call(partial(self.reader.get_run, tenant, run_id))
 
-    async def list_runs(self, tenant: str, limit: int = 50) -> list[RunRow]:
-        """The newest runs first."""
-        return await self.access.call(partial(self.reader.list_runs, tenant, limit))
-
     # --- steps and artifacts ---
 
     async def record_step(self, lease: Lease, record: StepRecord, artifacts: Sequence[Ref] = ()) -> None:
@@ -311,17 +306,9 @@ class Ledger:
         body = steps.artifact_values(lease, ref, name or ref.kind, step_path or ref.step)
         await self.access.under(lease, partial(steps.record, lease=lease, steps=[], artifacts=[body]))
 
-    async def get_step(self, tenant: str, run_id: str, step_path: str) -> StepRecord | None:
-        """What is recorded of one step, None when nothing is."""
-        return await self.access.call(partial(self.reader.get_step, tenant, run_id, step_path))
-
     async def steps(self, tenant: str, run_id: str, content_key: str | None = None) -> list[StepRecord]:
         """The steps of a run in the order they started; those of a content key, if one is named."""
         return await self.access.call(partial(self.reader.steps, tenant, run_id, content_key))
-
-    async def artifacts(self, tenant: str, run_id: str) -> list[ArtifactRecord]:
-        """The artifacts of a run in the order they were recorded."""
-        return await self.access.call(partial(self.reader.artifacts, tenant, run_id))
 
     # --- within ---
 

@@ -110,8 +110,14 @@ def ensure(
             if info := _answering_within(folder, deadline, patience):
                 return info, "waited"
             end_all(folder)
+            database = folder / shared.PREFECT_HOME / shared.DATABASE
+            new = not database.exists()
             log_start = _launch(folder, environ, idle, lifetime)
             info = _await_answer(folder, deadline, log_start, meanwhile, min(wait, LOAD_SECONDS))
+            if new:
+                from deployments.server.tables import keep_layout
+
+                keep_layout(database, installed_prefect())
             note_use(folder)
             return info, "started"
 
@@ -320,14 +326,14 @@ def _launch(folder: Path, environ: Mapping[str, str], idle: float, lifetime: str
 
     Gives the position in bytes where its part of the log begins.
     """
-    from deployments.server import tables as server_schema  # here: only a start needs SQLite
+    from deployments.server.tables import lay_out  # here: only a start needs SQLite
 
     if aside := shared.set_aside_broken(folder / shared.PREFECT_HOME / shared.DATABASE):
         sys.stderr.write(
             f"Prefect's database was broken: it is moved to {aside}, and a new one is made. The UI shows no "
             "earlier runs any more; nothing of them is lost, the ledger has them.\n"
         )
-    server_schema.lay_out(folder / shared.PREFECT_HOME / shared.DATABASE, installed_prefect())
+    lay_out(folder / shared.PREFECT_HOME / shared.DATABASE, installed_prefect())
     log = folder / shared.LOG
     if log.exists() and log.stat().st_size > LOG_LIMIT:
         log.replace(log.with_suffix(".log.old"))

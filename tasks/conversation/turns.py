@@ -402,12 +402,11 @@ class _Loop:
                 task.cancel()
             await outlive(pending, 2 * SETTLE_SECONDS)
             raise
-        ended = await asyncio.gather(*pending, return_exceptions=True)
-        faults = [r for r in ended if isinstance(r, BaseException)]
+        faults = [fault for task in pending if (fault := _fault_of(task)) is not None]
         if faults:
             # What broke says more than a wait, which is there again the next time.
             raise min(faults, key=lambda fault: ending(fault) == "waiting")
-        results = [r for r in ended if not isinstance(r, BaseException)]
+        results = [task.result() for task in pending]
         self.called.learn(calls, numbers, results)
         return [result_block(call, result) for call, result in zip(calls, results, strict=True)]
 
@@ -492,3 +491,8 @@ def _rejected_for_good(rejected: Rejected, repaired: int) -> OutputRejected:
     first = "; ".join(rejected.problems[:3])
     more = f" (and {len(rejected.problems) - 3} more)" if len(rejected.problems) > 3 else ""
     return OutputRejected(f"the output breaks its contract{tries}: {first}{more}", rejected.problems)
+
+
+def _fault_of(task: asyncio.Task[Any]) -> BaseException | None:
+    """What a task that is done ended with, if not with a result."""
+    return asyncio.CancelledError() if task.cancelled() else task.exception()

@@ -166,7 +166,7 @@ def test_runs_are_listed_newest_first_per_tenant(ledger: Ledger) -> None:
     for number in range(5):
         begin(ledger, RunStart(run_id=f"r-{number}", workflow="w"))
     begin(ledger, RunStart(run_id="r-0", workflow="w", tenant="other"))
-    assert [row.run_id for row in asyncio.run(ledger.list_runs("default", 3))] == ["r-4", "r-3", "r-2"]
+    assert [row.run_id for row in ledger.reader.list_runs("default", 3)] == ["r-4", "r-3", "r-2"]
     assert [row.tenant for row in ledger.reader.list_runs("other")] == ["other"]
     assert ledger.reader.list_runs("nobody") == []
 
@@ -321,7 +321,7 @@ def test_a_step_comes_back_as_it_was_recorded(ledger: Ledger) -> None:
         reused_from="r-0",
     )
     asyncio.run(ledger.record_step(lease, step))
-    found = asyncio.run(ledger.get_step("default", "r-1", "step-1/2/项"))
+    found = ledger.reader.get_step("default", "r-1", "step-1/2/项")
     assert found == dataclasses.replace(step, epoch=1)
 
 
@@ -346,7 +346,7 @@ def test_a_step_and_its_artifacts_are_one_commit(ledger: Ledger) -> None:
     step = StepRecord(step_path="s", state="completed")
     for _ in range(2):
         asyncio.run(ledger.record_step(lease, step, refs))
-    artifacts = {item.name: item for item in asyncio.run(ledger.artifacts("default", "r-1"))}
+    artifacts = {item.name: item for item in ledger.reader.artifacts("default", "r-1")}
     assert {name: item.ref.size for name, item in artifacts.items()} == {"spec": 1, "design": 2}
     assert artifacts["spec"].ref == refs[0].model_copy(update={"summary": "s\ufffd", "run_id": "r-1"})
 

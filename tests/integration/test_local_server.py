@@ -312,15 +312,21 @@ def test_a_server_ends_with_its_home(tmp_path: Path) -> None:
     assert local_server.down(tmp_path / "home") is False
 
 
-def test_the_shipped_tables_are_those_of_the_installed_prefect(tmp_path: Path) -> None:
-    release = server_folder.installed_prefect()
-    migrated, laid_out = tmp_path / "prefect.db", tmp_path / "laid-out.db"
-    program = "from deployments.server import tables as server_schema; server_schema.migrate()"
-    url = f"sqlite+aiosqlite:///{migrated}"
-    finished(run_python(program, PREFECT_HOME=str(tmp_path), PREFECT_SERVER_DATABASE_CONNECTION_URL=url))
+def test_a_first_start_keeps_what_the_migrations_made_for_the_next_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    release, kept = server_folder.installed_prefect(), tmp_path / "cache" / "layout.sql"
+    monkeypatch.setattr(server_schema, "layout_of", lambda release: kept)
+    ensure(tmp_path / "one")
+    migrated, laid_out = tmp_path / "one" / "server" / "prefect" / "prefect.db", tmp_path / "laid-out.db"
+    assert kept.read_text("utf-8").startswith(f"-- Generated: the tables of {release} ")
     assert server_schema.lay_out(laid_out, release)
     theirs, ours = (lines_of(server_schema.describe(path, release)) for path in (migrated, laid_out))
-    assert ours == theirs, "run `python -m deployments.server.tables`"
+    assert ours == theirs and any("INSERT INTO alembic_version" in line for line in ours)
+    ensure(tmp_path / "two")
+    assert [file.name for file in kept.parent.iterdir()] == [kept.name]
+    local_server.down(tmp_path / "one")
+    local_server.down(tmp_path / "two")
 
 
 def lines_of(statements: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import stat
 import subprocess
@@ -10,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from deployments.server import folder as server_folder
 from deployments.server import kept_server as local_server
 from deployments.server import tables as server_schema
 from deployments.server.kept_server import ServerInfo
@@ -122,9 +122,22 @@ def test_a_server_that_cannot_start_shows_the_end_of_its_log(tmp_path: Path) -> 
     assert local_server.status(tmp_path / "home") is None
 
 
-def test_a_new_database_has_prefects_tables_and_no_rows(tmp_path: Path) -> None:
+RELEASE = "prefect-0.0"
+LAYOUT = "CREATE TABLE flow_run (id);\nCREATE TABLE alembic_version (version_num);\n"
+
+
+@pytest.fixture
+def layout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    file = tmp_path / "kept" / f"{RELEASE}.sql"
+    monkeypatch.setattr(server_schema, "layout_of", lambda release: file.with_name(f"{release}.sql"))
+    file.parent.mkdir()
+    file.write_text(LAYOUT)
+    return file
+
+
+def test_a_new_database_has_the_kept_tables_and_no_rows(tmp_path: Path, layout: Path) -> None:
     database = tmp_path / "prefect" / "prefect.db"
-    assert server_schema.lay_out(database, server_folder.installed_prefect())
+    assert server_schema.lay_out(database, RELEASE)
     assert stat.S_IMODE(database.stat().st_mode) == 0o600
     connection = sqlite3.connect(database)
     assert connection.execute("SELECT count(*) FROM flow_run").fetchone() == (0,)
@@ -132,10 +145,27 @@ def test_a_new_database_has_prefects_tables_and_no_rows(tmp_path: Path) -> None:
     assert [path.name for path in database.parent.iterdir()] == ["prefect.db"]
 
 
-def test_tables_are_not_laid_out_over_a_database_or_for_another_prefect(tmp_path: Path) -> None:
-    release = server_folder.installed_prefect()
+def test_tables_are_not_laid_out_over_a_database_or_for_another_prefect(tmp_path: Path, layout: Path) -> None:
     assert not server_schema.lay_out(tmp_path / "prefect.db", "prefect-2.0")
     assert not (tmp_path / "prefect.db").exists()
     (tmp_path / "prefect.db").write_bytes(b"theirs")
-    assert not server_schema.lay_out(tmp_path / "prefect.db", release)
+    assert not server_schema.lay_out(tmp_path / "prefect.db", RELEASE)
     assert (tmp_path / "prefect.db").read_bytes() == b"theirs"
+
+
+def test_tables_are_kept_once_without_rows_or_what_is_sqlites_own(tmp_path: Path, layout: Path) -> None:
+    database = tmp_path / "prefect.db"
+    with contextlib.closing(sqlite3.connect(database)) as connection:
+        connection.executescript(
+            "CREATE TABLE a (n INTEGER PRIMARY KEY AUTOINCREMENT);"
+            "CREATE TABLE alembic_version (version_num);"
+            "INSERT INTO alembic_version VALUES ('head'); INSERT INTO a VALUES (1); ANALYZE;"
+        )
+    server_schema.keep_layout(database, RELEASE)
+    assert layout.read_text() == LAYOUT
+    server_schema.keep_layout(database, "prefect-1.0")
+    assert sorted(path.name for path in layout.parent.iterdir()) == [f"{RELEASE}.sql", "prefect-1.0.sql"]
+    assert server_schema.lay_out(tmp_path / "again.db", "prefect-1.0")
+    with contextlib.closing(sqlite3.connect(tmp_path / "again.db")) as connection:
+        assert connection.execute("SELECT count(*) FROM a").fetchone() == (0,)
+        assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("head",)]

@@ -77,7 +77,7 @@ class Writer:
         loop = asyncio.get_running_loop()
         future: asyncio.Future[T] = loop.create_future()
         self._enqueue(_QueuedWrite(operation, order, future, loop))
-        return await asyncio.shield(future)
+        return await future
 
     def write_now(self, operation: Operation[T], order: str) -> T:
         """The same, blocking the calling thread."""
