@@ -223,7 +223,7 @@ MOST = STEP.model_copy(
             finally_=(INNER,),
             outputs=("o",),
             total_timeout=5.0,
-            budget=BudgetPlan(tokens=1),
+            budget=BudgetPlan(tokens=1, usd=1.0, time=1.0, turns=1),
         ),
     }
 )

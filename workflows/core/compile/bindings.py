@@ -61,6 +61,12 @@ class Binder:
             self._agents[key] = self._build_plan(agent, skills)
         return self._agents[key]
 
+    def configured(self, agent: CatalogAgent) -> AgentPlan:
+        """The agent with the skills that it binds, as a step has it that says nothing else."""
+        bound = ((b.skill_id, b) for b in agent.config.skills)
+        skills = tuple(p for s, b in bound if (p := self._plan_bound(agent, s, b)) is not None)
+        return self._build_plan(agent, skills)
+
     def _report_files(self, agent: CatalogAgent) -> None:
         """Mistakes in the files of an agent's folder are those of a step that it does, and so is another
         folder's claim to its id.
