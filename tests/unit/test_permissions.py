@@ -12,7 +12,7 @@ from blocks.ledger import Ledger
 from tasks.context import RunContext
 from tasks.doers.agent_tools import step_tools
 from tasks.effects.gate import EffectGate
-from tasks.tools import Tool
+from tasks.tools import Tool, ToolResult
 from tasks.web.http_request import http_tool
 from tests.support.catalogs import AGENT, compiled, make_catalog
 from tests.support.gates import GateDesk
@@ -167,3 +167,21 @@ def test_a_private_skill_is_its_owners(owner: str, visibility: str, may: bool) -
     skill = Knowledge(owner, visibility)
     assert isinstance(may_use_skill(skill, (Someone(),)), Allowed) is may
     assert isinstance(may_use_skill(skill, ()), Allowed) is (visibility == "public")
+
+
+def test_a_method_that_is_not_granted_is_not_even_asked_about(tmp_path: Path) -> None:
+    """A conversation may have been told of more when it began."""
+    rules = '"http_request": {"methods": ["GET"], "approval": true}'
+    plan, _ = agent_of(tmp_path, NETWORK, rules)
+    step = plan.step("a")
+
+    async def work(gate: EffectGate, context: RunContext) -> ToolResult:
+        tools = await step_tools(step, step.agents[0], {}, (), (), context, "a")
+        http = next(tool for tool in tools if tool.name == "http_request")
+        return await http.run({"method": "POST", "url": "https://a.example.com/"})
+
+    with Ledger.open(tmp_path / "ledger.db") as ledger:
+        desk = GateDesk(ledger, tmp_path, {})
+        refused = desk.work(work, path="a")
+        assert refused.is_error and refused.content == "POST is not an allowed method. Allowed: GET."
+        assert desk.effects() == []
