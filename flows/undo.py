@@ -15,18 +15,18 @@ from blocks.storage.artifacts import ArtifactStore
 from flows.completed_rows import Completed, completed_rows
 from flows.steps.inputs import inputs_from_json, known_value
 from tasks.context import RunContext
-from tasks.doers.skill_arguments import fill_arguments, problems_of, with_secrets
+from tasks.doers.planned_call import PlannedCall
+from tasks.doers.skill_arguments import fill_arguments, problems_of
 from tasks.durable import Durable
-from tasks.effects.calls import Unsure
 from tasks.effects.rows import may_have_happened
 from tasks.effects.tools import gate_of
-from tasks.handlers.faults import HandlerCrashed, HandlerTimeout
-from tasks.handlers.toolbox import call_handler
 from tasks.tools import Effect, ToolError, ToolResult
 from tasks.waiting import Waiting
 from workflows.core.errors import PhaselineError
 from workflows.core.plans.plan import DecidersPlan, Plan, UndoPlan
 from workflows.core.step_paths import within
+
+_MEND = "mend `undo.args` of the step"
 
 
 class NotUndone(PhaselineError):
@@ -152,13 +152,10 @@ async def _call_undo(done: Completed, context: RunContext) -> ToolResult:
     arguments = await fill_arguments(undo.handler, undo.args, done.values, {}, context)
     await _check(undo, arguments, done)
 
+    call = PlannedCall(undo.skill, undo.handler, undo.args, arguments, done.values, context, _MEND)
+
     async def send(_key: str) -> ToolResult:
-        try:
-            given = with_secrets(undo.args, arguments, done.values, context)
-            result = await call_handler(undo.skill, undo.handler, given, done.values, context)
-        except (HandlerTimeout, HandlerCrashed) as fault:
-            raise Unsure(str(fault)) from None  # what it did before its end is not known
-        return ToolResult(json.dumps(result, ensure_ascii=False))
+        return ToolResult(json.dumps(await call.run_acting(), ensure_ascii=False))
 
     gate = gate_of(context, f"{done.path}/undo", remote=context.reaches_out)
     assert gate is not None
@@ -166,7 +163,7 @@ async def _call_undo(done: Completed, context: RunContext) -> ToolResult:
     effect: Effect = "idempotent" if undo.handler.effect == "none" else undo.handler.effect
     return await gate.perform(
         kind="tool",
-        tool=f"{undo.skill.id}.{undo.handler.handler}",
+        tool=call.tool,
         arguments=arguments,
         effect=effect,
         ordinal=0,
@@ -204,7 +201,7 @@ async def _check(undo: UndoPlan, arguments: dict[str, Any], done: Completed) -> 
     except ValueError as fault:
         problems = [str(fault)]
     if problems:
-        raise NotUndone(f"{undo.handler.handler}: " + "; ".join(problems), "mend `undo.args` of the step")
+        raise NotUndone(f"{undo.handler.handler}: " + "; ".join(problems), _MEND)
 
 
 async def _close_effects(path: str, context: RunContext) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import asdict
 from typing import Any
 
 from deployments.catalogs.opening import open_catalog
@@ -12,6 +13,8 @@ from workflows.core.catalog.contents import Catalog
 from workflows.core.compile.bindings import Binder
 from workflows.core.errors import UsageError, did_you_mean
 from workflows.core.models.agent import AGENT_TYPES
+from workflows.core.permissions.explanation import explain_tools
+from workflows.core.permissions.grants import Grants
 from workflows.core.read.findings import Findings
 
 
@@ -58,7 +61,8 @@ def note_mistakes(catalog: Catalog, folder: str, out: Out) -> None:
 
 def _facts(catalog: Catalog, agent: CatalogAgent) -> dict[str, Any]:
     config = agent.config
-    model = Binder(catalog, agent.source, Findings()).model(agent)
+    plan = Binder(catalog, agent.source, Findings()).configured(agent)
+    model = plan.model
     entry = catalog.registered.get(agent.id)
     return {
         "id": agent.id,
@@ -71,6 +75,7 @@ def _facts(catalog: Catalog, agent: CatalogAgent) -> dict[str, Any]:
         "max_tokens": model.max_tokens,
         "connection": model.connection or None,
         "skills": [binding.skill_id for binding in config.skills],
+        "tools": [asdict(line) for line in explain_tools(Grants.of(plan))],
         "servers": sorted(agent.tools.mcpServers),
         "hooks": [f"{hook.event}: {hook.file}:{hook.function}" for hook in agent.hooks],
         "max_turns": config.max_turns,
@@ -82,4 +87,10 @@ def _facts(catalog: Catalog, agent: CatalogAgent) -> dict[str, Any]:
 
 
 def _print_one(fact: dict[str, Any], out: Out) -> None:
-    out.table(("agent", fact["id"]), [(key, fact[key]) for key in fact if key != "id"])
+    out.table(("agent", fact["id"]), [(key, fact[key]) for key in fact if key not in ("id", "tools")])
+    if fact["tools"]:
+        rows = [
+            (line["tool"], line["effect"], "yes" if line["allowed"] else "no", line["because"])
+            for line in fact["tools"]
+        ]
+        out.table(("tool", "effect", "may call it", "because"), rows)

@@ -8,17 +8,18 @@ from typing import Any
 from deployments.catalogs.opening import open_catalog
 from deployments.commands.agents import find_agent, note_mistakes
 from deployments.terminal.display import Out
-from workflows.core.catalog.agent_skills import owns
 from workflows.core.catalog.agents import CatalogAgent
 from workflows.core.catalog.contents import Catalog
 from workflows.core.catalog.skills import CatalogSkill
+from workflows.core.permissions.ruling import Allowed
+from workflows.core.permissions.skills import may_use_skill
 
 
 def execute(args: argparse.Namespace, out: Out) -> int:
     """Lists the skills; with --agent those it may use. Raises UsageError for an unknown agent."""
     catalog = open_catalog(args.catalog)
     agent = find_agent(catalog, args.agent) if args.agent is not None else None
-    chosen = [s for s in catalog.skills.values() if agent is None or may_use(agent, s)]
+    chosen = [s for s in catalog.skills.values() if agent is None or _may_use(agent, s)]
     facts = [_facts(catalog, skill, agent) for skill in chosen]
     out.document({"skills": facts})
     rows = [
@@ -34,9 +35,8 @@ def execute(args: argparse.Namespace, out: Out) -> int:
     return 0
 
 
-def may_use(agent: CatalogAgent, skill: CatalogSkill) -> bool:
-    """Whether a step of this agent may name the skill: public ones, and its own."""
-    return skill.visibility == "public" or owns(agent, skill)
+def _may_use(agent: CatalogAgent, skill: CatalogSkill) -> bool:
+    return isinstance(may_use_skill(skill, (agent,)), Allowed)
 
 
 def _access(fact: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from workflows.core.errors import UsageError
 from workflows.core.plans.plan import AgentPlan, Plan, StepPlan
-from workflows.core.tools.rules import HTTP_REQUEST
+from workflows.core.tools.built_in.http_request import HTTP_REQUEST
 
 
 def refuse_far_reaching(plan: Plan) -> None:
@@ -29,7 +29,7 @@ def _far_reaching(plan: Plan) -> Iterator[str]:
     for step in (*plan.steps, *plan.finally_):
         for agent, prompt in _agents(step):
             yield from (f"the MCP server '{s.name}' of {agent.id}" for s in agent.servers)
-            if agent.http is not None and HTTP_REQUEST in prompt:
+            if agent.http is not None and HTTP_REQUEST.name in prompt:
                 yield f"HTTP requests of {agent.id} in the step '{step.id}'"
         if step.workflow is not None:
             yield from _far_reaching(step.workflow)

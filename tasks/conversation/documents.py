@@ -9,7 +9,8 @@ from typing import Any
 from blocks.storage.artifacts import ArtifactStore
 from tasks.tools import Tool, ToolError, ToolResult
 from tasks.values import Value
-from workflows.core.catalog.prompts import READ_INPUT, enclose_text
+from workflows.core.catalog.prompts import enclose_text
+from workflows.core.tools.built_in.read_input import READ_INPUT
 
 WHOLE_CHARS = 60_000
 """A longer document is given as its beginning; the rest is read on demand."""
@@ -33,7 +34,9 @@ async def _beginning(value: Value, store: ArtifactStore) -> tuple[str, bool]:
     text = (await value.body(store)).decode("utf-8-sig", "replace")
     shown, length = text[:WHOLE_CHARS], len(text)
     if length > WHOLE_CHARS:
-        shown += f"\n[cut after {WHOLE_CHARS} of {length} characters; read on with the tool `{READ_INPUT}`]"
+        shown += (
+            f"\n[cut after {WHOLE_CHARS} of {length} characters; read on with the tool `{READ_INPUT.name}`]"
+        )
     # A body that closes its own tag could pass text off as the instruction.
     return enclose_text("document", shown, name=value.name, type=value.media_type), length > WHOLE_CHARS
 
@@ -51,13 +54,5 @@ def read_input_tool(values: Sequence[Value], cut: Sequence[str], store: Artifact
         rest = f"\n[characters {start}-{end} of {len(text)}]"
         return ToolResult(text[start:end] + rest)
 
-    schema = {
-        "type": "object",
-        "properties": {
-            "name": {"type": "string", "enum": list(cut), "description": "The document's name."},
-            "offset": {"type": "integer", "minimum": 0, "description": "First character, from 0."},
-        },
-        "required": ["name"],
-        "additionalProperties": False,
-    }
-    return Tool(READ_INPUT, "Read on in a long document.", schema, run, "none")
+    schema = READ_INPUT.schema_with(name={"enum": list(cut)})
+    return Tool(READ_INPUT.name, READ_INPUT.description, schema, run, "none")

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from tasks.context import RunContext
-from tasks.conversation.documents import read_input_tool
-from tasks.doers.people import ask_person_tool
+from tasks.doers.built_in_tools import EXECUTORS, ToolUse
 from tasks.effects.earlier_work import EarlierWork
 from tasks.effects.gate import EffectGate
-from tasks.effects.tools import gate_of, guard_tools
+from tasks.effects.tools import ActingTool, gate_of, guard_tool
 from tasks.handlers.toolbox import skill_tools
-from tasks.tools import Tool
+from tasks.tools import Tool, ToolResult
 from tasks.values import Value
-from workflows.core.catalog.prompts import ASK_PERSON
+from workflows.core.permissions.grants import Grants
+from workflows.core.permissions.ruling import Allowed, Denied
 from workflows.core.plans.plan import AgentPlan, StepPlan
-from workflows.core.tools.rules import rule_of
+from workflows.core.tools.built_in.table import BUILT_IN
 
 if TYPE_CHECKING:
     from tasks.servers.client import McpServers
@@ -41,24 +42,57 @@ async def step_tools(
 
     Raises ServerUnavailable for an MCP server that cannot be opened, UsageError.
     """
+    grants = Grants.of(agent)
+    use = ToolUse(agent, grants, context, path, readable, attached, cut)
     gate = gate_of(context, path, repeat=context.repeat(path), remote=context.reaches_out, earlier=earlier)
-    tools = skill_tools(agent.skills, readable, context, path)
-    if gate is not None:
-        tools = guard_tools(tools, gate, agent.tool_rules, step.effect_key)
-        tools += await _remote_tools(agent, context, gate, path, continued)
-        if agent.ask_person:
-            rule = rule_of(agent.tool_rules, ASK_PERSON)
-            tools.append(ask_person_tool(context, path, rule.people if rule is not None else None))
-    if cut:
-        tools.append(read_input_tool(attached, cut, context.store))
-    return tools
+    handlers = [
+        _guard(tool, grants, step, gate)
+        for tool in skill_tools(agent.skills, readable, context, path)
+        if isinstance(grants.may_call(tool.name), Allowed)
+    ]
+    servers = await _server_tools(agent, context, gate, path, continued) if gate is not None else []
+    own = _built_in_tools(use, step, gate)
+    # Skills' texts stand before their handlers, as what an agent looks at first.
+    first = [tool for tool in own if BUILT_IN[tool.name].granted_by == "skills"]
+    tools = [*first, *handlers, *servers, *(tool for tool in own if tool not in first)]
+    return [_permit(tool, grants) if tool.name in BUILT_IN else tool for tool in tools]
 
 
-async def _remote_tools(
+def _built_in_tools(use: ToolUse, step: StepPlan, gate: EffectGate | None) -> list[Tool]:
+    """Phaseline's own tools that the agent may call here, in the order of their table."""
+    out: list[Tool] = []
+    for entry in BUILT_IN.values():
+        if isinstance(use.grants.may_call(entry.name), Denied):
+            continue
+        made = EXECUTORS[entry.name](use)
+        if isinstance(made, ActingTool):
+            out += [made.through(gate)] if gate is not None else []
+        elif made is not None:
+            out.append(_guard(made, use.grants, step, gate) if entry.gated else made)
+    return out
+
+
+def _guard(tool: Tool, grants: Grants, step: StepPlan, gate: EffectGate | None) -> Tool:
+    """The tool with its calls through the gate; outside of a recorded run there is none."""
+    return tool if gate is None else guard_tool(tool, gate, grants.rule(tool.name), step.effect_key)
+
+
+def _permit(tool: Tool, grants: Grants) -> Tool:
+    """The tool with each call held to what its arguments may be, before anybody is asked about it."""
+
+    async def run(arguments: dict[str, Any]) -> ToolResult:
+        ruling = grants.may_call(tool.name, arguments)
+        if isinstance(ruling, Denied):
+            return ToolResult(f"{ruling.reason}.", is_error=True)
+        return await tool.run(arguments)
+
+    return replace(tool, run=run)
+
+
+async def _server_tools(
     agent: AgentPlan, context: RunContext, gate: EffectGate, path: str, continued: bool
 ) -> list[Tool]:
-    """Tools of MCP servers, and HTTP requests. An offline run opens no server."""
-    out: list[Tool] = []
+    """Tools of MCP servers. An offline run opens none."""
     if agent.servers and not context.reaches_out:
         told = {"step": path, "servers": [plan.name for plan in agent.servers]}
         context.on_event("tools.left_out", told)
@@ -66,13 +100,8 @@ async def _remote_tools(
         from tasks.servers.tools import mcp_tools
 
         offered = await mcp_tools(agent, _servers(context), gate, continued=continued)
-        out += [tool.through(gate) for tool in offered]
-    if agent.http is not None:
-        from tasks.web.http_request import http_tool
-
-        http = http_tool(agent.http, agent.tool_rules)
-        out += [http.through(gate)] if http is not None else []
-    return out
+        return [tool.through(gate) for tool in offered]
+    return []
 
 
 def _servers(context: RunContext) -> McpServers:

@@ -22,9 +22,9 @@ from tasks.secrets import scrub_text, scrub_value
 from tasks.tools import Tool, ToolError, ToolResult, among_equal
 from tasks.values import Value, render
 from tasks.waiting import Waiting
-from workflows.core.catalog.prompts import ASK_PERSON
 from workflows.core.plans.plan import DecidersPlan, StepPlan
 from workflows.core.refs import digest
+from workflows.core.tools.built_in.ask_person import ASK_PERSON
 
 
 class Unanswered(StepFailed):
@@ -100,20 +100,7 @@ def ask_person_tool(context: RunContext, path: str, people: DecidersPlan | None 
             raise Waiting((row.wait_id,), row.ask)
         return ToolResult(_describe_answer(row))
 
-    schema = {
-        "type": "object",
-        "properties": {
-            "question": {"type": "string", "minLength": 1, "description": "What to ask, complete in itself."},
-            "form": {
-                "type": "object",
-                "description": "JSON Schema of the answer, with `properties`; leave out for a free text.",
-            },
-        },
-        "required": ["question"],
-        "additionalProperties": False,
-    }
-    about = "Ask a person and get the answer. Use it only for what you cannot find out or decide yourself."
-    return Tool(ASK_PERSON, about, schema, run, "none")
+    return Tool(ASK_PERSON.name, ASK_PERSON.description, ASK_PERSON.schema_with(), run, "none")
 
 
 def _check_form(form: dict[str, Any]) -> dict[str, Any]:

@@ -13,18 +13,16 @@ from typing import Any
 from pydantic import ValidationError
 
 from tasks.context import INLINE_BYTES, RunContext
-from tasks.doers.skill_arguments import WrongArguments, fill_arguments, problems_of, with_secrets
-from tasks.effects.calls import Unsure
+from tasks.doers.planned_call import PlannedCall
+from tasks.doers.skill_arguments import WrongArguments, fill_arguments, problems_of
 from tasks.effects.earlier_work import EarlierWork, done_by
 from tasks.effects.rows import cut_off
 from tasks.effects.tools import gate_of
 from tasks.failures import OutputRejected, StepFailed
-from tasks.handlers.faults import HandlerCrashed, HandlerTimeout
-from tasks.handlers.toolbox import call_handler
 from tasks.outputs.contract import Contract, Rejected
 from tasks.outputs.stored import store_output
 from tasks.results import StepResult
-from tasks.tools import ToolError, ToolResult
+from tasks.tools import ToolResult
 from tasks.values import Value
 from workflows.core.plans.plan import StepPlan
 from workflows.core.refs import Ref
@@ -66,8 +64,10 @@ async def _perform_call(
     """The handler's result; one that acts is called through the effect gate, so that it acts once."""
     skill, handler = step.skill, step.handler
     assert skill is not None and handler is not None
+    cure = f"mend `args` of the step '{step.id}'"
+    call = PlannedCall(skill, handler, step.args, arguments, values, context, cure)
     if handler.effect == "none" or context.durable is None:
-        return await _run_handler(step, arguments, values, context)
+        return await call.run()
     # Whatever was done by other arguments: the step's definition, or what it reads, was another one then.
     fresh = context.durable.lease.created and context.attempts.get(path, 1) <= 1
     earlier = EarlierWork([] if fresh else await done_by(context, path))
@@ -79,20 +79,16 @@ async def _perform_call(
         earlier=earlier,
         keep=partial(_store_large, name=handler.handler, context=context, path=path),
     )
-    if gate is None:
-        return await _run_handler(step, arguments, values, context)
+    assert gate is not None
 
     async def send(_key: str) -> ToolResult:
-        try:
-            made = await _run_handler(step, arguments, values, context)
-        except (HandlerTimeout, HandlerCrashed) as fault:
-            raise Unsure(str(fault)) from None  # what it did before its end is not known
+        made = await call.run_acting()
         # Stored by the gate: a storage that is away then leaves no doubt of whether the call was made.
         return ToolResult(json.dumps({"value": made}, ensure_ascii=False))
 
     done = await gate.perform(
         kind="tool",
-        tool=f"{skill.id}.{handler.handler}",
+        tool=call.tool,
         arguments=arguments,
         effect=handler.effect,
         ordinal=0,
@@ -144,17 +140,6 @@ def _ref(kept: Any, context: RunContext) -> Ref | None:
     except ValidationError:
         return None
     return ref if ref.tenant == context.tenant else None
-
-
-async def _run_handler(
-    step: StepPlan, arguments: dict[str, Any], values: Mapping[str, Value], context: RunContext
-) -> Any:
-    assert step.skill is not None and step.handler is not None
-    try:
-        given = with_secrets(step.args, arguments, values, context)
-        return await call_handler(step.skill, step.handler, given, values, context)
-    except ToolError as fault:
-        raise WrongArguments(str(fault), f"mend `args` of the step '{step.id}'") from None
 
 
 def _accept(step: StepPlan, result: Any) -> None:

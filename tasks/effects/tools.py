@@ -16,7 +16,6 @@ from tasks.secrets import scrub_value
 from tasks.tools import Effect, Tool, ToolResult, among_equal
 from workflows.core.plans.plan import DecidersPlan, ToolRulePlan
 from workflows.core.refs import canonical_json
-from workflows.core.tools.rules import rule_of
 
 
 def gate_of(
@@ -133,15 +132,3 @@ def guard_tool(
         key_fields=tuple(name for name in key_fields if name in tool.input_schema.get("properties", {})),
     ).apply_rule(rule)
     return tool if acting.effect == "none" and not acting.approval else acting.through(gate)
-
-
-def guard_tools(
-    tools: Sequence[Tool], gate: EffectGate, rules: Sequence[ToolRulePlan], key_fields: Sequence[str] = ()
-) -> list[Tool]:
-    """The tools of this machine as tools-config.json lets them be: some are not offered."""
-    out = []
-    for tool in tools:
-        rule = rule_of(rules, tool.name)
-        if rule is None or rule.allow:
-            out.append(guard_tool(tool, gate, rule, key_fields))
-    return out

@@ -1,4 +1,4 @@
-"""The tools of an agent step: skill texts on demand, and the handlers of its skills."""
+"""The tools that skills give an agent step: their texts on demand, and their handlers."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from tasks.outputs.stored import keep_large
 from tasks.secrets import scrub_text, scrub_value, without_secrets
 from tasks.tools import Tool, ToolError, ToolResult
 from tasks.values import DocumentFile, Value
-from workflows.core.catalog.prompts import READ_SKILL
 from workflows.core.errors import PhaselineError
 from workflows.core.plans.plan import HandlerPlan, SkillPlan
 from workflows.core.read.files import read_file
 from workflows.core.refs import digest_bytes
+from workflows.core.tools.built_in.read_skill import READ_SKILL
 from workflows.core.tools.handlers import with_documents
 
 HANDLER_TIMEOUT = 120.0
@@ -43,14 +43,11 @@ class SkillChanged(PhaselineError):
 def skill_tools(
     skills: Sequence[SkillPlan], values: Mapping[str, Value], context: RunContext, step: str
 ) -> list[Tool]:
-    """`read_skill` and one tool per handler that the step can call."""
+    """One tool per handler that the step can call."""
     out = []
-    with_folder = [s for s in skills if s.folder]
-    if with_folder:
-        out.append(_read_skill(with_folder, context.catalog_root))
     names = [n for n, v in values.items() if v.ref is not None or v.plain is not None]
-    for skill in with_folder:
-        for handler in skill.handlers:
+    for skill in skills:
+        for handler in skill.handlers if skill.folder else ():
             tool = _handler_tool(skill, handler, names, values, context, step)
             if tool is not None:
                 out.append(tool)
@@ -70,7 +67,8 @@ def without_known_secrets(tool: Tool, context: RunContext) -> Tool:
     return replace(tool, run=run)
 
 
-def _read_skill(skills: Sequence[SkillPlan], root: Path) -> Tool:
+def read_skill_tool(skills: Sequence[SkillPlan], root: Path) -> Tool:
+    """The tool that gives the texts of skills, as they were when the plan was made."""
     by_id = {s.id: s for s in skills}
 
     async def run(arguments: dict[str, Any]) -> ToolResult:
@@ -87,16 +85,8 @@ def _read_skill(skills: Sequence[SkillPlan], root: Path) -> Tool:
             raise _changed_fault(skill, name)
         return ToolResult(body.decode("utf-8-sig", "replace"))
 
-    schema = {
-        "type": "object",
-        "properties": {
-            "skill": {"type": "string", "enum": list(by_id), "description": "The skill's id."},
-            "file": {"type": "string", "description": "A file of the skill; default SKILL.md."},
-        },
-        "required": ["skill"],
-        "additionalProperties": False,
-    }
-    return Tool(READ_SKILL, "Read a skill's know-how, or a file it refers to.", schema, run, "none")
+    schema = READ_SKILL.schema_with(skill={"enum": list(by_id)})
+    return Tool(READ_SKILL.name, READ_SKILL.description, schema, run, "none")
 
 
 def _changed_fault(skill: SkillPlan, name: str) -> SkillChanged:

@@ -16,13 +16,13 @@ from tasks.effects.tools import ActingTool
 from tasks.effects.waits import by_timeout
 from tasks.secrets import scrub_text, scrub_value
 from tasks.tools import Effect, ToolError, ToolResult
-from workflows.core.catalog.agent_skills import BUILT_IN
 from workflows.core.cut_text import cut
 from workflows.core.errors import UsageError, did_you_mean
+from workflows.core.permissions.grants import Grants
+from workflows.core.permissions.ruling import Allowed
 from workflows.core.plans.plan import AgentPlan, ServerPlan, ToolRulePlan
 from workflows.core.refs import digest
 from workflows.core.tools.names import rule_names, served_name
-from workflows.core.tools.rules import HTTP_REQUEST, rule_of
 
 if TYPE_CHECKING:
     import mcp.types as types
@@ -53,6 +53,7 @@ async def mcp_tools(
     """
     from tasks.servers.session import ServerUnreached  # the SDK is large
 
+    grants = Grants.of(agent)
     out: list[ActingTool] = []
     known: set[str] = set()
     for plan in sorted(agent.servers, key=lambda plan: plan.name):
@@ -61,32 +62,12 @@ async def mcp_tools(
             _check_names(agent, plan, session)
         for tool in session.tools:
             known.update(rule_names(plan.name, tool.name))
-            rule = _rule(agent, plan, tool.name)
-            offered = not plan.server.tools or tool.name in plan.server.tools
-            if offered and (rule is None or rule.allow):
+            rule = grants.rule(tool.name, server=plan.name)
+            if isinstance(grants.may_call(tool.name, server=plan.name), Allowed):
                 out.append(_acting(plan, tool, rule, servers, gate, continued))
     if not continued:
         _check_rules(agent, known)
     return out
-
-
-def _rule(agent: AgentPlan, plan: ServerPlan, tool: str) -> ToolRulePlan | None:
-    """The rule of a server's tool. One for a tool of ours of the same name restricts it, and grants nothing:
-    a server chooses its tools' names."""
-    rule = rule_of(agent.tool_rules, *rule_names(plan.name, tool))
-    if rule is None or rule.name != tool or tool not in _own_names(agent):
-        return rule
-    if tool == HTTP_REQUEST and agent.http is not None and agent.http.methods:
-        raise UsageError(
-            f"{agent.folder}/tools-config.json: `methods` of '{tool}' says nothing of the tool of that "
-            f"name of the MCP server '{plan.name}'",
-            f"write a rule for '{plan.name}.{tool}' too",
-        )
-    return rule.model_copy(update={"effect": None, "effect_key": ()})
-
-
-def _own_names(agent: AgentPlan) -> set[str]:
-    return {*BUILT_IN, *(handler.name for skill in agent.skills for handler in skill.handlers)}
 
 
 def _check_rules(agent: AgentPlan, known: set[str]) -> None:
@@ -94,7 +75,7 @@ def _check_rules(agent: AgentPlan, known: set[str]) -> None:
 
     One with a `__` behind what is no server may be of a handler that this step does not use.
     """
-    ours, servers = _own_names(agent), {plan.name for plan in agent.servers}
+    ours, servers = Grants.of(agent).own_names, {plan.name for plan in agent.servers}
     for rule in agent.tool_rules:
         start, parted, _ = rule.name.partition("__")
         elsewhere = parted and not any(rule.name.startswith(f"{name}__") for name in servers)

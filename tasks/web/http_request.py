@@ -16,8 +16,9 @@ from tasks.tools import Effect, ToolError, ToolResult
 from tasks.web.addresses import at_address, public_addresses
 from tasks.web.answers import body_of, exchange, judge, text_of
 from workflows.core.cut_text import cut
-from workflows.core.plans.plan import HttpPlan, ToolRulePlan
-from workflows.core.tools.rules import ENDPOINT, HTTP_REQUEST, rule_of
+from workflows.core.permissions.grants import Grants
+from workflows.core.permissions.ruling import Denied
+from workflows.core.tools.built_in.http_request import HTTP_REQUEST, METHOD_EFFECTS
 
 if TYPE_CHECKING:
     import httpx2
@@ -28,16 +29,6 @@ BODY_BYTES = 256 * 1024
 """Of a response that are read."""
 REDIRECTS = 5
 
-_EFFECTS: dict[str, Effect] = {
-    "GET": "none",
-    "HEAD": "none",
-    "PUT": "idempotent",
-    "DELETE": "idempotent",
-    "POST": "once",
-    "PATCH": "once",
-}
-"""What a method does, by RFC 9110. Where a server does not keep to it, tools-config.json says so: the effect
-it declares holds for every method."""
 _PORTS = {"http": 80, "https": 443}
 _METHOD_HEADERS = ("x-http-method-override", "x-http-method", "x-method-override", "x-original-method")
 _OURS = frozenset(
@@ -56,66 +47,39 @@ _SHOWN = ("content-type", "location", "etag", "last-modified", "retry-after", "l
 _TEXT = ("text/", "json", "xml", "yaml", "javascript", "csv", "x-www-form-urlencoded")
 
 
-def http_tool(plan: HttpPlan, rules: Sequence[ToolRulePlan] = ()) -> ActingTool | None:
-    """The tool; None when tools-config.json does not allow it."""
-    rule = rule_of(rules, HTTP_REQUEST)
-    if rule is not None and not rule.allow:
-        return None
-    hosts = ", ".join(sorted(plan.endpoints))
-    declared = rule.effect if rule is not None else None
-    asking = HttpAccess(tuple(plan.endpoints), declared, narrowed=bool(plan.methods))
+def http_tool(grants: Grants) -> ActingTool:
+    """The tool, for an agent that may call it."""
+    assert grants.http is not None
+    hosts = ", ".join(sorted(grants.http.endpoints))
+    rule = grants.rule(HTTP_REQUEST.name)
+    asking = HttpAccess(grants, rule.effect if rule is not None else None)
+    acts = asking.declared not in (None, "none")
+    about = {"description": "Each may change something."} if acts else {}
+    begin, _, end = HTTP_REQUEST.description.partition(". ")
     return ActingTool(
-        name=HTTP_REQUEST,
-        description=f"Make an HTTP request. Allowed hosts: {hosts}. Gives status, headers and body.",
-        input_schema=_schema(plan.methods or tuple(_EFFECTS), declared),
+        name=HTTP_REQUEST.name,
+        description=f"{begin}. Allowed hosts: {hosts}. {end}",
+        input_schema=HTTP_REQUEST.schema_with(method={"enum": list(grants.methods), **about}),
         kind="http",
         send=asking.send,
         effect_of=asking.effect_of,
     ).apply_rule(rule)
 
 
-def _schema(methods: Sequence[str], declared: Effect | None) -> dict[str, Any]:
-    about = "Each may change something." if declared not in (None, "none") else "GET and HEAD change nothing."
-    return {
-        "type": "object",
-        "properties": {
-            "method": {"type": "string", "enum": list(methods), "description": about},
-            "url": {
-                "type": "string",
-                "maxLength": 4000,
-                "description": "Whole address, with http:// or https://.",
-            },
-            "headers": {
-                "type": "object",
-                "additionalProperties": {"type": "string"},
-                "description": "Header fields by name.",
-            },
-            "body": {
-                "anyOf": [{"type": "string"}, {"type": "object"}, {"type": "array"}],
-                "description": "Text as it stands, or data that is sent as JSON.",
-            },
-        },
-        "required": ["method", "url"],
-        "additionalProperties": False,
-    }
-
-
 @dataclass(frozen=True, slots=True)
 class HttpAccess:
-    """Requests to the hosts of `endpoints` (see `match_endpoint`), each with a connection of its own.
+    """Requests as `grants` allows them, each with a connection of its own.
 
-    `declared` is the effect of every request, if somebody says; else it is its method's. `narrowed`: whether
-    only some methods are granted.
+    `declared` is the effect of every request, if somebody says; else it is its method's.
     """
 
-    endpoints: tuple[str, ...]
+    grants: Grants
     declared: Effect | None = None
-    narrowed: bool = False
     seconds: float = SECONDS
 
     def effect_of(self, arguments: dict[str, Any]) -> Effect:
         """What a request does."""
-        return self.declared or _EFFECTS[arguments["method"]]
+        return self.declared or METHOD_EFFECTS[arguments["method"]]
 
     async def send(self, arguments: dict[str, Any], key: str) -> ToolResult:
         """One request. A GET or HEAD that only reads follows redirects within the allowed hosts.
@@ -150,7 +114,8 @@ class HttpAccess:
 
     def _keeps(self, method: str) -> bool:
         """Whether the method says less than any other could, so that nothing may make it another one."""
-        return self.narrowed or method not in ("POST", "PATCH")
+        granted = self.grants.http
+        return (granted is not None and bool(granted.methods)) or method not in ("POST", "PATCH")
 
     async def _check_address(self, written: str, method: str) -> tuple[httpx2.URL, Sequence[str]]:
         """The address, when it is one the agent may ask, and where to connect; nothing: by its name.
@@ -170,17 +135,15 @@ class HttpAccess:
             raise NotPerformed("An address may not hold a user name or password.")
         if self._keeps(method) and _overrides(_fields(url.query.decode("latin-1"))):
             raise NotPerformed("The address may not say that the request is one of another method.")
-        pattern = match_endpoint(url.scheme, host, url.port or _PORTS[url.scheme], self.endpoints)
-        if pattern is None:
-            raise NotPerformed(
-                f"{host} is not an allowed host. Allowed: {', '.join(sorted(self.endpoints))}."
-            )
-        if "*" not in pattern:
+        ruling = self.grants.may_request(method, url.scheme, host, url.port or _PORTS[url.scheme])
+        if isinstance(ruling, Denied):
+            raise NotPerformed(f"{ruling.reason}.")
+        if "*" not in ruling.by:
             return url, ()
         try:
             return url, await public_addresses(host)
         except NotPerformed as refused:
-            raise NotPerformed(f"{refused} {pattern} does not allow that.") from None
+            raise NotPerformed(f"{refused} {ruling.by} does not allow that.") from None
 
 
 async def _send_to(
@@ -195,23 +158,6 @@ async def _send_to(
         with suppress(httpx2.ConnectError, httpx2.ConnectTimeout):  # nothing was sent
             return await client.send(at_address(client, request, address), stream=True)
     return await client.send(at_address(client, request, addresses[-1]), stream=True)
-
-
-def match_endpoint(scheme: str, host: str, port: int, endpoints: Sequence[str]) -> str | None:
-    """The first pattern that allows a host: `example.com`, `*.example.com` (below it, at any depth), `*`.
-
-    A pattern without a scheme or port allows any.
-    """
-    for pattern in endpoints:
-        found = ENDPOINT.fullmatch(pattern)
-        if found is None or found["scheme"] not in (None, scheme):
-            continue
-        if found["port"] is not None and int(found["port"]) != port:
-            continue
-        wanted = found["host"].strip("[]").lower()
-        if wanted in ("*", host.lower()) or (wanted.startswith("*.") and host.lower().endswith(wanted[1:])):
-            return pattern
-    return None
 
 
 def _fields(text: str) -> list[str]:

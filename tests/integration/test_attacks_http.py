@@ -27,7 +27,9 @@ from tasks.web.addresses import is_public, public_addresses
 from tasks.web.answers import text_of
 from tasks.web.http_request import BODY_BYTES, HttpAccess, http_tool
 from tests.support.receiver import Receiver
+from workflows.core.permissions.grants import Grants
 from workflows.core.plans.plan import HttpPlan
+from workflows.core.tools.built_in.http_request import METHOD_EFFECTS
 
 NAME = "rebinding.test"
 FORMS = {
@@ -82,7 +84,9 @@ def test_a_name_without_an_address_is_refused() -> None:
 
 
 def ask(method: str, url: str, endpoints: tuple[str, ...] = ("*",), **more: Any) -> str:
-    access = HttpAccess(endpoints, **more.pop("access", {}))
+    given = dict(more.pop("access", {}))
+    methods = tuple(METHOD_EFFECTS) if given.pop("narrowed", False) else ()
+    access = HttpAccess(Grants(http=HttpPlan(endpoints=endpoints, methods=methods)), **given)
     return str(asyncio.run(access.send({"method": method, "url": url, **more}, "key")).content)
 
 
@@ -286,8 +290,7 @@ def test_no_query_makes_reading_another_method(query: str) -> None:
 
 
 def test_the_tool_knows_that_its_methods_are_narrowed() -> None:
-    tool = http_tool(HttpPlan(endpoints=("127.0.0.1",), methods=("GET", "POST")))
-    assert tool is not None
+    tool = http_tool(Grants(http=HttpPlan(endpoints=("127.0.0.1",), methods=("GET", "POST"))))
     with pytest.raises(NotPerformed, match="another method"):
         asyncio.run(tool.send({"method": "POST", "url": "http://127.0.0.1:1/?_method=PUT"}, "key"))
 

@@ -241,12 +241,13 @@ from blocks.ledger import Ledger
 from tests.support.gates import GateDesk
 from tasks.web.http_request import http_tool
 from tasks.tools import ToolSet
+from workflows.core.permissions.grants import Grants
 from workflows.core.plans.plan import HttpPlan
 
 address, folder, method, url = sys.argv[1:]
 
 async def step(gate, context):
-    tools = ToolSet((http_tool(HttpPlan(endpoints=("127.0.0.1",))).through(gate),))
+    tools = ToolSet((http_tool(Grants(http=HttpPlan(endpoints=("127.0.0.1",)))).through(gate),))
     return await tools.call("http_request", {"method": method, "url": url, "body": {"amount": 5}})
 
 with Ledger.open(address) as ledger:

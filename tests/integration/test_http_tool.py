@@ -19,11 +19,14 @@ from blocks.patience import Patience
 from tasks.effects.gate import NotPerformed, Unsure
 from tasks.tools import ToolResult, ToolSet
 from tasks.waiting import Waiting
-from tasks.web.http_request import BODY_BYTES, HttpAccess, http_tool, match_endpoint
+from tasks.web.http_request import BODY_BYTES, HttpAccess, http_tool
 from tasks.web.webhook import call_webhook, deliver, signed_headers, signing_key
 from tests.support.gates import GateDesk
 from tests.support.receiver import Answer, Receiver
 from workflows.core.errors import UsageError
+from workflows.core.permissions.grants import Grants
+from workflows.core.permissions.hosts import match_endpoint
+from workflows.core.permissions.ruling import Denied
 from workflows.core.plans.plan import DecidersPlan, HttpPlan, ToolRulePlan
 
 HERE = HttpPlan(endpoints=("127.0.0.1",))
@@ -52,8 +55,7 @@ def ask(
     **more: Any,
 ) -> ToolResult:
     """What an agent of a run gets for one call."""
-    tool = http_tool(plan, rules)
-    assert tool is not None
+    tool = http_tool(Grants(http=plan, rules=rules))
 
     async def step(gate: Any, _: Any) -> ToolResult:
         arguments = {"method": method, "url": url, **more}
@@ -166,7 +168,7 @@ def test_nobody_listens(desk: GateDesk) -> None:
 
 def test_no_answer_in_time(receiver: Receiver) -> None:
     receiver.otherwise = "hang"
-    access = HttpAccess(("127.0.0.1",), seconds=0.2)
+    access = HttpAccess(Grants(http=HERE), seconds=0.2)
     with pytest.raises(Unsure, match=r"127\.0\.0\.1 did not answer within 0\.2 s"):
         asyncio.run(access.send({"method": "POST", "url": receiver.url}, "k"))
 
@@ -270,7 +272,7 @@ def test_long_and_binary_answers(desk: GateDesk, receiver: Receiver) -> None:
 
 def test_rules_win(desk: GateDesk, receiver: Receiver) -> None:
     forbidden = (ToolRulePlan(name="http_request", allow=False),)
-    assert http_tool(HERE, forbidden) is None
+    assert isinstance(Grants(http=HERE, rules=forbidden).may_call("http_request"), Denied)
     receiver.answers = ["close"]
     ask(desk, "POST", receiver.url, rules=(ToolRulePlan(name="http_request", effect="idempotent"),))
     assert len(receiver.keys) == 2
@@ -292,8 +294,8 @@ def test_a_declared_effect_holds_for_every_method(desk: GateDesk, receiver: Rece
     receiver.otherwise = "close"
     with pytest.raises(Waiting):
         ask(desk, method, f"{receiver.url}/b", rules=once)
-    tool = http_tool(HERE, once)
-    assert tool is not None and "GET and HEAD change nothing" not in str(tool.input_schema)
+    tool = http_tool(Grants(http=HERE, rules=once))
+    assert "GET and HEAD change nothing" not in str(tool.input_schema)
     reads = (ToolRulePlan(name="http_request", effect="none"),)
     receiver.otherwise = page("found")
     before = desk.effects()

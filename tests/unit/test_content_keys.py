@@ -194,3 +194,25 @@ def test_values_and_parts_are_in_the_key(root: Path) -> None:
         content_key(step, {"topic": "0" * 64}, part=2),
     }
     assert len(keys) == 4
+
+
+def test_keys_that_were_given_stay(tmp_path: Path) -> None:
+    """What earlier versions stored is found again. Where a text that agents are told is changed on purpose,
+    these change with it, and every run pays anew: say so in the changelog."""
+    workflow = "workflow: w\nsteps:\n - {id: a, agent: ann}\n - {id: b, agent: bob}\n"
+    root = make_catalog(tmp_path, w=workflow)
+    access = "  permissions: {network_access: true, allowed_endpoints: [a.example.com], tools: [%s]}\n"
+    for name, tool in (("ann", "x"), ("bob", "ask_person")):
+        file = root / f"agents/{name}/config.yaml"
+        file.write_text(file.read_text() + access % tool)
+    servers = '{"m": {"command": "c", "timeout": "3s"}}'
+    ask = '"ask_person": {"people": {"assignees": ["kim"]}}'
+    http = '"http_request": {"methods": ["GET"], "effect": "once"}'
+    rules = f'{{{ask}, {http}, "m.t": {{"effect": "none"}}}}'
+    write(TOOLS_FILE, f'{{"mcpServers": {servers}, "tools": {rules}}}')(root)
+    plan = compiled(root)
+    assert {step.id: step.definition for step in plan.steps} == {
+        "a": "314fbbee09b46cf623714f9e904ca12ecf94499eb7cf6b6fec6949f42e413c64",
+        "b": "73d9c1a2f9404b862d97159ef3a6714f7dc3f60b1bfea4813cc216b768dc4843",
+    }
+    assert plan.definition == "d4026537bf0399d0958bf3ffbebd3188539735dbefd9bb97be657a3a712bd648"

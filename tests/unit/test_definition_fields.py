@@ -166,6 +166,7 @@ AGENT = AgentPlan(
     skills=(SKILL,),
     hooks=(HookPlan(event="create", file="hooks.py", function="create", sha256="h"),),
     tokens_per_day=7,
+    built_in=("look_up",),
     servers=(
         ServerPlan(name="m", server=McpServer(command="serve", args=("x",), env={"A": "${A}"}, cwd=".")),
         ServerPlan(
@@ -222,7 +223,7 @@ MOST = STEP.model_copy(
             finally_=(INNER,),
             outputs=("o",),
             total_timeout=5.0,
-            budget=BudgetPlan(tokens=1),
+            budget=BudgetPlan(tokens=1, usd=1.0, time=1.0, turns=1),
         ),
     }
 )
@@ -318,25 +319,24 @@ def test_no_reason_is_given_for_what_is_in_it() -> None:
 def test_every_field_is_tried() -> None:
     """A new field of a plan has to be in a sample."""
     tried = {path for sample in SAMPLES for path, _ in variants(sample)}
-    models = {
-        "": StepPlan,
-        "agents.": AgentPlan,
-        "agents.model.": ModelPlan,
-        "agents.skills.": SkillPlan,
-        "agents.skills.handlers.": HandlerPlan,
-        "agents.hooks.": HookPlan,
-        "agents.servers.server.": McpServer,
-        "agents.tool_rules.": ToolRulePlan,
-        "agents.http.": HttpPlan,
-        "approval.": ApprovalPlan,
-        "await_event.": AwaitEventPlan,
-        "output.": OutputPlan,
-        "merge.": MergePlan,
-        "repeat.": RepeatPlan,
-        "workflow.": Plan,
-        "workflow.inputs.": InputPlan,
-    }
-    for path, model in models.items():
-        for name in model.model_fields.keys() - {"schema_version"}:
+    for path, name in every_field(StepPlan):
+        if name != "schema_version":
             one = f"{path}{name}"
             assert one in tried or any(other.startswith(f"{one}.") for other in tried), one
+
+
+def every_field(model: type[BaseModel], path: str = "", seen: tuple[Any, ...] = ()) -> Iterator[Any]:
+    """The fields of a model and of every model in it, each with the path that leads there."""
+    for name, field in model.model_fields.items():
+        yield path, name
+        for inner in models_in(field.annotation):
+            if inner not in seen:
+                yield from every_field(inner, f"{path}{name}.", (*seen, model))
+
+
+def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """The models that a field can hold, one or several of them."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for inner in get_args(annotation):
+        yield from models_in(inner)

@@ -31,9 +31,9 @@ from flows.log_secrets import mask_logs
 from tests.support.catalogs import compiled, make_catalog
 from workflows.core.compile.inputs import coerce, variable_of
 from workflows.core.errors import PhaselineError, UsageError
-from workflows.core.own_words import OWN_WORDS
 from workflows.core.plans.plan import InputPlan, Plan
 from workflows.core.refs import Ref
+from workflows.core.text.own_words import OWN_WORDS
 from workflows.core.tools.secret_names import variables_of_catalog, variables_of_plan
 
 VALUE = "Zk81-qx92-wv03"
@@ -203,7 +203,7 @@ def test_all_words_of_our_models_and_tables_are_known_as_ours() -> None:
     for table in metadata.tables.values():
         words |= {table.name, *table.columns.keys()}
     assert {word for word in words if len(word) >= secrets.LEAST} - OWN_WORDS == set(), (
-        "add them to workflows/core/own_words.py"
+        "add them to workflows/core/text/own_words.py"
     )
 
 

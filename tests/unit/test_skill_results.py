@@ -13,7 +13,7 @@ from blocks.ledger import Ledger, RunStart
 from blocks.patience import Patience, Vigil
 from blocks.storage.artifacts import ArtifactStore
 from tasks.context import RunContext
-from tasks.doers import skill
+from tasks.doers import planned_call, skill
 from tasks.durable import Durable
 from tasks.failures import StepFailed
 from tests.support.catalogs import compiled, make_catalog
@@ -39,7 +39,7 @@ def test_a_large_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, away: b
             folder.write_text("no folder")
         return "y" * 100_000
 
-    monkeypatch.setattr(skill, "_run_handler", handled)
+    monkeypatch.setattr(planned_call, "call_handler", handled)
 
     async def work() -> None:
         with (

@@ -7,25 +7,18 @@ from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 
 from workflows.core.catalog.agents import CatalogAgent
-from workflows.core.catalog.prompts import ASK_PERSON, READ_SKILL
 from workflows.core.catalog.skills import CatalogSkill
 from workflows.core.errors import did_you_mean
 from workflows.core.models.agent import SkillBinding
+from workflows.core.permissions.ruling import Allowed, Denied
+from workflows.core.permissions.skills import may_use_skill
 from workflows.core.plans.plan import HandlerPlan
 from workflows.core.read.findings import Findings
 from workflows.core.read.source import Key
+from workflows.core.tools.built_in.table import BUILT_IN
 from workflows.core.tools.names import served_name
-from workflows.core.tools.rules import HTTP_REQUEST
-
-BUILT_IN = (ASK_PERSON, HTTP_REQUEST, READ_SKILL)
-"""Tools of no skill and no server that rules can be about."""
 
 _STRENGTH = ("none", "idempotent", "once")
-
-
-def owns(agent: CatalogAgent, skill: CatalogSkill) -> bool:
-    """Whether a skill's owner names this agent, by id or by folder."""
-    return skill.owner in (agent.id, agent.short_folder)
 
 
 def handler_effects(agent: CatalogAgent, skills: Mapping[str, CatalogSkill]) -> dict[str, str]:
@@ -42,7 +35,7 @@ def handler_effects(agent: CatalogAgent, skills: Mapping[str, CatalogSkill]) -> 
 
 def _handlers(agent: CatalogAgent, skills: Mapping[str, CatalogSkill]) -> Iterator[HandlerPlan]:
     for skill in skills.values():
-        if skill.visibility == "public" or owns(agent, skill):
+        if isinstance(may_use_skill(skill, (agent,)), Allowed):
             yield from skill.handlers
 
 
@@ -78,11 +71,11 @@ def _check_binding(
             cure = findings.near(binding.skill_id, skills) or f"add skills/{binding.skill_id}/SKILL.md"
             findings.error(agent.source, (*place, "skill_id"), f"unknown skill '{binding.skill_id}'", cure)
         return
-    if skill.visibility == "private" and not owns(agent, skill):
+    if isinstance(ruling := may_use_skill(skill, (agent,)), Denied):
         findings.error(
             agent.source,
             (*place, "skill_id"),
-            f"the skill '{skill.id}' is private to '{skill.owner}'; {agent.id} may not bind it",
+            f"{ruling.reason}; {agent.id} may not bind it",
             "remove it, or make the skill public in the skill registry",
         )
     if binding.version not in ("latest", "") and skill.version and binding.version != skill.version:
@@ -105,7 +98,8 @@ def check_rule_names(
         if agent.tools_source is None:
             continue
         handlers = handler_effects(agent, skills)
-        known = {*BUILT_IN, *handlers, *_served_names(agent)}
+        ours = {tool.name for tool in BUILT_IN.values() if tool.ruled}
+        known = {*ours, *handlers, *_served_names(agent)}
         for name in agent.tools.tools:
             if _open_servers(agent) and not _of_handler(name, handlers, agent):
                 continue  # a server's tool, as far as can be told before it is asked (tasks.servers.tools)

@@ -6,7 +6,6 @@ from collections.abc import Container, Iterator, Mapping
 
 from workflows.core.catalog.agent_skills import handler_effects
 from workflows.core.catalog.agents import CatalogAgent
-from workflows.core.catalog.prompts import ASK_PERSON, READ_SKILL
 from workflows.core.catalog.skills import CatalogSkill
 from workflows.core.models.agent import ToolRule, ToolsConfig
 from workflows.core.models.people import Approval, AwaitEvent, Deciders
@@ -14,9 +13,11 @@ from workflows.core.models.workflow import Step
 from workflows.core.plans.plan import StepPlan
 from workflows.core.read.findings import Findings
 from workflows.core.read.source import Key, Source
-from workflows.core.tools.rules import HTTP_REQUEST
+from workflows.core.tools.built_in.ask_person import ASK_PERSON
+from workflows.core.tools.built_in.http_request import HTTP_REQUEST, METHOD_EFFECTS
+from workflows.core.tools.built_in.table import BUILT_IN
 
-_ACTING_ONCE = ("POST", "PATCH")
+_ACTING_ONCE = tuple(method for method, effect in METHOD_EFFECTS.items() if effect == "once")
 """Methods of `http_request` that are not repeated, and so asked about in doubt."""
 
 
@@ -121,7 +122,8 @@ def check_tool_people(
     for agent in agents.values():
         if agent.tools_source is None:
             continue
-        effects = {READ_SKILL: "none", **handler_effects(agent, skills)}
+        ours = {tool.name: tool.effect for tool in BUILT_IN.values() if tool.ruled and tool.effect}
+        effects = {**ours, **handler_effects(agent, skills)}
         for name, people in _with_people(agent.tools):
             place: Key = ("tools", name, "people")
             check_asked(agent.tools_source, place, people, agents, findings)
@@ -144,7 +146,7 @@ def _idle_reasons(
         yield f"'{name}' is not offered, so that nobody is asked about it", "remove `people`, or `allow`"
     elif not people.model_fields_set:
         yield "`people` names nobody and no deadline", "add `assignees: [name]` or `deadline:`, or remove it"
-    elif name != ASK_PERSON and not rule.approval and not _can_ask(name, rule, tools, effects):
+    elif name != ASK_PERSON.name and not rule.approval and not _can_ask(name, rule, tools, effects):
         yield (
             f"calling '{name}' asks nobody: it needs no approval, and may be repeated",
             'add "approval": true, or remove `people`',
@@ -153,7 +155,7 @@ def _idle_reasons(
 
 def _can_ask(name: str, rule: ToolRule, tools: ToolsConfig, effects: Mapping[str, str]) -> bool:
     """Whether a call may raise a question of itself: its server has one, or it must not be repeated."""
-    if name == HTTP_REQUEST:
+    if name == HTTP_REQUEST.name:
         once = not rule.methods or any(method in rule.methods for method in _ACTING_ONCE)
         return rule.effect == "once" or (rule.effect is None and once)
     if name not in effects and tools.mcpServers:  # servers' tools go by their bare name as well

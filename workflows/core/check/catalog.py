@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from workflows.core.catalog.agent_skills import owns
 from workflows.core.catalog.agents import CatalogAgent
 from workflows.core.catalog.contents import Catalog, RobotFile, WorkflowFile, python_name
 from workflows.core.catalog.skills import CatalogSkill
@@ -14,6 +13,7 @@ from workflows.core.compile.bindings import Binder
 from workflows.core.compile.compiler import examine
 from workflows.core.compile.salvage import salvage
 from workflows.core.errors import InvalidDefinition, Mistake
+from workflows.core.permissions.skills import owns
 from workflows.core.read.documents import read_source
 from workflows.core.read.findings import Findings
 from workflows.core.read.source import Key, Source, Unreadable

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from typing import Literal, cast
 
-from workflows.core.catalog.agent_skills import owns
 from workflows.core.catalog.agents import CatalogAgent
 from workflows.core.catalog.connectors import check_connector
 from workflows.core.catalog.contents import Catalog
-from workflows.core.catalog.prompts import ASK_PERSON, system_prompt
+from workflows.core.catalog.prompts import system_prompt
 from workflows.core.catalog.skills import CatalogSkill
 from workflows.core.models.agent import THINKING, Model, SkillBinding
 from workflows.core.models.workflow import Step
+from workflows.core.permissions.granting import compile_grants
+from workflows.core.permissions.ruling import Denied
+from workflows.core.permissions.skills import may_use_skill
 from workflows.core.plans.plan import AgentPlan, ModelPlan, SkillPlan
 from workflows.core.read.findings import Findings
 from workflows.core.read.source import Key, Source
-from workflows.core.tools.rules import http_plan, rule_plans, server_plans
 
 Effort = Literal["low", "medium", "high", "xhigh", "max"]
 
@@ -60,6 +61,12 @@ class Binder:
             self._agents[key] = self._build_plan(agent, skills)
         return self._agents[key]
 
+    def configured(self, agent: CatalogAgent) -> AgentPlan:
+        """The agent with the skills that it binds, as a step has it that says nothing else."""
+        bound = ((b.skill_id, b) for b in agent.config.skills)
+        skills = tuple(p for s, b in bound if (p := self._plan_bound(agent, s, b)) is not None)
+        return self._build_plan(agent, skills)
+
     def _report_files(self, agent: CatalogAgent) -> None:
         """Mistakes in the files of an agent's folder are those of a step that it does, and so is another
         folder's claim to its id.
@@ -82,10 +89,7 @@ class Binder:
             hooks=agent.hooks,
             max_turns=agent.config.max_turns,
             tokens_per_day=agent.config.rate_limits.tokens_per_day,
-            ask_person=_may_ask(agent),
-            servers=server_plans(agent.tools),
-            tool_rules=rule_plans(agent.tools),
-            http=http_plan(agent.config.permissions, agent.tools),
+            **compile_grants(agent.config.permissions, agent.tools),
         )
 
     def model(self, agent: CatalogAgent) -> ModelPlan:
@@ -164,7 +168,7 @@ class Binder:
 
     def _plan_bound(self, agent: CatalogAgent, skill_id: str, binding: SkillBinding) -> SkillPlan | None:
         skill = self.catalog.skills.get(skill_id)
-        if skill is None or (skill.visibility == "private" and not owns(agent, skill)):
+        if skill is None or isinstance(may_use_skill(skill, (agent,)), Denied):
             return None  # reported once for the whole catalog
         return self.skill(skill, binding)
 
@@ -176,15 +180,16 @@ class Binder:
         bound: dict[str, SkillBinding],
         panel: tuple[str, ...],
     ) -> bool:
-        if skill.visibility == "private" and not owns(agent, skill):
+        if isinstance(ruling := may_use_skill(skill, (agent,)), Denied):
             members = [m for a in panel if (m := self.catalog.find_agent(a)) is not None]
             # A panel's step names the skills of all members; one that no member owns is told once.
-            if not any(owns(m, skill) for m in members) and agent in (members[:1] or [agent]):
+            nobody = isinstance(may_use_skill(skill, members), Denied)
+            if nobody and agent in (members[:1] or [agent]):
                 self.findings.error(
                     self.source,
                     place,
-                    f"the skill '{skill.id}' is private to '{skill.owner}'; {agent.id} may not use it",
-                    f"give the step to {skill.owner}, or make the skill public in the skill registry",
+                    f"{ruling.reason}; {agent.id} may not use it",
+                    ruling.cure,
                 )
             return False
         if skill.id not in bound:
@@ -218,9 +223,3 @@ def _skill_plan(skill: CatalogSkill, timeout: float | None) -> SkillPlan:
         timeout=timeout,
         memory=skill.memory,
     )
-
-
-def _may_ask(agent: CatalogAgent) -> bool:
-    """Whether the agent has the tool that asks people; tools-config.json decides before its permissions."""
-    rule = agent.tools.tools.get(ASK_PERSON)
-    return rule.allow if rule is not None else ASK_PERSON in agent.config.permissions.tools

@@ -6,11 +6,12 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from workflows.core.catalog.agent_skills import owns
 from workflows.core.catalog.skills import CatalogSkill
 from workflows.core.compile.bindings import Binder
 from workflows.core.expressions.templates import lone_expression
 from workflows.core.models.workflow import Step, Undo
+from workflows.core.permissions.ruling import Denied
+from workflows.core.permissions.skills import may_use_skill
 from workflows.core.plans.plan import HandlerPlan, Plan, SkillPlan
 from workflows.core.read.findings import Findings
 from workflows.core.read.source import Key, Source
@@ -53,10 +54,10 @@ class Calls:
             )
             return None
         agents = [a for name in owners if (a := catalog.find_agent(name)) is not None]
-        if skill.visibility == "private" and not any(owns(agent, skill) for agent in agents):
+        if isinstance(ruling := may_use_skill(skill, agents), Denied):
             self._report(
                 place,
-                f"the skill '{skill.id}' is private to '{skill.owner}' and cannot run without that agent",
+                f"{ruling.reason} and cannot run without that agent",
                 f"write `agent:` with that agent and `skills: [{skill.id}]`",
             )
         return skill

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from workflows.core.permissions.grants import Grants
 from workflows.core.plans.plan import AgentPlan, OutputPlan, Plan, StepPlan, ToolRulePlan
 from workflows.core.refs import digest
 from workflows.core.tools.names import overlaps
@@ -84,22 +85,29 @@ def _agent_facts(agent: AgentPlan) -> dict[str, Any]:
         "skills": [{"id": s.id, "digest": s.digest} for s in agent.skills],
         "tools": [[h.name, h.description, h.input_schema] for s in agent.skills for h in s.handlers],
         "hooks": [[h.event, h.function, h.sha256] for h in agent.hooks],
-        **({"ask_person": True} if agent.ask_person else {}),
         **_outside_facts(agent),
+        **_built_in_facts(agent),
     }
 
 
 def _outside_facts(agent: AgentPlan) -> dict[str, Any]:
-    """Servers, rules and network; an agent without them has a digest that does not speak of them.
+    """Servers and rules; an agent without them has a digest that does not speak of them.
 
     Values of variables are not in it: a new credential is no new definition.
     """
     facts: dict[str, Any] = {
         "servers": [[s.name, s.server.model_dump(mode="json", exclude={"timeout"})] for s in agent.servers],
         "rules": [rule.model_dump(mode="json", exclude={"people"}) for rule in _counting_rules(agent)],
-        "http": agent.http.model_dump(mode="json", exclude_defaults=True) if agent.http else None,
     }
     return {name: value for name, value in facts.items() if value}
+
+
+def _built_in_facts(agent: AgentPlan) -> dict[str, Any]:
+    """What the built-in tools that the agent has say of themselves; rules about them are said above."""
+    facts: dict[str, Any] = {"built_in": list(agent.built_in)} if agent.built_in else {}
+    for tool in Grants.of(agent).granted():
+        facts |= tool.key_facts(tool, agent)
+    return facts
 
 
 def _counting_rules(agent: AgentPlan) -> list[ToolRulePlan]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from workflows.core.models.workflow import Step
+from workflows.core.permissions.grants import Grants
 from workflows.core.plans.plan import AgentPlan, SkillPlan, StepPlan
 from workflows.core.read.findings import Findings
 from workflows.core.read.source import Key, Source
@@ -32,6 +33,9 @@ def _agent(agent: AgentPlan) -> Iterator[tuple[str, str]]:
         yield f"{agent.id} has the MCP server '{entry.name}'", ""
     if agent.http is not None and not agent.http.reads_only:
         yield f"{agent.id} may make HTTP requests", ""
+    for tool in Grants.of(agent).granted():
+        if tool.effect not in (None, "none"):
+            yield f"{agent.id} has the tool '{tool.name}' with the effect `{tool.effect}`", ""
 
 
 def _handlers(skill: SkillPlan, only: str | None = None) -> Iterator[tuple[str, str]]:
@@ -66,7 +70,10 @@ def check_effect_key(source: Source, at: Key, step: Step, plan: StepPlan, findin
 
 
 def _arguments(plan: StepPlan) -> set[str]:
-    """The names of arguments that the handlers of a step take."""
+    """The names of arguments that the handlers and built-in tools of a step take."""
     handlers = [h for agent in plan.agents for skill in agent.skills for h in skill.handlers]
     found = handlers if plan.handler is None else [plan.handler]
-    return {name for handler in found for name in handler.input_schema["properties"]}
+    granted = [tool for agent in plan.agents for tool in Grants.of(agent).granted()]
+    acting = [tool.input_schema for tool in granted if tool.effect not in (None, "none")]
+    schemas = [*(handler.input_schema for handler in found), *acting]
+    return {name for schema in schemas for name in schema["properties"]}

@@ -143,6 +143,11 @@ class AgentPlan(_Frozen):
     max_turns: int = 30
     tokens_per_day: int | None = Field(default=None, description="Ceiling over all runs of a day (UTC).")
     ask_person: bool = Field(default=False, description="Whether the agent has the tool that asks people.")
+    built_in: tuple[str, ...] = Field(
+        default=(),
+        exclude_if=lambda names: not names,  # plans without any are the text they always were
+        description="Other built-in tools that it is granted by name.",
+    )
     servers: tuple[ServerPlan, ...] = ()
     tool_rules: tuple[ToolRulePlan, ...] = ()
     http: HttpPlan | None = Field(default=None, description="None: it makes no HTTP requests.")

@@ -9,15 +9,13 @@ from dataclasses import replace
 from workflows.core.errors import Mistake
 from workflows.core.models.agent import McpServer, Permissions, ToolRule, ToolsConfig
 from workflows.core.models.people import Deciders
-from workflows.core.plans.plan import DecidersPlan, HttpPlan, ServerPlan, ToolRulePlan
+from workflows.core.plans.plan import DecidersPlan, ServerPlan, ToolRulePlan
 from workflows.core.read.findings import Findings
 from workflows.core.read.source import Key, Source
+from workflows.core.tools.built_in.http_request import HTTP_REQUEST
 from workflows.core.tools.mcp_servers import VARIABLE, VARIABLE_NAME
 from workflows.core.tools.names import overlaps, rule_names
 from workflows.core.tools.secret_names import HARMLESS, tells_secret
-
-HTTP_REQUEST = "http_request"
-"""The tool an agent with network access has."""
 
 _SERVER_NAME = re.compile(r"[A-Za-z0-9_-]{1,40}")
 _HOST = r"\*|(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*|\[[0-9a-fA-F:.]+\]"
@@ -50,15 +48,6 @@ def _rule_plan(name: str, rule: ToolRule) -> ToolRulePlan:
 def deciders_plan(people: Deciders | None) -> DecidersPlan | None:
     """Who answers what calls ask, as a plan carries it."""
     return None if people is None else DecidersPlan(**people.model_dump())
-
-
-def http_plan(permissions: Permissions, tools: ToolsConfig) -> HttpPlan | None:
-    """Whom the agent may ask over HTTP, and how; None when nobody."""
-    rule = tools.tools.get(HTTP_REQUEST, ToolRule())
-    if not permissions.network_access or not permissions.allowed_endpoints or not rule.allow:
-        return None
-    acts = rule.effect not in (None, "none")
-    return HttpPlan(endpoints=permissions.allowed_endpoints, methods=rule.methods, acts=acts)
 
 
 def rule_of(rules: Sequence[ToolRulePlan], *names: str) -> ToolRulePlan | None:
@@ -193,12 +182,12 @@ def _check_rule(source: Source, name: str, rule: ToolRule, tools: ToolsConfig, f
             f"'{name}' has no effect, so that nothing identifies it",
             "remove effect_key",
         )
-    if rule.methods and name != HTTP_REQUEST:
+    if rule.methods and name != HTTP_REQUEST.name:
         findings.error(
             source,
             ("tools", name, "methods"),
             f"'{name}' makes no HTTP requests of its own",
-            f"write methods below '{HTTP_REQUEST}', or remove it",
+            f"write methods below '{HTTP_REQUEST.name}', or remove it",
         )
 
 

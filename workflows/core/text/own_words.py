@@ -14,7 +14,7 @@ account action actions active active_seconds active_us actual adaptive additiona
 allowed-tools allowed_endpoints allowed_tools always answer answer_with answered anthropic api_error api_url
 appendix approval approve approved arguments arguments_digest artifact artifacts ask_person assignees
 assistant attempt attempts automated autoscaling availability available await_event backend backoff base64
-before boolean boundaries broken budget budget_id budgets by_admin by_timeout cache_control
+before boolean boundaries broken budget budget_id budgets built_in by_admin by_timeout cache_control
 cache_creation_input_tokens cache_read cache_read_input_tokens cache_write cancel_requested cancelled
 ceiling characters choice choices citation citations clock_ahead close_memory collections column command
 commands compatibility completed concurrent_sessions connect_timeout connection connection_string

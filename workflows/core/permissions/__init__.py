@@ -1,0 +1,1 @@
+"""What agents and steps may use: compiled into plans, asked at check time, at call time, and for people."""

@@ -1,0 +1,1 @@
+"""The tools that phaseline itself offers agents: one file each, and the table of all."""
