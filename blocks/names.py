@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 from workflows.core.errors import UsageError
 from workflows.core.refs import RUN_ID
 
+DEFAULT_TENANT = "default"
 TENANT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 _OUTPUT = re.compile(r"\w[\w .()+-]{0,99}")
 _UNSAFE = re.compile(r"[\x00-\x1f\x7f\\?]")

@@ -45,6 +45,11 @@ class Settings:
             catalog=full_path(root, "the catalog (PHASELINE_CATALOG)") if root else DEFAULT_ROOT,
         )
 
+    @property
+    def shared(self) -> bool:
+        """Whether other machines may use the ledger, too."""
+        return "://" in self.database and not self.database.startswith("sqlite")
+
     def prepare(self) -> None:
         """Makes the home folder, for its owner only. UsageError when it cannot be made, or not be trusted."""
         make_home(self.home)

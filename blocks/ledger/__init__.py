@@ -28,7 +28,6 @@ from blocks.ledger.tables.errors import (
 )
 from blocks.ledger.tables.process_identity import Owner
 from blocks.ledger.tables.records import (
-    DEFAULT_TENANT,
     ArtifactRecord,
     EndState,
     Lease,
@@ -56,6 +55,7 @@ from blocks.ledger.waits.waits import (
     WaitStart,
     WaitState,
 )
+from blocks.names import DEFAULT_TENANT
 
 __all__ = [
     "DEFAULT_TENANT",

@@ -6,25 +6,17 @@ import argparse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from blocks.ledger.waits.documents import wait_document
 from blocks.ledger.waits.forms import field_lines
-from deployments.runs.lookup import TENANT, find_run, open_ledger, settings_of
-from deployments.runs.sweep import sweep
+from deployments.services.show import WaitsRequest, list_waits
 from deployments.terminal.display import Out
-from deployments.terminal.next_commands import answering
+from deployments.terminal.front import TerminalHost, caller_of
 from deployments.terminal.questions import print_lines, wait_lines
 
 
 def execute(args: argparse.Namespace, out: Out) -> int:
     """Lists the open waits, of one run or of all."""
-    settings = settings_of(args)
-    with open_ledger(settings) as ledger:
-        sweep(ledger, out, args.home, args.places)
-        if args.run is not None:
-            find_run(ledger.reader, args.run, settings)
-        rows = [r for r in ledger.waits.list_open(TENANT) if args.run in (None, r.run_id)]
-    waits = [wait_document(row) for row in rows]
-    out.document({"waits": [{**wait, "answer_with": answering(args.places, wait)} for wait in waits]})
+    waits = list_waits(WaitsRequest(caller_of(args), args.run), TerminalHost(out))
+    out.document({"waits": waits})
     if not waits:
         out.line("nothing waits for an answer")
     for wait in waits:

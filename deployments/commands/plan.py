@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from typing import Any
 
 from deployments.catalogs.opening import compile_named, open_catalog
 from deployments.terminal.display import Out
-from workflows.core.errors import UsageError
 from workflows.core.graph.picture import shown_deadline, shown_people
 from workflows.core.models.skill import Price
 from workflows.core.plans.estimate import (
@@ -42,22 +40,13 @@ def execute(args: argparse.Namespace, out: Out) -> int:
 
 def _show_reuse(args: argparse.Namespace, plan: Plan, out: Out) -> int:
     """What the run of --run-id would reuse of this plan."""
-    from deployments.runs.drift import has_drifted, preview_of, stored_plan
-    from deployments.runs.lookup import find_run, open_ledger, settings_of
+    from deployments.services.resume import preview_plan
+    from deployments.terminal.front import caller_of
+    from deployments.terminal.run_details import print_preview
 
-    settings = settings_of(args)
-    with open_ledger(settings) as ledger:
-        row = find_run(ledger.reader, args.run_id, settings)
-        if row.workflow != plan.workflow:
-            raise UsageError(
-                f"the run {row.run_id} is one of the workflow '{row.workflow}'",
-                f"phaseline show {row.run_id}",
-            )
-        settings = replace(settings, storage=row.storage or settings.storage)
-        drift = has_drifted(row, stored_plan(settings, row), plan)
-        shown = preview_of(ledger, settings, row, plan, drift=drift)
+    shown = preview_plan(caller_of(args), args.run_id, plan)
     out.document(shown.to_document())
-    shown.print(out)
+    print_preview(shown, out)
     return 0
 
 

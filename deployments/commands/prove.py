@@ -22,8 +22,9 @@ from deployments.prover.apart import run_apart
 from deployments.prover.child import Subject, preload, remove_folder
 from deployments.prover.reach import refuse_far_reaching
 from deployments.server import kept_server as local_server
+from deployments.services.inputs import type_inputs
 from deployments.terminal.display import Out
-from deployments.terminal.input_arguments import read_inputs
+from deployments.terminal.input_arguments import open_value, read_written
 from workflows.core.catalog.contents import Catalog
 from workflows.core.errors import UsageError, did_you_mean
 from workflows.core.plans.plan import Plan
@@ -41,7 +42,8 @@ def execute(args: argparse.Namespace, out: Out) -> int:
         raise UsageError("`phaseline prove` needs a system that can fork", "run it on Linux or macOS")
     catalog = open_catalog(args.catalog)
     plan = compile_named(catalog, args.workflow)
-    given = read_inputs(plan, args.input, args.inputs, whole=True)
+    written = read_written(args.input, args.inputs)
+    given = type_inputs(plan, written, environ=os.environ, whole=True, open_value=open_value)
     answers = _answers(args.answers, plan)
     _check_pattern(args.only)
     if not args.allow_effects:

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from blocks.boundaries import reach_boundary
-from blocks.ledger import Ledger, WaitRow
+from blocks.ledger import DEFAULT_TENANT, Ledger, WaitRow
 from blocks.offline.material import Material
 from blocks.offline.values import fill_schema
 from deployments.prover.facts import CASE, label_of, varying_texts
-from deployments.runs.lookup import TENANT
 from workflows.core.errors import PhaselineError, UsageError
 
 VOTER = "prove"
@@ -32,13 +31,15 @@ def answer_all(
     in doubt whether it happened, by its key (what nobody saw sent did not); `outcomes` what the same one
     gave undisturbed, by its label. Raises PhaselineError for a form that fixed rules cannot fill.
     """
-    every = ledger.waits.of_run(TENANT, run_id)
+    every = ledger.waits.of_run(DEFAULT_TENANT, run_id)
     varying = varying_texts(folder, every)
     waits = [w for w in every if w.state == "open"]
     for wait in waits:
         data = given.get(wait.step_path, given.get(wait.step_path.split("/")[0]))
         if wait.kind == "event":
-            ledger.waits.signal(TENANT, wait.event_type, wait.event_key, f"prove-{wait.wait_id}", data or {})
+            ledger.waits.signal(
+                DEFAULT_TENANT, wait.event_type, wait.event_key, f"prove-{wait.wait_id}", data or {}
+            )
         elif wait.kind == "unknown":
             label = label_of(wait.step_path, wait.detail["tool"], wait.detail["arguments"], varying)
             known = outcomes.get(label, "").replace(CASE, str(folder))
@@ -73,7 +74,7 @@ def _vote(ledger: Ledger, wait: WaitRow, data: dict[str, Any]) -> None:
         if row.state != "open":
             return
         try:
-            row = ledger.waits.vote(TENANT, wait.wait_id, voter, "approve", data)
+            row = ledger.waits.vote(DEFAULT_TENANT, wait.wait_id, voter, "approve", data)
         except UsageError as fault:
             raise PhaselineError(
                 f"the question of '{wait.step_path}' could not be answered: {fault.message}",

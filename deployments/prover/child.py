@@ -142,7 +142,8 @@ _PRELOADED = (
     *("alembic.command", "alembic.config", "sqlalchemy.dialects.sqlite", "jsonschema", "jinja2"),
     *("blocks.ledger", "blocks.offline", "blocks.storage.results", "blocks.storage.artifacts"),
     *("deployments.prover.answers", "deployments.prover.facts"),
-    *("deployments.runs.local_run", "deployments.runs.stored_inputs", "flows.compiled"),
+    *("deployments.runs.local_run", "deployments.runs.stored_inputs", "deployments.terminal.front"),
+    *("flows.compiled",),
 )
 
 
@@ -221,6 +222,7 @@ def run_once(subject: Subject, place: Place, process: int, kill: Boundary | None
 
     from deployments.runs.local_run import run_flow
     from deployments.server.unavailable import server_fault
+    from deployments.terminal.front import interrupted_by_signals
     from flows.launch import Launch
 
     tempfile.tempdir = str(place.folder / "tmp")
@@ -243,7 +245,7 @@ def run_once(subject: Subject, place: Place, process: int, kill: Boundary | None
     shown = True
     try:
         with contextlib.suppress(asyncio.CancelledError, TerminationSignal):
-            shown = asyncio.run(run_flow(subject.plan, given, launch))
+            shown = asyncio.run(run_flow(subject.plan, given, launch, interrupted_by_signals))
     except Exception as error:
         away = server_fault(error)
         if away is None:

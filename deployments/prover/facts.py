@@ -8,13 +8,12 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from blocks.ledger import EffectRow, Ledger, WaitRow
+from blocks.ledger import DEFAULT_TENANT, EffectRow, Ledger, WaitRow
 from blocks.ledger.runs.effects import read_effects
 from blocks.ledger.waits.documents import shown_time
 from blocks.settings import Settings
 from blocks.storage.artifacts import ArtifactStore
 from blocks.storage.spilled import whole
-from deployments.runs.lookup import TENANT
 from workflows.core.cut_text import cut
 from workflows.core.refs import Ref
 
@@ -28,12 +27,12 @@ SHOWN = 300
 async def gather(settings: Settings, environ: Mapping[str, str], run_id: str, folder: Path) -> dict[str, Any]:
     """The run's state, outputs by name, effects and waits, JSON-able."""
     with Ledger.open(settings.database) as ledger:
-        row = ledger.reader.get_run(TENANT, run_id)
+        row = ledger.reader.get_run(DEFAULT_TENANT, run_id)
         if row is None:
             return {"state": "missing", "error": None, "outputs": {}, "effects": [], "waits": [], "steps": {}}
-        waits = ledger.waits.of_run(TENANT, run_id)
-        effects = ledger.reader.read(lambda c: read_effects(c, TENANT, run_id))
-        steps = {s.step_path: s.state for s in ledger.reader.steps(TENANT, run_id)}
+        waits = ledger.waits.of_run(DEFAULT_TENANT, run_id)
+        effects = ledger.reader.read(lambda c: read_effects(c, DEFAULT_TENANT, run_id))
+        steps = {s.step_path: s.state for s in ledger.reader.steps(DEFAULT_TENANT, run_id)}
     varying = varying_texts(folder, waits)
     with ArtifactStore.open(settings.storage, environ=environ) as store:
         outputs = {

@@ -30,7 +30,7 @@ PAUSE_S = 60.0
 """Seconds between two: a busy shell does not start one with every command."""
 
 
-def can_wake(row: RunRow | None, in_shared: bool) -> bool:
+def can_wake(row: RunRow | None, in_shared: bool, environ: Mapping[str, str]) -> bool:
     """Whether a run may go on from here with nobody looking on: not a worker's, and all it needs is here.
 
     in_shared: its ledger is used by other machines too; then it must have been worked on here before.
@@ -39,10 +39,10 @@ def can_wake(row: RunRow | None, in_shared: bool) -> bool:
         return False
     if in_shared and row.last_host != Owner.current().host:
         return False
-    return elsewhere(row) is None
+    return elsewhere(row, environ) is None
 
 
-def elsewhere(row: RunRow) -> str | None:
+def elsewhere(row: RunRow, environ: Mapping[str, str]) -> str | None:
     """What keeps a run from going on as it began on this machine; None when its catalog and bodies are here.
 
     A bucket is everywhere. A folder of the right name may be another machine's: only one with the run's
@@ -60,7 +60,7 @@ def elsewhere(row: RunRow) -> str | None:
     if not folder:  # a bucket, or none is known
         return None
     try:
-        known = manifest_of(row.storage, os.environ, row.run_id) is not None
+        known = manifest_of(row.storage, environ, row.tenant, row.run_id) is not None
     except PhaselineError as fault:
         return fault.message
     return None if known else f"its storage {folder} is not on this machine"

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from blocks.current_time import day_of, now_us
-from blocks.ledger import BudgetRow, Ledger
-from deployments.runs.lookup import TENANT
+from blocks.ledger import BudgetRow, Ledger, RunRow
 from workflows.core.errors import UsageError
 from workflows.core.plans.plan import Plan
 from workflows.core.units import parse_duration, shown_duration
@@ -32,19 +31,19 @@ def raised_limits(pairs: Sequence[str]) -> list[Raised]:
     return [_parse_raise(pair) for word in pairs for part in word.split(",") if (pair := part.strip())]
 
 
-def raise_budgets(ledger: Ledger, run_id: str, plan: Plan, raised: Sequence[Raised]) -> Plan:
+def raise_budgets(ledger: Ledger, row: RunRow, plan: Plan, raised: Sequence[Raised]) -> Plan:
     """Raises them in the ledger; the plan as it is, or with more active time for the whole run.
 
     Raises UsageError for a budget that is not there, has no such limit, or has more already.
     """
-    rows = ledger.budgets.of_run(TENANT, run_id) if raised else []
+    rows = ledger.budgets.of_run(row.tenant, row.run_id) if raised else []
     # All names first: of what is named beside a wrong one nothing is raised.
-    meant = [(one, _budget_id(run_id, one, rows)) for one in raised if one.resource != "time"]
+    meant = [(one, _budget_id(row.run_id, one, rows)) for one in raised if one.resource != "time"]
     for one in raised:
         if one.resource == "time":
-            plan = _raise_time(ledger, run_id, plan, one)
+            plan = _raise_time(ledger, row, plan, one)
     for one, budget_id in meant:
-        ledger.budgets.raise_limits(TENANT, budget_id, {one.resource: int(one.amount)})
+        ledger.budgets.raise_limits(row.tenant, budget_id, {one.resource: int(one.amount)})
     return plan
 
 
@@ -79,15 +78,15 @@ def _budget_id(run_id: str, raised: Raised, rows: Sequence[BudgetRow]) -> str:
     return f"{of_steps}{name}" if name else whole
 
 
-def _raise_time(ledger: Ledger, run_id: str, plan: Plan, raised: Raised) -> Plan:
+def _raise_time(ledger: Ledger, row: RunRow, plan: Plan, raised: Raised) -> Plan:
     """Raises active time: the whole run's in the plan, any other in the ledger."""
-    names = [row.scope for row in ledger.time_budgets.of_run(TENANT, run_id)]
+    names = [time.scope for time in ledger.time_budgets.of_run(row.tenant, row.run_id)]
     if plan.budget is not None and plan.budget.time is not None:
         names.insert(0, "")
-    name = _find_budget(run_id, raised, names)
+    name = _find_budget(row.run_id, raised, names)
     if not name:
         return _with_time(plan, float(raised.amount))
-    ledger.time_budgets.raise_limit(TENANT, run_id, name, round(raised.amount * _MICRO))
+    ledger.time_budgets.raise_limit(row.tenant, row.run_id, name, round(raised.amount * _MICRO))
     return plan
 
 

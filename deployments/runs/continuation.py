@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blocks.ledger import Ledger, RunRow
-from deployments.runs.lookup import TENANT
-from deployments.server import kept_server as local_server
-from deployments.terminal.display import Out
-from deployments.terminal.next_commands import going_on_by, resuming
+from deployments.runs.caller import Caller
+from deployments.runs.host import Host, Notice
+from deployments.runs.next_commands import going_on_by, resuming
+from deployments.server import kept_server
 
 if TYPE_CHECKING:
     from flows.wakes import Woken
@@ -39,41 +36,28 @@ class GoingOn:
         """Fields of the document of an answer."""
         return {"due": self.due, "woken": self.woken, "failed": self.failed, "resume": self.command}
 
-    def print(self, out: Out) -> None:
-        """For people."""
-        if self.woken:
-            out.line(f"the run {self.run_id} goes on, on its worker", "green")
-        elif self.taken_back:
-            out.line(f"the run {self.run_id} is taken back; go on with: {self.command}")
-        elif self.failed:
-            told = f"the run {self.run_id} has failed elsewhere, and does nothing with the answer yet"
-            out.line(f"{told}; continue it with: {self.command}", "yellow")
-        elif self.due:
-            out.line(f"continue it with: {self.command}")
-        else:
-            out.line(f"the run {self.run_id} still waits for more, or is at work; later: {self.command}")
 
-
-def going_on(ledger: Ledger, run_id: str, home: Path, places: Sequence[str], out: Out) -> GoingOn:
+def let_go_on(ledger: Ledger, run_id: str, caller: Caller, host: Host) -> GoingOn:
     """What can be done for a run whose wait was decided; a suspended deployed one is woken."""
-    row = ledger.reader.get_run(TENANT, run_id)
-    errors = [step.error for step in ledger.reader.steps(TENANT, run_id)]
-    command = resuming(places, run_id) if row is None else going_on_by(row, places, errors)
+    row = ledger.reader.get_run(caller.tenant, run_id)
+    errors = [step.error for step in ledger.reader.steps(caller.tenant, run_id)]
+    command = resuming(caller.places, run_id) if row is None else going_on_by(row, caller.places, errors)
     if row is not None and row.taken_back:
         return GoingOn(run_id, False, command, taken_back=True)
-    due = run_id in ledger.steering.due(TENANT)
-    woken = due and row is not None and row.deployed and bool(wake_deployed(row, home, out))
+    due = run_id in ledger.steering.due(caller.tenant)
+    woken = due and row is not None and row.deployed and bool(wake_deployed(row, caller, host))
     failed = row is not None and row.state == "failed"
     return GoingOn(run_id, due, command, woken, failed=failed and not woken)
 
 
-def wake_deployed(row: RunRow, home: Path, out: Out) -> Woken:
+def wake_deployed(row: RunRow, caller: Caller, host: Host) -> Woken:
     """Asks Prefect to let a run that is due go on, by its flow run or, where that has ended, by another one.
 
     "" when no worker will; says so when its server cannot be reached.
     """
-    if not _reachable(home):
-        _tell_unreachable(row, out, "no Prefect server runs here, and PREFECT_API_URL names none")
+    if not _point_prefect(caller, host):
+        why = "no Prefect server runs here, and PREFECT_API_URL names none"
+        host.notify(_unreachable_notice(row, why))
         return ""
     from deployments.server.unavailable import server_fault
     from flows.wakes import wake_flow_run
@@ -86,13 +70,13 @@ def wake_deployed(row: RunRow, home: Path, out: Out) -> Woken:
         fault = server_fault(error)
         if fault is None:
             raise
-        _tell_unreachable(row, out, fault.message)
+        host.notify(_unreachable_notice(row, fault.message))
         return ""
 
 
-def end_flow_run(row: RunRow, home: Path, out: Out) -> None:
+def end_flow_run(row: RunRow, caller: Caller, host: Host) -> None:
     """Shows the flow run of a cancelled run as cancelled, where Prefect's server can be reached."""
-    if not row.flow_run_id or not _reachable(home):
+    if not row.flow_run_id or not _point_prefect(caller, host):
         return
     from deployments.server.unavailable import server_fault
     from flows.wakes import end_held
@@ -103,21 +87,23 @@ def end_flow_run(row: RunRow, home: Path, out: Out) -> None:
         fault = server_fault(error)
         if fault is None:
             raise
-        out.note(f"Prefect still shows the flow run {row.flow_run_id} as waiting: {fault.message}", "yellow")
+        text = f"Prefect still shows the flow run {row.flow_run_id} as waiting: {fault.message}"
+        host.notify(Notice("flow_run", text))
 
 
-def _reachable(home: Path) -> bool:
+def _point_prefect(caller: Caller, host: Host) -> bool:
     """Points Prefect at its server; False when none is named and none runs here."""
-    if not os.environ.get("PREFECT_API_URL"):
-        info = local_server.status(home)
+    # Nobody waits a minute for a command that answers a question: six seconds.
+    variables = {"PREFECT_CLIENT_MAX_RETRIES": caller.environ.get("PREFECT_CLIENT_MAX_RETRIES") or "2"}
+    if not caller.environ.get("PREFECT_API_URL"):
+        info = kept_server.status(caller.home)
         if info is None:
             return False
-        os.environ.update(local_server.prefect_environment(info, home, os.environ, quiet=True))
-    # Nobody waits a minute for a command that answers a question: six seconds.
-    os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "2")
+        variables |= kept_server.prefect_environment(info, caller.home, caller.environ, quiet=True)
+    host.export(variables)
     return True
 
 
-def _tell_unreachable(row: RunRow, out: Out, why: str) -> None:
-    out.note(f"the run {row.run_id} is not woken: {why}", "yellow")
-    out.note(f"  cure: press Resume on its flow run {row.flow_run_id} in Prefect, or continue it here")
+def _unreachable_notice(row: RunRow, why: str) -> Notice:
+    cure = f"press Resume on its flow run {row.flow_run_id} in Prefect, or continue it here"
+    return Notice("not_woken", f"the run {row.run_id} is not woken: {why}", cure)

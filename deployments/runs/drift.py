@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +12,6 @@ from blocks.run_request import request_of
 from blocks.settings import Settings
 from blocks.storage.artifacts import ArtifactStore
 from deployments.catalogs.opening import compile_named, plan_of
-from deployments.terminal.display import Out, Style
 from flows.preview import StepPreview, known_of, preview
 from workflows.core.catalog.contents import Catalog
 from workflows.core.plans.agents import agents_of
@@ -21,17 +19,15 @@ from workflows.core.plans.plan import Plan
 from workflows.core.plans.stored import proved_plan
 from workflows.core.refs import digest
 
-_STYLES: dict[str, Style] = {"reuse": "dim", "rerun": "yellow", "orphaned": "red"}
 
-
-def stored_plan(settings: Settings, row: RunRow) -> Plan | None:
+def stored_plan(settings: Settings, row: RunRow, environ: Mapping[str, str]) -> Plan | None:
     """The plan of the run's last start; None when its storage has none that the ledger vouches for.
 
     Raises StorageError.
     """
 
     async def manifest() -> dict[str, Any] | None:
-        with ArtifactStore.open(settings.storage, environ=os.environ) as store:
+        with ArtifactStore.open(settings.storage, environ=environ) as store:
             return await store.read_manifest(row.tenant, row.run_id)
 
     return proved_plan(asyncio.run(manifest()), row.plan_digest)
@@ -89,24 +85,21 @@ class Preview:
             "preview": [step.to_document() for step in self.steps],
         }
 
-    def print(self, out: Out) -> None:
-        """For people."""
-        out.line(f"{self.run_id}  {self.workflow}  {self.status}", "bold")
-        if self.drift:
-            out.line("the workflow changed since the run began", "yellow")
-        longest = max((len(step.step) for step in self.steps), default=0)
-        for step in self.steps:
-            text = f"  {step.action:<8}  {step.step:<{longest}}  {step.reason}".rstrip()
-            out.line(text, _STYLES.get(step.action, ""))
-
 
 def preview_of(
-    ledger: Ledger, settings: Settings, row: RunRow, plan: Plan, *, drift: bool, redo: Sequence[str] = ()
+    ledger: Ledger,
+    settings: Settings,
+    row: RunRow,
+    plan: Plan,
+    *,
+    environ: Mapping[str, str],
+    drift: bool,
+    redo: Sequence[str] = (),
 ) -> Preview:
     """What `plan` would do with the run. Raises LedgerError, StorageError."""
 
     async def look() -> list[StepPreview]:
-        with ArtifactStore.open(settings.storage, environ=os.environ) as store:
+        with ArtifactStore.open(settings.storage, environ=environ) as store:
             return preview(plan, await known_of(ledger, store, row), redo)
 
     return Preview(row.run_id, row.workflow, row.state, drift, asyncio.run(look()))

@@ -18,6 +18,7 @@ def require_inputs(
     recorded: Mapping[str, Any] | None,
     run_id: str,
     *,
+    tenant: str,
     settings: Settings,
     environ: Mapping[str, str],
 ) -> None:
@@ -29,7 +30,7 @@ def require_inputs(
     missing = [i for i in plan.inputs if i.required and i.name not in given]
     if not missing:
         return
-    earlier = recorded if recorded is not None else _in_storage(settings, environ, run_id)
+    earlier = recorded if recorded is not None else _in_storage(settings, environ, tenant, run_id)
     missing = [i for i in missing if i.name not in (earlier or {})]
     if not missing:
         return
@@ -39,8 +40,10 @@ def require_inputs(
     raise fault
 
 
-def _in_storage(settings: Settings, environ: Mapping[str, str], run_id: str) -> Mapping[str, Any] | None:
+def _in_storage(
+    settings: Settings, environ: Mapping[str, str], tenant: str, run_id: str
+) -> Mapping[str, Any] | None:
     """The inputs that a run's manifest holds; None when the storage has no such run."""
-    found = manifest_of(settings.storage, environ, run_id)
+    found = manifest_of(settings.storage, environ, tenant, run_id)
     inputs = None if found is None else found.get("inputs")
     return inputs if isinstance(inputs, dict) or found is None else {}

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from blocks.providers.connections import connect
-from deployments.terminal.display import Out
+from deployments.runs.host import Notice, Notify
 from workflows.core.catalog.contents import Catalog
 from workflows.core.errors import UsageError
 
 
-def resolve_online(catalog: Catalog, environ: Mapping[str, str], out: Out) -> None:
+def resolve_online(catalog: Catalog, environ: Mapping[str, str], notify: Notify) -> None:
     """Replaces each family's `latest` by the newest active model of its line; says what changed.
 
     Raises UsageError without a key, ModelError when the provider does not answer.
@@ -26,7 +26,7 @@ def resolve_online(catalog: Catalog, environ: Mapping[str, str], out: Out) -> No
     for name, family in families.items():
         newest = newest_of(name.removeprefix("claude-"), listed)
         if newest is not None and newest != family.latest:
-            out.note(f"{name}: latest is {newest} (models.yaml says {family.latest})")
+            notify(Notice("latest", f"{name}: latest is {newest} (models.yaml says {family.latest})"))
             families[name] = family.model_copy(update={"latest": newest})
     catalog.models = catalog.models.model_copy(update={"families": families})
 

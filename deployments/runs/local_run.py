@@ -1,26 +1,20 @@
-"""One run in this process, against the kept Prefect server: from what is known before it to its exit code."""
+"""One run in this process, against the kept Prefect server: from what is known before it to its end."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import logging
-import os
-import signal
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from blocks.patience import Patience, PrefectAway
-from blocks.process.ending import NUMBERS, SAME_S, on_signals
-from blocks.settings import Settings
+from blocks.process.ending import SAME_S
 from deployments.runs.announcement import announce_run
+from deployments.runs.host import Host, Interrupting, Notice, OnEvent, RunEnd
 from deployments.runs.start import Start
 from deployments.server.kept_server import LOAD_SECONDS, ServerInfo, for_command, prefect_environment
-from deployments.terminal.closing import closing
-from deployments.terminal.display import Out
 from workflows.core.errors import PhaselineError
 from workflows.core.plans.plan import Plan
 
@@ -29,29 +23,22 @@ if TYPE_CHECKING:
     from flows.outcome import RunOutcome
 
 
-def run_here(start: Start, out: Out) -> int:
-    """Runs it against the kept server, started when there is none; gives the exit code."""
-
+def run_here(start: Start, host: Host) -> RunEnd:
+    """Runs it against the kept server, started when there is none. Raises PhaselineError."""
     patience = Patience.read(start.environ, start.catalog.patience)
-
     wait = max(LOAD_SECONDS, patience.seconds)  # with many commands at once its start takes long
 
     def meanwhile(info: ServerInfo) -> None:
-        out.note("starting the local Prefect server (some seconds; it stays for later commands)")
-        _import_flows(info, start.settings, start.environ, patience)
+        text = "starting the local Prefect server (some seconds; it stays for later commands)"
+        host.notify(Notice("server_starting", text))
+        _import_flows(info, start, patience, host)
 
     with (
-        announce_run(start, lambda name, data: _tell_fault(out, name, data)) as begun,
+        announce_run(start, host.on_event) as begun,
         for_command(start.settings.home, start.environ, wait=wait, meanwhile=meanwhile) as server,
     ):
-        _import_flows(server, start.settings, start.environ, patience)
-        return _run(begun, server, out)
-
-
-def _tell_fault(out: Out, name: str, data: Mapping[str, Any]) -> None:
-    from deployments.terminal.progress import fault_line
-
-    out.note(fault_line(name, data), "yellow")
+        _import_flows(server, start, patience, host)
+        return _run(begun, server, host)
 
 
 PREFECTS_MINUTE = 60.0
@@ -59,33 +46,28 @@ PREFECTS_MINUTE = 60.0
 _ready: list[bool] = []
 
 
-def _import_flows(
-    server: ServerInfo | None, settings: Settings, environ: Mapping[str, str], patience: Patience
-) -> None:
+def _import_flows(server: ServerInfo | None, start: Start, patience: Patience, host: Host) -> None:
     """Points Prefect at the server, then imports it (2 s, spent while a new server loads)."""
     if _ready:
         return
-    if server is not None:
-        os.environ.update(prefect_environment(server, settings.home, environ, quiet=True))
     # Prefect's client asks again for a minute by itself, also where its server was overrun.
-    os.environ.setdefault("PREFECT_CLIENT_RETRY_EXTRA_CODES", "500,503,504")
+    variables = {"PREFECT_CLIENT_RETRY_EXTRA_CODES": "500,503,504"}
     if patience.seconds < PREFECTS_MINUTE:
-        os.environ.setdefault("PREFECT_CLIENT_MAX_RETRIES", "1")
-    if "PREFECT_LOGGING_LEVEL" not in environ:
-        # Failures are shown once, by the progress and the closing panel; the API still gets every line.
-        os.environ["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "CRITICAL"
-        os.environ.setdefault("PREFECT_LOGGING_HANDLERS_DEBUG_LEVEL", "CRITICAL")
-        logging.raiseExceptions = False  # or a log line that cannot be sent is told on standard error
+        variables["PREFECT_CLIENT_MAX_RETRIES"] = "1"
+    variables = {name: value for name, value in variables.items() if name not in start.environ}
+    if server is not None:
+        variables |= prefect_environment(server, start.settings.home, start.environ, quiet=True)
+    host.export(variables)
     import flows.compiled
 
     _ready.append(bool(flows.compiled))
 
 
-def _run(start: Start, server: ServerInfo | None, out: Out) -> int:
-    """Runs it, prints how it ended, gives the exit code."""
+def _run(start: Start, server: ServerInfo | None, host: Host) -> RunEnd:
+    """Runs it; the host hears how it ended as soon as that is known."""
     from deployments.server.unavailable import finish_sending, is_server_gone, server_fault
 
-    ending, shown, away = _Ending(start, server, out), False, False
+    ending, shown, away = _Ending(start, server, host), False, False
     try:
         try:
             shown = _walk(ending)
@@ -107,24 +89,26 @@ def _run(start: Start, server: ServerInfo | None, out: Out) -> int:
         )
         finish_sending(0.0 if gone or away else ending.left)
     if gone:
-        out.note(
-            "the local Prefect server ended meanwhile: its UI does not show the end of this run", "yellow"
-        )
+        text = "the local Prefect server ended meanwhile: its UI does not show the end of this run"
+        host.notify(Notice("server_gone", text))
     elif not shown:
-        out.note("Prefect's server cannot be used: it does not show the end of this run", "yellow")
-    return ending.outcomes[-1].exit_code
+        text = "Prefect's server cannot be used: it does not show the end of this run"
+        host.notify(Notice("server_gone", text))
+    assert ending.end is not None
+    return ending.end
 
 
 @dataclass
 class _Ending:
-    """How a run ended: printed as soon as that is known, before Prefect's server is told."""
+    """How a run ended: told as soon as that is known, before Prefect's server is told."""
 
     start: Start
     server: ServerInfo | None
-    out: Out
+    host: Host
     outcomes: list[RunOutcome] = field(default_factory=list)
     gone: bool | None = None
     """Whether the local server was gone by then; None before."""
+    end: RunEnd | None = None
     _since: float | None = None
 
     @property
@@ -136,15 +120,15 @@ class _Ending:
         return max(0.0, TELLING - passed)
 
     def show(self) -> None:
-        """Prints it, once, where it is known."""
+        """Tells it, once, where it is known."""
         from deployments.server.unavailable import is_server_gone
 
         if self._since is not None or not self.outcomes:
             return
         self._since = time.monotonic()
         self.gone = is_server_gone(self.server, self.start.settings.home)
-        _print(self.outcomes[-1], self.start, None if self.gone else self.server, self.out)
-        self.out.flush()
+        self.end = _end_of(self.outcomes[-1], self.start, None if self.gone else self.server)
+        self.host.on_end(self.end)
 
 
 def _of_run(fault: PhaselineError, start: Start) -> PhaselineError:
@@ -157,25 +141,23 @@ def _walk(ending: _Ending) -> bool:
     """Runs the plan as a Prefect flow, and shows its end; whether Prefect's server does."""
     from prefect.exceptions import TerminationSignal
 
-    from deployments.terminal.progress import Progress
     from flows.compiled import price_table
 
     faults: list[PhaselineError] = []
     start, shown = ending.start, False
-    with Progress(ending.out, start.plan) as progress:
+    with ending.host.watch(start.plan) as on_event:
         launch = start.to_launch(
             prices=price_table(start.catalog),
-            on_event=progress.on_event,
+            on_event=on_event,
             on_outcome=ending.outcomes.append,
             on_fault=faults.append,
         )
 
         async def on_ended() -> None:
-            progress.close()
             await asyncio.to_thread(ending.show)
 
         try:
-            shown = asyncio.run(run_flow(start.plan, start.given, launch, on_ended))
+            shown = asyncio.run(run_flow(start.plan, start.given, launch, ending.host.interrupting, on_ended))
         except (asyncio.CancelledError, KeyboardInterrupt, TerminationSignal):
             if not ending.outcomes:
                 raise PhaselineError(
@@ -186,14 +168,13 @@ def _walk(ending: _Ending) -> bool:
     return shown
 
 
-def _print(outcome: RunOutcome, start: Start, server: ServerInfo | None, out: Out) -> None:
+def _end_of(outcome: RunOutcome, start: Start, server: ServerInfo | None) -> RunEnd:
     document = outcome.to_document()
     if server is not None:
         document["ui_url"] = _ui(server, outcome)
-    out.document(document)
     lasting = server if start.environ.get("PHASELINE_SERVER") != "command" else None
     ui, login = (_ui(lasting, outcome), lasting.auth) if lasting else (None, None)
-    closing(out, document, ui, login, start.request.places)
+    return RunEnd(document, outcome.exit_code, ui, login, start.request.places)
 
 
 def _ui(server: ServerInfo, outcome: RunOutcome) -> str:
@@ -209,6 +190,7 @@ async def run_flow(
     plan: Plan,
     given: Mapping[str, Any],
     launch: Launch,
+    interrupting: Interrupting,
     on_ended: Callable[[], Awaitable[None]] | None = None,
 ) -> bool:
     """Runs the plan as a Prefect flow, whose server is known by now; the launch is told how it ended.
@@ -221,7 +203,7 @@ async def run_flow(
     from flows.compiled import LAUNCH, build_flow
     from flows.steps.orchestration import Body, await_flow_call, outwait, probe
 
-    with _interruptible(launch.hurry, last_steps=bool(plan.finally_)) as cancel:
+    with interrupting(_canceller(launch.hurry), last_steps=bool(plan.finally_)) as cancel:
         heard = _Heard(launch.on_event)
         launch = replace(launch, cancel=cancel, on_event=heard.on_event)
         parameters = await stored_inputs(given, launch)
@@ -260,7 +242,7 @@ async def run_flow(
 class _Heard:
     """A listener that knows whether the run has begun: from then on its flow is not called again."""
 
-    listen: Callable[[str, dict[str, Any]], None]
+    listen: OnEvent
     begun: bool = False
 
     def on_event(self, name: str, data: dict[str, Any]) -> None:
@@ -269,30 +251,21 @@ class _Heard:
         self.listen(name, data)
 
 
-@contextlib.contextmanager
-def _interruptible(hurry: threading.Event, *, last_steps: bool) -> Iterator[Callable[[], None]]:
-    """SIGINT and SIGTERM cancel the run: what runs is ended, `finally` steps still run.
+def _canceller(hurry: threading.Event) -> Callable[[], None]:
+    """What cancels the run of this task: what runs is ended, `finally` steps still run.
 
-    Several at once are one; a later one cancels what still runs then. `hurry` is set: nothing that is out of
-    order is waited for any more. Gives what they do.
+    Several calls at once are one; a later one cancels what still runs then. `hurry` is set: nothing that is
+    out of order is waited for any more.
     """
     loop, task = asyncio.get_running_loop(), asyncio.current_task()
     assert task is not None
-    heard = [-SAME_S]
+    called = -SAME_S
 
     def cancel() -> None:
-        if loop.time() - heard[0] >= SAME_S:
-            heard[0] = loop.time()
+        nonlocal called
+        if loop.time() - called >= SAME_S:
+            called = loop.time()
             hurry.set()
             task.cancel()
 
-    try:
-        with on_signals(cancel, last_steps=last_steps):
-            yield cancel
-    finally:
-        for number in NUMBERS if heard[0] > 0 else ():
-            signal.signal(number, _say_no_more)  # once it is cancelled the command only says how it ended
-
-
-def _say_no_more(number: int, frame: object) -> None:
-    """Not SIG_IGN, with which nobody would learn of the signal: what hangs now is ended hard."""
+    return cancel

@@ -1,10 +1,8 @@
-"""Runs of the ledger, as commands find and open them."""
+"""Runs of the ledger, as services find and open them."""
 
 from __future__ import annotations
 
-import argparse
 import contextlib
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,17 +10,10 @@ from typing import Any
 from blocks.ledger import Ledger, LedgerReader, RunRow
 from blocks.run_request import catalog_of
 from blocks.secrecy.secrets import learn
-from blocks.settings import Settings
+from deployments.runs.caller import Caller
 from workflows.core.compile.inputs import variable_of
 from workflows.core.errors import UsageError, did_you_mean
 from workflows.core.tools.secret_names import variables_of_catalog
-
-TENANT = "default"
-
-
-def settings_of(args: argparse.Namespace) -> Settings:
-    """Where this installation keeps its things."""
-    return Settings.read({**os.environ, "PHASELINE_HOME": str(args.home)}, catalog=str(args.catalog))
 
 
 def wakes(environ: Mapping[str, str]) -> bool:
@@ -39,12 +30,13 @@ def wakes(environ: Mapping[str, str]) -> bool:
 
 
 @contextlib.contextmanager
-def open_ledger(settings: Settings, *, decides: bool = False) -> Iterator[Ledger]:
+def open_ledger(caller: Caller, *, decides: bool = False) -> Iterator[Ledger]:
     """The ledger; an empty one where nothing ran yet. Raises LedgerError, UsageError.
 
     decides: what a person decides is to be written; AnsweredFromWithin where a run has started this process.
     """
-    wakes(os.environ)  # what is written wrong is told always, and not only when a run is due
+    settings = caller.settings()
+    wakes(caller.environ)  # what is written wrong is told always, and not only when a run is due
     settings.prepare()
     with Ledger.open(settings.database) as ledger:
         if decides:
@@ -64,15 +56,16 @@ def _variable_of(kept: Any) -> str:
     return variable_of(kept.get("value")) if isinstance(kept, Mapping) else ""
 
 
-def find_run(reader: LedgerReader, run_id: str, settings: Settings) -> RunRow:
-    """The run of that id. Raises UsageError when there is none."""
-    row = reader.get_run(TENANT, run_id)
+def find_run(reader: LedgerReader, run_id: str, caller: Caller) -> RunRow:
+    """The caller's run of that id. Raises UsageError when there is none."""
+    row = reader.get_run(caller.tenant, run_id)
     if row is not None:
         learn_secrets_of(row)
         return row
-    known = [r.run_id for r in reader.list_runs(TENANT, 200)]
+    database = caller.settings().database
+    known = [r.run_id for r in reader.list_runs(caller.tenant, 200)]
     hint = did_you_mean(run_id, known)
     raise UsageError(
-        f"there is no run '{run_id}'" + ("" if "://" in settings.database else f" in {settings.database}"),
+        f"there is no run '{run_id}'" + ("" if "://" in database else f" in {database}"),
         hint if hint.startswith("did you mean") else "list them with: phaseline runs",
     )

@@ -28,12 +28,12 @@ def outputs_of(row: RunRow, storage: str, environ: Mapping[str, str]) -> dict[st
     return asyncio.run(read())
 
 
-def manifest_of(storage: str, environ: Mapping[str, str], run_id: str) -> dict[str, Any] | None:
+def manifest_of(storage: str, environ: Mapping[str, str], tenant: str, run_id: str) -> dict[str, Any] | None:
     """The manifest of a run; None when the storage has no such run. Raises StorageError, UsageError."""
     from blocks.storage.artifacts import ArtifactStore
 
     async def read() -> dict[str, Any] | None:
         with ArtifactStore.open(storage, environ=environ) as store:
-            return await store.read_manifest("default", run_id)
+            return await store.read_manifest(tenant, run_id)
 
     return asyncio.run(read())

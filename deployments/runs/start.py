@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from blocks.patience import Patience
 from blocks.run_request import RunRequest
 from blocks.settings import Settings
-from deployments.terminal.next_commands import continuing
+from deployments.runs.next_commands import continuing
 from workflows.core.catalog.contents import Catalog
 from workflows.core.plans.plan import Plan
 
@@ -30,6 +30,7 @@ class Start:
     run_id: str
     offline: bool
     request: RunRequest
+    tenant: str
     redo: tuple[str, ...] = ()
     """Ids of steps that are to be done again."""
     repeat_effects: bool = False
@@ -39,8 +40,6 @@ class Start:
     """Whether a person says that the provider's quota is there again."""
     announced: Announced | None = None
     """The row of a new run, once it is written."""
-
-    tenant = "default"
 
     def to_launch(self, **listeners: Any) -> Launch:
         """How it is launched, and who listens."""
@@ -54,6 +53,7 @@ class Start:
             settings=self.settings,
             environ=self.environ,
             run_id=self.run_id,
+            tenant=self.tenant,
             offline=self.offline,
             limits=self.catalog.models.limits,
             patience=Patience.read(self.environ, self.catalog.patience),

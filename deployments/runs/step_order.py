@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from blocks.ledger import RunRow, StepRecord
 from deployments.runs.manifests import manifest_of
@@ -12,12 +11,12 @@ from workflows.core.errors import PhaselineError
 from workflows.core.plans.stored import proved_document
 
 
-def steps_in_order(row: RunRow, steps: Sequence[StepRecord]) -> list[StepRecord]:
+def steps_in_order(row: RunRow, steps: Sequence[StepRecord], environ: Mapping[str, str]) -> list[StepRecord]:
     """The steps of a run in the order of its plan, each before its parts; parts as they began.
 
     Without a plan that can be read everything is as it began.
     """
-    return in_order(steps, planned_ids(row))
+    return in_order(steps, planned_ids(row, environ))
 
 
 def in_order(steps: Sequence[StepRecord], ids: Sequence[str]) -> list[StepRecord]:
@@ -32,10 +31,10 @@ def in_order(steps: Sequence[StepRecord], ids: Sequence[str]) -> list[StepRecord
     return sorted(steps, key=place)
 
 
-def planned_ids(row: RunRow) -> list[str]:
+def planned_ids(row: RunRow, environ: Mapping[str, str]) -> list[str]:
     """The ids of the steps of a run's plan, those of `finally` last; none when its storage does not say."""
     try:
-        manifest = manifest_of(row.storage, os.environ, row.run_id) if row.storage else None
+        manifest = manifest_of(row.storage, environ, row.tenant, row.run_id) if row.storage else None
     except PhaselineError:
         return []  # what a run did is shown also while its storage is away
     plan = proved_document(manifest, row.plan_digest) or {}

@@ -4,17 +4,33 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from blocks.secrecy import secrets
-from deployments.terminal.input_arguments import GivenFile
-from flows.launch import Launch
 from workflows.core.refs import Ref
+
+if TYPE_CHECKING:
+    from flows.launch import Launch
 
 SMALL = 64 * 1024
 """Bytes a value may have; Prefect takes 512 KiB for all of a run's inputs."""
 
 MOST_TOGETHER = 256 * 1024
+
+
+@dataclass(frozen=True)
+class GivenFile:
+    """A file read by a front; it is stored as an artifact before the run starts.
+
+    `note` says what was assumed of it; empty when nothing was.
+    """
+
+    path: Path
+    body: bytes
+    media_type: str
+    note: str = ""
 
 
 async def stored_inputs(given: Mapping[str, Any], launch: Launch) -> dict[str, Any]:

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from blocks.storage.root import local_path
+from deployments.runs.next_commands import resuming, step_anew
 from deployments.terminal.display import Out, Style, cell, pad, width
-from deployments.terminal.next_commands import resuming, step_anew
 from deployments.terminal.questions import wait_lines
 
 _STYLES: dict[str, Style] = {

@@ -6,25 +6,20 @@ import json
 import os
 import stat
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from blocks.paths import expand_home, here
 from blocks.secrecy import secrets
+from deployments.runs.stored_inputs import GivenFile
 from workflows.core.compile.inputs import (
     MOST_BYTES,
     SUFFIXES,
-    coerce,
-    input_of,
-    missing_inputs,
-    named_secrets,
     read_json,
     unreadable_suffix,
-    variable_of,
 )
-from workflows.core.errors import UsageError, join_faults
-from workflows.core.plans.plan import InputPlan, Plan
+from workflows.core.errors import UsageError
+from workflows.core.plans.plan import InputPlan
 from workflows.core.read.documents import read_source
 from workflows.core.read.files import read_file as read_bounded
 from workflows.core.read.source import Unreadable, shorten_value
@@ -34,65 +29,18 @@ _EMPTY = b" \t\r\n\xef\xbb\xbf"
 """Bytes of a file that says nothing: blanks, line ends, a byte order mark."""
 
 
-@dataclass(frozen=True)
-class GivenFile:
-    """A file read by the command; it is stored as an artifact before the run starts.
-
-    `note` says what was assumed of it; empty when nothing was.
-    """
-
-    path: Path
-    body: bytes
-    media_type: str
-    note: str = ""
-
-
-def read_inputs(
-    plan: Plan,
-    pairs: Iterable[str],
-    inputs_file: str | None,
-    *,
-    routed: Mapping[str, Any] | None = None,
-    whole: bool = False,
-) -> dict[str, Any]:
-    """Typed values by input name; files as GivenFile. Raises UsageError that tells all that cannot be used.
-
-    `routed` are values that are there already. What is missing is told when they are to be `whole`: a run
-    that is continued has its earlier inputs.
-    """
+def read_written(pairs: Iterable[str], inputs_file: str | None) -> dict[str, Any]:
+    """Values by input name, as they are written: of a file, and of words, which win. Raises UsageError."""
     given: dict[str, Any] = dict(_from_file(inputs_file)) if inputs_file else {}
     given.update(_from_words(pairs))
-    # First of all, since what is told of an unfit value holds the beginning of it. What a secret names is
-    # known before, since another input may hold its value.
-    secrets.learn(named_secrets(plan.inputs, given))
-    given = secrets.current_secrets().values_of(given)
-    read: dict[str, Any] = dict(routed or {})
-    faults = []
-    for name, value in given.items():
-        try:
-            read[name] = _read_value(input_of(plan, name), value)
-        except UsageError as fault:
-            faults.append(fault)
-    missing = [i for i in plan.inputs if i.required and i.name not in given and i.name not in read]
-    if missing and whole:
-        faults.append(missing_inputs(missing))
-    if faults:
-        raise join_faults(faults)
-    return read
+    return given
 
 
-def _read_value(spec: InputPlan, value: Any) -> Any:
-    """One value, typed; what a `@file` names is opened."""
+def open_value(spec: InputPlan, value: Any) -> Any:
+    """The value itself, or what the file that it names (`@file`) holds. Raises UsageError."""
     if spec.type == "file":
         _refuse_bare_path(spec.name, value)
-    read = _read_named_file(spec.name, value, spec.type) if spec.type != "secret" else value
-    typed = read if isinstance(read, GivenFile) else coerce(spec, read)
-    if spec.type == "secret" and not os.environ.get(variable := variable_of(typed)):
-        raise UsageError(
-            f"the input '{spec.name}' names the variable {variable}, which is not set",
-            f"set {variable} where the run is started, and where it goes on",
-        )
-    return typed
+    return _read_named_file(spec.name, value, spec.type)
 
 
 def _from_words(pairs: Iterable[str]) -> dict[str, str]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from blocks.paths import expand_home
@@ -13,7 +12,6 @@ from workflows.core.read.files import FileTooLarge, read_file
 from workflows.core.read.source import shorten_value
 
 _MOST = 1024 * 1024
-_WORDS = {"yes": True, "no": False, "true": True, "false": False}
 
 
 def read_object(written: str, option: str) -> dict[str, Any]:
@@ -31,6 +29,17 @@ def read_object(written: str, option: str) -> dict[str, Any]:
     return value
 
 
+def read_fields(pairs: Iterable[str]) -> dict[str, str]:
+    """What `-f name=value` gives, by name. Raises UsageError."""
+    fields = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals or not name:
+            raise UsageError(f"'{pair}' is no field", "write -f name=value")
+        fields[name] = text
+    return fields
+
+
 def _file(name: str, option: str) -> str:
     path = expand_home(name, option)
     try:
@@ -40,18 +49,3 @@ def _file(name: str, option: str) -> str:
     except OSError as fault:
         raise UsageError(f"{option}: {name}: {fault.strerror}", "check the file") from None
     return body.decode("utf-8-sig", "surrogateescape")
-
-
-def parse_field(text: str, schema: Any) -> Any:
-    """A field's text as its schema wants it; what does not fit stays a text, for the form to refuse."""
-    schema = schema if isinstance(schema, Mapping) else {}
-    kinds = schema.get("type")
-    if "string" in (kinds if isinstance(kinds, list) else [kinds]):
-        return text
-    if kinds == "boolean":
-        return _WORDS.get(text.strip().lower(), text)
-    if text in (schema.get("enum") or ()):
-        return text
-    with contextlib.suppress(ValueError, RecursionError):
-        return read_json(text)
-    return text

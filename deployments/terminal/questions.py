@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from deployments.runs.next_commands import answering
 from deployments.terminal.display import Out, Style, printable
-from deployments.terminal.next_commands import answering
 
 _ABOUT_CALLS = ("action", "unknown")
 """Kinds of waits whose `detail` names a call: tool and arguments; of one in doubt also why, and how often

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from blocks.ledger import Ledger, WaitRow
-from deployments.terminal.next_commands import going_on_by
+from deployments.runs.next_commands import going_on_by
 from tests.support.callers import Call, bench_of, effects, model, pay, payments
 from tests.support.flows import FLOW_MARKS, Bench, agent, steps
 from tests.support.gates import pass_deadline

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from blocks.ledger import CredentialState, Ledger
+from deployments.services.run_details import Details
 from deployments.terminal.display import Out
-from deployments.terminal.run_details import Details
 from tests.support.flows import FLOW_MARKS, Bench, Script, agent, steps
 
 pytestmark = FLOW_MARKS

@@ -14,8 +14,9 @@ from sqlalchemy import text
 
 from blocks.ledger import CredentialState, Ledger, RunStart
 from deployments.runs.budget_raises import raise_budgets, raised_limits
+from deployments.services.run_details import Details
 from deployments.terminal.display import Out
-from deployments.terminal.run_details import Details
+from deployments.terminal.run_details import print_details
 from tests.support.flows import FLOW_MARKS, Bench, Ran, Script, agent, steps
 from workflows.core.errors import UsageError
 from workflows.core.plans.plan import Plan
@@ -36,7 +37,7 @@ class Raised(Bench):
 
     def raise_by(self, *words: str) -> None:
         with Ledger.open(self.settings.database) as ledger:
-            self.raised = raise_budgets(ledger, "r", self.plan(), raised_limits(words))
+            self.raised = raise_budgets(ledger, self.row(), self.plan(), raised_limits(words))
 
 
 class Known(Script):
@@ -238,7 +239,7 @@ def test_show_tells_the_time_beside_what_else_a_step_may_spend(
     with Ledger.open(bench.settings.database) as ledger:
         details = Details.read(ledger, bench.row(), [], events=False)
     capsys.readouterr()
-    details.print(Out(), [], cost=True, events=False)
+    print_details(details, [], Out(), cost=True, events=False)
     assert capsys.readouterr().out.count("1h") == 2
     first, second = details.to_document(cost=True, events=False)["budgets"]
     assert first["id"].endswith("/step/a") and first["limits"]["time"] == 3600

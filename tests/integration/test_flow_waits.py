@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from blocks.ledger import Ledger, WaitRow
-from deployments.terminal.next_commands import going_on_by
+from deployments.runs.next_commands import going_on_by
 from flows.holding import question_for_form
 from tests.support.flows import FLOW_MARKS, Bench, Ran, agent, steps
 from tests.support.gates import pass_deadline

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import io
-
 import pytest
 
+from deployments.runs.host import Notice
 from deployments.runs.latest_models import newest_of, resolve_online
-from deployments.terminal.display import Out
 from tests.support.messages_api import MessagesApi
 from workflows.core.catalog.contents import DEFAULT_ROOT, Catalog
 from workflows.core.compile.compiler import compile_workflow
@@ -20,18 +18,19 @@ def test_the_newest_active_model_of_each_line_is_taken() -> None:
         n: f.model_copy(update={"latest": "claude-opus-4-5"}) for n, f in catalog.models.families.items()
     }
     catalog.models = catalog.models.model_copy(update={"families": families})
-    said = io.StringIO()
+    said: list[Notice] = []
     with MessagesApi() as api:
         environ = {"ANTHROPIC_API_KEY": "a-key", "ANTHROPIC_BASE_URL": api.base_url}
-        resolve_online(catalog, environ, Out(stderr=said))
+        resolve_online(catalog, environ, said.append)
     plan = compile_workflow(catalog.find_workflow("end-to-end-delivery"), catalog)
     assert plan.step("step-2").agents[0].model.id == "claude-opus-5-5"
-    assert "claude-opus: latest is claude-opus-5-5 (models.yaml says claude-opus-4-5)" in said.getvalue()
+    text = "claude-opus: latest is claude-opus-5-5 (models.yaml says claude-opus-4-5)"
+    assert Notice("latest", text) in said
 
 
 def test_without_a_key_the_cure_is_told() -> None:
     with pytest.raises(UsageError, match="needs a key") as caught:
-        resolve_online(Catalog.load(DEFAULT_ROOT), {}, Out())
+        resolve_online(Catalog.load(DEFAULT_ROOT), {}, print)
     assert "ANTHROPIC_API_KEY" in str(caught.value)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 import shlex
 from dataclasses import replace
@@ -13,12 +12,15 @@ import pytest
 
 from blocks.ledger import Ledger, Owner, RunStart, RunUngiven, WaitStart
 from blocks.ledger.tables.records import UNGIVEN
-from deployments.commands.resume import start_of
+from deployments.commands.resume import request_of
 from deployments.runs.budget_raises import raise_budgets, raised_limits
-from deployments.runs.continuation import going_on
+from deployments.runs.caller import Caller
+from deployments.runs.continuation import let_go_on
 from deployments.runs.start import Start
+from deployments.services.resume import NotResumed, prepare_resume
 from deployments.terminal.arguments import read
 from deployments.terminal.display import Out
+from deployments.terminal.front import TerminalHost, print_going_on
 from tests.support.flows import FLOW_MARKS, Bench, agent, steps
 from workflows.core.cures import anew_command
 from workflows.core.errors import UsageError
@@ -26,10 +28,16 @@ from workflows.core.errors import UsageError
 pytestmark = FLOW_MARKS
 
 
+def caller_at(home: Path) -> Caller:
+    """Who named no place."""
+    return Caller("default", "ann", home / "catalog", home, {})
+
+
 def resumed(bench: Bench, *words: str) -> Start:
     places = ["--catalog", str(bench.catalog), "--home", str(bench.home)]
     with Ledger.open(bench.settings.database) as ledger:
-        start = start_of(read([*places, "resume", "r", *words]), ledger, Out(json_mode=True))
+        request = request_of(read([*places, "resume", "r", *words]))
+        start = prepare_resume(request, ledger, TerminalHost(Out(json_mode=True)))
     assert isinstance(start, Start)
     return start
 
@@ -61,9 +69,10 @@ def test_a_cancelled_run_goes_on_for_a_person_only(
     ended(bench, "cancelled", None)
     places = ["--catalog", str(bench.catalog), "--home", str(bench.home)]
     with Ledger.open(bench.settings.database) as ledger:
-        woken = read([*places, "resume", "r", "--use", "stored", "--woken"])
-        assert start_of(woken, ledger, Out(json_mode=True)) == 0
-    assert json.loads(capsys.readouterr().out)["status"] == "cancelled"
+        woken = request_of(read([*places, "resume", "r", "--use", "stored", "--woken"]))
+        end = prepare_resume(woken, ledger, TerminalHost(Out(json_mode=True)))
+    assert isinstance(end, NotResumed)
+    assert (end.why, end.exit_code, end.document["status"]) == ("cancelled", 0, "cancelled")
     assert resumed(bench).expect == bench.row().seen
     assert "it was cancelled" in capsys.readouterr().err
 
@@ -78,7 +87,7 @@ def test_an_answer_to_undoing_goes_on_with_undoing(tmp_path: Path) -> None:
 
     with Ledger.open(tmp_path / "ledger.db") as ledger:
         asyncio.run(ask(ledger))
-        after = going_on(ledger, "r", tmp_path, (), Out(json_mode=True))
+        after = let_go_on(ledger, "r", caller_at(tmp_path), TerminalHost(Out(json_mode=True)))
     assert (after.taken_back, after.due, after.command) == (True, False, "phaseline cancel r --undo")
 
 
@@ -96,10 +105,10 @@ def test_an_answer_to_a_run_that_failed_elsewhere_says_so(
 
     with Ledger.open(tmp_path / "ledger.db") as ledger:
         asyncio.run(ask(ledger))
-        after = going_on(ledger, "r", tmp_path, (), Out(json_mode=False))
+        after = let_go_on(ledger, "r", caller_at(tmp_path), TerminalHost(Out(json_mode=False)))
     assert (after.failed, after.due, after.command) == (True, False, "phaseline resume r --from b")
     assert after.to_document()["failed"] is True
-    after.print(Out(json_mode=False))
+    print_going_on(after, Out(json_mode=False))
     assert "has failed elsewhere" in capsys.readouterr().out
 
 
@@ -128,7 +137,7 @@ def test_the_words_of_a_spent_budget_raise_it(tmp_path: Path, where: str) -> Non
     assert ran.outcome.status == "stopped" and ran.outcome.error is not None, ran.outcome.error
     words = [w.replace("tokens=9", "tokens=900000") for w in told(ran.outcome.error)]
     with Ledger.open(bench.settings.database) as ledger:
-        raise_budgets(ledger, "r", bench.plan(), raised_limits(words))
+        raise_budgets(ledger, bench.row(), bench.plan(), raised_limits(words))
     assert bench.run().outcome.status == "completed"
 
 
@@ -138,15 +147,15 @@ def test_a_plain_name_is_the_only_budget_it_can_be(tmp_path: Path) -> None:
     bench.model.replies["a"] = bench.model.replies["b"] = ["no json"]
     bench.run()
     with Ledger.open(bench.settings.database) as ledger:
-        raise_budgets(ledger, "r", bench.plan(), raised_limits(["turns=5"]))
+        raise_budgets(ledger, bench.row(), bench.plan(), raised_limits(["turns=5"]))
         assert ledger.budgets.of_run("default", "r")[0].limits["turns"] == 5
         with pytest.raises(UsageError, match="no budget of turns") as fault:
-            raise_budgets(ledger, "r", bench.plan(), raised_limits(["b.turns=5"]))
+            raise_budgets(ledger, bench.row(), bench.plan(), raised_limits(["b.turns=5"]))
         assert re.search(r"--raise-budget a\.turns=N", fault.value.cure)
         with pytest.raises(UsageError, match="no limit of tokens"):
-            raise_budgets(ledger, "r", bench.plan(), raised_limits(["tokens=5"]))
+            raise_budgets(ledger, bench.row(), bench.plan(), raised_limits(["tokens=5"]))
         with pytest.raises(UsageError, match="no limit of tokens"):
-            raise_budgets(ledger, "r", bench.plan(), raised_limits(["turns=9,tokens=5"]))
+            raise_budgets(ledger, bench.row(), bench.plan(), raised_limits(["turns=9,tokens=5"]))
         assert ledger.budgets.of_run("default", "r")[0].limits["turns"] == 5, (
             "of a wrong list nothing is raised"
         )

@@ -26,14 +26,16 @@ from blocks.run_request import RunRequest
 from blocks.storage.artifacts import ArtifactStore
 from blocks.storage.errors import StoreAway
 from deployments.catalogs.opening import compile_named, open_catalog
-from deployments.commands.resume import start_of
+from deployments.commands.resume import request_of
 from deployments.runs.announcement import announce_run
 from deployments.runs.background_wakes import can_wake, elsewhere, own_command, wake_in_background
 from deployments.runs.lookup import wakes
 from deployments.runs.start import Start
 from deployments.runs.sweep import sweep
+from deployments.services.resume import NotResumed, prepare_resume
 from deployments.terminal.arguments import read
 from deployments.terminal.display import Out
+from deployments.terminal.front import TerminalHost, caller_of
 from tests.support.catalogs import make_catalog
 from tests.support.command import Answer, clean_environment, phaseline
 from tests.support.ledgers import DATABASES, new_address
@@ -101,11 +103,12 @@ class Machine:
         assert row is not None
         return row
 
-    def resumed(self, run_id: str, *words: str) -> Start | int:
+    def resumed(self, run_id: str, *words: str) -> Start | NotResumed:
         """What `resume` would start."""
         places = ["--catalog", str(self.catalog), "--home", str(self.home)]
         with self.ledger() as ledger:
-            return start_of(read([*places, "resume", run_id, *words]), ledger, Out(json_mode=True))
+            request = request_of(read([*places, "resume", run_id, *words]))
+            return prepare_resume(request, ledger, TerminalHost(Out(json_mode=True)))
 
     def phaseline(self, *words: str, **variables: str) -> Answer:
         """The real command, with this ledger."""
@@ -122,7 +125,9 @@ class Machine:
         """The same of the sweep alone."""
         screen = io.StringIO()
         with self.ledger() as ledger:
-            sweep(ledger, Out(False, io.StringIO(), screen), self.home, **words)  # type: ignore[arg-type]
+            caller = caller_of(read(["--home", str(self.home), "runs"]))
+            host = TerminalHost(Out(False, io.StringIO(), screen))
+            sweep(ledger, replace(caller, named={}), host.notify, **words)
         return screen.getvalue()
 
     def await_background(self) -> str:
@@ -153,13 +158,13 @@ def test_a_run_goes_on_by_itself_where_it_was_and_where_its_bodies_are(
     assert (mine.last_host, other.last_host) == (HERE.host, AFAR.host)
     with machine.ledger() as ledger:
         assert ledger.shared == (database != "sqlite")
-        assert [can_wake(row, ledger.shared) for row in (mine, other)] == [True, database == "sqlite"]
+        assert [can_wake(row, ledger.shared, {}) for row in (mine, other)] == [True, database == "sqlite"]
     (tmp_path / "storage" / TENANT / "runs" / "mine" / "run.json").unlink()
-    assert elsewhere(mine) == f"its storage {tmp_path / 'storage'} is not on this machine"
-    assert not can_wake(mine, in_shared=False)
-    assert elsewhere(replace(mine, storage="s3://bucket/prefix")) is None
+    assert elsewhere(mine, {}) == f"its storage {tmp_path / 'storage'} is not on this machine"
+    assert not can_wake(mine, in_shared=False, environ={})
+    assert elsewhere(replace(mine, storage="s3://bucket/prefix"), {}) is None
     nowhere = replace(other, labels=RunRequest("w").to_labels(tmp_path / "no-catalog"))
-    assert elsewhere(nowhere) == f"its catalog {tmp_path / 'no-catalog'} is not on this machine"
+    assert elsewhere(nowhere, {}) == f"its catalog {tmp_path / 'no-catalog'} is not on this machine"
 
 
 @pytest.mark.cluster
@@ -329,10 +334,11 @@ time.sleep(60)
 _WAKE = """
 import os, sys
 from blocks.process.ending import ending_in_time
-from deployments.commands.wake import _answer_of
+from deployments.services.wake import answer_of
+from deployments.terminal.front import interrupted_by_signals
 
 with ending_in_time(stays=False):
-    _answer_of([sys.executable, "-c", sys.argv[2], sys.argv[1]], os.environ)
+    answer_of([sys.executable, "-c", sys.argv[2], sys.argv[1]], os.environ, interrupted_by_signals)
 """
 
 

@@ -12,14 +12,15 @@ import pytest
 from blocks.ledger.tables.records import TAKEN_BACK
 from blocks.run_request import RunRequest, catalog_of, request_of
 from deployments.runs.budget_raises import Raised, raised_limits
-from deployments.terminal.arguments import read
-from deployments.terminal.json_arguments import parse_field, read_object
-from deployments.terminal.next_commands import (
+from deployments.runs.next_commands import (
     answering,
     going_on_by,
     resuming,
     words_of,
 )
+from deployments.services.answer import read_field
+from deployments.terminal.arguments import read
+from deployments.terminal.json_arguments import read_object
 from tests.support.runs import run_row
 from workflows.core.cures import anew_command
 from workflows.core.errors import UsageError
@@ -65,8 +66,8 @@ def test_the_commands_that_answer() -> None:
     ],
 )
 def test_a_field_is_read_as_its_form_says(text: str, schema: Any, expected: Any) -> None:
-    assert parse_field(text, schema) == expected
-    assert type(parse_field(text, schema)) is type(expected)
+    assert read_field(text, schema) == expected
+    assert type(read_field(text, schema)) is type(expected)
 
 
 def test_a_whole_answer(tmp_path: Path) -> None:

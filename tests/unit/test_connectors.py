@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from blocks.providers.connections import connect, key_of
-from deployments.commands.run import answers_offline
-from deployments.runs.model_keys import say_keys
-from deployments.terminal.display import Out
+from deployments.runs.host import Notice
+from deployments.runs.model_keys import answers_offline, say_keys
 from tests.support.catalogs import compiled, make_catalog
 from workflows.core.catalog.contents import Catalog
 from workflows.core.check.catalog import check_catalog
@@ -89,9 +87,9 @@ def test_a_name_that_says_which_connection_is_meant_stands_for_the_default(tmp_p
 
 def said(root: Path, plan: Plan, environ: dict[str, str]) -> str:
     """What the command says of the keys of a run."""
-    err = io.StringIO()
-    say_keys(plan, Catalog.load(root), environ, Out(False, stdout=io.StringIO(), stderr=err))
-    return err.getvalue()
+    notices: list[Notice] = []
+    say_keys(plan, Catalog.load(root), environ, notices.append)
+    return "".join(f"{notice.text}\n" for notice in notices)
 
 
 def test_a_key_that_is_not_set_is_said_once(tmp_path: Path) -> None:
@@ -136,10 +134,13 @@ def test_everybody_who_takes_part_is_known(tmp_path: Path) -> None:
     plan = compiled(root)
     assert [a.id for a in agents_of(plan)] == ["ann", "bob", "cat", "dan", "fay", "eve"]
     # Whoever has a key, the run is one with a real model.
-    out = Out(False, stdout=io.StringIO(), stderr=io.StringIO())
+    notices: list[Notice] = []
     for name in names:
-        assert answers_offline(False, plan, {f"{name.upper()}_API_KEY": "k-0123456789"}, None, out) is False
-    assert answers_offline(False, plan, {}, None, out) is True
+        assert (
+            answers_offline(False, plan, {f"{name.upper()}_API_KEY": "k-0123456789"}, None, notices.append)
+            is False
+        )
+    assert answers_offline(False, plan, {}, None, notices.append) is True
 
 
 def test_a_workflow_whose_only_agents_are_in_finally_asks_a_model(tmp_path: Path) -> None:
@@ -149,6 +150,6 @@ def test_a_workflow_whose_only_agents_are_in_finally_asks_a_model(tmp_path: Path
         "steps: [{id: a, skill: shared/tool, handler: count, args: {text: t}}]\n"
         "finally: [{id: b, agent: ann}]\n",
     )
-    err = io.StringIO()
-    assert answers_offline(False, compiled(root), {}, None, Out(False, stdout=io.StringIO(), stderr=err))
-    assert "the offline model answers" in err.getvalue()
+    notices: list[Notice] = []
+    assert answers_offline(False, compiled(root), {}, None, notices.append)
+    assert [notice.kind for notice in notices] == ["offline"]

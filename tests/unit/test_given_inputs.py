@@ -11,8 +11,9 @@ import pytest
 from blocks.settings import Settings
 from blocks.storage.artifacts import ArtifactStore
 from deployments.runs.earlier_inputs import require_inputs
-from deployments.terminal.input_arguments import GivenFile, read_inputs
+from deployments.runs.stored_inputs import GivenFile
 from tests.support.catalogs import compiled, make_catalog
+from tests.support.given import read_inputs
 from workflows.core.compile.inputs import bind_inputs
 from workflows.core.errors import UsageError
 from workflows.core.plans.plan import Plan
@@ -134,10 +135,10 @@ def test_a_server_tells_all_of_them_too(plan: Plan) -> None:
 def test_a_run_that_is_not_there_has_no_inputs(plan: Plan, tmp_path: Path) -> None:
     settings = Settings.read({"PHASELINE_HOME": str(tmp_path / "home")})
     with pytest.raises(UsageError) as caught:
-        require_inputs(plan, ["note"], None, "new", settings=settings, environ={})
+        require_inputs(plan, ["note"], None, "new", tenant="default", settings=settings, environ={})
     assert caught.value.message == "missing input: brief (no run 'new' is there that could have it)"
     assert caught.value.cure == "add -i brief=@FILE"
-    require_inputs(plan, ["note", "brief"], None, "new", settings=settings, environ={})
+    require_inputs(plan, ["note", "brief"], None, "new", tenant="default", settings=settings, environ={})
 
 
 def test_what_an_earlier_start_was_given_is_not_missing(plan: Plan, tmp_path: Path) -> None:
@@ -145,9 +146,9 @@ def test_what_an_earlier_start_was_given_is_not_missing(plan: Plan, tmp_path: Pa
     kept = {"brief": {"value": "b"}}
     with ArtifactStore.open(settings.storage, environ={}) as store:
         asyncio.run(store.write_manifest("default", "old", {"inputs": kept}))
-    require_inputs(plan, ["note"], None, "old", settings=settings, environ={})
-    require_inputs(plan, ["note"], kept, "r", settings=settings, environ={})
+    require_inputs(plan, ["note"], None, "old", tenant="default", settings=settings, environ={})
+    require_inputs(plan, ["note"], kept, "r", tenant="default", settings=settings, environ={})
     for recorded, run_id in (({}, "r"), (kept, "r"), (None, "old")):
         with pytest.raises(UsageError, match="missing input: ") as caught:
-            require_inputs(plan, [], recorded, run_id, settings=settings, environ={})
+            require_inputs(plan, [], recorded, run_id, tenant="default", settings=settings, environ={})
         assert "no run" not in caught.value.message

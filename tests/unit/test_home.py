@@ -14,7 +14,7 @@ import pytest
 from blocks.home import check_home, make_file, make_folder, make_home
 from blocks.paths import come_back, expand_home, full_path, here, leave_for, user_folder
 from deployments.startup.working_folder import EMPTY, guard_imports, leave
-from deployments.terminal.input_arguments import read_inputs
+from tests.support.given import read_inputs
 from workflows.core.errors import UsageError
 from workflows.core.plans.plan import InputPlan, Plan
 

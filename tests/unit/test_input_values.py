@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from blocks.run_request import RunRequest
-from deployments.terminal.next_commands import continuing, resuming
+from deployments.runs.next_commands import continuing, resuming
 from workflows.core.compile.inputs import MOST_DEPTH, coerce, read_json
 from workflows.core.errors import UsageError
 from workflows.core.plans.plan import InputPlan

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from deployments.terminal.input_arguments import read_inputs
+from tests.support.given import read_inputs
 from workflows.core.catalog.contents import DEFAULT_ROOT, Catalog
 from workflows.core.compile.compiler import compile_workflow, examine
 from workflows.core.errors import UsageError

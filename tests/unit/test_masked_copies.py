@@ -24,11 +24,12 @@ from blocks.secrecy import secrets
 from blocks.secrecy.plans import masked_plan
 from blocks.secrecy.secrets import Secrets
 from blocks.storage.artifacts import ArtifactStore
+from deployments.runs.stored_inputs import GivenFile
 from deployments.terminal.display import Out
-from deployments.terminal.input_arguments import GivenFile, read_inputs
 from flows.compiled import catalog_flow
 from flows.log_secrets import mask_logs
 from tests.support.catalogs import compiled, make_catalog
+from tests.support.given import read_inputs
 from workflows.core.compile.inputs import coerce, variable_of
 from workflows.core.errors import PhaselineError, UsageError
 from workflows.core.plans.plan import InputPlan, Plan

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,10 +55,11 @@ ORDER = (
     "flows.steps",
     "flows",
     "deployments.startup",
-    "deployments.terminal",
     "deployments.server",
     "deployments.catalogs",
     "deployments.runs",
+    "deployments.services",
+    "deployments.terminal",
     "deployments.prover",
     "deployments.commands",
     "deployments",
@@ -136,3 +138,54 @@ def test_the_files_that_the_page_names_are_there() -> None:
     )
     assert len(named) > 30
     assert [file for file in sorted(named) if not (ROOT / file).is_file()] == []
+
+
+SERVICES = ("deployments.runs", "deployments.services")
+"""Rooms that any front stands on: they print nothing, and read nothing of their process."""
+
+
+def test_services_know_nothing_of_a_command_line() -> None:
+    wrong = []
+    for name, file in modules(ROOT).items():
+        if name.startswith(SERVICES):
+            wrong += [f"{name}: {found}" for found in fronts_in(file.read_text("utf-8"))]
+    assert wrong == []
+
+
+def fronts_in(source: str) -> Iterator[str]:
+    """What only a front does: words of a command, printing, this process's variables, streams and signals."""
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Import(names=names):
+                yield from (alias.name for alias in names if alias.name in ("argparse", "signal"))
+            case ast.ImportFrom(module="argparse" | "signal" as module):
+                yield module
+            case ast.ImportFrom(module="os", names=names):
+                yield from (f"os.{alias.name}" for alias in names if alias.name in ("environ", "getenv"))
+            case ast.ImportFrom(module="blocks.process.ending", names=names):
+                yield from (alias.name for alias in names if alias.name == "on_signals")
+            case ast.Attribute(value=ast.Name(id="os"), attr="environ" | "getenv" | "putenv" as attribute):
+                yield f"os.{attribute}"
+            case ast.Attribute(
+                value=ast.Name(id="sys"), attr="stdin" | "stdout" | "stderr" | "argv" as attribute
+            ):
+                yield f"sys.{attribute}"
+            case ast.Call(func=ast.Name(id="print" | "input" as function)):
+                yield function
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "import argparse",
+        "def f():\n    from argparse import Namespace",
+        "import os\nos.environ['A']",
+        "from os import environ",
+        "os.getenv('A')",
+        "import sys\nsys.stderr.write('')",
+        "print('a')",
+        "from blocks.process.ending import on_signals",
+    ],
+)
+def test_what_only_a_front_does_is_seen(source: str) -> None:
+    assert list(fronts_in(source))

@@ -43,8 +43,8 @@ def test_the_plan_is_read_from_the_runs_storage(tmp_path: Path) -> None:
     with ArtifactStore.open(str(tmp_path), environ={}) as store:
         asyncio.run(store.write_manifest("default", "r", {"plan": plan}))
     known = digest(plan)
-    assert planned_ids(run_row(storage=tmp_path.as_uri(), plan_digest=known)) == ["b", "a", "last"]
-    assert planned_ids(run_row(storage=tmp_path.as_uri(), plan_digest=digest({}))) == [], "somebody's own"
-    assert planned_ids(run_row(storage=(tmp_path / "none").as_uri())) == []
-    assert planned_ids(run_row(storage="ftp://nowhere")) == []
-    assert planned_ids(run_row(storage="")) == []
+    assert planned_ids(run_row(storage=tmp_path.as_uri(), plan_digest=known), {}) == ["b", "a", "last"]
+    assert planned_ids(run_row(storage=tmp_path.as_uri(), plan_digest=digest({})), {}) == [], "somebody's own"
+    assert planned_ids(run_row(storage=(tmp_path / "none").as_uri()), {}) == []
+    assert planned_ids(run_row(storage="ftp://nowhere"), {}) == []
+    assert planned_ids(run_row(storage=""), {}) == []

@@ -6,9 +6,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from blocks.ledger.tables.process_identity import Owner
+from blocks.names import DEFAULT_TENANT
 from workflows.core.refs import Ref
-
-DEFAULT_TENANT = "default"
 
 RunState = Literal["running", "completed", "failed", "waiting", "stopped", "interrupted", "cancelled"]
 EndState = Literal["completed", "failed", "waiting", "stopped", "interrupted", "cancelled"]
