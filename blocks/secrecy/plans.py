@@ -14,7 +14,6 @@ from pydantic import BaseModel, ValidationError
 
 from blocks.secrecy import secrets
 from blocks.secrecy.secrets import Secrets
-from workflows.core.own_words import OWN_WORDS
 from workflows.core.plans.plan import (
     AwaitEventPlan,
     HandlerPlan,
@@ -24,6 +23,7 @@ from workflows.core.plans.plan import (
     ServerPlan,
     ToolRulePlan,
 )
+from workflows.core.text.own_words import OWN_WORDS
 from workflows.core.tools.secret_names import variables_of_plan
 
 _REFERRING = frozenset(

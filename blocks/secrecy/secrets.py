@@ -19,7 +19,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from blocks.secrecy.forms import Replacer, forms_of
-from workflows.core.own_words import OWN_WORDS
+from workflows.core.text.own_words import OWN_WORDS
 from workflows.core.tools.secret_names import HARMLESS, tells_secret
 
 LEAST = 6

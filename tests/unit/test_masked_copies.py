@@ -31,9 +31,9 @@ from flows.log_secrets import mask_logs
 from tests.support.catalogs import compiled, make_catalog
 from workflows.core.compile.inputs import coerce, variable_of
 from workflows.core.errors import PhaselineError, UsageError
-from workflows.core.own_words import OWN_WORDS
 from workflows.core.plans.plan import InputPlan, Plan
 from workflows.core.refs import Ref
+from workflows.core.text.own_words import OWN_WORDS
 from workflows.core.tools.secret_names import variables_of_catalog, variables_of_plan
 
 VALUE = "Zk81-qx92-wv03"

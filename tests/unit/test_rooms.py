@@ -23,6 +23,7 @@ ORDER = (
     "workflows.core.plans",
     "workflows.core.tools",
     "workflows.core.catalog",
+    "workflows.core.doers",
     "workflows.core.compile",
     "workflows.core.routing",
     "workflows.core.check",
