@@ -13,7 +13,7 @@ from typing import Any
 from blocks.ledger import Fenced, LedgerError
 from blocks.patience import PatienceOver
 from flows.steps.keeper import now, shown_error
-from flows.steps.parts import run_parts
+from flows.steps.parts import has_parts, run_parts
 from flows.steps.scope import Scope, StepEnd
 from flows.steps.unit import Outcome, mark_skipped
 from tasks.budget import BudgetSpent
@@ -266,7 +266,7 @@ class Walk:
         context = scope.execution.context
         key = content_key(step, scope.digests(step))
         known = context.finished.get(path)
-        if _has_parts(step) and (known is None or known.key != key):
+        if has_parts(step) and (known is None or known.key != key):
             context.on_event("step.started", {"step": path, "agent": step.doer, "attempt": 1})
         if context.budgets is not None:
             await context.budgets.set_ceilings(path, step.budget)
@@ -343,11 +343,6 @@ class Walk:
         )
         scope.publish(end)
         tell(scope, end)
-
-
-def _has_parts(step: StepPlan) -> bool:
-    """Whether the step's own task, if it has one, only collects."""
-    return step.kind in ("panel", "workflow") or step.for_each is not None or step.repeat is not None
 
 
 def edges(ups: Mapping[str, StepEnd]) -> dict[str, Any]:
