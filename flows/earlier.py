@@ -100,7 +100,7 @@ def _needing_a_ledger(plan: Plan) -> Iterator[str]:
         yield f"'{plan.workflow}' has a budget"
     for step in (*plan.steps, *plan.finally_):
         yield from (f"may have acted: {what}" for what, _ in find_acts(step))
-        if step.kind in ("approval", "await_event"):
+        if step.wait is not None:
             yield f"the step '{step.id}' may have been answered"
         if any(agent.ask_person for agent in step.agents):
             yield f"the agent of the step '{step.id}' may have asked people"

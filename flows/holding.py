@@ -28,8 +28,8 @@ from blocks.ledger.waits.documents import wait_document
 from blocks.settings import Settings
 from flows.wakes import resume, schedule_wake
 from tasks.secrets import Secrets, scrub_value
-from workflows.core.cut_text import cut
 from workflows.core.errors import UsageError
+from workflows.core.text.cut_text import cut
 
 FROM_PREFECT = "prefect"
 """Who answered in Prefect's form: its server does not say more."""

@@ -13,7 +13,6 @@ from blocks.patience import PatienceOver
 from blocks.storage.artifacts import StorageError
 from flows.steps.keeper import shown_error
 from flows.steps.scope import Scope, StepEnd
-from flows.steps.unit import agent_of
 from tasks.context import RunContext
 from tasks.results import StepUsage
 from workflows.core.errors import PhaselineError
@@ -99,7 +98,7 @@ def step_document(end: StepEnd, context: RunContext) -> dict[str, Any]:
         "status": end.status,
         "reused": end.reused,
         "attempts": end.attempts,
-        "agent": agent_of(end.step),
+        "agent": end.step.doer,
         "model": result.model if result else "",
         "usage": shown_usage(end.usage),
         "seconds": round(result.seconds if result and end.reused else end.seconds, 3),

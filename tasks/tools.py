@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from blocks.schemas.checking import Unchecked, UnusableSchema, problems_of
-from workflows.core.cut_text import cut
 from workflows.core.errors import PhaselineError
 from workflows.core.refs import digest
+from workflows.core.text.cut_text import cut
 
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _LOG = logging.getLogger(__name__)

@@ -17,8 +17,8 @@ from weakref import WeakKeyDictionary
 
 from blocks.models import Answer, Malformed, ModelError, OnProgress, Request, Retryable, credential_id
 from blocks.providers.message_stream import MessageFold, checked_message
-from workflows.core.cut_text import cut
 from workflows.core.errors import UsageError
+from workflows.core.text.cut_text import cut
 from workflows.core.usage import Usage
 
 if TYPE_CHECKING:

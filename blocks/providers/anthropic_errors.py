@@ -23,7 +23,7 @@ from blocks.models import (
     Terminal,
 )
 from blocks.providers.message_stream import limits_of
-from workflows.core.cut_text import cut
+from workflows.core.text.cut_text import cut
 
 _RETRYABLE_TYPES = {
     "overloaded_error": "overloaded",

@@ -13,7 +13,7 @@ from typing import Any
 
 from blocks.current_time import now_us
 from blocks.models import Malformed, OnProgress, ProviderHeaders, Truncated
-from workflows.core.cut_text import cut
+from workflows.core.text.cut_text import cut
 from workflows.core.usage import Usage
 
 _TEXT_DELTAS = {

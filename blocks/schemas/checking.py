@@ -18,7 +18,7 @@ from functools import lru_cache
 from typing import Any
 
 from blocks.schemas.references import reference_fault
-from workflows.core.cut_text import cut, cut_before
+from workflows.core.text.cut_text import cut, cut_before
 from workflows.core.text.patterns import TakesTooLong, UnusablePattern, found_in, schema_pattern_fault
 
 UNITS = 200_000

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from workflows.core.compile.output_schemas import REFERENCES
-from workflows.core.cut_text import cut
+from workflows.core.read.output_schemas import REFERENCES
+from workflows.core.text.cut_text import cut
 
 _IN_PLACE = ("allOf", "anyOf", "oneOf", "not", "if", "then", "else")
 """Keywords whose schemas are held against the same value."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from deployments.catalogs.opening import compile_named, open_catalog
 from deployments.terminal.display import Out
-from workflows.core.graph.picture import shown_deadline, shown_people
+from workflows.core.doers.registry import doer_of
 from workflows.core.models.skill import Price
 from workflows.core.plans.estimate import (
     Estimate,
@@ -18,6 +18,7 @@ from workflows.core.plans.estimate import (
     estimate_waiting,
 )
 from workflows.core.plans.plan import BudgetPlan, Plan, StepPlan
+from workflows.core.plans.questions import shown_deadline, shown_people
 from workflows.core.read.source import shorten_value
 from workflows.core.units import shown_duration
 
@@ -106,7 +107,7 @@ def _row(number: int, step: StepPlan, prices: dict[str, Price], last: bool) -> t
         number,
         step.id + (" (finally)" if last else "") + _repetition(step),
         step.name if step.name != step.id else "",
-        [agent.id for agent in step.agents] or doer(step),
+        [agent.id for agent in step.agents] or doer_of(step).describe(step),
         list(models),
         step.depends_on,
         shown_duration(step.timeout) if step.timeout else None,
@@ -115,22 +116,9 @@ def _row(number: int, step: StepPlan, prices: dict[str, Price], last: bool) -> t
     )
 
 
-def doer(step: StepPlan) -> str:
-    """Who does a step: agents, a skill's handler, a workflow, people, or an outside system."""
-    if step.agents:
-        return ", ".join(agent.id for agent in step.agents)
-    if step.approval is not None:
-        return f"approval by {shown_people(step.approval)}"
-    if step.await_event is not None:
-        return f"event {step.await_event.type}"
-    if step.workflow is not None:
-        return f"workflow {step.workflow.workflow}"
-    return step.handler.name if step.handler else "-"
-
-
 def _print_wait(step: StepPlan, out: Out) -> None:
     """What a step asks, of whom, and until when."""
-    wait = step.approval or step.await_event
+    wait = step.wait
     if wait is None:
         return
     if step.approval is not None:

@@ -14,8 +14,8 @@ from blocks.ledger.waits.documents import shown_time
 from blocks.settings import Settings
 from blocks.storage.artifacts import ArtifactStore
 from blocks.storage.spilled import whole
-from workflows.core.cut_text import cut
 from workflows.core.refs import Ref
+from workflows.core.text.cut_text import cut
 
 CASE = "{case}"
 """Stands for the folder of a case."""

@@ -9,8 +9,8 @@ from typing import Any
 from blocks.current_time import now_utc
 from blocks.patience import SECONDS, PrefectAway
 from deployments.server.kept_server import ServerInfo, status
-from workflows.core.cut_text import cut
 from workflows.core.errors import PhaselineError
+from workflows.core.text.cut_text import cut
 
 _TRIES, _PAUSE = 5, 0.1
 """How often, and with how many seconds between, what sends is cancelled: it says goodbye to its server first,

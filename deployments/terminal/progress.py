@@ -18,7 +18,8 @@ from blocks.secrecy import secrets
 from deployments.terminal.closing import calls_failed, error_text, tokens_of
 from deployments.terminal.display import Out, Style
 from deployments.terminal.progress_table import MARKS, Row, draw
-from workflows.core.plans.plan import Plan, StepPlan
+from workflows.core.doers.registry import doer_of
+from workflows.core.plans.plan import Plan
 from workflows.core.step_paths import within
 from workflows.core.units import shown_duration
 
@@ -66,7 +67,7 @@ class Progress:
 
     def __post_init__(self) -> None:
         steps = (*self.plan.steps, *self.plan.finally_)
-        self._rows = {step.id: Row(step.name, _agents(step)) for step in steps}
+        self._rows = {step.id: Row(step.name, doer_of(step).brief(step)) for step in steps}
         self._title = self.plan.workflow
         self._begun = self.clock()
         self.total = self.total or len(steps)
@@ -351,13 +352,6 @@ def _facts(row: Row) -> list[str]:
     if row.detail:
         facts.append(row.detail)
     return facts
-
-
-def _agents(step: StepPlan) -> str:
-    if step.agents:
-        others = len(step.agents) - 1
-        return step.agents[0].id + (f" +{others}" if others else "")
-    return step.workflow.workflow if step.workflow else (step.handler.handler if step.handler else "")
 
 
 def _number(value: Any) -> float | None:

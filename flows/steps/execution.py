@@ -125,7 +125,7 @@ class Execution:
 
     def _departing(self, unit: Unit, known: StepResult | None) -> AbstractAsyncContextManager[None]:
         """In which a unit prepares its first request; others set out when they like."""
-        asks = known is None and not unit.collects and unit.step.kind in ("agent", "panel")
+        asks = known is None and not unit.collects and bool(unit.step.agents)
         return self.departures.departing(unit.path) if asks else contextlib.nullcontext()
 
     def forget(self, path: str, reason: str, *, stale: bool = False) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from flows.steps.execution import within
 from flows.steps.keeper import named_parts, now, shown_error
 from flows.steps.scope import Scope
-from flows.steps.unit import Outcome, Unit, agent_of, worst
+from flows.steps.unit import Outcome, Unit, worst
 from tasks.failures import StepFailed, ending
 from tasks.outputs.stored import store_output
 from tasks.results import StepResult
@@ -111,7 +111,7 @@ def _tell_failed_item(scope: Scope, step: StepPlan, end: Outcome, started: int) 
             "step.finished",
             {
                 "step": end.path,
-                "agent": agent_of(step),
+                "agent": step.doer,
                 "status": "failed",
                 "reused": False,
                 "attempts": end.attempts,
@@ -269,7 +269,7 @@ async def _collect_outputs(
             step=step.id,
             path=path,
             output=ref,
-            agent=agent_of(step),
+            agent=step.doer,
             model=next((e.result.model for e in ends if e.result), ""),
             offline=any(e.result.offline for e in ends if e.result),
             failed_parts=tuple(failed),

@@ -13,7 +13,7 @@ import httpx
 from prefect.settings import PREFECT_API_URL
 
 from blocks.patience import ORCHESTRATION, PrefectAway, Vigil, Wait
-from workflows.core.cut_text import cut
+from workflows.core.text.cut_text import cut
 
 T = TypeVar("T")
 

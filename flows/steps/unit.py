@@ -61,7 +61,7 @@ class Unit:
     @property
     def agent(self) -> str:
         """Who does it, for people."""
-        return self.member or agent_of(self.step)
+        return self.member or self.step.doer
 
 
 @dataclass(frozen=True)
@@ -146,15 +146,6 @@ async def _run_work(path: str) -> Any:
 async def skip_task(unit: dict[str, Any]) -> Any:
     """Marks a step as skipped in the graph, for a `reason`."""
     return Completed(name="Skipped", message=unit["reason"])
-
-
-def agent_of(step: StepPlan) -> str:
-    """Who does a step, for people."""
-    if step.kind == "skill" and step.skill:
-        return step.skill.id
-    if step.kind == "workflow" and step.workflow:
-        return step.workflow.workflow
-    return ", ".join(a.id for a in step.agents)
 
 
 async def attempt_unit(unit: Unit, context: RunContext) -> StepResult:

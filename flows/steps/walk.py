@@ -13,9 +13,9 @@ from typing import Any
 from blocks.ledger import Fenced, LedgerError
 from blocks.patience import PatienceOver
 from flows.steps.keeper import now, shown_error
-from flows.steps.parts import run_parts
+from flows.steps.parts import has_parts, run_parts
 from flows.steps.scope import Scope, StepEnd
-from flows.steps.unit import Outcome, agent_of, mark_skipped
+from flows.steps.unit import Outcome, mark_skipped
 from tasks.budget import BudgetSpent
 from tasks.failures import ending
 from workflows.core.errors import PhaselineError
@@ -158,7 +158,7 @@ async def not_started(scope: Scope, step: StepPlan, reason: str) -> StepEnd:
     """The end of a step that did not run; what an earlier attempt at the run finished stays recorded."""
     path, execution = scope.path(step), scope.execution
     if path not in execution.context.finished and path not in execution.written:
-        await execution.record(path, "", "not_started", agent=agent_of(step))
+        await execution.record(path, "", "not_started", agent=step.doer)
     end = StepEnd(step, path, "not_started", reason=reason, usage=execution.context.usage_below(path))
     scope.publish(end)
     tell(scope, end)
@@ -171,7 +171,7 @@ def tell(scope: Scope, end: StepEnd) -> None:
         "step.finished",
         {
             "step": end.path,
-            "agent": agent_of(end.step),
+            "agent": end.step.doer,
             "status": end.status,
             "reused": end.reused,
             "attempts": end.attempts,
@@ -266,8 +266,8 @@ class Walk:
         context = scope.execution.context
         key = content_key(step, scope.digests(step))
         known = context.finished.get(path)
-        if _has_parts(step) and (known is None or known.key != key):
-            context.on_event("step.started", {"step": path, "agent": agent_of(step), "attempt": 1})
+        if has_parts(step) and (known is None or known.key != key):
+            context.on_event("step.started", {"step": path, "agent": step.doer, "attempt": 1})
         if context.budgets is not None:
             await context.budgets.set_ceilings(path, step.budget)
         try:
@@ -300,7 +300,7 @@ class Walk:
             return await not_started(scope, step, error.message)
         if path not in scope.execution.written:
             await scope.execution.record(
-                path, key, kind, error=error, attempts=outcome.attempts, agent=agent_of(step)
+                path, key, kind, error=error, attempts=outcome.attempts, agent=step.doer
             )
         return StepEnd(
             step,
@@ -315,7 +315,7 @@ class Walk:
     async def _skip(self, step: StepPlan, ups: Mapping[str, StepEnd], reason: str) -> StepEnd:
         path, execution = self._scope.path(step), self._scope.execution
         state = await mark_skipped(step, path, reason, edges(ups))
-        await execution.record(path, "", "skipped", agent=agent_of(step))
+        await execution.record(path, "", "skipped", agent=step.doer)
         usage = execution.context.usage_below(path)
         return StepEnd(step, path, "skipped", state=state, reason=reason, usage=usage)
 
@@ -329,7 +329,7 @@ class Walk:
         attempts = max(execution.context.attempts.get(path, 0), 1)
         if path not in execution.written:
             write = execution.record(
-                path, "", "cancelled", attempts=attempts, started=started, agent=agent_of(step)
+                path, "", "cancelled", attempts=attempts, started=started, agent=step.doer
             )
             await asyncio.shield(asyncio.ensure_future(write))
         end = StepEnd(
@@ -343,11 +343,6 @@ class Walk:
         )
         scope.publish(end)
         tell(scope, end)
-
-
-def _has_parts(step: StepPlan) -> bool:
-    """Whether the step's own task, if it has one, only collects."""
-    return step.kind in ("panel", "workflow") or step.for_each is not None or step.repeat is not None
 
 
 def edges(ups: Mapping[str, StepEnd]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -25,6 +25,7 @@ from tasks.conversation.gates import Gates
 from tasks.conversation.journal import StepJournal
 from tasks.conversation.turns import Ask, Conversation, Notice, converse
 from tasks.doers.agent_tools import step_tools
+from tasks.doers.work import Work
 from tasks.failures import OutputRejected
 from tasks.handlers.faults import HandlerFault
 from tasks.handlers.pinned_code import Code, TooMuchData, copy_data, write_code
@@ -37,11 +38,11 @@ from tasks.outputs.stored import store_output
 from tasks.results import StepResult
 from tasks.secrets import scrub_value, without_secrets
 from tasks.tools import ToolSet
-from tasks.values import Value, render
+from tasks.values import Value
 from workflows.core.catalog.agents import hook_digest, hook_sources
 from workflows.core.catalog.prompts import enclose_text
 from workflows.core.errors import PhaselineError
-from workflows.core.plans.plan import AgentPlan, HookPlan, OutputPlan, StepPlan
+from workflows.core.plans.plan import AgentPlan, HookPlan, OutputPlan
 
 
 class HookFailed(PhaselineError):
@@ -50,100 +51,71 @@ class HookFailed(PhaselineError):
     final = True
 
 
-async def run_agent(
-    step: StepPlan,
-    agent: AgentPlan,
-    values: Mapping[str, Value],
-    extra: Mapping[str, Any],
-    context: RunContext,
-    path: str,
-    *,
-    output: OutputPlan | None = None,
-    kind: str = "",
-) -> StepResult:
-    """The agent's answer to the step's prompt, stored. Raises what `converse` raises, and storage faults.
-
-    `extra` holds item, index, previous, iteration and steps; `output` replaces the step's contract (for the
-    answers of a panel).
-    """
-    instruction = await render(step.prompt, values, context.store, extra)
-    attached = [values[n] for n in step.inputs if n in values]
-    return await answer(step, agent, instruction, attached, values, context, path, output=output, kind=kind)
+async def run_agent(work: Work) -> StepResult:
+    """The answer of the step's agent to its prompt, stored. Raises what `converse` raises, StorageError."""
+    return await answer(await prepare_task(work, work.step.agents[0]))
 
 
-async def answer(
-    step: StepPlan,
-    agent: AgentPlan,
-    instruction: str,
-    attached: Sequence[Value],
-    values: Mapping[str, Value],
-    context: RunContext,
-    path: str,
-    *,
-    output: OutputPlan | None = None,
-    kind: str = "",
-) -> StepResult:
-    """An agent's answer to a rendered instruction over documents, stored under the output's contract.
+@dataclass(frozen=True, slots=True)
+class AgentTask:
+    """What an agent is asked to do: a rendered instruction over documents, under a contract."""
+
+    work: Work
+    agent: AgentPlan
+    instruction: str
+    attached: Sequence[Value]
+    output: OutputPlan
+    kind: str = ""
+    """What its artifact is called; "" for the output's name."""
+
+
+async def prepare_task(work: Work, agent: AgentPlan, kind: str = "") -> AgentTask:
+    """The step's own prompt and inputs as an agent's task."""
+    attached = [work.values[n] for n in work.step.inputs if n in work.values]
+    return AgentTask(work, agent, await work.render(work.step.prompt), attached, work.step.output, kind)
+
+
+async def answer(task: AgentTask) -> StepResult:
+    """An agent's answer, stored under the contract of its output.
 
     A conversation that came to its end before, and comes to the same one now, is followed by another one.
     """
-    journal, contract = await journal_of(context, path), output or step.output
+    journal = await journal_of(task.work.context, task.work.path)
     while True:
         try:
-            return await _run_conversation(
-                step,
-                agent,
-                instruction,
-                attached,
-                values,
-                context,
-                path,
-                journal,
-                contract,
-                kind,
-            )
+            return await _run_conversation(task, journal)
         except PhaselineError as error:
             journal = await next_journal(journal, error) if journal is not None else None
             if journal is None:
                 raise
 
 
-async def _run_conversation(
-    step: StepPlan,
-    agent: AgentPlan,
-    instruction: str,
-    attached: Sequence[Value],
-    values: Mapping[str, Value],
-    context: RunContext,
-    path: str,
-    journal: StepJournal | None,
-    contract: OutputPlan,
-    kind: str,
-) -> StepResult:
+async def _run_conversation(task: AgentTask, journal: StepJournal | None) -> StepResult:
     """What one conversation comes to."""
     started = time.monotonic()
-    messages, tools = await _begin(step, agent, instruction, attached, values, context, path, journal)
+    agent, context, path = task.agent, task.work.context, task.work.path
+    messages, tools = await _begin(task, journal)
     connection = context.connection(agent)  # first: from here on its credential is a known secret
     gates, notice = await _make_gates(agent, context, path)
     with without_secrets(context.secrets):
         conversation = await converse(
             connection,
-            ask=_make_ask(step, context, path, gates),
+            ask=_make_ask(task.work, gates),
             notice=notice,
             model=agent.model,
             system=agent.system,
             messages=messages,
-            output=contract,
+            output=task.output,
             tools=tools,
             max_turns=agent.max_turns,
             on_event=lambda name, data: _tell(context, name, {"step": path, "agent": agent.id, **data}),
             on_spent=lambda usage, model: context.pay(path, usage, model),
             journal=journal,
         )
-    kept, accepted = await _apply_next_hook(agent, conversation, contract, context)
-    ref = await store_output(accepted.text, accepted.data, kept, context, path, kind=kind)
+    kept, accepted = await _apply_next_hook(agent, conversation, task.output, context)
+    ref = await store_output(accepted.text, accepted.data, kept, context, path, kind=task.kind)
     return StepResult(
-        step=step.id,
+        step=task.work.step.id,
         path=path,
         output=ref,
         agent=agent.id,
@@ -155,24 +127,25 @@ async def _run_conversation(
     )
 
 
-async def _begin(
-    step: StepPlan,
-    agent: AgentPlan,
-    instruction: str,
-    attached: Sequence[Value],
-    values: Mapping[str, Value],
-    context: RunContext,
-    path: str,
-    journal: StepJournal | None,
-) -> tuple[list[dict[str, Any]], ToolSet]:
+async def _begin(task: AgentTask, journal: StepJournal | None) -> tuple[list[dict[str, Any]], ToolSet]:
     """What a conversation opens with, and its tools: those it was told of when it began."""
-    blocks, cut = await message_blocks(attached, instruction, context.store)
+    work, agent, context = task.work, task.agent, task.work.context
+    blocks, cut = await message_blocks(task.attached, task.instruction, context.store)
     # Handlers may open what the step reads, whether or not it is attached to the message.
-    readable = {v.name: v for v in [*attached, *(values[n] for n in step.reads if n in values)]}
+    read = (work.values[n] for n in work.step.reads if n in work.values)
+    readable = {v.name: v for v in [*task.attached, *read]}
     earlier = journal.earlier if journal is not None else None
     continued = journal is not None and journal.begun
     offered = await step_tools(
-        step, agent, readable, attached, cut, context, path, earlier=earlier, continued=continued
+        work.step,
+        agent,
+        readable,
+        task.attached,
+        cut,
+        context,
+        work.path,
+        earlier=earlier,
+        continued=continued,
     )
     tools = ToolSet(tuple(without_known_secrets(t, context) for t in offered))
     if journal is not None:
@@ -182,10 +155,11 @@ async def _begin(
     return await _apply_create_hook(agent, [{"role": "user", "content": blocks}], context, journal), tools
 
 
-def _make_ask(step: StepPlan, context: RunContext, path: str, gates: Gates) -> Ask:
+def _make_ask(work: Work, gates: Gates) -> Ask:
     """How the step's requests are made: masked, behind its gates, for as long as its patience."""
+    context, path = work.context, work.path
     opening = _Opening(context)
-    patience = context.patience_of(step.patience)
+    patience = context.patience_of(work.step.patience)
 
     async def ask(to: ModelConnection, request: Request, on_event: OnEvent) -> Answer:
         with context.waiting_out(path, on_event) as telling:

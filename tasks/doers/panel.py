@@ -4,39 +4,36 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import replace
 
 from tasks.context import RunContext
-from tasks.doers.agent import answer
+from tasks.doers.agent import AgentTask, answer, prepare_task
+from tasks.doers.work import Work
 from tasks.outputs.stored import store_output, summary_of
 from tasks.results import StepResult, StepUsage
-from tasks.values import Value, render
-from workflows.core.plans.plan import AgentPlan, OutputPlan, StepPlan
+from tasks.values import Value
+from workflows.core.plans.plan import AgentPlan, MergePlan, OutputPlan, StepPlan
 
 
-async def merge_panel(
-    step: StepPlan,
-    answers: Sequence[StepResult],
-    values: Mapping[str, Value],
-    extra: Mapping[str, Any],
-    context: RunContext,
-    path: str,
-) -> StepResult:
+async def run_member(work: Work, agent: AgentPlan) -> StepResult:
+    """One member's answer to the panel's prompt."""
+    return await answer(await prepare_task(work, agent, kind=f"{work.step.output.name}.{agent.id}"))
+
+
+async def merge_panel(work: Work, answers: Sequence[StepResult]) -> StepResult:
     """One output out of the members' answers, in the order of the panel.
-
-    The template `merge.prompt` sees the step's `values`, and `extra` (the other steps' statuses).
 
     Markdown and text become one document with a section per member; JSON and tables become
     `{"voices": [{"agent", "name", "answer"}], "synthesis"}`. Usage is the synthesis's own.
     """
     started = time.monotonic()
+    step, context, path = work.step, work.context, work.path
     names = {a.id: a.name for a in step.agents}
     voices = [Value(f"answer_{i + 1}", ref=a.output) for i, a in enumerate(answers)]
     merge = step.merge
     synthesis = None
     if merge is not None and merge.agent is not None:
-        instruction = await render(merge.prompt, values, context.store, extra)
-        synthesis = await _synthesize(step, merge.agent, instruction, voices, answers, names, context, path)
+        synthesis = await _synthesize(work, merge, merge.agent, voices, answers)
     if step.output.type in ("json", "table"):
         data = [
             {"agent": a.agent, "name": names[a.agent], "answer": await v.data(context.store)}
@@ -64,30 +61,16 @@ async def merge_panel(
 
 
 async def _synthesize(
-    step: StepPlan,
-    agent: AgentPlan,
-    prompt: str,
-    voices: Sequence[Value],
-    answers: Sequence[StepResult],
-    names: Mapping[str, str],
-    context: RunContext,
-    path: str,
+    work: Work, merge: MergePlan, agent: AgentPlan, voices: Sequence[Value], answers: Sequence[StepResult]
 ) -> tuple[str, StepResult]:
+    prompt, names = await work.render(merge.prompt), {a.id: a.name for a in work.step.agents}
     who = "\n".join(f"- {v.name}: {names[a.agent]} ({a.agent})" for v, a in zip(voices, answers, strict=True))
     instruction = f"{prompt}\n\nThe voices:\n{who}"
-    result = await answer(
-        step,
-        agent,
-        instruction,
-        voices,
-        {},
-        context,
-        path,
-        output=OutputPlan(name=step.output.name, type="markdown"),
-        kind="synthesis",
-    )
+    output = OutputPlan(name=work.step.output.name, type="markdown")
+    alone = replace(work, values={})  # what the members read is not at hand, only what they say
+    result = await answer(AgentTask(alone, agent, instruction, voices, output, "synthesis"))
     assert result.output is not None
-    return (await context.store.get(result.output)).decode(), result
+    return (await work.context.store.get(result.output)).decode(), result
 
 
 async def _write_report(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import Any
 
 from blocks.boundaries import reach_boundary
@@ -12,6 +11,7 @@ from blocks.ledger.waits.documents import shown_time
 from blocks.ledger.waits.forms import UnfitForm, checked_form
 from blocks.ledger.waits.tally import counting_votes
 from tasks.context import RunContext
+from tasks.doers.work import Work
 from tasks.durable import Durable
 from tasks.effects.deciders import address_question, deadline_in, length_of
 from tasks.effects.waits import by_timeout, undecided_fault
@@ -20,7 +20,6 @@ from tasks.outputs.stored import store_output
 from tasks.results import StepResult
 from tasks.secrets import scrub_text, scrub_value
 from tasks.tools import Tool, ToolError, ToolResult, among_equal
-from tasks.values import Value, render
 from tasks.waiting import Waiting
 from workflows.core.plans.plan import DecidersPlan, StepPlan
 from workflows.core.refs import digest
@@ -33,19 +32,18 @@ class Unanswered(StepFailed):
     final = True
 
 
-async def run_approval(
-    step: StepPlan, values: Mapping[str, Value], extra: Mapping[str, Any], context: RunContext, path: str
-) -> StepResult:
+async def run_approval(work: Work) -> StepResult:
     """The people's decision as the step's output. Raises Waiting while there is none, Unanswered."""
+    step, context, path = work.step, work.context, work.path
     plan = step.approval
     assert plan is not None
-    evidence = [v.ref.model_dump(mode="json") for n in step.inputs if (v := values.get(n)) and v.ref]
+    evidence = [v.ref.model_dump(mode="json") for n in step.inputs if (v := work.values.get(n)) and v.ref]
     start = WaitStart(
         run_id=context.run_id,
         step_path=path,
         wait_key=_attempt_key(context, path),
         kind="approval",
-        ask=scrub_text(await render(plan.ask, values, context.store, extra), context.secrets),
+        ask=scrub_text(await work.render(plan.ask), context.secrets),
         form=plan.form or {"type": "object", "properties": {}},
         evidence=evidence,
     )
@@ -54,13 +52,12 @@ async def run_approval(
     )
 
 
-async def run_await_event(
-    step: StepPlan, values: Mapping[str, Value], extra: Mapping[str, Any], context: RunContext, path: str
-) -> StepResult:
+async def run_await_event(work: Work) -> StepResult:
     """The event's payload as the step's output. Raises Waiting before it came, Unanswered, StepFailed."""
+    step, context, path = work.step, work.context, work.path
     plan = step.await_event
     assert plan is not None
-    key = (await render(plan.key, values, context.store, extra)).strip() if plan.key else ""
+    key = (await work.render(plan.key)).strip() if plan.key else ""
     if plan.key and not key:  # without a key any event of the type would do
         raise StepFailed("the key of the event it awaits is empty", "see what `await_event.key` reads")
     start = WaitStart(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -15,6 +14,7 @@ from pydantic import ValidationError
 from tasks.context import INLINE_BYTES, RunContext
 from tasks.doers.planned_call import PlannedCall
 from tasks.doers.skill_arguments import WrongArguments, fill_arguments, problems_of
+from tasks.doers.work import Work
 from tasks.effects.earlier_work import EarlierWork, done_by
 from tasks.effects.rows import cut_off
 from tasks.effects.tools import gate_of
@@ -23,18 +23,16 @@ from tasks.outputs.contract import Contract, Rejected
 from tasks.outputs.stored import store_output
 from tasks.results import StepResult
 from tasks.tools import ToolResult
-from tasks.values import Value
 from workflows.core.plans.plan import StepPlan
 from workflows.core.refs import Ref
 
 
-async def run_skill(
-    step: StepPlan, values: Mapping[str, Value], extra: Mapping[str, Any], context: RunContext, path: str
-) -> StepResult:
+async def run_skill(work: Work) -> StepResult:
     """Calls the step's handler and stores its result. Raises HandlerFault, WrongArguments, OutputRejected."""
+    step, values, context = work.step, work.values, work.context
     assert step.skill is not None and step.handler is not None
     started = time.monotonic()
-    arguments = await fill_arguments(step.handler, step.args, values, extra, context)
+    arguments = await fill_arguments(step.handler, step.args, values, work.names, context)
     try:
         problems = await problems_of(step.handler, arguments, values)
     except ValueError as fault:
@@ -43,14 +41,14 @@ async def run_skill(
         raise WrongArguments(
             f"{step.handler.handler}: " + "; ".join(problems), f"mend `args` of the step '{step.id}'"
         )
-    result = await _perform_call(step, arguments, values, context, path)
+    result = await _perform_call(work, arguments)
     # In a thread: a large result takes its time, and the step's timeout must fire meanwhile.
     await asyncio.to_thread(_accept, step, result)
     text = result if isinstance(result, str) else json.dumps(result, ensure_ascii=False, indent=2)
-    ref = await store_output(text, result, step.output, context, path)
+    ref = await store_output(text, result, step.output, context, work.path)
     return StepResult(
         step=step.id,
-        path=path,
+        path=work.path,
         output=ref,
         agent=step.skill.id,
         offline=context.offline,
@@ -58,14 +56,13 @@ async def run_skill(
     )
 
 
-async def _perform_call(
-    step: StepPlan, arguments: dict[str, Any], values: Mapping[str, Value], context: RunContext, path: str
-) -> Any:
+async def _perform_call(work: Work, arguments: dict[str, Any]) -> Any:
     """The handler's result; one that acts is called through the effect gate, so that it acts once."""
+    step, context, path = work.step, work.context, work.path
     skill, handler = step.skill, step.handler
     assert skill is not None and handler is not None
     cure = f"mend `args` of the step '{step.id}'"
-    call = PlannedCall(skill, handler, step.args, arguments, values, context, cure)
+    call = PlannedCall(skill, handler, step.args, arguments, work.values, context, cure)
     if handler.effect == "none" or context.durable is None:
         return await call.run()
     # Whatever was done by other arguments: the step's definition, or what it reads, was another one then.
@@ -96,7 +93,7 @@ async def _perform_call(
         key_fields=step.effect_key,
         people=step.people,
     )
-    return await _read_result(done, step, context, path)
+    return await _read_result(done, work)
 
 
 async def _store_large(result: ToolResult, name: str, context: RunContext, path: str) -> ToolResult:
@@ -110,11 +107,12 @@ async def _store_large(result: ToolResult, name: str, context: RunContext, path:
     return replace(result, content=json.dumps({"ref": ref.model_dump(mode="json")}))
 
 
-async def _read_result(done: ToolResult, step: StepPlan, context: RunContext, path: str) -> Any:
+async def _read_result(done: ToolResult, work: Work) -> Any:
     """A recorded result; an outcome that a person told is text."""
+    context = work.context
     text = done.content if isinstance(done.content, str) else json.dumps(done.content, ensure_ascii=False)
     if done.is_error:
-        raise StepFailed(text, f"see what happened: phaseline show, then resume or change '{step.id}'")
+        raise StepFailed(text, f"see what happened: phaseline show, then resume or change '{work.step.id}'")
     try:
         kept = json.loads(text)
     except (ValueError, RecursionError):
@@ -122,7 +120,7 @@ async def _read_result(done: ToolResult, step: StepPlan, context: RunContext, pa
             raise StepFailed(
                 "it was done, and its result could not be stored then: only the beginning is known",
                 "look there at what it did; done once more, which acts again: "
-                f"phaseline resume {context.run_id} --from {path.split('/')[0]} --repeat-effects",
+                f"phaseline resume {context.run_id} --from {work.path.split('/')[0]} --repeat-effects",
             ) from None
         return text
     if isinstance(kept, dict) and set(kept) == {"ref"}:

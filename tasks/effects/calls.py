@@ -8,9 +8,9 @@ from functools import cached_property
 from typing import Any, Literal
 
 from tasks.tools import Effect, ToolError
-from workflows.core.cut_text import cut
 from workflows.core.plans.plan import DecidersPlan
 from workflows.core.refs import digest
+from workflows.core.text.cut_text import cut
 
 Kind = Literal["tool", "mcp", "http", "webhook"]
 """Who makes the call: a skill's handler, an MCP server, the HTTP tool, a webhook."""

@@ -14,7 +14,7 @@ import math
 import re
 from typing import Any
 
-from workflows.core.cut_text import cut
+from workflows.core.text.cut_text import cut
 from workflows.core.text.markdown_tables import is_rule, row_cells
 
 _STRING = re.compile(r'"[^"\\\x00-\x1f]*+(?:\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4})[^"\\\x00-\x1f]*+)*+"')

@@ -24,9 +24,9 @@ from tasks.outputs.answer_data import (
     markdown_rows,
 )
 from tasks.outputs.schema_dialect import Inexpressible, loses, strict_schema
-from workflows.core.cut_text import cut
 from workflows.core.errors import UsageError
 from workflows.core.plans.plan import OutputPlan
+from workflows.core.text.cut_text import cut
 from workflows.core.text.fences import fenced_blocks
 
 Rule = Callable[[Any], Sequence[str]]

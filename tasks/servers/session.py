@@ -23,9 +23,9 @@ from tasks.secrets import Secrets, scrub_text, scrub_value
 from tasks.servers.attempts import ANSWER_BYTES, ATTEMPT, Attempt, WatchedHttp, plain_http, watch_transport
 from tasks.servers.stdio import StdioServer
 from tasks.tools import ToolError
-from workflows.core.cut_text import cut
 from workflows.core.errors import PhaselineError
 from workflows.core.models.agent import McpServer
+from workflows.core.text.cut_text import cut
 
 CALL_SECONDS = 60.0
 """Of one call when the server's entry has no `timeout`."""

@@ -25,8 +25,8 @@ from mcp.shared.message import SessionMessage
 from blocks.process.privacy import WITHIN_RUN
 from tasks.process_keeper import kill_escaped
 from tasks.servers.attempts import ANSWER_BYTES
-from workflows.core.cut_text import MARK, cut_before
 from workflows.core.models.agent import McpServer
+from workflows.core.text.cut_text import MARK, cut_before
 
 GRACE = 2.0
 """Seconds a server has after the end of its input, and again after a SIGTERM."""

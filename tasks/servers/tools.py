@@ -16,12 +16,12 @@ from tasks.effects.tools import ActingTool
 from tasks.effects.waits import by_timeout
 from tasks.secrets import scrub_text, scrub_value
 from tasks.tools import Effect, ToolError, ToolResult
-from workflows.core.cut_text import cut
 from workflows.core.errors import UsageError, did_you_mean
 from workflows.core.permissions.grants import Grants
 from workflows.core.permissions.ruling import Allowed
 from workflows.core.plans.plan import AgentPlan, ServerPlan, ToolRulePlan
 from workflows.core.refs import digest
+from workflows.core.text.cut_text import cut
 from workflows.core.tools.names import rule_names, served_name
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import socket
 from typing import TYPE_CHECKING
 
 from tasks.effects.calls import NotPerformed
-from workflows.core.cut_text import cut
+from workflows.core.text.cut_text import cut
 
 if TYPE_CHECKING:
     import httpx2

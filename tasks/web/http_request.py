@@ -15,9 +15,9 @@ from tasks.effects.tools import ActingTool
 from tasks.tools import Effect, ToolError, ToolResult
 from tasks.web.addresses import at_address, public_addresses
 from tasks.web.answers import body_of, exchange, judge, text_of
-from workflows.core.cut_text import cut
 from workflows.core.permissions.grants import Grants
 from workflows.core.permissions.ruling import Denied
+from workflows.core.text.cut_text import cut
 from workflows.core.tools.built_in.http_request import HTTP_REQUEST, METHOD_EFFECTS
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from typing import Any
 
 from blocks.storage.artifacts import ArtifactStore
 from tasks.context import RunContext
-from tasks.doers.agent import run_agent
-from tasks.doers.skill import run_skill
+from tasks.doers.registry import DOERS
+from tasks.doers.work import Work
 from tasks.results import StepResult
 from tasks.values import Value
 from tests.support.catalogs import compiled, make_catalog
@@ -71,10 +71,7 @@ class Desk:
                 on_event=lambda name, data: self.events.append((name, data)),
             )
             try:
-                if step.kind == "skill":
-                    result = await run_skill(step, values, {}, context, step.id)
-                else:
-                    result = await run_agent(step, step.agents[0], values, {}, context, step.id)
+                result = await DOERS[step.kind](Work(step, step.id, values, {}, context))
                 assert result.output is not None
                 return Done(result, (await self.store.get(result.output)).decode(), self.events)
             finally:

@@ -20,11 +20,11 @@ from workflows.core.check.catalog import check_workflow
 from workflows.core.compile.compiler import compile_workflow, examine
 from workflows.core.compile.edges import find_cycle, order_steps, upstream
 from workflows.core.compile.inputs import bind_inputs, coerce
-from workflows.core.compile.output_schemas import check_schema
 from workflows.core.errors import UsageError
 from workflows.core.models.workflow import NOT_YET
 from workflows.core.plans.plan import InputPlan, Plan
 from workflows.core.read.findings import Findings
+from workflows.core.read.output_schemas import check_schema
 from workflows.core.read.source import Source
 
 

@@ -33,6 +33,7 @@ from workflows.core.plans.plan import (
     StepPlan,
     ToolRulePlan,
     UndoPlan,
+    WorkPlan,
 )
 
 LIMIT = "a limit: what was paid for stays paid for when it is raised"
@@ -81,6 +82,7 @@ EXCLUDED = {
     "agents.servers.server.timeout": LIMIT,
     "agents.tool_rules.people": PEOPLE,
     "agents.tool_rules.people.*": PEOPLE,
+    "work.doer": SHOWN,
     # Of what is asked of people.
     "approval.assignees": PEOPLE,
     "approval.[dqeo]*": PEOPLE,
@@ -237,6 +239,7 @@ SAMPLES = (
         }
     ),
     STEP.model_copy(update={"await_event": AwaitEventPlan(type="paid", key="k", deadline=9.0)}),
+    STEP.model_copy(update={"work": WorkPlan(doer="server.tool", facts={"a": 1})}),
 )
 """Steps in which everything is said, so that it can be said otherwise. No workflow compiles to the first."""
 

@@ -26,6 +26,7 @@ ORDER = (
     "workflows.core.tools",
     "workflows.core.permissions",
     "workflows.core.catalog",
+    "workflows.core.doers",
     "workflows.core.compile",
     "workflows.core.routing",
     "workflows.core.check",

@@ -13,8 +13,8 @@ import pytest
 
 from blocks.secrecy.secrets import is_secret, url_without_password
 from tasks.secrets import known_secrets, scrub_body, scrub_error, scrub_text, scrub_value, without_secret
-from workflows.core.cut_text import cut, cut_before
 from workflows.core.errors import PhaselineError
+from workflows.core.text.cut_text import cut, cut_before
 
 ENVIRON = {
     "ANTHROPIC_API_KEY": "sk-ant-1234567890",

@@ -21,7 +21,7 @@ from blocks.ledger.tables.errors import LedgerError
 from blocks.ledger.tables.records import Document, Lease
 from blocks.ledger.tables.rows import clock, this_run
 from blocks.ledger.tables.schema import event, run
-from workflows.core.cut_text import cut
+from workflows.core.text.cut_text import cut
 
 Entry = tuple[str, str, Document]
 """An event's name, the path of its step ("" for one of the whole run), its data (at most 64 KB as JSON)."""

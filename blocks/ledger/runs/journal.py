@@ -20,7 +20,7 @@ from blocks.ledger.tables.columns import RUN_LIMIT, checked_path, from_text, pla
 from blocks.ledger.tables.errors import LedgerAway, LedgerError
 from blocks.ledger.tables.records import Document, Lease
 from blocks.ledger.tables.schema import turn
-from workflows.core.cut_text import cut
+from workflows.core.text.cut_text import cut
 
 _PART = re.compile(r"answer|tool:[0-9]{1,9}|input:.{1,200}")
 _KINDS = ("answer", "input", "tool")

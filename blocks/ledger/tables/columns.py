@@ -8,7 +8,7 @@ from typing import Any
 
 from blocks.ledger.tables.errors import LedgerError
 from blocks.secrecy import secrets
-from workflows.core.cut_text import cut
+from workflows.core.text.cut_text import cut
 
 STEP_LIMIT = 64 * 1024
 RUN_LIMIT = 1024 * 1024

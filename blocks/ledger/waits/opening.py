@@ -27,9 +27,9 @@ from blocks.ledger.waits.rows import (
     tell,
 )
 from blocks.ledger.waits.signals import take_signal
-from workflows.core.cut_text import cut
 from workflows.core.errors import UsageError, did_you_mean
 from workflows.core.refs import digest
+from workflows.core.text.cut_text import cut
 
 _KINDS = get_args(WaitKind)
 _TIMEOUTS = ("approve", "reject", "fail", "escalate")

@@ -16,9 +16,9 @@ from blocks.ledger.tables.schema import vote
 from blocks.ledger.waits.forms import UnfitAnswer, check_answer
 from blocks.ledger.waits.rows import WaitRow, change, clock, lock_wait, shown_time, tell
 from blocks.ledger.waits.tally import counting_votes, first_proposal, outcome
-from workflows.core.cut_text import cut
 from workflows.core.errors import UsageError, did_you_mean
 from workflows.core.refs import digest
+from workflows.core.text.cut_text import cut
 
 _VOTER_LENGTH = 200
 _NOTE_LENGTH = 4000

@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from workflows.core.cut_text import cut
 from workflows.core.errors import shown_path
 from workflows.core.models.agent import Agent, AgentFile, Manifest, Model, Prompt, ToolsConfig
 from workflows.core.models.written import Written
@@ -17,6 +16,7 @@ from workflows.core.read.findings import Findings, find_files, has_entry, is_fil
 from workflows.core.read.source import Key, Source
 from workflows.core.read.validation import read_model
 from workflows.core.refs import digest, digest_bytes
+from workflows.core.text.cut_text import cut
 from workflows.core.tools.rules import check_endpoints, check_tools
 
 MAX_TEXT = 20_000

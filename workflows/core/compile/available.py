@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
+from workflows.core.doers.registry import available_keys
 from workflows.core.models.workflow import NOT_YET, Step, Workflow
 from workflows.core.read.findings import Findings
 from workflows.core.read.source import Key, Source
@@ -22,7 +23,7 @@ def _unavailable_keys(workflow: Workflow, steps: Iterable[tuple[Key, Step]]) -> 
         if getattr(workflow, key) is not None:
             yield (key,), key
     for at, step in steps:
-        for key in NOT_YET["step"]:
+        for key in (key for key in NOT_YET["step"] if key not in available_keys()):
             if getattr(step, key) not in (None, ()):
                 yield (*at, key), key
         for key in NOT_YET["undo"] if step.undo is not None else ():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from workflows.core.doers.registry import written_doers
 from workflows.core.models.workflow import Budget, Step
 from workflows.core.plans.plan import AgentPlan, BudgetPlan, StepPlan
 from workflows.core.read.findings import Findings
@@ -27,12 +28,14 @@ def check_budget(source: Source, place: Key, written: Budget | None, findings: F
 def check_step_budget(source: Source, at: Key, step: Step, whole: Budget | None, findings: Findings) -> None:
     """Records a step's budget that can have no effect."""
     written, place = step.budget, (*at, "budget")
-    if written is None or step.doers in (("approval",), ("await_event",)):
+    doers = written_doers(step)
+    if written is None or any(doer.waits for doer in doers):
         return
     check_budget(source, place, written, findings)
-    for name in _MODEL_ONLY if step.doers == ("skill",) else ():
+    alone = next((doer.key for doer in doers if len(doers) == 1 and doer.works_alone), "")
+    for name in _MODEL_ONLY if alone else ():
         if getattr(written, name) is not None:
-            message = f"`{name}` does nothing beside `skill`: no model takes part"
+            message = f"`{name}` does nothing beside `{alone}`: no model takes part"
             findings.error(source, (*place, name), message, "use `time`, or remove it", of_key=True)
     for name, limit in (whole.model_dump(exclude_none=True) if whole else {}).items():
         own = getattr(written, name)
@@ -77,9 +80,7 @@ def warn_unpriced(
 
 
 def _agents(step: StepPlan) -> Iterator[AgentPlan]:
-    yield from step.agents
-    if step.merge is not None and step.merge.agent is not None:
-        yield step.merge.agent
+    yield from step.staff
     if step.workflow is not None:
         for inner in (*step.workflow.steps, *step.workflow.finally_):
             yield from _agents(inner)

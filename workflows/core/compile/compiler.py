@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from workflows.core.catalog.contents import Catalog, WorkflowFile
 from workflows.core.catalog.deciders import check_step_people
-from workflows.core.catalog.prompts import default_instruction, merge_instruction
+from workflows.core.catalog.prompts import default_instruction
 from workflows.core.compile.available import check_available
 from workflows.core.compile.bindings import Binder
 from workflows.core.compile.budgets import (
@@ -34,27 +34,29 @@ from workflows.core.compile.edges import (
 from workflows.core.compile.effects import check_effect_key
 from workflows.core.compile.inputs import compile_inputs
 from workflows.core.compile.names import NameScope, step_names
-from workflows.core.compile.output_schemas import check_schema
-from workflows.core.compile.people import check_condition, check_end, check_wait, guards, wait_fields
+from workflows.core.compile.people import check_condition, check_doer, check_end, guards
 from workflows.core.compile.shapes import check_shape
 from workflows.core.compile.shared import check_shared
 from workflows.core.compile.undo import undo_plan
+from workflows.core.doers.kind import Doer
+from workflows.core.doers.registry import written_doers
 from workflows.core.errors import InvalidDefinition
-from workflows.core.models.workflow import NOT_YET, Output, Step, Workflow
+from workflows.core.models.workflow import Output, Step, Workflow
 from workflows.core.models.written import plain
 from workflows.core.plans.plan import (
     AgentPlan,
     ForEachPlan,
-    MergePlan,
+    HandlerPlan,
     OutputPlan,
     Plan,
     RepeatPlan,
     RetryPlan,
+    SkillPlan,
     StepPlan,
 )
 from workflows.core.read.findings import Findings
+from workflows.core.read.output_schemas import check_schema
 from workflows.core.read.source import Key, Source
-from workflows.core.step_paths import member
 from workflows.core.tools.rules import deciders_plan
 
 Placed = tuple[Key, Step]
@@ -157,7 +159,7 @@ class _Compilation:
         """Keys that do not go together, in every step."""
         for at, step in (*main, *last):
             check_shape(self.source, at, step, self.findings)
-            check_wait(self.source, at, step, self.catalog, self.findings, last=at[0] == "finally")
+            check_doer(self.source, at, step, self.catalog, self.findings, last=at[0] == "finally")
             check_step_budget(self.source, at, step, self.workflow.budget, self.findings)
             if step.approval is not None:
                 self.approvals[step.id] = output_name(step)
@@ -221,22 +223,23 @@ class _Compilation:
     ) -> StepPlan | None:
         if len(step.doers) != 1:
             return None
-        output = self._plan_output(at, step)
+        doer = next(iter(written_doers(step)), None)
+        output = self._plan_output(at, step, doer)
         scope = replace(known, upstream=before.get(step.id, frozenset()), own_output=output.name)
         prompt = step.prompt or ""
-        if not prompt and (step.agent or step.agents):
+        if not prompt and doer is not None and doer.asks_model:
             prompt = default_instruction(step.name or step.id, step.description, output.name, output.type)
         reads = step_names(step, at, scope, self.findings)
-        if step.doers[0] in NOT_YET["step"]:
-            return None
-        fields = self._plan_doer(at, step, scope)
+        if doer is None:
+            return None  # told where keys are checked that are not available yet
+        fields = doer.plan(_StepPlanner(self, at, step, scope))
         reads = tuple(dict.fromkeys((*reads, *documents(step, fields.get("handler")))))
         plan = StepPlan(
+            kind=doer.kind,
             prompt=prompt,
             reads=reads,
             depends_on=depends_on,
             output=output,
-            merge=self._plan_merge(at, step),
             undo=undo_plan(self.binder, at, step, scope, reads, self.findings),
             guards=guards(step, depends_on, self.approvals),
             **_own_fields(step),
@@ -252,60 +255,14 @@ class _Compilation:
         if at[0] == "finally":
             check_end(self.source, at, plan, self.findings)
 
-    def _plan_doer(self, at: Key, step: Step, scope: NameScope) -> dict[str, Any]:
-        if step.agent is not None:
-            agent = self.binder.agent(step.agent, (*at, "agent"), step, at)
-            return {"kind": "agent", "agents": self._fit_agents(at, (agent,) if agent else ())}
-        if step.agents is not None:
-            return {"kind": "panel", "agents": self._fit_agents(at, tuple(self._plan_members(at, step)))}
-        if step.workflow is not None:
-            return {"kind": "workflow", "workflow": self._plan_nested(at, step, scope)}
-        if step.approval is not None or step.await_event is not None:
-            return wait_fields(step)
-        calls = Calls(self.binder, self.findings, lambda name, place: scope.check(name, place, self.findings))
-        found = calls.handler(at, step)
-        return {"kind": "skill", **({"skill": found[0], "handler": found[1]} if found else {})}
-
-    def _fit_agents(self, at: Key, agents: tuple[AgentPlan, ...]) -> tuple[AgentPlan, ...]:
-        """Agents as they work there: a step of `finally` may not wait, so that nobody is asked by it."""
-        return tuple(self._silence_agent(a) for a in agents) if at[0] == "finally" else agents
-
-    def _silence_agent(self, agent: AgentPlan) -> AgentPlan:
+    def silence_agent(self, agent: AgentPlan) -> AgentPlan:
+        """The agent without the tool that asks people."""
         if not agent.ask_person:
             return agent
         return self.silent.setdefault(id(agent), agent.model_copy(update={"ask_person": False}))
 
-    def _plan_members(self, at: Key, step: Step) -> Iterator[Any]:
-        panel = step.agents or ()
-        named: dict[str, str] = {}
-        seen: set[str] = set()
-        for index, agent_id in enumerate(panel):
-            place = (*at, "agents", index)
-            same = named.setdefault(member("", agent_id), agent_id)
-            if agent_id in seen:
-                self.findings.error(self.source, place, f"'{agent_id}' is twice in the panel", "name it once")
-                continue
-            seen.add(agent_id)
-            if same != agent_id:
-                message = f"'{agent_id}' and '{same}' are one part of the panel: '/' counts as '.'"
-                self.findings.error(self.source, place, message, "rename one of the agents")
-                continue
-            agent = self.binder.agent(agent_id, place, step, at, panel=panel)
-            if agent is not None:
-                yield agent
-
-    def _plan_merge(self, at: Key, step: Step) -> MergePlan | None:
-        if step.agents is None:
-            return None
-        if step.merge is None or step.merge.agent is None:
-            return MergePlan()
-        bare = step.model_copy(update={"skills": ()})
-        agent = self.binder.agent(step.merge.agent, (*at, "merge", "agent"), bare, at)
-        agent = self._silence_agent(agent) if agent else None
-        return MergePlan(agent=agent, prompt=merge_instruction(step.name or step.id, step.merge.prompt))
-
-    def _plan_nested(self, at: Key, step: Step, scope: NameScope) -> Plan | None:
-        name = step.workflow or ""
+    def plan_nested(self, name: str, at: Key, step: Step, scope: NameScope) -> Plan | None:
+        """The plan of a workflow that is one step of this one; None with what is wrong recorded."""
         place = (*at, "workflow")
         file = self.catalog.workflows.get(name)
         if file is None:
@@ -342,21 +299,60 @@ class _Compilation:
         check_inputs(self.source, at, step.args, plan, self.findings, scope.secrets)
         return plan
 
-    def _plan_output(self, at: Key, step: Step) -> OutputPlan:
+    def _plan_output(self, at: Key, step: Step, doer: Doer | None) -> OutputPlan:
         written = step.output
         if written.schema_ is not None:
             check_schema(self.source, (*at, "output", "schema"), written.schema_, self.findings)
         return OutputPlan(
             name=output_name(step),
-            type=written.type or _default_type(step, written),
+            type=written.type or _default_type(doer, written),
             schema_=plain(written.schema_),
             repair=written.repair,
         )
 
 
-def _default_type(step: Step, output: Output) -> Any:
-    data = step.skill or step.workflow or step.approval or step.await_event
-    return "json" if output.schema_ is not None or data else "markdown"
+@dataclass(frozen=True)
+class _StepPlanner:
+    """What the doer of one step plans its work with."""
+
+    compilation: _Compilation
+    at: Key
+    step: Step
+    scope: NameScope
+
+    @property
+    def source(self) -> Source:
+        return self.compilation.source
+
+    @property
+    def findings(self) -> Findings:
+        return self.compilation.findings
+
+    def bind_agent(self, agent_id: str, place: Key, panel: tuple[str, ...] = ()) -> AgentPlan | None:
+        agent = self.compilation.binder.agent(agent_id, place, self.step, self.at, panel=panel)
+        # A step of `finally` may not wait, so that nobody is asked by it.
+        silent = agent is not None and self.at[0] == "finally"
+        return self.compilation.silence_agent(agent) if agent and silent else agent
+
+    def bind_merger(self, agent_id: str, place: Key) -> AgentPlan | None:
+        bare = self.step.model_copy(update={"skills": ()})
+        agent = self.compilation.binder.agent(agent_id, place, bare, self.at)
+        return self.compilation.silence_agent(agent) if agent else None
+
+    def find_handler(self) -> tuple[SkillPlan, HandlerPlan] | None:
+        def check_name(name: str, place: Key) -> object:
+            return self.scope.check(name, place, self.findings)
+
+        return Calls(self.compilation.binder, self.findings, check_name).handler(self.at, self.step)
+
+    def compile_workflow(self, name: str) -> Plan | None:
+        return self.compilation.plan_nested(name, self.at, self.step, self.scope)
+
+
+def _default_type(doer: Doer | None, output: Output) -> Any:
+    if output.schema_ is not None or doer is None:
+        return "json" if output.schema_ is not None else "markdown"
+    return doer.output_type
 
 
 def _condition(step: Step) -> str | None:

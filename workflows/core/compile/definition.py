@@ -40,9 +40,14 @@ def definition(plan: StepPlan, known: dict[int, str] | None = None) -> str:
 
 
 def _question_facts(plan: StepPlan) -> dict[str, Any]:
-    """What a wait is about; who is asked, and until when, is not part of the question."""
+    """What a wait is about, or what another kind of doer does.
+
+    Who is asked, and until when, is not part of the question.
+    """
     if plan.approval is not None:
         return {"approval": {"ask": plan.approval.ask, "form": plan.approval.form}}
+    if plan.work is not None:
+        return {"work": plan.work.facts}
     if plan.await_event is not None:
         return {"await_event": {"type": plan.await_event.type, "key": plan.await_event.key}}
     return {}

@@ -15,8 +15,7 @@ def find_acts(step: StepPlan) -> Iterator[tuple[str, str]]:
     """What may act outside, and how to say that it does not: (description, cure), empty for a pure step."""
     if step.skill is not None and step.handler is not None:
         yield from _handlers(step.skill, step.handler.handler)
-    merging = (step.merge.agent,) if step.merge is not None and step.merge.agent is not None else ()
-    for agent in (*step.agents, *merging):
+    for agent in step.staff:
         yield from _agent(agent)
     if step.workflow is not None:
         for inner in (*step.workflow.steps, *step.workflow.finally_):

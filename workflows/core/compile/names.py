@@ -8,6 +8,7 @@ from itertools import chain
 from typing import Any
 
 from workflows.core.compile.edges import as_written, shown_id
+from workflows.core.doers.registry import written_doers
 from workflows.core.expressions.templates import Expression, ExpressionError, Template, lone_expression
 from workflows.core.models.workflow import Step
 from workflows.core.read.findings import Findings
@@ -145,10 +146,9 @@ def _sources(step: Step, at: Key) -> Iterator[tuple[Key, str, bool, bool]]:
         yield (*at, "prompt"), step.prompt, False, True
     if step.merge is not None and step.merge.prompt:
         yield (*at, "merge", "prompt"), step.merge.prompt, False, True
-    if step.approval is not None:
-        yield (*at, "approval", "ask"), step.approval.ask, False, True
-    if step.await_event is not None:
-        yield (*at, "await_event", "key"), step.await_event.key, False, True
+    for doer in written_doers(step):
+        for name, text in doer.templates(step):
+            yield (*at, doer.key, name), text, False, True
     for place, text in templates((*at, "args"), step.args):
         yield place, text, False, True
 

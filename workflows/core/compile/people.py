@@ -1,18 +1,14 @@
-"""Steps that wait for people or an outside system: what is wrong with them, their plans, what follows."""
+"""Steps that wait for people or an outside system: what is wrong beside them, and what follows."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from workflows.core.catalog.contents import Catalog
-from workflows.core.catalog.deciders import check_asked, check_deadline
-from workflows.core.compile.output_schemas import SCHEMA_TYPES, check_schema
+from workflows.core.doers.registry import written_doers
 from workflows.core.expressions.templates import Expression, ExpressionError
-from workflows.core.models.people import Approval, AwaitEvent
 from workflows.core.models.workflow import NOT_YET, Step
-from workflows.core.models.written import plain
-from workflows.core.plans.plan import ApprovalPlan, AwaitEventPlan, StepPlan
+from workflows.core.plans.plan import StepPlan
 from workflows.core.read.findings import Findings
 from workflows.core.read.source import Key, Source
 
@@ -38,26 +34,22 @@ _SHAPES = {
     "approval": "{approved, data, votes, by_timeout}; the form says what `data` holds",
     "await_event": "{payload, event_id, by_timeout}",
 }
-_HOLDS_FIELDS = ("properties", "$ref", "allOf", "anyOf", "oneOf", "patternProperties", "additionalProperties")
-_EXAMPLE = "write it as {type: object, required: [amount], properties: {amount: {type: number}}}"
 
 
-def check_wait(
+def check_doer(
     source: Source, at: Key, step: Step, catalog: Catalog, findings: Findings, *, last: bool
 ) -> None:
-    """Records what is wrong with an approval or a wait for an event; `last` means a step of `finally`."""
+    """Records what is wrong with what a step says of its doer; `last` means a step of `finally`."""
     if len(step.doers) != 1:
         return
-    doer, place = step.doers[0], (*at, step.doers[0])
-    if step.approval is not None:
-        _check_approval(source, place, step.approval, catalog, findings)
-    elif step.await_event is not None:
-        _check_event(source, place, step.await_event, findings)
-    else:
-        return
-    _check_beside(source, at, step, doer, findings)
-    if last:
-        _cannot_wait(source, place, findings)
+    for doer in written_doers(step):
+        place = (*at, doer.key)
+        if doer.check is not None:
+            doer.check(source, place, step, catalog, findings)
+        if doer.waits:
+            _check_beside(source, at, step, doer.key, findings)
+        if doer.waits and last:
+            _cannot_wait(source, place, findings)
 
 
 def check_end(source: Source, at: Key, plan: StepPlan, findings: Findings) -> None:
@@ -83,7 +75,7 @@ def find_questions(step: StepPlan) -> Iterator[tuple[str, str]]:
         if agent.ask_person:
             yield f"{agent.id} may ask a person", "give the step an agent without `ask_person`"
     for inner in (*step.workflow.steps, *step.workflow.finally_) if step.workflow is not None else ():
-        if inner.kind in ("approval", "await_event"):
+        if inner.wait is not None:
             yield f"its step '{inner.id}' waits for an answer", ""
         yield from find_questions(inner)
 
@@ -107,60 +99,7 @@ def _check_beside(source: Source, at: Key, step: Step, doer: str, findings: Find
         findings.error(source, (*at, name), message, cure, of_key=True)
 
 
-# --- what is asked, and of whom ------------------------------------------------------------------------
-
-
-def _check_approval(
-    source: Source, place: Key, written: Approval, catalog: Catalog, findings: Findings
-) -> None:
-    if not written.ask.strip():
-        findings.error(source, (*place, "ask"), "nothing is asked", "write the question")
-    _check_form(source, (*place, "form"), written.form, findings)
-    check_asked(source, place, written, catalog.agents, findings)
-    needed = written.form.get("required") if written.on_timeout == "approve" else None
-    if needed and isinstance(needed, list):
-        findings.warn(
-            source,
-            (*place, "on_timeout"),
-            f"approved by its deadline it has no data, while the form requires {', '.join(map(str, needed))}",
-            "read those fields with `default(...)`, or write on_timeout: reject",
-        )
-
-
-def _check_event(source: Source, place: Key, written: AwaitEvent, findings: Findings) -> None:
-    if not written.type.strip():
-        findings.error(source, (*place, "type"), "the event has no type", "write it, such as payment.settled")
-    elif "{{" in written.type or "{%" in written.type:
-        findings.error(source, (*place, "type"), "the type of an event is no template", "use `key:`")
-    check_deadline(source, place, written, findings)
-
-
-def _check_form(source: Source, place: Key, form: dict[str, Any], findings: Findings) -> None:
-    """A form is the JSON Schema of an object: its properties are the fields people fill in."""
-    if not form:
-        return
-    check_schema(source, place, form, findings)
-    kind = form.get("type")
-    if kind in SCHEMA_TYPES and kind != "object":
-        message = f"a form asks for fields, so its type is object, not {kind}"
-        findings.error(source, (*place, "type"), message, _EXAMPLE)
-    elif not any(word in form for word in _HOLDS_FIELDS):
-        findings.error(source, place, "the form has no fields: it is no JSON Schema of an object", _EXAMPLE)
-    elif "type" not in form and "properties" not in form:
-        findings.error(source, place, "the form does not say `type: object`", _EXAMPLE)
-
-
-# --- plans ---------------------------------------------------------------------------------------------
-
-
-def wait_fields(step: Step) -> dict[str, Any]:
-    """The fields of the plan of a step that waits."""
-    if step.approval is not None:
-        asked = step.approval
-        plan = ApprovalPlan(**asked.model_dump(exclude={"form"}), form=plain(asked.form))
-        return {"kind": "approval", "approval": plan}
-    assert step.await_event is not None
-    return {"kind": "await_event", "await_event": AwaitEventPlan(**step.await_event.model_dump())}
+# --- what follows ------------------------------------------------------------------------------------
 
 
 def guards(step: Step, depends_on: tuple[str, ...], approvals: Mapping[str, str]) -> tuple[str, ...]:

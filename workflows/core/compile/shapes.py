@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from workflows.core.compile.edges import shown_id
+from workflows.core.doers.registry import DOERS, written_doers
 from workflows.core.models.workflow import Step
 from workflows.core.read.findings import Findings
 from workflows.core.read.source import Key, Source
@@ -58,33 +59,12 @@ def _report_doers(source: Source, at: Key, step: Step, findings: Findings) -> No
 
 
 def _conflicts(at: Key, step: Step) -> Iterator[tuple[Key, str, str]]:
-    doers = set(step.doers)
-    if len(doers) == 1 and doers <= {"approval", "await_event"}:
+    doers = written_doers(step)
+    if len(doers) == 1 and doers[0].waits:
         return  # what goes with a wait is told in people
     doer = step.doers[0] if step.doers else ""
-    takes_args = ("skill", "mcp", "process", "workflow")
-    if step.args and doers and not doers & set(takes_args):
-        others = "use `prompt`, or one of " + ", ".join(takes_args)
-        yield (*at, "args"), f"`args` does nothing beside `{doer}`", others
-    if step.handler and doers and "skill" not in doers:
-        yield (*at, "handler"), "`handler` goes with `skill` only", "remove it"
-    if step.prompt and doers and doers <= set(takes_args):
-        yield (*at, "prompt"), f"`prompt` does nothing beside `{doer}`", "use `args`, or an agent"
-    if step.skills is not None and doers and not doers & {"agent", "agents", "phase"}:
-        yield (*at, "skills"), f"`skills` does nothing beside `{doer}`", "remove it"
-    if step.merge and doers and "agents" not in doers:
-        yield (*at, "merge"), "`merge` goes with `agents` only", "remove it"
-    if step.effect_key and doers == {"workflow"}:
-        yield (
-            (*at, "effect_key"),
-            "`effect_key` does nothing beside `workflow`",
-            "set it on the steps inside that act",
-        )
-    if step.people is not None and doers and "skill" not in doers and step.undo is None:
-        cure = "set it on the steps inside that act"
-        if doers & {"agent", "agents", "phase"}:
-            cure = "write it below the tool in the agent's tools-config.json"
-        yield (*at, "people"), "`people` goes with `skill` or `undo`", cure
+    if doers and len(doers) == len(step.doers):  # of those to come it is not known what they take
+        yield from _unused_keys(at, step, doer, frozenset[str]().union(*(d.takes for d in doers)))
     if step.ttl is not None and step.cache != "always":
         yield (*at, "ttl"), "`ttl` goes with `cache: always` only", "remove it, or write `cache: always`"
     if step.for_each is not None and step.repeat is not None:
@@ -116,3 +96,30 @@ def _conflicts(at: Key, step: Step) -> Iterator[tuple[Key, str, str]]:
             "the step can never run: `when` is always false",
             "write a condition or remove the step",
         )
+
+
+def _unused_keys(at: Key, step: Step, doer: str, takes: frozenset[str]) -> Iterator[tuple[Key, str, str]]:
+    """Keys that say something to another kind of doer than the step's."""
+    if step.args and "args" not in takes:
+        others = "use `prompt`, or one of " + ", ".join(_taking("args"))
+        yield (*at, "args"), f"`args` does nothing beside `{doer}`", others
+    if step.handler and "handler" not in takes:
+        yield (*at, "handler"), "`handler` goes with `skill` only", "remove it"
+    if step.prompt and "prompt" not in takes:
+        yield (*at, "prompt"), f"`prompt` does nothing beside `{doer}`", "use `args`, or an agent"
+    if step.skills is not None and "skills" not in takes:
+        yield (*at, "skills"), f"`skills` does nothing beside `{doer}`", "remove it"
+    if step.merge and "merge" not in takes:
+        yield (*at, "merge"), "`merge` goes with `agents` only", "remove it"
+    if step.effect_key and "effect_key" not in takes:
+        cure = "set it on the steps inside that act"
+        yield (*at, "effect_key"), f"`effect_key` does nothing beside `{doer}`", cure
+    if step.people is not None and "people" not in takes and step.undo is None:
+        cure = "set it on the steps inside that act"
+        if "skills" in takes:
+            cure = "write it below the tool in the agent's tools-config.json"
+        yield (*at, "people"), "`people` goes with `skill` or `undo`", cure
+
+
+def _taking(key: str) -> list[str]:
+    return [doer.key for doer in DOERS.values() if key in doer.takes]

@@ -12,11 +12,11 @@ from jinja2.meta import find_undeclared_variables
 from jinja2.parser import Parser
 from jinja2.visitor import NodeTransformer
 
-from workflows.core.cut_text import cut
 from workflows.core.errors import did_you_mean
 from workflows.core.expressions.filters import FILTERS, TESTS
 from workflows.core.expressions.meter import RANGE
 from workflows.core.expressions.sandbox import METHODS, environment
+from workflows.core.text.cut_text import cut
 
 RESULT = "result"
 """Name an expression's value is assigned to in the compiled code."""

@@ -27,11 +27,11 @@ from jinja2 import Template as Compiled
 from jinja2 import nodes
 from jinja2.exceptions import SecurityError, TemplateError, UndefinedError
 
-from workflows.core.cut_text import cut
 from workflows.core.errors import PhaselineError, did_you_mean
 from workflows.core.expressions.meter import METER, LimitReached, WorkMeter, to_json_data
 from workflows.core.expressions.sandbox import environment
 from workflows.core.expressions.syntax import RESULT, Reading, SyntaxFault, parse, parse_metered, read
+from workflows.core.text.cut_text import cut
 
 EXPRESSION_BYTES = 4 * 2**10
 TEMPLATE_BYTES = 64 * 2**10

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
-from workflows.core.plans.plan import ApprovalPlan, AwaitEventPlan, DecidersPlan, Plan, StepPlan
-from workflows.core.units import shown_duration
-
-Kind = Literal["input", "agent", "panel", "skill", "workflow", "approval", "await_event", "finally"]
-
+from workflows.core.doers.kind import Looks
+from workflows.core.doers.registry import doer_of
+from workflows.core.plans.plan import Plan, StepPlan
+from workflows.core.plans.questions import shown_deadline
 
 STATE_COLOURS = {
     "completed": ("#dafbe1", "#1a7f37"),
@@ -22,16 +20,8 @@ STATE_COLOURS = {
     "not_started": ("#ffffff", "#8c959f"),
 }
 """Fill and line of a step in a state; a state not listed is drawn like `not_started`."""
-KIND_COLOURS = {
-    "input": ("#f6f8fa", "#57606a"),
-    "agent": ("#ffffff", "#0969da"),
-    "panel": ("#fbefff", "#8250df"),
-    "skill": ("#ffffff", "#1b7c83"),
-    "workflow": ("#f6f8fa", "#57606a"),
-    "approval": ("#fff8f2", "#bc4c00"),
-    "await_event": ("#fff5fa", "#bf3989"),
-    "finally": ("#f6f8fa", "#9a6700"),
-}
+_INPUT = Looks(("#f6f8fa", "#57606a"), mermaid=("([", "])"), dot="ellipse")
+_FINALLY = Looks(("#f6f8fa", "#9a6700"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +29,14 @@ class Node:
     """A step, an input, or the group of final steps. `id` is unique in the whole picture."""
 
     id: str
-    kind: Kind
+    kind: str
+    """A kind of doer, `input` or `finally`."""
     title: str
+    looks: Looks
     lines: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     members: tuple[str, ...] = ()
-    """Agents of a panel."""
+    """Those who are drawn within it."""
     inside: Picture | None = None
     state: str = ""
 
@@ -76,21 +68,25 @@ def colours(node: Node) -> tuple[str, str]:
     """Fill and line of a node: of its state, else of its kind."""
     if node.state:
         return STATE_COLOURS.get(node.state, STATE_COLOURS["not_started"])
-    return KIND_COLOURS[node.kind]
+    return node.looks.colours
 
 
 def picture_of(plan: Plan, states: Mapping[str, str] | None = None, prefix: str = "") -> Picture:
     """The picture of a plan. `states` are by step id; a step of a sub-workflow is `outer/inner`."""
     states = states or {}
     makers = {step.output.name: step.id for step in reversed((*plan.steps, *plan.finally_))}
-    inputs = tuple(Node(f"{prefix}input:{i.name}", "input", i.name, (i.type,)) for i in plan.inputs)
+    inputs = tuple(Node(f"{prefix}input:{i.name}", "input", i.name, _INPUT, (i.type,)) for i in plan.inputs)
     steps = tuple(_node(step, states, prefix) for step in plan.steps)
     last: tuple[Node, ...] = ()
     if plan.finally_:
         inner = tuple(_node(step, states, prefix) for step in plan.finally_)
         ids = {step.id for step in plan.finally_}
         edges = tuple(e for step in plan.finally_ for e in _edges(step, plan, makers, prefix, ids))
-        last = (Node(f"{prefix}finally:", "finally", "finally", inside=Picture("finally", inner, edges)),)
+        last = (
+            Node(
+                f"{prefix}finally:", "finally", "finally", _FINALLY, inside=Picture("finally", inner, edges)
+            ),
+        )
     known = {step.id for step in (*plan.steps, *plan.finally_)} | {f"input:{i.name}" for i in plan.inputs}
     inner_ids = {step.id for step in plan.finally_}
     outer = [e for step in plan.steps for e in _edges(step, plan, makers, prefix, known)]
@@ -118,56 +114,23 @@ def _edges(
 
 
 def _node(step: StepPlan, states: Mapping[str, str], prefix: str) -> Node:
-    path = prefix + step.id
+    path, doer = prefix + step.id, doer_of(step)
     return Node(
         id=path,
         kind=step.kind,
         title=step.id if step.name in ("", step.id) else f"{step.id} {step.name}",
-        lines=_doer(step),
+        looks=doer.looks,
+        lines=doer.lines(step),
         notes=_notes(step),
-        members=tuple(agent.id for agent in step.agents) if step.kind == "panel" else (),
+        members=doer.members(step),
         inside=picture_of(step.workflow, states, f"{path}/") if step.workflow else None,
         state=states.get(path, ""),
     )
 
 
-def _doer(step: StepPlan) -> tuple[str, ...]:
-    if step.kind == "panel":
-        merger = step.merge.agent.id if step.merge and step.merge.agent else ""
-        return (f"panel of {len(step.agents)}" + (f", merged by {merger}" if merger else ""),)
-    if step.kind == "workflow":
-        return (f"workflow {step.workflow.workflow}",) if step.workflow else ()
-    if step.approval is not None:
-        return (f"approval by {shown_people(step.approval)}",)
-    if step.await_event is not None:
-        key = f", key {_line(step.await_event.key)}" if step.await_event.key else ""
-        return (f"event {step.await_event.type}{key}",)
-    if step.kind == "skill":
-        name = step.handler.name if step.handler else ""
-        return tuple(t for t in (f"skill {step.skill.id}" if step.skill else "", name) if t)
-    return tuple(f"{agent.id} · {agent.model.id}" for agent in step.agents)
-
-
-def shown_people(asked: ApprovalPlan | DecidersPlan) -> str:
-    """Who decides: `anybody`, `any 2 people`, `alice`, `2 of alice, bob, carol`."""
-    people = asked.assignees
-    if not people:
-        return "anybody" if asked.quorum == 1 else f"any {asked.quorum} people"
-    return people[0] if len(people) == 1 else f"{asked.quorum} of {', '.join(people)}"
-
-
-def shown_deadline(wait: ApprovalPlan | DecidersPlan | AwaitEventPlan) -> str:
-    """What happens when nobody answers: `2d, then escalate to boss`; empty without a deadline."""
-    if wait.deadline is None:
-        return ""
-    people = "" if isinstance(wait, AwaitEventPlan) else ", ".join(wait.escalate_to)
-    target = f" to {people}" if people else ""
-    return f"{shown_duration(wait.deadline)}, then {wait.on_timeout}{target}"
-
-
 def _notes(step: StepPlan) -> tuple[str, ...]:
     notes = []
-    wait = step.approval or step.await_event
+    wait = step.wait
     if wait is not None and wait.deadline is not None:
         notes.append(f"deadline {shown_deadline(wait)}")
     if step.when is not None:

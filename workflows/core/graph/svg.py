@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from xml.sax.saxutils import escape
 
-from workflows.core.cut_text import cut
 from workflows.core.graph.layout import MANY, Box, Layout, arrange
 from workflows.core.graph.picture import Edge, Node, Picture, colours
+from workflows.core.text.cut_text import cut
 
 _FONT = (
     "system-ui, -apple-system, 'Segoe UI', 'PingFang SC', 'Microsoft YaHei', 'Noto Sans CJK SC', "
@@ -333,10 +333,10 @@ def _draw_card(card: _Card, x: float, y: float) -> list[str]:
 def _outline(card: _Card, x: float, y: float) -> str:
     """The beginning of a card's shape: a box; with its corners cut, or a point, for a step that waits."""
     left, top, right, bottom = x, y, x + card.width, y + card.height
-    if card.node.kind == "approval":
+    if card.node.looks.outline == "cut":
         ends = [(left + _CUT, top), (right - _CUT, top), (right, top + _CUT), (right, bottom - _CUT)]
         ends += [(right - _CUT, bottom), (left + _CUT, bottom), (left, bottom - _CUT), (left, top + _CUT)]
-    elif card.node.kind == "await_event":
+    elif card.node.looks.outline == "point":
         ends = [(left, top), (right - _CUT, top), (right, (top + bottom) / 2)]
         ends += [(right - _CUT, bottom), (left, bottom)]
     else:

@@ -12,8 +12,6 @@ _MERMAID_PLAIN = frozenset(" ,:()/=_-.")
 _MERMAID_ROOM = (
     '%%{init: {"flowchart": {"wrappingWidth": 420, "subGraphTitleMargin": {"top": 4, "bottom": 12}}}}%%'
 )
-_MERMAID_SHAPES = {"input": ("([", "])"), "approval": ("{{", "}}"), "await_event": (">", "]")}
-_DOT_SHAPES = {"input": "ellipse", "approval": "hexagon", "await_event": "cds"}
 _MARKDOWN_LIST = re.compile(r"(\d+)[.)](?=\s)|[-+*](?=\s)")
 
 
@@ -52,7 +50,7 @@ def _mermaid_node(node: Node, names: dict[str, str], indent: str) -> Iterator[st
     name = names[node.id]
     label = "<br/>".join(_mermaid_text(line) for line in _label_lines(node))
     if not _is_group(node):
-        left, right = _MERMAID_SHAPES.get(node.kind, ("[", "]"))
+        left, right = node.looks.mermaid
         yield f'{indent}{name}{left}"{label}"{right}'
     else:
         title = _mermaid_text(" · ".join(_label_lines(node)))
@@ -116,7 +114,7 @@ def _dot_picture(picture: Picture, names: dict[str, str], indent: str) -> Iterat
         label = _dot_text("\n".join(" ".join(t.split()) for t in _label_lines(node)))
         style = f'fillcolor="{fill}", color="{line}"'
         if not _is_group(node):
-            shape = f", shape={_DOT_SHAPES[node.kind]}" if node.kind in _DOT_SHAPES else ""
+            shape = f", shape={node.looks.dot}" if node.looks.dot else ""
             yield f"{indent}{names[node.id]} [label={label}, {style}{shape}];"
             continue
         yield f"{indent}subgraph cluster_{names[node.id]} {{"

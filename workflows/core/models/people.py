@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from workflows.core.cut_text import cut
 from workflows.core.models.written import Duration, Positive, Text, Written, as_list
+from workflows.core.text.cut_text import cut
 
 PERSON = r"^[A-Za-z0-9_\u4e00-\u9fff][A-Za-z0-9_.@+:/\u4e00-\u9fff-]*$"
 """How a person is named: what `answer --as` takes, the operating system's user, or a token's name."""

@@ -13,8 +13,6 @@ def agents_of(plan: Plan) -> Iterator[AgentPlan]:
     One that does several steps comes several times.
     """
     for step in (*plan.steps, *plan.finally_):
-        yield from step.agents
-        if step.merge is not None and step.merge.agent is not None:
-            yield step.merge.agent
+        yield from step.staff
         if step.workflow is not None:
             yield from agents_of(step.workflow)

@@ -53,7 +53,7 @@ def estimate_step(step: StepPlan, prices: Mapping[str, Price]) -> Estimate:
         answer, ceiling, per_item = inner.answer, inner.ceiling, inner.per_item
     else:
         answer, ceiling, per_item = Spend(0, 0.0), Spend(0, 0.0), False
-    for agent in _agents(step):
+    for agent in step.staff:
         request = _request(agent, prices)
         answer += request.times(1 + step.output.repair)
         ceiling += request.times(agent.max_turns)
@@ -120,7 +120,7 @@ def _estimate_wait(step: StepPlan) -> WaitEstimate:
     if step.workflow is not None:  # the items of a for_each wait at the same time: a wait holds no place
         inner = estimate_waiting(step.workflow)
         return WaitEstimate(tuple(f"{step.id}/{path}" for path in inner.steps), inner.seconds)
-    wait = step.approval or step.await_event
+    wait = step.wait
     if wait is None:
         return WaitEstimate((), 0.0)
     rounds = 2 if wait.on_timeout == "escalate" else 1
@@ -136,11 +136,6 @@ def _longest(plan: Plan, seconds: Mapping[str, float]) -> float:
             ends[step.id] = seconds[step.id] + max((ends.get(d, 0.0) for d in step.depends_on), default=0.0)
         total += max(ends.values(), default=0.0)
     return total
-
-
-def _agents(step: StepPlan) -> tuple[AgentPlan, ...]:
-    merging = step.merge.agent if step.merge else None
-    return (*step.agents, merging) if merging else step.agents
 
 
 def _request(agent: AgentPlan, prices: Mapping[str, Price]) -> Spend:

@@ -14,7 +14,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from workflows.core.models.agent import HttpMethod, McpServer
 from workflows.core.refs import digest
 
-StepKind = Literal["agent", "panel", "skill", "workflow", "approval", "await_event"]
+StepKind = Literal[
+    "agent", "panel", "phase", "skill", "mcp", "process", "workflow", "approval", "await_event", "dispatch"
+]
+"""What plans call the doers of the language; those that can be planned are in `workflows.core.doers`."""
 
 
 class _Frozen(BaseModel):
@@ -241,6 +244,15 @@ class UndoPlan(_Frozen):
     )
 
 
+class WorkPlan(_Frozen):
+    """What is done by a kind of doer that has no fields of its own in StepPlan."""
+
+    doer: str = Field(description="Who does it, for people, such as server.tool.")
+    facts: dict[str, Any] = Field(
+        default_factory=dict, description="JSON that decides what is done: all of it is in the content key."
+    )
+
+
 class StepPlan(_Frozen):
     """One node of the plan. Names in `reads` are bound before the step starts."""
 
@@ -253,6 +265,11 @@ class StepPlan(_Frozen):
     workflow: Plan | None = None
     approval: ApprovalPlan | None = None
     await_event: AwaitEventPlan | None = None
+    work: WorkPlan | None = Field(
+        default=None,
+        exclude_if=lambda work: work is None,  # plans without it are the text they always were
+        description="For kinds without fields of their own.",
+    )
     prompt: str = Field(default="", description="Template of the user message's instruction.")
     args: dict[str, Any] = Field(default_factory=dict, description="Templates by argument name.")
     inputs: tuple[str, ...] = Field(default=(), description="Names attached to the request as documents.")
@@ -282,6 +299,26 @@ class StepPlan(_Frozen):
         "a rejection skips the step.",
     )
     definition: str = Field(default="", description="Digest of what reaches a request or decides acceptance.")
+
+    @property
+    def doer(self) -> str:
+        """Who does it, for people: agents, a skill, a workflow; "" for who is asked when it runs."""
+        if self.work is not None:
+            return self.work.doer
+        if self.skill is not None:
+            return self.skill.id
+        return self.workflow.workflow if self.workflow is not None else ", ".join(a.id for a in self.agents)
+
+    @property
+    def staff(self) -> tuple[AgentPlan, ...]:
+        """The agents that take part in it, the one that merges a panel's answers included."""
+        merging = self.merge.agent if self.merge is not None else None
+        return self.agents if merging is None else (*self.agents, merging)
+
+    @property
+    def wait(self) -> ApprovalPlan | AwaitEventPlan | None:
+        """What it waits for, where it does no work itself."""
+        return self.approval or self.await_event
 
 
 class InputPlan(_Frozen):

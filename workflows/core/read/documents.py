@@ -10,11 +10,11 @@ from typing import Any
 
 import yaml
 
-from workflows.core.cut_text import cut
 from workflows.core.errors import Mistake
 from workflows.core.read.files import FileTooLarge, NoRegularFile, read_file
 from workflows.core.read.source import Source, Unreadable
 from workflows.core.read.yaml_source import MAX_DIGITS, DocumentTooLarge, yaml_source
+from workflows.core.text.cut_text import cut
 
 MAX_BYTES = 1024 * 1024
 

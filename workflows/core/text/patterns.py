@@ -12,7 +12,7 @@ from functools import lru_cache
 
 import regex
 
-from workflows.core.cut_text import cut
+from workflows.core.text.cut_text import cut
 
 PATTERN_CHARS = 1_000
 SCHEMA_PATTERN_CHARS = 8_000

@@ -6,7 +6,7 @@ import ast
 from dataclasses import dataclass, replace
 from typing import Any
 
-from workflows.core.cut_text import cut
+from workflows.core.text.cut_text import cut
 
 DOCUMENT = "Takes the name of an input document."
 """What is added to the description of a parameter annotated `Path`."""
