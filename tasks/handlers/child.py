@@ -145,7 +145,7 @@ def _text(exc: BaseException) -> str:
 
 
 def _cut(text: str, most: int) -> str:
-    """Its beginning and a mark, as workflows.core.text.cut_text has it, which is not there in this process."""
+    """Its beginning and a mark, as `cut` has it, which is not there in this process."""
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 

@@ -14,7 +14,7 @@ MAY_ASK = {
     "deployments/runs/wake_attempts.py": "compares with the times of files, which the host writes",
     "deployments/runs/background_wakes.py": "the same",
     "deployments/startup/working_folder.py": "names a folder",
-    "deployments/commands/run.py": "names a run",
+    "deployments/services/start.py": "names a run",
     "flows/wakes.py": "Prefect goes by the host's clock: what is given to it is how long the ledger waits",
     "tasks/web/webhook.py": "signs a request with the time",
 }

@@ -14,6 +14,7 @@ from blocks.patience import Patience, Vigil
 from blocks.storage.artifacts import ArtifactStore
 from tasks.context import RunContext
 from tasks.doers import planned_call, skill
+from tasks.doers.work import Work
 from tasks.durable import Durable
 from tasks.failures import StepFailed
 from tests.support.catalogs import compiled, make_catalog
@@ -55,19 +56,20 @@ def test_a_large_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, away: b
                 offline=True,
                 durable=Durable(ledger, lease),
             )
+            use = Work(step, "use", {}, {}, context)
             if away:
                 with pytest.raises(PhaselineError):
-                    await skill._perform_call(step, {}, {}, context, "use")
+                    await skill._perform_call(use, {})
             else:
-                assert await skill._perform_call(step, {}, {}, context, "use") == "y" * 100_000
+                assert await skill._perform_call(use, {}) == "y" * 100_000
             (effect,) = await ledger.effects.of_run("default", "r")
             assert effect.state == "done" and len(json.dumps(effect.outcome)) < 64 * 1024
             if away:
                 with pytest.raises(StepFailed, match="could not be stored") as fault:
-                    await skill._perform_call(step, {}, {}, context, "use")
+                    await skill._perform_call(use, {})
                 assert "--from use --repeat-effects" in fault.value.cure
             else:
-                assert await skill._perform_call(step, {}, {}, context, "use") == "y" * 100_000
+                assert await skill._perform_call(use, {}) == "y" * 100_000
             assert made == [1]
 
     asyncio.run(work())
