@@ -315,7 +315,7 @@ class Vigil:
         while not self.hurried and (left := until - time.monotonic()) > 0:
             self.hurry.wait(min(left, _LOOK))
 
-    def outwait(
+    def outwait_blocking(
         self,
         fault: Fault,
         work: Callable[[], T],
@@ -338,7 +338,7 @@ class Vigil:
                 return value
             self.rest(pause)
 
-    async def outwait_async(
+    async def outwait(
         self,
         fault: Fault,
         work: Callable[[], Awaitable[T]],

@@ -155,7 +155,7 @@ def _schema(wait: Mapping[str, Any]) -> dict[str, Any]:
 async def open_waits(run_id: str) -> list[dict[str, Any]]:
     """What a run waits for, from the ledger that the environment names."""
     async with _ledger() as ledger:
-        rows = await ledger.waits.of_run_async(DEFAULT_TENANT, run_id)
+        rows = await ledger.waits.of_run(DEFAULT_TENANT, run_id)
     return [wait_document(row) for row in rows if row.state == "open"]
 
 

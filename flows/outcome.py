@@ -168,5 +168,5 @@ async def _open_waits(context: RunContext) -> tuple[dict[str, Any], ...]:
     if context.durable is None:
         return ()
     lease = context.durable.lease
-    rows = await context.durable.ledger.waits.of_run_async(lease.tenant, lease.run_id)
+    rows = await context.durable.ledger.waits.of_run(lease.tenant, lease.run_id)
     return tuple(wait_document(row) for row in rows if row.state == "open")

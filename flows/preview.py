@@ -72,7 +72,7 @@ async def known_of(ledger: Ledger, store: ArtifactStore, row: RunRow) -> Known:
         ended=row.state == "completed",
         unreadable=unreadable,
         turns={r.step_path: n for r in records if (n := await _paid_turns(ledger, row, r))},
-        waits=await ledger.waits.of_run_async(row.tenant, row.run_id),
+        waits=await ledger.waits.of_run(row.tenant, row.run_id),
     )
 
 

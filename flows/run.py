@@ -307,7 +307,7 @@ async def _welcome_answers(held: _Held) -> None:
     if ahead := await asyncio.to_thread(held.ledger.clock_ahead):
         _LOG.warning("%s; confirm it with: phaseline wake --confirm-clock", ahead.message)
     await asyncio.to_thread(ledger.expire_due, held.launch.tenant)
-    waits = await ledger.of_run_async(held.launch.tenant, held.launch.run_id)
+    waits = await ledger.of_run(held.launch.tenant, held.launch.run_id)
     known = known_secrets(held.launch.environ, held.launch.connections)
     await outwait(
         held.launch.vigil,

@@ -94,7 +94,7 @@ class Ledger:
         database = Database.parse(address)
         ready = partial(prepare, database, migrate=database.sqlite if migrate is None else migrate)
         starting = (vigil or Vigil.of_command()).at_start()
-        starting.outwait(LEDGER, ready, passing, lambda fault, *_: fault)
+        starting.outwait_blocking(LEDGER, ready, passing, lambda fault, *_: fault)
         ledger = cls(database, lease_seconds, ahead, vigil)
         ledger.reader.read(ledger._clock.look)
         current_time.add_clock(ledger._clock)
@@ -119,7 +119,7 @@ class Ledger:
 
     def confirm_clock(self) -> None:
         """Go by the clock from here on, whatever was seen before: a person says that it is right. Blocks."""
-        self.access.write_now(partial(self._clock.keep, confirmed=True), "clock")
+        self.access.write_blocking(partial(self._clock.keep, confirmed=True), "clock")
 
     def refuse_from_within(self) -> None:
         """Raises AnsweredFromWithin when a run at work has started this process: people decide. Blocks."""
@@ -128,7 +128,7 @@ class Ledger:
     def note_time(self) -> None:
         """Have the ledger see the time, so that days on which nothing happens are seen to pass. Blocks."""
         if self._clock.long_ago():
-            self.access.write_now(lambda _: None, "clock")
+            self.access.write_blocking(lambda _: None, "clock")
 
     def stopped_holder(self) -> StillHeld | None:
         """The process that keeps others from writing because it was stopped; None when there is none."""
@@ -178,10 +178,10 @@ class Ledger:
         await self.access.under(lease, partial(runs.renew, lease=lease, ttl_us=self._ttl_us))
         self._sure_until[lease.token] = sent + self._ttl_us / 2_000_000
 
-    def renew_now(self, lease: Lease) -> None:
+    def renew_blocking(self, lease: Lease) -> None:
         """`renew` for callers without an event loop."""
         renew = partial(runs.renew, lease=lease, ttl_us=self._ttl_us)
-        self.access.write_now(renew, run_order(lease.tenant, lease.run_id))
+        self.access.write_blocking(renew, run_order(lease.tenant, lease.run_id))
 
     async def confirm(self, lease: Lease) -> None:
         """Make sure that the lease counts: for what must not be done by a process that lost its run.

@@ -41,7 +41,7 @@ class SteeringLedger:
         A holder sees it within some seconds (`Ledger.keep_lease`). Blocks.
         """
         operation = partial(_request_cancel, tenant=tenant, run_id=run_id, viewer=Owner.current())
-        result: CancelResult = self._access.write_now(operation, run_order(tenant, run_id))
+        result: CancelResult = self._access.write_blocking(operation, run_order(tenant, run_id))
         return result
 
     async def asked_to_end(self, lease: Lease) -> bool:

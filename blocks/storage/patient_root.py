@@ -34,17 +34,17 @@ class PatientRoot:
         return self._root.place(key)
 
     def read(self, key: str, most: int = MOST_BODY) -> bytes:
-        return self._reading.outwait(STORE, lambda: self._root.read(key, most), _passing, _over)
+        return self._reading.outwait_blocking(STORE, lambda: self._root.read(key, most), _passing, _over)
 
     def write(self, key: str, body: bytes, *, media_type: str = "", durable: bool = False) -> None:
         def work() -> None:
             self._root.write(key, body, media_type=media_type, durable=durable)
 
-        self._vigil.outwait(STORE, work, _passing, _over)
+        self._vigil.outwait_blocking(STORE, work, _passing, _over)
 
     def probe(self) -> None:
         """Waits as long as before anything was done: what is wrong then is mostly the address."""
-        self._vigil.at_start().outwait(STORE, self._root.probe, _passing, lambda fault, *_: fault)
+        self._vigil.at_start().outwait_blocking(STORE, self._root.probe, _passing, lambda fault, *_: fault)
 
     def close(self) -> None:
         self._root.close()

@@ -31,7 +31,7 @@ def answer_all(
     in doubt whether it happened, by its key (what nobody saw sent did not); `outcomes` what the same one
     gave undisturbed, by its label. Raises PhaselineError for a form that fixed rules cannot fill.
     """
-    every = ledger.waits.of_run(DEFAULT_TENANT, run_id)
+    every = ledger.waits.of_run_blocking(DEFAULT_TENANT, run_id)
     varying = varying_texts(folder, every)
     waits = [w for w in every if w.state == "open"]
     for wait in waits:

@@ -30,7 +30,7 @@ async def gather(settings: Settings, environ: Mapping[str, str], run_id: str, fo
         row = ledger.reader.get_run(DEFAULT_TENANT, run_id)
         if row is None:
             return {"state": "missing", "error": None, "outputs": {}, "effects": [], "waits": [], "steps": {}}
-        waits = ledger.waits.of_run(DEFAULT_TENANT, run_id)
+        waits = ledger.waits.of_run_blocking(DEFAULT_TENANT, run_id)
         effects = ledger.reader.read(lambda c: read_effects(c, DEFAULT_TENANT, run_id))
         steps = {s.step_path: s.state for s in ledger.reader.steps(DEFAULT_TENANT, run_id)}
     varying = varying_texts(folder, waits)

@@ -83,7 +83,7 @@ def _put_off(start: Start, ledger: Ledger, before: RunRow, fault: PatienceOver) 
         reason=fault.message,
     )
     with contextlib.suppress(PhaselineError):
-        if ledger.access.write_now(stop, run_order(start.tenant, start.run_id)):
+        if ledger.access.write_blocking(stop, run_order(start.tenant, start.run_id)):
             fault.goes_on(start.run_id)
 
 
@@ -126,7 +126,7 @@ def _keep_lease(ledger: Ledger, held: Announced) -> Iterator[None]:
     def renew() -> None:
         while not over.wait(_RENEW) and not held.taken:
             with contextlib.suppress(PhaselineError):
-                ledger.renew_now(held.lease)
+                ledger.renew_blocking(held.lease)
 
     thread = threading.Thread(target=renew, name="announced-run", daemon=True)
     thread.start()

@@ -104,7 +104,7 @@ def answer_wait(request: AnswerRequest, host: Host) -> AnswerEnd:
     caller = request.caller
     voter, account, note = _identify(request)
     with open_ledger(caller, decides=True) as ledger:
-        known = ledger.waits.get(caller.tenant, request.wait_id)
+        known = ledger.waits.get_blocking(caller.tenant, request.wait_id)
         if known is not None:
             learn_secrets_of(ledger.reader.get_run(caller.tenant, known.run_id))
         # Not the run this is about: it would be at work in the background when it is to go on here.
@@ -160,7 +160,7 @@ def _identify(request: AnswerRequest) -> tuple[str, str, str]:
 
 def _vote(request: AnswerRequest, ledger: Ledger, voter: str, account: str, note: str) -> WaitRow:
     tenant, environ = request.caller.tenant, request.caller.environ
-    known = ledger.waits.get(tenant, request.wait_id)
+    known = ledger.waits.get_blocking(tenant, request.wait_id)
     data = _fill_in(request, known.form if known is not None else {})
     data, note = scrub_secrets(data, environ), scrub_secrets(note, environ)
     who: dict[str, Any] = {"account": account} if account else {"local_admin": True}

@@ -214,7 +214,9 @@ def _nothing_to_do(request: ResumeRequest, row: RunRow, ledger: Ledger) -> NotRe
 
 def _still_waiting(request: ResumeRequest, row: RunRow, ledger: Ledger) -> NotResumed | None:
     """A run that nobody has answered; None for one that can go on."""
-    waits = [wait_document(w) for w in ledger.waits.of_run(row.tenant, row.run_id) if w.state == "open"]
+    waits = [
+        wait_document(w) for w in ledger.waits.of_run_blocking(row.tenant, row.run_id) if w.state == "open"
+    ]
     if not waits or row.run_id in ledger.steering.due(row.tenant):
         return None
     message = "it waits for an answer" if len(waits) == 1 else f"it waits for one of {len(waits)} answers"
@@ -228,7 +230,7 @@ def _note_who_asked(ledger: Ledger, row: RunRow, *, woken: bool) -> None:
     """Killed from here on, a run that was woken is woken again, and one that a person continued is not."""
     if woken or WOKEN in row.labels or REVIVED in row.labels:
         note = partial(mark_woken, tenant=row.tenant, run_id=row.run_id, viewer=Owner.current(), woken=woken)
-        ledger.access.write_now(note, run_order(row.tenant, row.run_id))
+        ledger.access.write_blocking(note, run_order(row.tenant, row.run_id))
 
 
 def _find_definition(request: ResumeRequest, row: RunRow) -> _Found:

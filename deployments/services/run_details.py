@@ -37,7 +37,7 @@ class Details:
         return cls(
             row=row,
             steps=steps,
-            waits=ledger.waits.of_run(*place),
+            waits=ledger.waits.of_run_blocking(*place),
             effects=ledger.reader.read(lambda c: read_effects(c, *place)),
             budgets=ledger.budgets.of_run(*place),
             reservations=ledger.budgets.reservations(*place),

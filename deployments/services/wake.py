@@ -157,7 +157,7 @@ class _Waker:
     def _mark_revived(self, row: RunRow) -> bool:
         """Notes beforehand that a run whose process died goes on; False when somebody else was faster."""
         note = partial(mark_revived, tenant=row.tenant, run_id=row.run_id, viewer=Owner.current())
-        return self.ledger.access.write_now(note, run_order(row.tenant, row.run_id))
+        return self.ledger.access.write_blocking(note, run_order(row.tenant, row.run_id))
 
     def _due(self) -> list[str]:
         """What is due, and what was woken before by a process that died."""

@@ -240,7 +240,7 @@ class EffectGate:
         def passing(error: Exception) -> str | None:
             return str(self.scrub(str(error))) if isinstance(error, away) else None
 
-        return await self._vigil.outwait_async(EFFECT, work, passing, lambda error, *_: error)
+        return await self._vigil.outwait(EFFECT, work, passing, lambda error, *_: error)
 
     async def _try_sending(self, call: EffectCall, send: Send, earlier: bool) -> ToolResult:
         """What the other side answered. Raises Unsure, and what ends the step, after noting what is known.

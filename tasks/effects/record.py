@@ -101,7 +101,7 @@ class EffectRecord:
 
     async def find_question(self, wait_id: str) -> WaitRow | None:
         """The question of that id; None for none."""
-        return await self.waits.get_async(self.lease.tenant, wait_id) if wait_id else None
+        return await self.waits.get(self.lease.tenant, wait_id) if wait_id else None
 
     def describe_error(self, error: NotPerformed | Unsure) -> dict[str, Any]:
         """Why a sending has no outcome, as it is recorded."""

@@ -39,7 +39,7 @@ async def _begun(ledger: Ledger) -> None:
 def waits(user: User) -> dict[str, tuple[str, str, Any]]:
     """(id, state, answered data) by step."""
     with Ledger.open(user.home / "ledger.db") as ledger:
-        rows = ledger.waits.of_run("default", "w")
+        rows = ledger.waits.of_run_blocking("default", "w")
     return {r.step_path: (r.wait_id, r.state, (r.answer or {}).get("data")) for r in rows}
 
 

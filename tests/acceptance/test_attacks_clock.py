@@ -64,7 +64,7 @@ def let_pass(user: User, days: float, *, boot: str | None = None, asleep: bool =
 def states(user: User) -> dict[str, str]:
     """The state of each wait, and of the runs."""
     with Ledger.open(user.home / "ledger.db") as ledger:
-        waits = {row.step_path: row.state for row in ledger.waits.of_run("default", "asked")}
+        waits = {row.step_path: row.state for row in ledger.waits.of_run_blocking("default", "asked")}
         return waits | {row.run_id: row.state for row in ledger.reader.list_runs("default")}
 
 
@@ -75,7 +75,9 @@ def due(user: User) -> list[str]:
 
 def wait_id(user: User, step: str) -> str:
     with Ledger.open(user.home / "ledger.db") as ledger:
-        return next(r.wait_id for r in ledger.waits.of_run("default", "asked") if r.step_path == step)
+        return next(
+            r.wait_id for r in ledger.waits.of_run_blocking("default", "asked") if r.step_path == step
+        )
 
 
 OPEN = {**dict.fromkeys(RULES, "open"), "asked": "waiting", "parked": "stopped", "elsewhere": "running"}
@@ -162,7 +164,7 @@ def test_where_nothing_waits_for_a_time_a_clock_is_believed_without_a_word(user:
     assert "nothing is decided" not in user.phaseline("runs").err
     assert states(user) == OPEN
     with Ledger.open(user.home / "ledger.db") as ledger:
-        ledger.access.write_now(_forget, "test")
+        ledger.access.write_blocking(_forget, "test")
     let_pass(user, 21, boot="an earlier start of the machine")
     assert "nothing is decided" not in user.phaseline("runs").err
 

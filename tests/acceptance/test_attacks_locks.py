@@ -141,7 +141,7 @@ WRITER = """if 1:
         time.sleep(1)
         return True
     with stops_put_off(), Ledger.open(sys.argv[1]) as ledger:
-        ledger.access.write_now(slow, "test")
+        ledger.access.write_blocking(slow, "test")
         inside.with_name("written").touch()
 """
 

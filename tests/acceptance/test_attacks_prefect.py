@@ -278,7 +278,7 @@ def test_a_run_that_kills_its_process_is_not_restarted_for_ever(user: User, api:
     with Ledger.open(user.home / "ledger.db") as ledger:
         for _ in range(MOST_REVIVALS):
             counting = partial(mark_revived, tenant="default", run_id="deadly", viewer=Owner.current())
-            assert ledger.access.write_now(counting, run_order("default", "deadly"))
+            assert ledger.access.write_blocking(counting, run_order("default", "deadly"))
     again = user.with_variables(PHASELINE_WAKE="on")
     assert again.phaseline("wake", "--json").document["woken"] == []
     assert "the run deadly was interrupted" in again.phaseline("runs").err, "a person decides"

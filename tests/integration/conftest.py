@@ -53,7 +53,7 @@ def opened(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 def ledger(opened: Ledger) -> Iterator[Ledger]:
     """The same for all tests of a module, empty again after each. Some modules have a new one per test."""
     yield opened
-    opened.access.write_now(_empty, "test")
+    opened.access.write_blocking(_empty, "test")
 
 
 def _empty(connection: Connection) -> None:

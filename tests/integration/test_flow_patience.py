@@ -154,7 +154,7 @@ def wakes(bench: Bench, count: int) -> None:
     """As if it had been woken so often."""
     labels = json.dumps({**bench.row().labels, WAKES: count})
     with Ledger.open(bench.settings.database) as ledger:
-        ledger.access.write_now(lambda c: c.execute(update(run).values(labels=labels)), "run")
+        ledger.access.write_blocking(lambda c: c.execute(update(run).values(labels=labels)), "run")
 
 
 def test_a_fault_of_the_provider_is_no_attempt(tmp_path: Path) -> None:

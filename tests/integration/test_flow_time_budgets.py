@@ -179,7 +179,7 @@ def test_what_the_whole_run_spent_before_stops_it_at_once(tmp_path: Path) -> Non
     assert bench.run().outcome.status == "failed"
     with Ledger.open(bench.settings.database) as ledger:
         used = text("UPDATE run SET active_us = 3600000000")
-        ledger.access.write_now(lambda connection: connection.execute(used), "test")
+        ledger.access.write_blocking(lambda connection: connection.execute(used), "test")
     asked = list(bench.model.asked)
     ran = bench.run()
     assert cure_of(ran) == "time=DURATION"

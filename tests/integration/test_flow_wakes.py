@@ -137,7 +137,7 @@ def test_what_is_filled_in_in_prefect_is_kept_without_secrets(bench: Deployed) -
 
     bench.do(main)
     with Ledger.open(bench.settings.database) as ledger:
-        (answered,) = ledger.waits.of_run("default", "r")
+        (answered,) = ledger.waits.of_run_blocking("default", "r")
     assert answered.answer is not None and answered.decided_by[0]["voter"] == "prefect"
     assert answered.answer["data"] == {"why": "it is [secret MY_TOKEN]"}
 
@@ -390,6 +390,6 @@ def test_a_worker_whose_clock_is_far_ahead_decides_nothing_by_it(tmp_path: Path,
 
     bench.do(main)
     with Ledger.open(bench.settings.database) as ledger:
-        assert [wait.state for wait in ledger.waits.of_run("default", run_id)] == ["open"]
+        assert [wait.state for wait in ledger.waits.of_run_blocking("default", run_id)] == ["open"]
         ledger.confirm_clock()
         assert [wait.state for wait in ledger.waits.expire_due("default")] == ["answered"]

@@ -33,7 +33,7 @@ class Machine:
             ledger.note_time()
             ledger.waits.expire_due("default")
             work(ledger)
-            ledger.access.write_now(lambda _: None, "test")
+            ledger.access.write_blocking(lambda _: None, "test")
         return ahead is None
 
     def run_ends(self) -> None:
@@ -46,7 +46,7 @@ class Machine:
     @property
     def state(self) -> str:
         with Ledger.open(self.file) as ledger:
-            return ledger.waits.of_run("default", "asked")[0].state
+            return ledger.waits.of_run_blocking("default", "asked")[0].state
 
 
 async def _spent_today(ledger: Ledger) -> None:
@@ -188,4 +188,4 @@ def test_a_shared_ledger_goes_by_its_server_and_by_no_host(
         assert ledger.clock_ahead() is None
         asyncio.run(_asked(ledger, now_us() + 2 * DAY))
         ledger.waits.expire_due("default")
-        assert [row.state for row in ledger.waits.of_run("default", "asked")] == ["open"]
+        assert [row.state for row in ledger.waits.of_run_blocking("default", "asked")] == ["open"]

@@ -41,7 +41,7 @@ def append(ledger: Ledger, lease: Lease, *names: str) -> int:
 def add(ledger: Ledger, name: str, run_id: str = "r-1") -> None:
     """As a vote or a sweep does, which holds no lease."""
     operation = lambda connection: add_event(connection, "default", run_id, name, "s", {"by": "p"})  # noqa: E731
-    ledger.access.write_now(operation, run_order("default", run_id))
+    ledger.access.write_blocking(operation, run_order("default", run_id))
 
 
 def names(found: list[EventRow]) -> list[tuple[int, str]]:
@@ -127,7 +127,7 @@ def test_an_event_goes_with_the_operation_that_adds_it(ledger: Ledger) -> None:
         raise LedgerError("no", "none")
 
     with pytest.raises(LedgerError):
-        ledger.access.write_now(failing, run_order("default", "r-1"))
+        ledger.access.write_blocking(failing, run_order("default", "r-1"))
     add(ledger, "whole")
     assert names(ledger.events.of_run("default", "r-1")) == [(1, "whole")]
 

@@ -50,7 +50,7 @@ def test_a_run_that_nobody_works_on_is_cancelled_with_its_waits(ledger: Ledger) 
     asyncio.run(prepare())
     assert not ledger.steering.is_idle(TENANT)
     assert ledger.steering.request_cancel(TENANT, "r") == "cancelled"
-    assert (state(ledger), [w.state for w in ledger.waits.of_run(TENANT, "r")]) == (
+    assert (state(ledger), [w.state for w in ledger.waits.of_run_blocking(TENANT, "r")]) == (
         "cancelled",
         ["cancelled"],
     )
@@ -72,7 +72,7 @@ def test_a_holder_is_asked_and_sees_it(ledger: Ledger) -> None:
             async with asyncio.timeout(20):
                 await seen.wait()
         await ledger.finish_run(lease, "cancelled")
-        assert [w.state for w in ledger.waits.of_run(TENANT, "r")] == ["cancelled"]
+        assert [w.state for w in ledger.waits.of_run_blocking(TENANT, "r")] == ["cancelled"]
         again = await ledger.begin_run(start())
         assert not await ledger.steering.asked_to_end(again)
         await ledger.finish_run(again, "completed")
@@ -147,7 +147,7 @@ def test_only_undoing_goes_on_with_a_run_that_is_taken_back(ledger: Ledger) -> N
         with pytest.raises(RunTakenBack, match="was taken back"):
             await ledger.begin_run(start())
         assert ledger.steering.request_cancel(TENANT, "r") == "cancelled"
-        assert [w.state for w in ledger.waits.of_run(TENANT, "r")] == ["open"]
+        assert [w.state for w in ledger.waits.of_run_blocking(TENANT, "r")] == ["open"]
         with pytest.raises(RunTakenBack):
             await ledger.begin_run(start())
         again = await ledger.begin_run(replace(start(), take_back=True))
@@ -177,7 +177,7 @@ def test_what_the_clock_made_due_is_told_from_what_people_answered(ledger: Ledge
         asyncio.run(wait_for(run_id, **asked))
     asyncio.run(stop())
     ledger.waits.expire_due(TENANT)
-    (said,) = ledger.waits.of_run(TENANT, "said")
+    (said,) = ledger.waits.of_run_blocking(TENANT, "said")
     # What a person writes does not pass for the clock.
     ledger.waits.vote(TENANT, said.wait_id, "ann", "approve", {"by_timeout": True})
     assert ledger.steering.due(TENANT) == ["late", "said", "quota"]

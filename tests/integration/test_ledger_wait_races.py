@@ -99,7 +99,7 @@ def test_of_two_answers_exactly_as_many_count_as_are_needed(
         counted = Counter(wait_id for outcome, wait_id, _ in lines if outcome == "counted")
         assert counted == dict.fromkeys(waits, quorum)
         assert [outcome for outcome, _, _ in lines].count("closed") == 30
-        for row in ledger.waits.of_run("default", "r-1"):
+        for row in ledger.waits.of_run_blocking("default", "r-1"):
             voters = [vote["voter"] for vote in row.decided_by]
             assert row.state == "answered" and row.answer is not None and len(voters) == quorum
             assert row.answer["data"] == {"text": agreed or voters[-1]}
@@ -170,7 +170,7 @@ MEETING = """
 def test_a_signal_and_its_wait_never_miss_each_other(address: str, tmp_path: Path) -> None:
     race(MEETING, address, tmp_path, 2)
     with Ledger.open(address) as ledger:
-        rows = ledger.waits.of_run("default", "r-p0")
+        rows = ledger.waits.of_run_blocking("default", "r-p0")
         assert len(rows) == 60 and {row.state for row in rows} == {"answered"}
         assert all(row.answer and row.wait_key == f"k-{row.answer['data']['n']}" for row in rows)
 
@@ -302,4 +302,4 @@ def execute(ledger: Ledger, statement: str) -> None:
     def operation(connection: Connection) -> None:
         connection.execute(text(statement))
 
-    ledger.access.write_now(operation, "test")
+    ledger.access.write_blocking(operation, "test")

@@ -93,7 +93,7 @@ def shift(ledger: Ledger, row: WaitRow, back: int) -> None:
     def operation(connection: Any) -> None:
         connection.execute(text(f"UPDATE wait SET {moved} WHERE wait_id = '{row.wait_id}'"))
 
-    ledger.access.write_now(operation, run_order(row.tenant, row.run_id))
+    ledger.access.write_blocking(operation, run_order(row.tenant, row.run_id))
 
 
 def told(ledger: Ledger, run_id: str = "r-1") -> list[str]:
@@ -127,11 +127,11 @@ def test_a_wait_comes_back_as_it_was_asked(ledger: Ledger, lease: Lease) -> None
     for name in ("kind", "form", "assignees", "quorum", "deadline", "escalate_to", "subject", "evidence"):
         assert getattr(row, name) == getattr(start, name), name
     assert (row.state, row.answer, row.decided_by, row.decided, row.version) == ("open", None, [], None, 0)
-    assert ledger.waits.get("default", row.wait_id) == row
-    assert ledger.waits.of_run("default", "r-1") == [row] == ledger.waits.list_open("default")
-    assert asyncio.run(ledger.waits.get_async("default", row.wait_id)) == row
-    assert asyncio.run(ledger.waits.of_run_async("default", "r-1")) == [row]
-    assert ledger.waits.get("other", row.wait_id) is None
+    assert ledger.waits.get_blocking("default", row.wait_id) == row
+    assert ledger.waits.of_run_blocking("default", "r-1") == [row] == ledger.waits.list_open("default")
+    assert asyncio.run(ledger.waits.get("default", row.wait_id)) == row
+    assert asyncio.run(ledger.waits.of_run("default", "r-1")) == [row]
+    assert ledger.waits.get_blocking("other", row.wait_id) is None
     assert told(ledger) == ["wait.opened"]
 
 
@@ -155,7 +155,7 @@ def test_only_the_holder_of_the_run_asks(ledger: Ledger, lease: Lease) -> None:
     finish(ledger, lease)
     with pytest.raises(Fenced):
         ask(ledger, lease)
-    assert ledger.waits.of_run("default", "r-1") == []
+    assert ledger.waits.of_run_blocking("default", "r-1") == []
 
 
 def test_the_same_id_of_another_run_gives_a_longer_one(ledger: Ledger, lease: Lease) -> None:
@@ -165,7 +165,7 @@ def test_the_same_id_of_another_run_gives_a_longer_one(ledger: Ledger, lease: Le
         connection.execute(text("UPDATE wait SET run_id = 'r-2'"))
 
     begin(ledger, "r-2")
-    ledger.access.write_now(taken, "test")
+    ledger.access.write_blocking(taken, "test")
     again = ask(ledger, lease)
     assert again.wait_id.startswith(row.wait_id) and len(again.wait_id) > len(row.wait_id)
 
@@ -175,7 +175,7 @@ def test_what_nobody_could_answer_is_refused(ledger: Ledger, lease: Lease) -> No
         ask(ledger, lease, assignees=("ann",), quorum=2)
     with pytest.raises(UnfitForm, match="its `type` is not given"):
         ask(ledger, lease, form={"amount": {"type": "integer"}})
-    assert ledger.waits.of_run("default", "r-1") == []
+    assert ledger.waits.of_run_blocking("default", "r-1") == []
 
 
 # --- asking something else ---
@@ -206,7 +206,7 @@ def test_an_agent_asks_several_things_at_a_time(ledger: Ledger, lease: Lease) ->
 def test_an_answered_question_stays_when_another_is_asked(ledger: Ledger, lease: Lease) -> None:
     done = approve(ledger, ask(ledger, lease, step_path="s", wait_key="old"))
     ask(ledger, lease, step_path="s", wait_key="new")
-    assert ledger.waits.get("default", done.wait_id) == done
+    assert ledger.waits.get_blocking("default", done.wait_id) == done
 
 
 def test_changed_people_reach_an_open_question(ledger: Ledger, lease: Lease) -> None:
@@ -380,7 +380,7 @@ def test_one_approval_answers_by_default(ledger: Ledger, lease: Lease) -> None:
         "data": {"amount": 3},
     }
     assert row.answer == {"approved": True, "data": {"amount": 3}, "votes": [vote]}
-    assert ledger.waits.get("default", row.wait_id) == row
+    assert ledger.waits.get_blocking("default", row.wait_id) == row
     assert ledger.waits.list_open("default") == []
     assert told(ledger) == ["wait.opened", "wait.voted", "wait.answered"]
 
@@ -429,7 +429,7 @@ def test_a_quorum_approves_one_and_the_same(ledger: Ledger, lease: Lease) -> Non
             approve(ledger, shown, "bob", {"amount": 2})
         assert 'others approved {"amount": 1, "note": "a"} (ann was the first)' in caught.value.message
         assert "approve the same, or reject" in caught.value.cure
-    assert ledger.waits.get("default", row.wait_id) == half
+    assert ledger.waits.get_blocking("default", row.wait_id) == half
     whole = approve(ledger, row, "cho")  # without data: what ann approved
     assert whole.state == "answered" and whole.answer is not None
     assert whole.answer["data"] == {"amount": 1, "note": "a"}
@@ -447,8 +447,8 @@ def test_an_approval_that_did_not_see_another_does_not_count_beside_it(ledger: L
     late = make_ballot(row, "bob", "approve", {"amount": 2}, "", False, row.created)
     half = approve(ledger, row, "ann", {"amount": 1})
     with pytest.raises(OtherProposal):
-        ledger.access.write_now(late, run_order("default", "r-1"))
-    assert ledger.waits.get("default", row.wait_id) == half
+        ledger.access.write_blocking(late, run_order("default", "r-1"))
+    assert ledger.waits.get_blocking("default", row.wait_id) == half
 
 
 def test_a_rejection_decides_when_too_few_are_left(ledger: Ledger, lease: Lease) -> None:
@@ -483,7 +483,7 @@ def test_an_answer_that_does_not_fit_names_the_field(
     with pytest.raises(UnfitAnswer) as caught:
         approve(ledger, row, data=data)
     assert said in caught.value.message and "amount (integer, required)" in caught.value.cure
-    assert ledger.waits.get("default", row.wait_id) == row
+    assert ledger.waits.get_blocking("default", row.wait_id) == row
 
 
 def test_without_a_form_an_agent_gets_text_and_an_approval_needs_none(ledger: Ledger, lease: Lease) -> None:
@@ -545,16 +545,16 @@ def test_odd_votes_are_refused(ledger: Ledger, lease: Lease, voter: str, decisio
     with pytest.raises(UsageError) as caught:
         ledger.waits.vote("default", row.wait_id, voter, decision, note=note)
     assert caught.value.cure
-    assert ledger.waits.get("default", row.wait_id) == row
+    assert ledger.waits.get_blocking("default", row.wait_id) == row
 
 
 def test_a_vote_repeated_after_a_lost_connection_is_one_vote(ledger: Ledger, lease: Lease) -> None:
     row = ask(ledger, lease, quorum=2)
     ballot = make_ballot(row, "ann", "approve", None, "", False, row.created)
     order = run_order("default", "r-1")
-    first = ledger.access.write_now(ballot, order)
+    first = ledger.access.write_blocking(ballot, order)
     approve(ledger, row, "bob")
-    again = ledger.access.write_now(ballot, order)
+    again = ledger.access.write_blocking(ballot, order)
     assert isinstance(first, WaitRow) and isinstance(again, WaitRow)
     assert [vote["voter"] for vote in again.decided_by] == ["ann", "bob"] and again.state == "answered"
 
@@ -581,7 +581,7 @@ def test_a_deadline_decides_as_it_was_told(
     ask(ledger, lease, wait_key="never", on_timeout="approve")
     (ended,) = ledger.waits.expire_due("default")
     assert (ended.wait_id, ended.state, ended.answer) == (row.wait_id, state, answer)
-    assert ended.decided is not None and ended == ledger.waits.get("default", row.wait_id)
+    assert ended.decided is not None and ended == ledger.waits.get_blocking("default", row.wait_id)
     assert ledger.waits.expire_due("default") == []
     assert told(ledger)[-1] == f"wait.{state}"
     assert len(ledger.waits.list_open("default")) == 2
@@ -710,7 +710,7 @@ def test_a_signal_that_a_killed_process_left_answers_when_it_comes_again(
     ledger: Ledger, lease: Lease
 ) -> None:
     row = event_wait(ledger, lease)
-    ledger.access.write_now(StoreSignal(signal_values("default", "paid", "o-1", "e-1", {})), "signal")
+    ledger.access.write_blocking(StoreSignal(signal_values("default", "paid", "o-1", "e-1", {})), "signal")
     told = ledger.waits.deliver("default", "paid", "o-1", "e-1", {})
     assert told.wait is not None and told.wait.wait_id == row.wait_id
     assert not told.duplicate
@@ -721,7 +721,7 @@ def test_a_plain_yes_is_no_event(ledger: Ledger, lease: Lease) -> None:
     with pytest.raises(UnfitAnswer, match="awaits the event paid for o-1") as caught:
         ledger.waits.vote("default", row.wait_id, "kim", "approve")
     assert "--data" in caught.value.cure and caught.value.exit_code == 2
-    assert ledger.waits.get("default", row.wait_id) == row
+    assert ledger.waits.get_blocking("default", row.wait_id) == row
     answered = ledger.waits.vote("default", row.wait_id, "kim", "approve", {})
     assert answered.answer is not None and answered.answer["data"] == {}
 
@@ -740,7 +740,7 @@ def test_a_signal_of_another_tenant_type_or_key_answers_nothing(ledger: Ledger, 
     row = event_wait(ledger, lease)
     for tenant, kind, key in (("other", "paid", "o-1"), ("default", "sent", "o-1"), ("default", "paid", "")):
         assert ledger.waits.signal(tenant, kind, key, "e-1", {}) is None
-    assert ledger.waits.get("default", row.wait_id) == row
+    assert ledger.waits.get_blocking("default", row.wait_id) == row
 
 
 def test_a_wait_without_a_key_takes_any_event_of_its_type(ledger: Ledger, lease: Lease) -> None:
@@ -750,7 +750,7 @@ def test_a_wait_without_a_key_takes_any_event_of_its_type(ledger: Ledger, lease:
     first = ledger.waits.signal("default", "paid", "o-9", "e-1", {"n": 1})
     assert first is not None and (first.wait_id, first.state) == (row.wait_id, "answered")
     assert ledger.waits.signal("default", "paid", "o-9", "e-2", {"n": 2}) is None
-    assert ledger.waits.get("default", keyed.wait_id) == keyed
+    assert ledger.waits.get_blocking("default", keyed.wait_id) == keyed
     later = event_wait(ledger, lease, wait_key="later", event_key="")  # what came before it
     assert later.answer is not None and later.answer["event_id"] == "e-2"
     answered = ledger.waits.signal("default", "paid", "o-1", "e-3", {})
@@ -770,12 +770,12 @@ def test_the_sweep_matches_what_a_killed_process_left_also_after_the_deadline(
 ) -> None:
     row = event_wait(ledger, lease, deadline=microseconds() + HOUR)
     values = signal_values("default", "paid", "o-1", "e-1", {"sum": 5})
-    ledger.access.write_now(StoreSignal(values), "signal")
+    ledger.access.write_blocking(StoreSignal(values), "signal")
 
     def past(connection: Any) -> None:
         connection.execute(text(f"UPDATE signal SET created = created - {2 * HOUR}"))
 
-    ledger.access.write_now(past, "signal")
+    ledger.access.write_blocking(past, "signal")
     shift(ledger, row, HOUR + HOUR // 2)
     (answered,) = ledger.waits.expire_due("default")
     assert answered.state == "answered" and answered.answer is not None
@@ -801,10 +801,10 @@ def test_a_run_that_ends_withdraws_its_questions_and_going_on_asks_again(
     done = approve(ledger, ask(ledger, lease, wait_key="done"))
     row = ask(ledger, lease, deadline=FAR)
     finish(ledger, lease, state)
-    cancelled = ledger.waits.get("default", row.wait_id)
+    cancelled = ledger.waits.get_blocking("default", row.wait_id)
     assert cancelled is not None and cancelled.state == "cancelled"
     assert ledger.waits.cancel_of_run("default", "r-1") == []
-    assert ledger.waits.get("default", done.wait_id) == done
+    assert ledger.waits.get_blocking("default", done.wait_id) == done
     with pytest.raises(WaitClosed, match="was withdrawn"):
         approve(ledger, row)
     assert told(ledger)[-1] == "wait.cancelled"

@@ -306,7 +306,7 @@ def test_a_person_who_continues_a_run_begins_to_count_anew(machine: Machine) -> 
     with machine.ledger() as ledger:
         for _ in range(2):
             counting = partial(mark_revived, tenant=TENANT, run_id="r", viewer=HERE)
-            assert ledger.access.write_now(counting, run_order(TENANT, "r"))
+            assert ledger.access.write_blocking(counting, run_order(TENANT, "r"))
     assert machine.row("r").labels[REVIVED][0] == 2
     assert isinstance(machine.resumed("r", "--use", "stored", "--woken"), Start)
     assert machine.row("r").labels[REVIVED][0] == 2
@@ -315,7 +315,7 @@ def test_a_person_who_continues_a_run_begins_to_count_anew(machine: Machine) -> 
     machine.begun("held")
     with machine.ledger() as ledger:
         counting = partial(mark_revived, tenant=TENANT, run_id="held", viewer=HERE)
-        assert not ledger.access.write_now(counting, run_order(TENANT, "held")), "somebody works on it"
+        assert not ledger.access.write_blocking(counting, run_order(TENANT, "held")), "somebody works on it"
 
 
 _RUN = """

@@ -97,7 +97,7 @@ class MemoryWaits:
         self.rows[start.wait_key] = WaitRow(tenant="default", wait_id=wait_id, **given, **undecided, **times)
         return self.rows[start.wait_key]
 
-    async def get_async(self, tenant: str, wait_id: str) -> WaitRow | None:
+    async def get(self, tenant: str, wait_id: str) -> WaitRow | None:
         """By id."""
         return next((row for row in self.rows.values() if row.wait_id == wait_id), None)
 

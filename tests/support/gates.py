@@ -117,5 +117,5 @@ def make_overdue(ledger: Ledger) -> WaitRow:
     def operation(connection: Connection) -> None:
         connection.execute(text(f"UPDATE wait SET {moved} WHERE wait_id = '{row.wait_id}'"))
 
-    ledger.access.write_now(operation, run_order(row.tenant, row.run_id))
+    ledger.access.write_blocking(operation, run_order(row.tenant, row.run_id))
     return row

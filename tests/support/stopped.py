@@ -24,7 +24,7 @@ _WRITER = """if 1:
             signal.pthread_kill(threading.get_ident(), signal.SIGSTOP)  # this thread, at this very place
         return True
     with Ledger.open(sys.argv[1]) as ledger:
-        ledger.access.write_now(stop_inside, "test")
+        ledger.access.write_blocking(stop_inside, "test")
 """
 _HOLDER = """if 1:
     import fcntl, os, signal, sys

@@ -95,7 +95,7 @@ class Flaky:
 
 
 def outwait(vigil: Vigil, work: Flaky) -> Any:
-    return vigil.outwait(
+    return vigil.outwait_blocking(
         STORE,
         work,
         lambda error: str(error) if isinstance(error, OSError) else None,
@@ -257,7 +257,7 @@ def test_what_is_out_of_order_for_one_part_is_so_for_no_other() -> None:
 def test_the_error_itself_may_be_what_is_raised_in_the_end() -> None:
     error = OSError("busy")
     with pytest.raises(OSError, match="busy") as caught:
-        Vigil(Patience(0.1)).outwait(STORE, Flaky(float("inf"), error), str, lambda fault, *_: fault)
+        Vigil(Patience(0.1)).outwait_blocking(STORE, Flaky(float("inf"), error), str, lambda fault, *_: fault)
     assert caught.value is error and error.__cause__ is not error
 
 
@@ -266,7 +266,7 @@ def test_it_is_waited_out_in_an_event_loop_as_in_a_thread() -> None:
         async def flaky() -> str:
             return work()
 
-        return await Vigil(Patience(0.3)).outwait_async(STORE, flaky, str, lambda fault, *_: fault)
+        return await Vigil(Patience(0.3)).outwait(STORE, flaky, str, lambda fault, *_: fault)
 
     assert asyncio.run(waited(Flaky(3))) == "done"
     with pytest.raises(OSError, match="busy"):

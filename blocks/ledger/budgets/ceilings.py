@@ -81,7 +81,7 @@ class BudgetLedger:
         the present one.
         """
         operation = partial(_raise_limits, tenant=tenant, budget_id=budget_id, given=checked_limits(limits))
-        raised = self._access.write_now(operation, order_of(tenant, [budget_id]))
+        raised = self._access.write_blocking(operation, order_of(tenant, [budget_id]))
         assert isinstance(raised, BudgetRow)  # a refusal is raised by the writer
         return raised
 

@@ -54,7 +54,7 @@ class TimeBudgetLedger:
     def raise_limit(self, tenant: str, run_id: str, scope: str, limit: int) -> TimeBudgetRow:
         """Raise a ceiling for good, blocking. UsageError when there is none, or it is higher already."""
         operation = partial(_raise_limit, key=_key(tenant, run_id, scope), limit=limit)
-        row: TimeBudgetRow = self._access.write_now(operation, run_order(tenant, run_id))
+        row: TimeBudgetRow = self._access.write_blocking(operation, run_order(tenant, run_id))
         return row
 
     def of_run(self, tenant: str, run_id: str) -> list[TimeBudgetRow]:

@@ -54,15 +54,15 @@ class Access:
             with using("ledger"):
                 return await self._writer.write(operation, order)
 
-        return await self._vigil.outwait_async(LEDGER, work, _in_doubt, lambda doubt, *_: doubt)
+        return await self._vigil.outwait(LEDGER, work, _in_doubt, lambda doubt, *_: doubt)
 
-    def write_now(self, operation: Operation[T], order: str) -> T:
+    def write_blocking(self, operation: Operation[T], order: str) -> T:
         """The same for callers without an event loop."""
 
         def work() -> T:
-            return self._writer.write_now(operation, order)
+            return self._writer.write_blocking(operation, order)
 
-        return self._vigil.outwait(LEDGER, work, _in_doubt, lambda doubt, *_: doubt)
+        return self._vigil.outwait_blocking(LEDGER, work, _in_doubt, lambda doubt, *_: doubt)
 
     async def read(self, query: Callable[[Connection], T]) -> T:
         """What a short query returns."""

@@ -56,7 +56,7 @@ class LedgerReader:
         """What a query returns; its transaction must be short, as it holds back the clean-up of SQLite."""
         if self._pid != os.getpid():
             raise closed_here()
-        return self._vigil.outwait(LEDGER, lambda: self._read_once(query), passing, self._away_error)
+        return self._vigil.outwait_blocking(LEDGER, lambda: self._read_once(query), passing, self._away_error)
 
     def _read_once(self, query: Operation[T]) -> T:
         clock = nullcontext() if self._clock is None else use_clock(self._clock)

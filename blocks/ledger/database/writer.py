@@ -79,7 +79,7 @@ class Writer:
         self._enqueue(_QueuedWrite(operation, order, future, loop))
         return await future
 
-    def write_now(self, operation: Operation[T], order: str) -> T:
+    def write_blocking(self, operation: Operation[T], order: str) -> T:
         """The same, blocking the calling thread."""
         future: Future[T] = Future()
         self._enqueue(_QueuedWrite(operation, order, future, None))
@@ -157,7 +157,9 @@ class Writer:
             met = isinstance(error, DBAPIError) and not is_lost(error)
             return None if met and not alone else passing(error)
 
-        return self._vigil.outwait(LEDGER, lambda: self._transact_batch(batch), waited_out, self._away_error)
+        return self._vigil.outwait_blocking(
+            LEDGER, lambda: self._transact_batch(batch), waited_out, self._away_error
+        )
 
     def _away_error(self, error: Exception, waited: float, wake_after: float) -> LedgerAway:
         return away(error, self._database, waited, wake_after)

@@ -87,7 +87,7 @@ class CredentialLedger:
     def unpark(self, tenant: str, credential: str) -> bool:
         """Lift a park before its time. False when there was none."""
         operation = partial(_change_state, tenant=tenant, credential=credential, decide=_lift_park)
-        return bool(self._access.write_now(operation, _order(tenant, credential)))
+        return bool(self._access.write_blocking(operation, _order(tenant, credential)))
 
 
 def _order(tenant: str, credential: str) -> str:

@@ -131,7 +131,7 @@ class WaitLedger:
         if row is None:
             raise unknown_wait(wait_id, [known.wait_id for known in self.list_open(tenant)])
         ballot = make_ballot(row, voter, decision, data, note, local_admin, at, account)
-        counted = self._access.write_now(ballot, run_order(tenant, row.run_id))
+        counted = self._access.write_blocking(ballot, run_order(tenant, row.run_id))
         assert isinstance(counted, WaitRow)  # a refusal is raised by the writer
         return counted
 
@@ -148,14 +148,14 @@ class WaitLedger:
         """
         values = signal_values(tenant, type, key, event_id, payload)
         order = f"signal/{tenant}/{values['type']}/{values['key']}/{values['event_id']}"
-        known = not self._access.write_now(StoreSignal(values), order)
+        known = not self._access.write_blocking(StoreSignal(values), order)
         tried: list[_Place] = []
         while True:
             found = self._access.reader.read(lambda c: read_signal(c, values))
             assert found is not None
             told = partial(Delivery, differs=found.payload != values["payload"])
             if found.wait_id:
-                return told(self.get(tenant, found.wait_id), duplicate=known)
+                return told(self.get_blocking(tenant, found.wait_id), duplicate=known)
             # A wait that names no key takes any event of the type.
             named = (wait.c.event_type == found.type, wait.c.event_key.in_(("", found.key)))
             places = self._read_places(partial(find_unmatched, tenant=tenant, conditions=named))
@@ -194,7 +194,7 @@ class WaitLedger:
     def cancel_of_run(self, tenant: str, run_id: str) -> list[WaitRow]:
         """Cancel the open waits of a run; those that this call cancelled."""
         operation = partial(cancel_of_run, tenant=tenant, run_id=run_id)
-        return self._access.write_now(operation, run_order(tenant, run_id))
+        return self._access.write_blocking(operation, run_order(tenant, run_id))
 
     def runs_to_resume(self, tenant: str) -> list[str]:
         """The waiting runs that can go on: no wait of theirs is open, or a step waits that was answered.
@@ -209,21 +209,21 @@ class WaitLedger:
         """The open waits, the oldest first."""
         return self._access.reader.read(lambda c: read_waits(c, tenant, wait.c.state == "open"))
 
-    def get(self, tenant: str, wait_id: str) -> WaitRow | None:
+    def get_blocking(self, tenant: str, wait_id: str) -> WaitRow | None:
         """A wait as it stands, None when there is none."""
         return self._access.reader.read(lambda c: read_wait(c, tenant, wait_id))
 
-    def of_run(self, tenant: str, run_id: str) -> list[WaitRow]:
+    def of_run_blocking(self, tenant: str, run_id: str) -> list[WaitRow]:
         """All waits of a run, the oldest first."""
         return self._access.reader.read(lambda c: read_waits(c, tenant, wait.c.run_id == run_id))
 
-    async def get_async(self, tenant: str, wait_id: str) -> WaitRow | None:
+    async def get(self, tenant: str, wait_id: str) -> WaitRow | None:
         """`get` without blocking."""
-        return await self._access.call(partial(self.get, tenant, wait_id))
+        return await self._access.call(partial(self.get_blocking, tenant, wait_id))
 
-    async def of_run_async(self, tenant: str, run_id: str) -> list[WaitRow]:
+    async def of_run(self, tenant: str, run_id: str) -> list[WaitRow]:
         """`of_run` without blocking."""
-        return await self._access.call(partial(self.of_run, tenant, run_id))
+        return await self._access.call(partial(self.of_run_blocking, tenant, run_id))
 
     # --- within ---
 
@@ -233,7 +233,7 @@ class WaitLedger:
     def _apply(self, tenant: str, places: list[_Place], rule: Rule) -> list[WaitRow]:
         """One commit per wait, so that a sweep of many holds no run for long."""
         applied = [
-            self._access.write_now(OnWait(tenant, run_id, wait_id, rule), run_order(tenant, run_id))
+            self._access.write_blocking(OnWait(tenant, run_id, wait_id, rule), run_order(tenant, run_id))
             for run_id, wait_id in places
         ]
         return [row for row in applied if row is not None]
