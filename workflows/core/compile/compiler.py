@@ -45,6 +45,7 @@ from workflows.core.models.workflow import Output, Step, Workflow
 from workflows.core.models.written import plain
 from workflows.core.plans.plan import (
     AgentPlan,
+    AsWritten,
     ForEachPlan,
     HandlerPlan,
     OutputPlan,
@@ -365,21 +366,13 @@ def _own_fields(step: Step) -> dict[str, Any]:
     """What a plan takes from the written step alone."""
     items = None if step.for_each is None else plain(step.for_each)
     return {
-        "id": step.id,
+        **{name: getattr(step, name) for name in AsWritten.model_fields},
         "name": step.name or step.id,
         "args": plain(step.args),
-        "inputs": step.inputs,
-        "requires": step.requires,
         "when": _condition(step),
         "for_each": None if items is None else ForEachPlan(items=items, max_concurrent=step.max_concurrent),
         "repeat": RepeatPlan(until=step.repeat.until, max=step.repeat.max) if step.repeat else None,
-        "timeout": step.timeout,
-        "patience": step.patience,
         "retries": RetryPlan(**step.retries.model_dump()),
-        "cache": step.cache,
-        "ttl": step.ttl,
-        "on_failure": step.on_failure,
         "budget": budget_plan(step.budget),
-        "effect_key": step.effect_key,
         "people": deciders_plan(step.people),
     }

@@ -253,10 +253,27 @@ class WorkPlan(_Frozen):
     )
 
 
-class StepPlan(_Frozen):
-    """One node of the plan. Names in `reads` are bound before the step starts."""
+class AsWritten(_Frozen):
+    """What a plan takes from a written step as it stands, under the same name.
+
+    A field that came later is left out of the text where it says nothing (`exclude_if`), so that the plans
+    of earlier runs stay what they were.
+    """
 
     id: str
+    inputs: tuple[str, ...] = Field(default=(), description="Names attached to the request as documents.")
+    requires: Literal["any", "all"] = "any"
+    timeout: float | None = Field(default=None, description="Seconds per attempt.")
+    patience: float | None = Field(default=None, description="Seconds a fault of the provider is waited out.")
+    cache: Literal["run", "always", "never"] = "run"
+    ttl: float | None = Field(default=None, description="Seconds a shared result stays valid.")
+    on_failure: Literal["fail", "continue"] = "fail"
+    effect_key: tuple[str, ...] = Field(default=(), description="Argument names that identify an effect.")
+
+
+class StepPlan(AsWritten):
+    """One node of the plan. Names in `reads` are bound before the step starts."""
+
     name: str
     kind: StepKind
     agents: tuple[AgentPlan, ...] = Field(default=(), description="One for an agent step, more for a panel.")
@@ -272,24 +289,16 @@ class StepPlan(_Frozen):
     )
     prompt: str = Field(default="", description="Template of the user message's instruction.")
     args: dict[str, Any] = Field(default_factory=dict, description="Templates by argument name.")
-    inputs: tuple[str, ...] = Field(default=(), description="Names attached to the request as documents.")
     reads: tuple[str, ...] = Field(default=(), description="Every name the step reads, inputs included.")
     depends_on: tuple[str, ...] = Field(default=(), description="Step ids: written and data edges together.")
-    requires: Literal["any", "all"] = "any"
     when: str | None = None
     for_each: ForEachPlan | None = None
     repeat: RepeatPlan | None = None
     output: OutputPlan
     merge: MergePlan | None = None
-    timeout: float | None = Field(default=None, description="Seconds per attempt.")
-    patience: float | None = Field(default=None, description="Seconds a fault of the provider is waited out.")
     retries: RetryPlan = RetryPlan()
-    cache: Literal["run", "always", "never"] = "run"
-    ttl: float | None = Field(default=None, description="Seconds a shared result stays valid.")
-    on_failure: Literal["fail", "continue"] = "fail"
     budget: BudgetPlan | None = None
     undo: UndoPlan | None = None
-    effect_key: tuple[str, ...] = Field(default=(), description="Argument names that identify an effect.")
     people: DecidersPlan | None = Field(
         default=None, description="Who says whether a call of its skill or undo happened; None: anybody."
     )
