@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -154,22 +153,11 @@ async def _call_undo(done: Completed, context: RunContext) -> ToolResult:
 
     call = PlannedCall(undo.skill, undo.handler, undo.args, arguments, done.values, context, _MEND)
 
-    async def send(_key: str) -> ToolResult:
-        return ToolResult(json.dumps(await call.run_acting(), ensure_ascii=False))
-
     gate = gate_of(context, f"{done.path}/undo", remote=context.reaches_out)
     assert gate is not None
     # Also a handler that declares no effect is recorded: taking back is an effect by what it means.
     effect: Effect = "idempotent" if undo.handler.effect == "none" else undo.handler.effect
-    return await gate.perform(
-        kind="tool",
-        tool=call.tool,
-        arguments=arguments,
-        effect=effect,
-        ordinal=0,
-        send=send,
-        people=_deciders_without_end(done.step.people),
-    )
+    return await call.acting(effect, _deciders_without_end(done.step.people)).perform(gate, arguments)
 
 
 def _deciders_without_end(people: DecidersPlan | None) -> DecidersPlan | None:

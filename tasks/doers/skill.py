@@ -77,22 +77,8 @@ async def _perform_call(work: Work, arguments: dict[str, Any]) -> Any:
         keep=partial(_store_large, name=handler.handler, context=context, path=path),
     )
     assert gate is not None
-
-    async def send(_key: str) -> ToolResult:
-        made = await call.run_acting()
-        # Stored by the gate: a storage that is away then leaves no doubt of whether the call was made.
-        return ToolResult(json.dumps({"value": made}, ensure_ascii=False))
-
-    done = await gate.perform(
-        kind="tool",
-        tool=call.tool,
-        arguments=arguments,
-        effect=handler.effect,
-        ordinal=0,
-        send=send,
-        key_fields=step.effect_key,
-        people=step.people,
-    )
+    # Stored by the gate: a storage that is away then leaves no doubt of whether the call was made.
+    done = await call.acting(handler.effect, step.people, step.effect_key).perform(gate, arguments)
     return await _read_result(done, work)
 
 

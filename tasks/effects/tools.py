@@ -79,21 +79,25 @@ class ActingTool:
     people: DecidersPlan | None = None
     path: str = ""
 
+    async def perform(self, gate: EffectGate, arguments: dict[str, Any], ordinal: int = 0) -> ToolResult:
+        """One call through the gate: of an agent, a skill step or what takes one back. See EffectGate."""
+        return await gate.perform(
+            kind=self.kind,
+            tool=self.path or self.name,
+            arguments=arguments,
+            effect=self.effect_of(arguments) if self.effect_of else self.effect,
+            ordinal=ordinal,
+            send=lambda key: self.send(arguments, key),
+            key_fields=self.key_fields,
+            approval=self.approval,
+            people=self.people,
+        )
+
     def through(self, gate: EffectGate) -> Tool:
         """The tool for an agent: every call goes through the gate, numbered by `among_equal`."""
 
         async def run(arguments: dict[str, Any]) -> ToolResult:
-            return await gate.perform(
-                kind=self.kind,
-                tool=self.path or self.name,
-                arguments=arguments,
-                effect=self.effect_of(arguments) if self.effect_of else self.effect,
-                ordinal=among_equal(),
-                send=lambda key: self.send(arguments, key),
-                key_fields=self.key_fields,
-                approval=self.approval,
-                people=self.people,
-            )
+            return await self.perform(gate, arguments, among_equal())
 
         return Tool(self.name, self.description, self.input_schema, run, self.effect)
 
