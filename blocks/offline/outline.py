@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 from blocks.offline.words import plain
 
@@ -41,8 +42,12 @@ def heading_for(name: str, headings: Sequence[str]) -> str | None:
 
 def _likeness(words: frozenset[str], heading: str) -> float:
     """From 0 to 1; of a heading such as `A and B` either part may be meant."""
-    parts = [_words(part) for part in (heading, *_JOINTS.split(heading))]
-    return max(len(words & part) / len(words | part) if part else 0 for part in parts)
+    return max((len(words & part) / len(words | part) for part in _parts(heading) if part), default=0)
+
+
+@lru_cache(maxsize=256)
+def _parts(heading: str) -> list[frozenset[str]]:
+    return [_words(part) for part in (heading, *_JOINTS.split(heading))]
 
 
 def _words(text: str) -> frozenset[str]:

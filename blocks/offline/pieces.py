@@ -92,7 +92,9 @@ def _of_markdown(text: str, source: str) -> Iterator[Piece]:
             if not dropped and (line or (body and body[-1])):
                 body.append(line if len(line) <= _LINE_CHARS else line[: _LINE_CHARS - 1] + "…")
             continue
-        if any(body):
+        while body and not body[-1]:
+            body.pop()
+        if body:
             yield Piece(source, place, place, tuple(body))
         place, body = shorten(plain(heading[1].rstrip(" \t#")), _PLACE_CHARS), []
         if own and place in _OWN_ENDS:
@@ -108,7 +110,8 @@ def _inline(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key}: {_inline(item)}" for key, item in value.items())
     if isinstance(value, list):
-        return "; ".join(map(_inline, value))
+        items = (": ".join(map(_inline, i.values())) if isinstance(i, dict) else _inline(i) for i in value)
+        return "; ".join(items)
     if isinstance(value, str) and value.startswith("|"):
         return max(row_cells(value), key=len)  # the line of a table: what it says is its longest cell
     return value if isinstance(value, str) else json.dumps(value)

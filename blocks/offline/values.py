@@ -123,8 +123,7 @@ class _Filler:
             yield from ((other, GUESSED) for other in others)
 
     def _options(self, schema: dict[str, Any], name: str) -> Iterator[Made]:
-        """What the hint or a fact names, or the name of a table where one is asked for; else what decides
-        nothing."""
+        """What the hint or a fact names, a table's name where one is asked for; else what decides nothing."""
         if "const" in schema:
             yield schema["const"], KNOWN
             return
