@@ -21,8 +21,8 @@ import re
 from typing import Any
 
 from blocks.models import Answer, OnProgress, Request
+from blocks.offline.facts import rows_of
 from blocks.offline.material import Material, read_request
-from blocks.offline.pieces import rows_of
 from blocks.offline.values import fill_schema
 from blocks.offline.words import NOTE_MARK
 from blocks.offline.writing import write_document

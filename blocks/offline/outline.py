@@ -1,10 +1,10 @@
-"""The headings that an instruction asks for."""
+"""The headings that an instruction asks for, and which of them is the name of something."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 
 from blocks.offline.words import plain
 
@@ -19,68 +19,57 @@ _BULLET = re.compile(r"[ \t]*+[-*+][ \t]++(.*)")
 _BRACKETS = re.compile(r"[(（][^()（）]{0,300}[)）]")
 _COMMAS = re.compile(r"[、，,；;]")
 _AND = re.compile(r"\band\b")
-_JOINTS = re.compile(r"[、，,；;/&]|与|和|及|或|的|\band\b|\bor\b")
-_MANNER = re.compile(r"每|各|带|写|按|最多|至少|不|(?:with|each|every|per|in|at|no|its)\b", re.I)
-"""How something is to be written, not what."""
-_EITHER = re.compile(r"还是|\bor\b|\bwhether\b", re.I)
-_TABULAR = re.compile(r"表|清单|台账|\b(?:table|list|register|log)\b", re.I)
-"""What is listed after such a name are its columns."""
-_MOST_SECTIONS, _MOST_DETAILS, _NAME_CHARS = 14, 8, 40
+_JOINTS = re.compile(r"[、，,；;/&]|与|和|及|\band\b|\bor\b")
+_WORD = re.compile(r"[a-z0-9]+|[一-鿿]+")
+_MOST_HEADINGS, _NAME_CHARS = 14, 40
 
 
-@dataclass(frozen=True)
-class Section:
-    """One heading to write; `details` are the things listed after its name, to be told one by one.
-
-    `decides`: it offers verdicts (`pass / fail`), which fixed rules leave to people.
-    """
-
-    name: str
-    details: tuple[str, ...] = ()
-    decides: bool = False
-
-
-def requested_sections(instruction: str) -> list[Section]:
+def requested_headings(instruction: str) -> list[str]:
     """The headings an instruction lists: in a sentence (`include: a, b`) or as bullets below such a line."""
-    found: dict[str, Section] = {}
-    for item, about in (*_in_sentences(instruction), *_in_bullets(instruction)):
-        name = plain(" ".join(_BRACKETS.sub(" ", item).split())).strip(" 。.:")
-        details = [part.strip(" 。.") for part in _split_list(about)]
-        decides = "/" in details[0]
-        listed = [part for part in details if 1 < len(part) <= _NAME_CHARS and not _MANNER.match(part)]
-        # One or two words explain the name.
-        if decides or len(listed) < 3 or _TABULAR.search(name) or _EITHER.search(about):
-            listed = []
-        if 1 < len(name) <= _NAME_CHARS:
-            found.setdefault(name, Section(name, tuple(listed[:_MOST_DETAILS]), decides))
-    return list(found.values())[:_MOST_SECTIONS]
+    names = (
+        plain(" ".join(_BRACKETS.sub(" ", item).split())).strip(" 。.:")
+        for item in (*_in_sentences(instruction), *_in_bullets(instruction))
+    )
+    return list(dict.fromkeys(name for name in names if 1 < len(name) <= _NAME_CHARS))[:_MOST_HEADINGS]
 
 
-def parts_of(name: str) -> list[str]:
-    """The things that a heading names: `A and B` are two."""
-    return [part.strip() for part in _JOINTS.split(name) if part.strip()]
+def heading_for(name: str, headings: Sequence[str]) -> str | None:
+    """The heading that says at least half of what a name and it say together, and most of all of them."""
+    likeness = {heading: _likeness(_words(name), heading) for heading in headings}
+    best = max(likeness, key=likeness.__getitem__, default=None)
+    return best if best is not None and likeness[best] >= 0.5 else None
 
 
-def _split_list(text: str) -> list[str]:
-    """What a text lists: commas in brackets part nothing, and `and` only before the last thing."""
-    *items, last = _COMMAS.split(_BRACKETS.sub(" ", text))
-    return [*items, *_AND.split(last, maxsplit=1)]
+def _likeness(words: frozenset[str], heading: str) -> float:
+    """From 0 to 1; of a heading such as `A and B` either part may be meant."""
+    return max((len(words & part) / len(words | part) for part in _parts(heading) if part), default=0)
 
 
-def _in_sentences(instruction: str) -> Iterator[tuple[str, str]]:
+@lru_cache(maxsize=256)
+def _parts(heading: str) -> list[frozenset[str]]:
+    return [_words(part) for part in (heading, *_JOINTS.split(heading))]
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(word.removesuffix("s") for word in _WORD.findall(text.casefold()))
+
+
+def _in_sentences(instruction: str) -> Iterator[str]:
     at = 0
     while listing := _LISTING.search(instruction, at):
         end = _LISTING_END.search(instruction, listing.end())
         at = end.start() if end else len(instruction)
-        yield from ((item, "") for item in _split_list(instruction[listing.end() : at]))
+        # Commas in brackets part nothing, and `and` only before the last thing.
+        *items, last = _COMMAS.split(_BRACKETS.sub(" ", instruction[listing.end() : at]))
+        yield from (*items, *_AND.split(last, maxsplit=1))
 
 
-def _in_bullets(instruction: str) -> Iterator[tuple[str, str]]:
+def _in_bullets(instruction: str) -> Iterator[str]:
     asked = False
     for line in instruction.splitlines():
         if not (bullet := _BULLET.match(line)):
             asks = (":" in line or "：" in line) and bool(_ASKS.search(line))
             asked = asks if line.strip() else asked
         elif asked:
-            name, _, about = bullet[1].replace("：", ":").partition(":")
-            yield from ((item, about) for item in (name.split("、") if not about else [name]))
+            name, colon, _ = bullet[1].replace("：", ":").partition(":")
+            yield from [name] if colon else name.split("、")

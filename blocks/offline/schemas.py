@@ -24,6 +24,7 @@ FORMATS = {
     **{"json-pointer": "/0", "relative-json-pointer": "0", "regex": "a"},
 }
 """Placeholders by format: names and addresses that are reserved, and belong to nobody."""
+_BOUNDS = ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum")
 _STEPS = 12
 _REPEATS = 256
 _TEXT_CHARS = 100_000
@@ -79,25 +80,15 @@ def _both(key: str, one: Any, other: Any) -> Any:
 
 
 def numbers_for(schema: Mapping[str, Any], *, whole: bool) -> list[float]:
-    """Numbers to try: the one nearest to zero, steps from there, from the bounds and from their middle."""
-    step = Decimal(str(schema["multipleOf"])) if schema.get("multipleOf") else Decimal(whole)
-    low = _bound(schema, "minimum", "exclusiveMinimum", max)
-    high = _bound(schema, "maximum", "exclusiveMaximum", min)
-    start = min(Decimal(0), high) if high is not None else Decimal(0)
-    start = max(start, low) if low is not None else start
-    found = []
-    for begin in [start] if low is None or high is None else [start, low, high, (low + high) / 2]:
+    """Numbers to try: near zero, each bound and their middle, by the steps that are allowed."""
+    step = Decimal(str(schema.get("multipleOf") or int(whole)))
+    bounds = [Decimal(str(schema[key])) for key in _BOUNDS if isinstance(schema.get(key), (int, float))]
+    found: list[Decimal] = []
+    for begin in [Decimal(0), *bounds, *([sum(bounds, Decimal(0)) / len(bounds)] if len(bounds) > 1 else [])]:
         nearest = (begin / step).to_integral_value() * step if step else begin
         found += [nearest + n * way * (step or 1) for n in range(_STEPS) for way in (1, -1)]
-        found += (
-            [begin + way * Decimal(1).scaleb(-n) for n in range(10) for way in (1, -1)] if not step else []
-        )
+        found += [begin + way * Decimal(1).scaleb(-n) for n in range(10) for way in (1, -1) if not step]
     return [int(n) if n == int(n) else float(n) for n in dict.fromkeys(found) if not whole or n == int(n)]
-
-
-def _bound(schema: Mapping[str, Any], wide: str, narrow: str, choose: Any) -> Decimal | None:
-    given = [Decimal(str(schema[key])) for key in (wide, narrow) if isinstance(schema.get(key), (int, float))]
-    return choose(given) if given else None
 
 
 def texts_for(pattern: str, least: int, most: float) -> Iterator[str]:

@@ -14,8 +14,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from blocks.offline.facts import fact_key, facts_of, number_or_text, rows_like, rows_of, told_in
 from blocks.offline.material import Material
-from blocks.offline.pieces import fact_key, facts_of, number_or_text, rows_like, rows_of, told_in
 from blocks.offline.schemas import FORMATS, as_object, merge, numbers_for, texts_for, types_of
 from blocks.offline.words import phrase
 from blocks.offline.writing import write_document
@@ -123,8 +123,7 @@ class _Filler:
             yield from ((other, GUESSED) for other in others)
 
     def _options(self, schema: dict[str, Any], name: str) -> Iterator[Made]:
-        """What the hint or a fact names, or the name of a table where one is asked for; else what decides
-        nothing."""
+        """What the hint or a fact names, a table's name where one is asked for; else what decides nothing."""
         if "const" in schema:
             yield schema["const"], KNOWN
             return

@@ -87,7 +87,7 @@ def test_offline_the_context_is_material_and_the_instruction_the_task(tmp_path: 
     body = made.run(NOTE).body
     assert "## Task\n\n> Sum it up.\n" in body
     assert "### context" in body
-    assert "- Deliveries must arrive within 3 days in June." in body
+    assert "\nDeliveries must arrive within 3 days in June." in body
     assert "<context>" not in body
 
 

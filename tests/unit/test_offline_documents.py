@@ -12,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from blocks.offline import OfflineModel
-from blocks.offline.outline import Section, requested_sections
-from blocks.offline.words import PHRASES, plain, terms
+from blocks.offline.outline import heading_for, requested_headings
+from blocks.offline.words import PHRASES, plain
 
 Results = dict[str, Any]
 
@@ -50,112 +50,78 @@ def section(text: str, name: str) -> str:
     return found[2].strip() if found else ""
 
 
-class TestWhatIsAskedFor:
-    @pytest.mark.parametrize(
-        ("instruction", "names"),
-        [
-            ("Write:\nInclude the sections:\n- Goal: why\n- Cost\n\nDone.", ["Goal", "Cost"]),
-            (
-                "方案依次包含：约束与假设、容量估算（写明假设、单位）、\n  上线步骤。随后说明：别的、事。",
-                ["约束与假设", "容量估算", "上线步骤"],
-            ),
-            ("Include: goals (for whom, by when), cost\nand risks. Then stop.", ["goals", "cost", "risks"]),
-            ("It must include, in this order: risks and cures, a gate.", ["risks and cures", "a gate"]),
-            ("写：\n- 结论\n- 本期不做、停止条件\n", ["结论", "本期不做", "停止条件"]),
-            ("Include numbers:\n1. Read it.\n2. Count it.", []),
-            ("Just answer.\n- number: FB-1", []),
-        ],
-    )
-    def test_headings(self, instruction: str, names: list[str]) -> None:
-        assert [one.name for one in requested_sections(instruction)] == names
-
-    @pytest.mark.parametrize(
-        ("line", "expected"),
-        [
-            ("- 需求表：编号、强度（必须/应该）、来源", Section("需求表")),
-            ("- Requirements table: id, strength, source", Section("Requirements table")),
-            ("- 结论：通过 / 不通过，一句话理由", Section("结论", decides=True)),
-            (
-                "- Qualities: latency, availability, privacy, each with a number",
-                Section("Qualities", ("latency", "availability", "privacy")),
-            ),
-            ("- 证据：每条写明来源、带编号、按时间", Section("证据")),
-            ("- Trend: better, worse, or unchanged, and by how much", Section("Trend")),
-        ],
-    )  # fmt: skip
-    def test_what_is_said_of_a_heading(self, line: str, expected: Section) -> None:
-        assert requested_sections(f"写：\n{line}") == [expected]
+@pytest.mark.parametrize(
+    ("instruction", "names"),
+    [
+        ("Write:\nInclude the sections:\n- Goal: why\n- Cost\n\nDone.", ["Goal", "Cost"]),
+        (
+            "方案依次包含：约束与假设、容量估算（写明假设、单位）、\n  上线步骤。随后说明：别的、事。",
+            ["约束与假设", "容量估算", "上线步骤"],
+        ),
+        ("Include: goals (for whom, by when), cost\nand risks. Then stop.", ["goals", "cost", "risks"]),
+        ("It must include, in this order: risks and cures, a gate.", ["risks and cures", "a gate"]),
+        ("写：\n- 结论：通过 / 不通过\n- 本期不做、停止条件\n", ["结论", "本期不做", "停止条件"]),
+        ("Include numbers:\n1. Read it.\n2. Count it.", []),
+        ("Just answer.\n- number: FB-1", []),
+    ],
+)
+def test_the_headings_that_are_asked_for(instruction: str, names: list[str]) -> None:
+    assert requested_headings(instruction) == names
 
 
-def test_words_meet_across_languages_and_endings() -> None:
-    assert terms("混淆矩阵") & terms("confusion")
-    assert terms("转人工阈值") & terms("hand_over: below 0.7")
-    assert terms("most influential features") <= terms("influence of a feature")
-    assert not terms("contradictions") & terms("contract")
-    assert [plain(text) for text in ("0.92", "1. Goal", "2、目标", "- **Goal**")] == [
-        "0.92",
-        "Goal",
-        "目标",
-        "Goal",
-    ]
+@pytest.mark.parametrize(
+    ("name", "heading"),
+    [
+        ("confusion", "confusion matrix"),
+        ("model_id", "model id"),
+        ("Risk", "risks and cures"),
+        ("停止条件", "本期不做与停止条件"),
+        ("rows", None),
+        ("a matrix of everything else", None),
+        ("", None),
+    ],
+)
+def test_what_a_heading_is_the_name_of(name: str, heading: str | None) -> None:
+    asked = ["confusion matrix", "model id", "risks and cures", "本期不做与停止条件", "---"]
+    assert heading_for(name, asked) == heading
+
+
+def test_a_line_without_its_marks() -> None:
+    texts = ("0.92", "1. Goal", "2、目标", "- **Goal**")
+    assert [plain(text) for text in texts] == ["0.92", "Goal", "目标", "Goal"]
 
 
 EVALUATION = {
     "model_id": "m-1",
     "accuracy": 0.90,
-    "accuracy_95": [0.85, 0.94],
     "baseline": {"class": "0", "accuracy": 0.6},
     "confusion": {"0": {"0": 46, "1": 4}, "1": {"0": 5, "1": 29}},
-    "weights": [0.1, 0.2, 0.3, 0.4, 0.5, 0.6],
     "model": {"algorithm": "a", "settings": {"depth": {"most": 2}}},
     "degradation": [{"level": 0, "answer": "model"}, {"level": 1, "answer": "a fixed rule"}],
-}
-FOUND = {
-    "constraints": [
-        {"kind": "privacy", "text": "Logs are kept for 180 days, and no longer than that."},
-        {"kind": "latency", "text": "Every answer arrives within three seconds."},
-    ]
 }
 
 
 class TestToolResults:
-    @pytest.mark.parametrize(
-        ("ask", "baseline", "confusion", "levels"),
-        [
-            ("依次包含：{}（带置信区间）、{}、{}。", "基线与指标", "混淆矩阵", "降级层级"),
-            ("Include: {}, {}, {}.", "baseline", "confusion matrix", "degradation levels"),
-        ],
-    )
-    def test_they_stand_under_the_heading_that_names_them(
-        self, ask: str, baseline: str, confusion: str, levels: str
-    ) -> None:
-        text = written(f"Report. {ask.format(baseline, confusion, levels)}", {"ml__evaluate": EVALUATION})
-        assert "- `baseline`: class: 0, accuracy: 0.6 〔ml__evaluate〕" in section(text, baseline)
+    def test_they_stand_under_the_heading_that_names_them(self) -> None:
+        ask = "Report. Include: baseline, confusion matrix, degradation levels (in order), staffing."
+        text = written(ask, {"ml__evaluate": EVALUATION})
+        assert section(text, "baseline") == "- `baseline`: class: 0, accuracy: 0.6"
         table = "〔ml__evaluate · confusion〕\n\n| confusion | 0 | 1 |\n| --- | --- | --- |\n| 0 | 46 | 4 |"
-        assert section(text, confusion).startswith(table)
-        assert "| 1 | a fixed rule |" in section(text, levels)
-
-    def test_a_heading_is_not_filled_by_a_word_that_everything_shares(self) -> None:
-        text = written("Report. Include: model id, staffing.", {"evaluate": EVALUATION})
-        assert section(text, "model id") == "- `model_id`: m-1 〔evaluate〕"
+        assert section(text, "confusion matrix").startswith(table)
+        assert "| 1 | a fixed rule |" in section(text, "degradation levels")
         assert "found nothing for: staffing_" in section(text, "Left open")
 
     def test_what_no_heading_names_comes_after_and_nothing_twice(self) -> None:
-        text = written("Report. Include: confusion matrix.", {"a": EVALUATION, "b": {"accuracy": 0.9}})
-        rest = section(text, "Further tool results")
-        assert "- `accuracy`: 0.9\n" in rest and text.count("`accuracy`") == 1
-        assert "0.1; 0.2" not in text and text.count("| 0 | 46 | 4 |") == 1
-
-    def test_rows_also_stand_under_the_heading_that_names_their_kind(self) -> None:
-        text = written("Include: constraints, data and privacy, cost.", {"find": FOUND})
-        assert section(text, "constraints").count("\n| ") == 4
-        assert (
-            section(text, "data and privacy")
-            == "- Logs are kept for 180 days, and no longer than that. 〔find · constraints〕"
-        )
+        text = written("Report. Include: confusion matrix.", {"a": EVALUATION, "b": {"accuracy": 0.7}})
+        rest = section(text, "Tool results")
+        assert "### a\n" in rest and "- `accuracy`: 0.9\n" in rest and "### b\n\n- `accuracy`: 0.7" in rest
+        assert "- `model.settings.depth`: most: 2" in rest and text.count("| 0 | 46 | 4 |") == 1
 
     def test_a_result_that_is_no_object_is_shown_too(self) -> None:
         assert "### say\n\n- Two of three.\n" in written("Go.", {"say": "Two of three."})
+
+    def test_a_result_that_is_wholly_under_headings_is_not_shown_again(self) -> None:
+        assert "Tool results" not in written("Include: accuracy, cost.", {"a": {"accuracy": 0.9}})
 
 
 RESEARCH = """# Research
@@ -169,70 +135,44 @@ RESEARCH = """# Research
 ## Needs
 - The service availability is at least 99.5 percent.
 - Customer data stays in our account.
-
-Stop condition: the right share is below 78 percent. Nothing else stops it.
 """
 
 
 class TestDocuments:
-    def test_passages_under_the_headings_whose_words_they_hold(self) -> None:
-        text = written(document("r", RESEARCH) + "Include: availability, stop condition, staffing.")
-        assert (
-            section(text, "availability")
-            == "- The service availability is at least 99.5 percent. 〔r · Needs〕"
-        )
-        assert (
-            section(text, "stop condition")
-            == "- Stop condition: the right share is below 78 percent. 〔r · Needs〕"
-        )
-        assert section(text, "staffing") == ""
-
-    def test_what_stands_under_a_heading_of_that_name(self) -> None:
-        text = written(document("r", RESEARCH) + "Include: risks.")
+    def test_a_section_stands_as_it_is_under_the_heading_of_its_name(self) -> None:
+        text = written(document("r", RESEARCH) + "Include: risks, availability, needs.")
         assert section(text, "risks").startswith(
             "〔r · Risks〕\n\n| risk | answer |\n| --- | --- |\n| large accounts"
         )
+        assert section(text, "needs").endswith("percent.\n- Customer data stays in our account.")
+        assert section(text, "Left open") == "_The fixed rules found nothing for: availability_"
 
-    def test_the_things_listed_after_a_name_are_told_one_by_one(self) -> None:
-        text = written(document("r", RESEARCH) + "Write:\n- Qualities: availability, customer data, price\n")
-        asked = section(text, "Qualities")
-        assert re.search(
-            r"### availability\n\n- The service .*\n\n### customer data\n\n- Customer data stays", asked
-        )
-        assert section(text, "Left open") == "_The fixed rules found nothing for: price_"
-
-    def test_verdicts_are_left_to_people(self) -> None:
-        text = written(document("r", RESEARCH) + "Write:\n- Needs: pass / fail\n- Risks\n")
-        assert section(text, "Needs") == "" and "nothing for: Needs_" in text
-
-    def test_the_instruction_is_no_material(self) -> None:
-        text = written(document("r", RESEARCH) + "Without a network.\n\nInclude: network, price.")
-        assert "nothing for: network; price_" in text and text.count("Without a network") == 1
-
-    def test_without_headings_every_input_is_shown(self) -> None:
+    def test_without_a_heading_or_a_result_every_input_is_shown(self) -> None:
         given = (
             document("r", RESEARCH)
             + document("t", "a,b\n1,2\n", "text/csv")
             + document("j", '{"k": 1.50}', "application/json")
         )
-        text = written(given + "Sum up.")
-        assert (
-            "#### Needs\n\n- The service availability" in text and "| 1 | 2 |" in text and "`k`: 1.50" in text
-        )
+        for ask in ("Sum up.", "Write:\n- Verdict: pass / fail\n"):
+            shown = section(written(given + ask), "From the inputs")
+            assert "#### Needs\n\n- The service availability" in shown
+            assert "| 1 | 2 |" in shown and "`k`: 1.50" in shown
+        assert "From the inputs" not in written(given + "Sum up.", {"count": {"rows": 3}})
 
-    def test_where_no_heading_is_filled_the_input_nearest_to_who_answers_is_shown(self) -> None:
-        given = document("product_spec", "# A\n\nOne.") + document("tech_design", "# B\n\nTwo.")
-        asked = given + "Write:\n- Verdict: pass / fail\n"
-        assert "### tech_design" in written(
-            asked, speaker="Architect: technical design"
-        ) and "One." not in written(asked, speaker="Architect: technical design")
-        assert "One." in written(asked, speaker="Product manager")
+    def test_a_long_section_is_cut_and_says_so(self) -> None:
+        long = "# Log\n" + "".join(f"- line {n}\n" for n in range(99))
+        assert section(written(document("r", long) + "Include: log."), "log").endswith("\n\n…")
+
+    def test_a_fence_of_an_input_stays_in_it(self) -> None:
+        body = "# A\n\n```python\ncode\n```\n\n~~~\nOpen.\n"
+        text = written(document("r", body) + "Include: a b, a.")
+        assert "Open." in text and "~~~" not in text and "code" not in text
 
     def test_chinese_requests_get_a_chinese_document(self) -> None:
-        body = "# 调研\n\n## 关键要求\n- 必须在 3 秒内给出结果。\n- 预算待确认。\n"
+        body = "# 调研\n\n## 关键要求（由访谈归纳）\n- 必须在 3 秒内给出结果。\n- 预算待确认。\n"
         text = written(document("research", body) + "写方案。\n\n依次包含：关键要求、预算、排班。")
         assert text.startswith("> 本文由 phaseline 的离线模型")
-        assert "- 必须在 3 秒内给出结果。 〔research · 关键要求〕" in section(text, "关键要求")
+        assert "〔research · 关键要求（由访谈归纳）〕\n\n- 必须在 3 秒内" in section(text, "关键要求")
         assert section(text, "留空") == "_固定规则没有找到可列的内容：预算; 排班_"
 
 

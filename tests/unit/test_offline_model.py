@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 from typing import Any
 
 import pytest
@@ -161,9 +160,9 @@ def test_its_own_words_are_not_quoted_by_later_steps() -> None:
         request(documents(("first", "text/markdown", first)) + "Include: demand, tasks, rules.")
     ).text
     assert second.count("Made by phaseline's") == 1
-    assert re.search(r"## demand\n\n- The team must answer within 3 seconds. 〔first · demand〕\n", second)
+    assert "## demand\n\n〔first · demand〕\n\nThe team must answer within 3 seconds." in second
     assert "〔report" not in second and "> Say something" not in second
-    assert "- first: The fixed rules found nothing for: trees; staffing" in second
+    assert "staffing" not in second
 
 
 def test_connect_chooses_by_environment() -> None:
