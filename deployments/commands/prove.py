@@ -173,7 +173,7 @@ def _server(home: Path, out: Out) -> Iterator[None]:
 def _point_prefect(info: local_server.ServerInfo, home: Path) -> None:
     for name in [n for n in os.environ if n.startswith("PREFECT_")]:
         del os.environ[name]  # what the user set is about the user's own server
-    os.environ.update(local_server.prefect_environment(info, home, os.environ, quiet=True))
+    os.environ.update(local_server.prefect_environment(info, home, os.environ))
     os.environ.update(
         PREFECT_LOGGING_TO_API_ENABLED="false",
         PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL="CRITICAL",

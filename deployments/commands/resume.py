@@ -6,7 +6,7 @@ import argparse
 
 from deployments.services.resume import Drifted, NotResumed, ResumeRequest, preview_resume, resume_run
 from deployments.terminal.display import Out
-from deployments.terminal.front import TerminalHost, caller_of, quiet_prefect
+from deployments.terminal.front import TerminalHost, caller_of
 from deployments.terminal.questions import print_lines, wait_lines
 from deployments.terminal.run_details import print_preview
 
@@ -38,7 +38,6 @@ def request_of(args: argparse.Namespace) -> ResumeRequest:
 
 def resume(request: ResumeRequest, out: Out) -> int:
     """Continues a run and prints how it ended, or why nothing was started; gives the exit code."""
-    quiet_prefect()
     try:
         end = resume_run(request, TerminalHost(out))
     except Drifted as fault:

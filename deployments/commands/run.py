@@ -6,7 +6,7 @@ import argparse
 
 from deployments.services.start import StartRequest, start_run
 from deployments.terminal.display import Out
-from deployments.terminal.front import TerminalHost, caller_of, quiet_prefect
+from deployments.terminal.front import TerminalHost, caller_of
 from deployments.terminal.input_arguments import open_value, read_written
 
 
@@ -23,5 +23,4 @@ def execute(args: argparse.Namespace, out: Out) -> int:
         latest=args.latest,
         offline=args.offline,
     )
-    quiet_prefect()
     return start_run(request, TerminalHost(out)).exit_code

@@ -99,7 +99,7 @@ def _point_prefect(caller: Caller, host: Host) -> bool:
         info = kept_server.status(caller.home)
         if info is None:
             return False
-        variables |= kept_server.prefect_environment(info, caller.home, caller.environ, quiet=True)
+        variables |= kept_server.prefect_environment(info, caller.home, caller.environ)
     host.export(variables)
     return True
 

@@ -56,7 +56,7 @@ def _import_flows(server: ServerInfo | None, start: Start, patience: Patience, h
         variables["PREFECT_CLIENT_MAX_RETRIES"] = "1"
     variables = {name: value for name, value in variables.items() if name not in start.environ}
     if server is not None:
-        variables |= prefect_environment(server, start.settings.home, start.environ, quiet=True)
+        variables |= prefect_environment(server, start.settings.home, start.environ)
     host.export(variables)
     import flows.compiled
 

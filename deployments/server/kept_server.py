@@ -191,12 +191,11 @@ def for_command(
 
 
 def prefect_environment(
-    info: ServerInfo, home: Path, environ: Mapping[str, str] | None = None, *, quiet: bool = False
+    info: ServerInfo, home: Path, environ: Mapping[str, str] | None = None
 ) -> dict[str, str]:
     """The variables that point Prefect, in this process or in a shell, at the server.
 
     Besides the address and the auth string only what `environ` leaves open is set.
-    quiet: informative log lines go to the API only, not to standard error.
     Apply it before Prefect is imported; Prefect reads its settings at import.
     """
     environ = os.environ if environ is None else environ
@@ -205,8 +204,6 @@ def prefect_environment(
         "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
         "DO_NOT_TRACK": "1",
     }
-    if quiet and "PREFECT_LOGGING_LEVEL" not in environ:
-        wanted["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "WARNING"
     if not environ.keys() & {"PREFECT_HOME", "PREFECT_PROFILE", "PREFECT_PROFILES_PATH"}:
         # A home of its own: the profile active in ~/.prefect may name another server and its key.
         wanted["PREFECT_HOME"] = str(folder_of(home).with_name("prefect"))

@@ -62,8 +62,14 @@ class TerminalHost(Host):
             self.out.note(f"  cure: {notice.cure}")
 
     def export(self, variables: Mapping[str, str]) -> None:
-        """Sets them: this process is the command's own."""
+        """Sets them: this process is the command's own.
+
+        Failures are shown once, by the progress and the closing panel; the API still gets every line.
+        """
         os.environ.update(variables)
+        if "PREFECT_LOGGING_LEVEL" not in os.environ:
+            os.environ["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "CRITICAL"
+            os.environ.setdefault("PREFECT_LOGGING_HANDLERS_DEBUG_LEVEL", "CRITICAL")
 
     def on_event(self, name: str, data: dict[str, Any]) -> None:
         """What is waited for before the run begins."""
@@ -90,16 +96,6 @@ class TerminalHost(Host):
     ) -> AbstractContextManager[Callable[[], None]]:
         """SIGINT and SIGTERM cancel."""
         return interrupted_by_signals(cancel, last_steps=last_steps)
-
-
-def quiet_prefect() -> None:
-    """Failures are shown once, by the progress and the closing panel; the API still gets every line.
-
-    To be called before Prefect is imported, by commands that run something.
-    """
-    if "PREFECT_LOGGING_LEVEL" not in os.environ:
-        os.environ["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "CRITICAL"
-        os.environ.setdefault("PREFECT_LOGGING_HANDLERS_DEBUG_LEVEL", "CRITICAL")
 
 
 @contextlib.contextmanager

@@ -150,7 +150,9 @@ def test_no_other_web_page_may_read_its_answers(home: Path) -> None:
 
 def test_a_flow_records_every_task_run(home: Path) -> None:
     info, _ = ensure(home)
-    variables = local_server.prefect_environment(info, home, {}, quiet=True)
+    variables = local_server.prefect_environment(info, home, {}) | {
+        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "WARNING"
+    }
     flow = run_python(FLOW, **variables)
     kind, flow_run = finished(flow).split()
     assert kind == "SERVER", "not the in-process mode"

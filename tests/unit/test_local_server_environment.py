@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 import stat
 import subprocess
@@ -14,9 +15,13 @@ import pytest
 from deployments.server import kept_server as local_server
 from deployments.server import tables as server_schema
 from deployments.server.kept_server import ServerInfo
+from deployments.terminal.display import Out
+from deployments.terminal.front import TerminalHost
 from workflows.core.errors import PhaselineError, UsageError
 
 INFO = ServerInfo("http://127.0.0.1:4300/api", "http://127.0.0.1:4300", "phaseline:hush", 11, 4300, 10)
+
+MUFFLED = ("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "PREFECT_LOGGING_HANDLERS_DEBUG_LEVEL")
 
 
 def test_the_auth_string_is_not_in_the_representation() -> None:
@@ -39,15 +44,22 @@ def test_a_prefect_home_or_profile_of_the_user_stays(tmp_path: Path, name: str) 
 
 def test_only_what_is_needed_overrides_the_user(tmp_path: Path) -> None:
     theirs = {"PREFECT_API_AUTH_STRING": "old", "DO_NOT_TRACK": "0", "PREFECT_LOGGING_LEVEL": "DEBUG"}
-    variables = local_server.prefect_environment(INFO, tmp_path, theirs, quiet=True)
+    variables = local_server.prefect_environment(INFO, tmp_path, theirs)
     assert variables.keys() & theirs.keys() == {"PREFECT_API_AUTH_STRING"}
-    assert "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL" not in variables, "a chosen log level is not muffled"
 
 
-def test_quiet_keeps_lines_off_the_terminal_only(tmp_path: Path) -> None:
-    variables = local_server.prefect_environment(INFO, tmp_path, {}, quiet=True)
-    assert variables["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] == "WARNING"
-    assert "PREFECT_LOGGING_TO_API_ENABLED" not in variables
+@pytest.mark.parametrize(("level", "told"), [("DEBUG", None), (None, "CRITICAL")])
+def test_the_terminal_is_quiet_unless_a_log_level_was_chosen(
+    monkeypatch: pytest.MonkeyPatch, level: str | None, told: str | None
+) -> None:
+    for name in ("PREFECT_LOGGING_LEVEL", *MUFFLED):
+        monkeypatch.setenv(name, "")  # so that it is as before afterwards
+        monkeypatch.delenv(name)
+    if level is not None:
+        monkeypatch.setenv("PREFECT_LOGGING_LEVEL", level)
+    TerminalHost(Out(json_mode=False)).export({})
+    assert {os.environ.get(name) for name in MUFFLED} == {told}
+    assert "PREFECT_LOGGING_TO_API_ENABLED" not in os.environ
 
 
 def test_a_server_named_by_the_user_is_used_and_nothing_is_started(tmp_path: Path) -> None:
