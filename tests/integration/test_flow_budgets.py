@@ -11,6 +11,7 @@ import pytest
 from blocks.ledger import CredentialState, Ledger
 from deployments.services.run_details import Details
 from deployments.terminal.display import Out
+from deployments.terminal.run_details import print_details
 from tests.support.flows import FLOW_MARKS, Bench, Script, agent, steps
 
 pytestmark = FLOW_MARKS
@@ -211,5 +212,5 @@ def test_a_model_without_a_price_is_told_as_that(tmp_path: Path, capsys: pytest.
     assert document["budgets"][0]["unpriced_requests"] == 1
     assert [agent["usd"] for agent in document["cost"]["agents"]] == [None]
     capsys.readouterr()
-    details.print(Out(), [], cost=True, events=False)
+    print_details(details, [], Out(), cost=True, events=False)
     assert "unpriced" in capsys.readouterr().out
