@@ -163,8 +163,16 @@ def _vote(request: AnswerRequest, ledger: Ledger, voter: str, account: str, note
     known = ledger.waits.get_blocking(tenant, request.wait_id)
     data = _fill_in(request, known.form if known is not None else {})
     data, note = scrub_secrets(data, environ), scrub_secrets(note, environ)
-    who: dict[str, Any] = {"account": account} if account else {"local_admin": True}
-    return ledger.waits.vote(tenant, request.wait_id, voter, request.decision, data, note=note, **who)
+    return ledger.waits.vote(
+        tenant,
+        request.wait_id,
+        voter,
+        request.decision,
+        data,
+        note=note,
+        local_admin=voter != request.caller.asker,
+        account=account,
+    )
 
 
 def _fill_in(request: AnswerRequest, form: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -45,7 +45,7 @@ def begin(caller, run_id, host):
 
 
 def main(catalog, home):
-    caller = Caller("default", "ann", catalog, home, dict(os.environ), account="token-1")
+    caller = Caller("default", "ann", catalog, home, dict(os.environ))
     host = Front()
     begun = begin(caller, "one", host)
     assert (begun.exit_code, begun.document["status"]) == (3, "waiting"), begun
@@ -57,6 +57,8 @@ def main(catalog, home):
     assert isinstance(still, NotResumed) and (still.why, still.exit_code) == ("waiting", 3)
     answered = answer_wait(AnswerRequest(caller, wait["wait_id"], note="paid"), host)
     assert (answered.voter, answered.document["state"], answered.after.due) == ("ann", "answered", True)
+    (vote,) = answered.document["decided_by"]
+    assert vote["voter"] == "ann" and "by_admin" not in vote, "without an account nobody speaks for others"
     end = resume_run(ResumeRequest(caller, "one"), host)
     assert isinstance(end, RunEnd) and end.document["status"] == "completed", end
     assert begin(caller, "two", host).exit_code == 3
