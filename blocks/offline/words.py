@@ -16,6 +16,8 @@ PHRASES = {
     ),
     "speaker": ("Answered as", "回答者"),
     "answer": ("Answer", "答复"),
+    "results": ("Results of: {}", "各工具给出的结果：{}"),
+    "excerpts": ("Excerpts from: {}", "以下摘自各输入文档：{}"),
     "tools": ("Tool results", "工具结果"),
     "failed": ("failed", "失败"),
     "inputs": ("From the inputs", "输入摘录"),

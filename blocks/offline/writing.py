@@ -28,6 +28,7 @@ def write_document(material: Material) -> str:
     inputs = [_place_pieces(pieces, placed) for pieces in inputs]
     by = f" {phrase('speaker', chinese)}: {material.speaker}" if material.speaker else ""
     lines = [f"> {phrase('note', chinese)}{by}", "", f"# {material.title or phrase('answer', chinese)}", ""]
+    lines += _say_sources(material)
     for heading, pieces in placed.items():
         lines += [f"## {heading}", "", *_lay_out(pieces, _SECTION_LINES, _origin)] if pieces else []
     if told := [line for n, rest in enumerate(results) for line in _show_result(material, n, rest)]:
@@ -40,6 +41,14 @@ def write_document(material: Material) -> str:
         lines += [f"## {phrase('open', chinese)}", "", phrase("nothing", chinese, "; ".join(empty)), ""]
     text = "\n".join([*lines, *_appendix(material)]).strip() + "\n"
     return _as_plain(text) if material.output_type == "text" else text
+
+
+def _say_sources(material: Material) -> list[str]:
+    """What the document is made of: the line that stands for it in lists."""
+    told = [name for name, _, failed in material.results if not failed]
+    names = told or [document.name for document in material.documents]
+    which = "results" if told else "excerpts"
+    return [phrase(which, material.chinese, ", ".join(dict.fromkeys(names))), ""] if names else []
 
 
 def _place_pieces(pieces: Sequence[Piece], placed: dict[str, list[Piece]]) -> list[Piece]:

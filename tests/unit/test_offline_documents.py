@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from blocks.offline import OfflineModel
 from blocks.offline.outline import heading_for, requested_headings
 from blocks.offline.words import PHRASES, plain
+from tasks.outputs.stored import summary_of
 
 Results = dict[str, Any]
 
@@ -174,6 +175,18 @@ class TestDocuments:
         assert text.startswith("> 本文由 phaseline 的离线模型")
         assert "〔research · 关键要求（由访谈归纳）〕\n\n- 必须在 3 秒内" in section(text, "关键要求")
         assert section(text, "留空") == "_固定规则没有找到可列的内容：预算; 排班_"
+
+
+@pytest.mark.parametrize(
+    ("results", "line"),
+    [
+        ({"count": {"rows": 3}, "sum": {"total": 7}}, "Results of: count, sum"),
+        ({}, "Excerpts from: doc"),
+    ],
+)
+def test_its_first_line_says_what_it_is_made_of(results: dict[str, Any], line: str) -> None:
+    text = written(document("doc", "## Part\n\nSome words.\n") + "Sum up.", results)
+    assert summary_of(text).startswith(line)
 
 
 # ------------------------------------------------------------------ it says nothing that it was not given
