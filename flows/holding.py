@@ -13,12 +13,13 @@ import os
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from http import HTTPStatus
 from typing import Any
 
 from prefect.client.orchestration import PrefectClient, get_client
 from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
-from prefect.exceptions import ObjectNotFound, Pause
+from prefect.exceptions import ObjectNotFound, Pause, PrefectHTTPStatusError
 from prefect.input.run_input import keyset_from_paused_state
 from prefect.states import Cancelled, Paused, Suspended
 from prefect.utilities.engine import propose_state
@@ -61,11 +62,17 @@ async def hold(run_id: str, waits: Sequence[Mapping[str, Any]]) -> None:
         if only is not None:
             keyset = {str(use): key for use, key in keyset_from_paused_state(state).items()}
             state.state_details.run_input_keyset = keyset
-        held = await propose_state(client=client, state=state, flow_run_id=run.id)
+        try:
+            held: State[Any] = await propose_state(client=client, state=state, flow_run_id=run.id)
+        except Pause as before:  # it is shown already: an outage came after it, and all of this is repeated
+            if before.state is None:
+                raise
+            held = before.state
         if not held.is_paused():
             return
-        if only is not None:  # after it: what was there before, Prefect takes for an earlier attempt's
-            await _save(client, run.id, held.state_details.run_input_keyset or {}, only)
+        # After it: what was there before, Prefect takes for an earlier attempt's.
+        if only is not None and held.state_details.run_input_keyset:
+            await _save(client, run.id, held.state_details.run_input_keyset, only)
         # Who answered before it was suspended found it at work, and woke nobody.
         if deployed and await _is_due(run_id):
             await resume(client, run.id)
@@ -129,12 +136,14 @@ def question_for_form(waits: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] |
 async def _save(
     client: PrefectClient, flow_run_id: uuid.UUID, keyset: Mapping[str, str], wait: Mapping[str, Any]
 ) -> None:
-    await client.create_flow_run_input(
-        flow_run_id=flow_run_id, key=keyset["schema"], value=json.dumps(_schema(wait))
-    )
-    await client.create_flow_run_input(
-        flow_run_id=flow_run_id, key=keyset["description"], value=json.dumps(str(wait["ask"]))
-    )
+    for use, value in (("schema", _schema(wait)), ("description", str(wait["ask"]))):
+        try:
+            await client.create_flow_run_input(
+                flow_run_id=flow_run_id, key=keyset[use], value=json.dumps(value)
+            )
+        except PrefectHTTPStatusError as fault:
+            if fault.response.status_code != HTTPStatus.CONFLICT:
+                raise  # else it is there, from before an outage
 
 
 def _schema(wait: Mapping[str, Any]) -> dict[str, Any]:

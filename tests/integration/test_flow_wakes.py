@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from prefect import flow
 from prefect.client.orchestration import PrefectClient, get_client
@@ -140,6 +141,31 @@ def test_what_is_filled_in_in_prefect_is_kept_without_secrets(bench: Deployed) -
         (answered,) = ledger.waits.of_run_blocking("default", "r")
     assert answered.answer is not None and answered.decided_by[0]["voter"] == "prefect"
     assert answered.answer["data"] == {"why": "it is [secret MY_TOKEN]"}
+
+
+@pytest.mark.parametrize("lost", [1, 2])
+def test_an_outage_between_the_suspension_and_its_form_leaves_the_form(
+    bench: Deployed, monkeypatch: pytest.MonkeyPatch, lost: int
+) -> None:
+    """The first or the second part of the form is lost on its way, once; the second may have arrived."""
+    sent, create = [], PrefectClient.create_flow_run_input
+
+    async def losing(client: PrefectClient, flow_run_id: uuid.UUID, key: str, value: str) -> None:
+        sent.append(key)
+        if lost == 2 or len(sent) != 1:
+            await create(client, flow_run_id=flow_run_id, key=key, value=value)
+        if len(sent) == lost:
+            raise httpx.ConnectError("the server restarts")
+
+    async def main(client: PrefectClient) -> None:
+        run = await bench.create(client)
+        monkeypatch.setattr(PrefectClient, "create_flow_run_input", losing)
+        assert (await bench.work(client, run.id)).name == "Suspended"
+        given = await client.resume_flow_run(run.id, run_input={"approved": True, "data": {"why": "x"}})
+        assert given.status == SetStateStatus.ACCEPT
+        assert (await bench.work(client, run.id)).is_completed()
+
+    bench.do(main)
 
 
 @pytest.mark.parametrize("generic", [False, True])
