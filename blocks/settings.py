@@ -48,11 +48,16 @@ class Settings:
     @property
     def shared(self) -> bool:
         """Whether other machines may use the ledger, too."""
-        return "://" in self.database and not self.database.startswith("sqlite")
+        return is_shared(self.database)
 
     def prepare(self) -> None:
         """Makes the home folder, for its owner only. UsageError when it cannot be made, or not be trusted."""
         make_home(self.home)
+
+
+def is_shared(database: str) -> bool:
+    """Whether a ledger's path or address is one that other machines may use."""
+    return "://" in database and not database.startswith("sqlite")
 
 
 def _storage_address(written: str) -> str:

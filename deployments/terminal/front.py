@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from blocks.names import DEFAULT_TENANT
 from blocks.process.ending import NUMBERS, on_signals
+from blocks.settings import is_shared
 from deployments.runs.caller import Caller
 from deployments.runs.host import Host, Kind, Notice, OnEvent, RunEnd
 from deployments.terminal.closing import closing
@@ -43,7 +44,8 @@ def caller_of(args: argparse.Namespace) -> Caller:
         named=args.named,
     )
     # Where machines share the ledger, a number means somebody on one of them only.
-    return replace(caller, account=f"{number}@{socket.gethostname()}") if caller.settings().shared else caller
+    shared = is_shared(os.environ.get("PHASELINE_DATABASE_URL", ""))
+    return replace(caller, account=f"{number}@{socket.gethostname()}") if shared else caller
 
 
 class TerminalHost(Host):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
 import sqlite3
@@ -16,7 +17,7 @@ from deployments.server import kept_server as local_server
 from deployments.server import tables as server_schema
 from deployments.server.kept_server import ServerInfo
 from deployments.terminal.display import Out
-from deployments.terminal.front import TerminalHost
+from deployments.terminal.front import TerminalHost, caller_of
 from workflows.core.errors import PhaselineError, UsageError
 
 INFO = ServerInfo("http://127.0.0.1:4300/api", "http://127.0.0.1:4300", "phaseline:hush", 11, 4300, 10)
@@ -181,3 +182,14 @@ def test_tables_are_kept_once_without_rows_or_what_is_sqlites_own(tmp_path: Path
     with contextlib.closing(sqlite3.connect(tmp_path / "again.db")) as connection:
         assert connection.execute("SELECT count(*) FROM a").fetchone() == (0,)
         assert connection.execute("SELECT version_num FROM alembic_version").fetchall() == [("head",)]
+
+
+def test_who_calls_is_known_whatever_the_environment_says_of_the_storage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PHASELINE_STORAGE", "ftp://nowhere")
+    monkeypatch.delenv("PHASELINE_DATABASE_URL", raising=False)
+    args = argparse.Namespace(catalog=tmp_path, home=tmp_path, named={})
+    assert caller_of(args).account == str(os.getuid())
+    monkeypatch.setenv("PHASELINE_DATABASE_URL", "postgresql://db/ledger")
+    assert caller_of(args).account.startswith(f"{os.getuid()}@"), "a number is one machine's"
