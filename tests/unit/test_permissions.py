@@ -133,6 +133,17 @@ def test_tools_of_servers_agree(tmp_path: Path, server: str, tool: str, rules: s
     assert (f"{server}.{tool}" in {line.tool for line in explain_tools(grants) if line.allowed}) is may
 
 
+@pytest.mark.parametrize("named", ["bank.pay", "bank__pay", "pay"])
+def test_people_are_told_of_rules_where_a_server_lists_no_tools(tmp_path: Path, named: str) -> None:
+    servers = '"bank": {"command": "c", "trust_annotations": true}, "shop": {"command": "s"}'
+    rules = f'"{named}": {NO}, "bank.send": {{"approval": true}}'
+    _, agent = agent_of(tmp_path, "", rules, servers)
+    lines = {line.tool: line for line in explain_tools(Grants.of(agent))}
+    assert not lines["bank.pay"].allowed and lines["bank.send"].approval and lines["bank.*"].allowed
+    assert lines["bank.*"].effect == "as it says, or once" and lines["shop.*"].effect == "once"
+    assert ("shop.pay" in lines) is (named == "pay") and "shop.bank.send" not in lines
+
+
 def test_each_denial_says_what_would_allow_it() -> None:
     nobody = Grants(folder="agents/ann")
     rulings: list[Any] = [nobody.may_call(name) for name in ("read_skill", "http_request", "ask_person", "x")]

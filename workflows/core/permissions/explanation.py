@@ -10,6 +10,7 @@ from workflows.core.permissions.grants import Grants
 from workflows.core.permissions.ruling import Allowed
 from workflows.core.tools.built_in.http_request import HTTP_REQUEST
 from workflows.core.tools.built_in.table import BUILT_IN
+from workflows.core.tools.names import nameable_tools
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +49,14 @@ def _handler_lines(grants: Grants) -> Iterator[ToolLine]:
 
 def _server_lines(grants: Grants) -> Iterator[ToolLine]:
     for plan in grants.servers:
-        begin = f"{plan.name}."
-        ruled = (rule.name.removeprefix(begin) for rule in grants.rules if rule.name.startswith(begin))
-        for tool in sorted({*plan.server.tools, *ruled}):
-            yield _line(grants, f"{begin}{tool}", tool, "once", server=plan.name)
+        effect = "as it says, or once" if plan.server.trust_annotations else "once"
+        others = tuple(f"{o.name}{dot}" for o in grants.servers if o is not plan for dot in (".", "__"))
+        ruled = {r.name for r in grants.rules if r.name not in grants.own_names}
+        ruled = {name for name in ruled if not (others and name.startswith(others))}
+        for tool in sorted({*plan.server.tools, *nameable_tools(ruled, plan.name)}):
+            yield _line(grants, f"{plan.name}.{tool}", tool, effect, server=plan.name)
         if not plan.server.tools:
-            because = f"the MCP server {plan.name}"
-            yield ToolLine(f"{begin}*", True, because, "as it says, or once", False)
+            yield ToolLine(f"{plan.name}.*", True, f"the MCP server {plan.name}", effect, False)
 
 
 def _line(grants: Grants, shown: str, tool: str, effect: str, *, server: str = "") -> ToolLine:

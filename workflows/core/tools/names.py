@@ -39,7 +39,7 @@ class Overlap:
 def overlaps(names: Collection[str], servers: Mapping[str, Collection[str]]) -> Iterator[Overlap]:
     """Rules that stand before others. `servers`: the only tools that each offers; empty for all."""
     for server, offered in servers.items():
-        for tool in sorted(_nameable(names, server)):
+        for tool in sorted(nameable_tools(names, server)):
             if offered and tool not in offered:
                 continue
             found = [name for name in dict.fromkeys(rule_names(server, tool)) if name in names]
@@ -47,7 +47,7 @@ def overlaps(names: Collection[str], servers: Mapping[str, Collection[str]]) -> 
                 yield Overlap(server, tool, found[0], behind)
 
 
-def _nameable(names: Collection[str], server: str) -> set[str]:
+def nameable_tools(names: Collection[str], server: str) -> set[str]:
     """Every tool of a server that one of these rules can be about; two can only be about one of these."""
     starts = ("", f"{server}.", f"{server}__")
     return {name.removeprefix(s) for name in names for s in starts if name.startswith(s) and name != s}
