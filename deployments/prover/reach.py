@@ -31,6 +31,8 @@ def _far_reaching(plan: Plan) -> Iterator[str]:
             yield from (f"the MCP server '{s.name}' of {agent.id}" for s in agent.servers)
             if agent.http is not None and HTTP_REQUEST.name in prompt:
                 yield f"HTTP requests of {agent.id} in the step '{step.id}'"
+        if step.work is not None and step.work.effect != "none":
+            yield f"{step.work.doer} in the step '{step.id}'"
         if step.workflow is not None:
             yield from _far_reaching(step.workflow)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from deployments.prover.reach import refuse_far_reaching
 from flows.steps.parts import IN_UNITS
 from tasks.doers import registry as doing
 from tasks.doers.work import Work
@@ -17,6 +18,7 @@ from tests.support.catalogs import examined
 from tests.support.flows import FLOW_MARKS, Bench
 from workflows.core.doers import registry as planning
 from workflows.core.doers.kind import Doer, Looks, Planner
+from workflows.core.errors import UsageError
 from workflows.core.graph.picture import picture_of
 from workflows.core.graph.text import dot, mermaid
 from workflows.core.models.workflow import DOERS, NOT_YET
@@ -92,6 +94,15 @@ def test_keys_that_a_new_kind_does_not_read_are_told(tmp_path: Path) -> None:
     bench = Bench(tmp_path, w=STEPS.replace("process: house.shout,", "process: house.shout, skills: [],"))
     found = [mistake.message for mistake in examined(bench.catalog).errors]
     assert found == ["`skills` does nothing beside `process`"]
+
+
+@pytest.mark.usefixtures("process")
+def test_who_does_not_say_is_taken_to_act(tmp_path: Path) -> None:
+    step = "  - {id: a, process: house.shout, cache: always, args: {text: hi}}\n"
+    bench = Bench(tmp_path, w=f"steps:\n{step}")
+    assert any("has the effect `once`" in m.message for m in examined(bench.catalog).errors)
+    with pytest.raises(UsageError, match=r"house\.shout in the step 'a'"):
+        refuse_far_reaching(Bench(tmp_path / "b", w=f"steps:\n{step.replace(' cache: always,', '')}").plan())
 
 
 def test_without_its_entry_it_is_not_available(tmp_path: Path) -> None:

@@ -83,6 +83,7 @@ EXCLUDED = {
     "agents.tool_rules.people": PEOPLE,
     "agents.tool_rules.people.*": PEOPLE,
     "work.doer": SHOWN,
+    "work.effect": "what it does outside is told apart by the ledger",
     # Of what is asked of people.
     "approval.assignees": PEOPLE,
     "approval.[dqeo]*": PEOPLE,

@@ -17,6 +17,8 @@ def find_acts(step: StepPlan) -> Iterator[tuple[str, str]]:
         yield from _handlers(step.skill, step.handler.handler)
     for agent in step.staff:
         yield from _agent(agent)
+    if step.work is not None and step.work.effect != "none":
+        yield f"{step.work.doer} has the effect `{step.work.effect}`", ""
     if step.workflow is not None:
         for inner in (*step.workflow.steps, *step.workflow.finally_):
             for what, cure in find_acts(inner):

@@ -251,6 +251,9 @@ class WorkPlan(_Frozen):
     facts: dict[str, Any] = Field(
         default_factory=dict, description="JSON that decides what is done: all of it is in the content key."
     )
+    effect: Literal["none", "idempotent", "once"] = Field(
+        default="once", description="What it does outside; who does not say is taken to act."
+    )
 
 
 class AsWritten(_Frozen):
